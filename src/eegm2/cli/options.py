@@ -1,0 +1,93 @@
+"""Turn a declared configuration into command-line options.
+
+``@options(PretrainConfig)`` gives a command one option per dataclass field, plus ``--config FILE.toml``;
+the command line wins over the file, the file over the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import click
+import typer
+from click.core import ParameterSource
+
+from eegm2.config import from_dict, read_toml
+
+
+def options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Expose every field of the dataclass `cls` as an option of a Typer command.
+
+    The decorated function receives the finished instance as its keyword argument ``config``; its other
+    parameters stay as they are.
+    """
+    hints = get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "config"]
+
+        @functools.wraps(command)
+        def run(**arguments: Any) -> None:
+            context = click.get_current_context()
+            file = arguments.pop("config_file")
+            given: dict[str, Any] = {}
+            for field in fields:
+                value = arguments.pop(field.name)
+                if context.get_parameter_source(field.name) is not ParameterSource.DEFAULT:
+                    given[field.name] = value
+            from_file = read_toml(file) if file is not None else {}
+            from_dict(cls, from_file, where=str(file))
+            config = from_dict(cls, {**from_file, **given}, where="options")
+            command(**arguments, config=config)
+
+        parameters = [*own, *(_parameter(field, hints[field.name]) for field in fields)]
+        parameters.append(
+            inspect.Parameter(
+                "config_file",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    Path | None,
+                    typer.Option("--config", help="TOML file with any of these options as keys; unknown keys are errors."),
+                ],
+            )
+        )
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
+    """Return the Typer parameter of one dataclass field."""
+    default = field.default
+    if default is dataclasses.MISSING:
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
+    flag = "--" + field.name.replace("_", "-")
+    names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [flag]
+    if isinstance(default, tuple):
+        default = list(default)
+    annotation = _repeatable(annotation)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[annotation, typer.Option(*names, help=field.metadata.get("help", ""))],
+    )
+
+
+def _repeatable(annotation: Any) -> Any:
+    """Typer repeats options typed as list; our dataclasses prefer tuples of any length."""
+    from typing import get_args, get_origin
+
+    if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
+        return list[get_args(annotation)[0]]  # type: ignore[misc]
+    return annotation
