@@ -141,9 +141,9 @@ def selective_scan_chunked(
 ) -> tuple[Tensor, Tensor]:
     """Mamba-1's selective scan by segments; arguments as `selective_scan_recurrence`.
 
-    Only one segment exists as (batch, steps, channels, d_state) at a time: in training each segment is computed
-    again for its gradient, and only the states between segments are kept. While exporting, where the number
-    of segments is unknown, the whole length is one segment.
+    Only one segment exists as (batch, steps, channels, d_state) at a time: in training each segment is
+    computed again for its gradient, and only the states between segments are kept. While exporting, where
+    the number of segments is unknown, the whole length is one segment.
     """
     batch, length, channels = x.shape
     state = x.new_zeros(batch, channels, A.shape[1]) if initial_state is None else initial_state
