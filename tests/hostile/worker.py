@@ -1,0 +1,140 @@
+"""Reads recordings in a process of its own, under limits of memory and time.
+
+``Reader`` starts ``python -m tests.hostile.worker``, hands it one path at a time and reads one JSON line
+back. A worker that dies or does not answer in time is an outcome like any other: it is named and replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+#: Beyond what the idle worker has mapped.
+MEMORY_MB = 600
+TIME_S = 20.0
+
+
+class Reader:
+    """A worker process and what became of it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the worker."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Return ``{"outcome": "read" | "refused" | "escaped" | "crash" | "hang", …}`` for one recording."""
+        if self._process is None:
+            self._start()
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(str(path)).encode() + b"\n")
+        process.stdin.flush()
+        answer = self._line(TIME_S)
+        if answer is not None and answer != b"":
+            return dict(json.loads(answer))
+        self._process = None
+        process.kill()
+        status = process.wait()
+        return {"outcome": "hang", "error": f"no answer in {TIME_S:g} s"} if answer is None else {
+            "outcome": "crash",
+            "error": f"the process ended with status {status}",
+        }
+
+    def _start(self) -> None:
+        environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT / 'src'}:{ROOT}")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=environment,
+            bufsize=0,
+        )
+        ready = self._line(90.0)
+        assert ready == b"ready\n", f"the worker did not start: {ready!r}"
+
+    def _line(self, limit_s: float) -> bytes | None:
+        """Return the next line, b"" if the worker ended, None if time ran out."""
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        until, line = time.monotonic() + limit_s, b""
+        while not line.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                return None
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            if not part:
+                return b""
+            line += part
+        return line
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Read one recording through the package's reader and say what came of it."""
+    import numpy as np
+
+    from eegm2.data.readers import read_raw
+    from eegm2.errors import EEGM2Error
+
+    try:
+        raw = read_raw(path)
+        data = raw.get_data()
+    except EEGM2Error as error:
+        return {"outcome": "refused", "error": str(error)}
+    except BaseException as error:
+        return {"outcome": "escaped", "error": f"{type(error).__name__}: {error}"}
+    return {
+        "outcome": "read",
+        "shape": list(data.shape),
+        "ch_names": list(raw.ch_names),
+        "sfreq_hz": float(raw.info["sfreq"]),
+        "finite": bool(np.isfinite(data).all()),
+        "annotations": len(raw.annotations),
+    }
+
+
+def main() -> None:
+    """Answer paths on standard input, one JSON line each, under the memory limit."""
+    import resource
+    import tempfile
+
+    from tests.hostile.seeds import write_seeds
+
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints goes elsewhere
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in write_seeds(Path(folder)):  # imports everything there is to import
+            assert describe(seed.main)["outcome"] == "read", describe(seed.main)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = mapped + MEMORY_MB * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers.write(b"ready\n")
+    for line in sys.stdin:
+        answers.write(json.dumps(describe(Path(json.loads(line)))).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
