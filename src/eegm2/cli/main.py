@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import pretrain
+from eegm2.cli import info, pretrain
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _root(
     pass
 
 
+app.command("info")(info.info)
 app.command("pretrain")(pretrain.pretrain)
 
 
