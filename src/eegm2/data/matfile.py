@@ -145,7 +145,7 @@ class _Walker:
             for _ in range(3):
                 kind, start, _, place = self.tag(place, end)
                 self.expect(kind, {1, 2, 16}, start)
-            self.arrays(place, end, 1, depth)
+            self.filled(self.arrays(place, end, 1, depth), end)
             return
         kind, start, size, place = self.tag(place, end)
         self.expect(kind, {5, 6}, start)
@@ -158,27 +158,33 @@ class _Walker:
         if count > 8 * (end - place) and count > 1:
             raise _Damaged(f"byte {start}: {count} values cannot be in {end - place} bytes")
         if array_class in _NUMERIC or array_class == _CHAR:
-            self.values(place, end, count, array_class, is_complex)
+            place = self.values(place, end, count, array_class, is_complex)
         elif array_class == _SPARSE:
-            self.sparse(place, end, dims, is_complex, logical=bool(flags & 0x0200))
+            place = self.sparse(place, end, dims, is_complex, logical=bool(flags & 0x0200))
         elif array_class == _FUNCTION:
-            self.arrays(place, end, 1, depth)
+            place = self.arrays(place, end, 1, depth)
         else:
-            self.children(place, end, count, array_class, depth)
+            place = self.children(place, end, count, array_class, depth)
+        self.filled(place, end)
 
-    def values(self, place: int, end: int, count: int, array_class: int, is_complex: bool) -> None:
+    def filled(self, place: int, end: int) -> None:
+        """Refuse an array whose parts end before it does: readers go on where the parts end."""
+        if place != end:
+            raise _Damaged(f"byte {place}: {end - place} bytes left over in an array")
+
+    def values(self, place: int, end: int, count: int, array_class: int, is_complex: bool) -> int:
         """Check that the stored values are as many as the dimensions say."""
         for _ in range(2 if is_complex else 1):
-            if place == end and count == 0:
-                return
             kind, start, size, place = self.tag(place, end)
             self.expect(kind, _TEXT if array_class == _CHAR else _ITEM_SIZES.keys() - {16, 17, 18}, start)
             found = size // _ITEM_SIZES[kind]
             encoded = kind in (16, 17, 18) and count <= size <= 4 * count
+            encoded = encoded or (array_class == _CHAR and size == 0)  # MATLAB writes blanks so
             if size % _ITEM_SIZES[kind] or (found != count and not encoded):
                 raise _Damaged(f"byte {start}: {size} bytes of type {kind} are not {count} values")
+        return place
 
-    def sparse(self, place: int, end: int, dims: tuple[int, ...], is_complex: bool, logical: bool) -> None:
+    def sparse(self, place: int, end: int, dims: tuple[int, ...], is_complex: bool, logical: bool) -> int:
         """Check the three or four parts of a sparse array: rows, column starts, values."""
         kind, start, size, place = self.tag(place, end)
         self.expect(kind, {5, 6}, start)
@@ -196,8 +202,9 @@ class _Walker:
             self.expect(kind, _ITEM_SIZES.keys() - {16, 17, 18}, start)
             if size // (1 if logical else _ITEM_SIZES[kind]) < columns[-1]:
                 raise _Damaged(f"byte {start}: {size} bytes are not {columns[-1]} values")
+        return place
 
-    def children(self, place: int, end: int, count: int, array_class: int, depth: int) -> None:
+    def children(self, place: int, end: int, count: int, array_class: int, depth: int) -> int:
         """Check the arrays inside a cell or struct array."""
         if array_class == _OBJECT:
             kind, start, _, place = self.tag(place, end)
@@ -211,9 +218,9 @@ class _Walker:
             if len(width) != 1 or width[0] < 1 or size % width[0]:
                 raise _Damaged(f"byte {start}: field names of {size} bytes, {width[:4]} each")
             count *= size // width[0]
-        self.arrays(place, end, count, depth)
+        return self.arrays(place, end, count, depth)
 
-    def arrays(self, place: int, end: int, count: int, depth: int) -> None:
+    def arrays(self, place: int, end: int, count: int, depth: int) -> int:
         """Check `count` arrays one after another."""
         if 8 * count > end - place:
             raise _Damaged(f"byte {place}: {count} arrays cannot be in {end - place} bytes")
@@ -221,6 +228,7 @@ class _Walker:
             kind, start, size, place = self.tag(place, end)
             self.expect(kind, {_MATRIX}, start)
             self.matrix(start, start + size, depth + 1)
+        return place
 
     def inflate(self, start: int, size: int) -> bytes:
         """Return a compressed variable; far too large results are refused before they are made."""
