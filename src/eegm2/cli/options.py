@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from eegm2.config import from_dict, read_toml
 
 
-def options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Expose every field of the dataclass `cls` as an option of a Typer command.
 
     The decorated function receives the finished instance as its keyword argument ``config``; its other
