@@ -115,6 +115,8 @@ def _check_header(table: Path, header: list[str]) -> list[str]:
 
 
 def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> SourceRecording:
+    from eegm2.data.readers import companion_files
+
     path = table.parent / name
     first = rows[0][1]
     recording_id, subject = _identity(name), first["subject"]
@@ -150,6 +152,7 @@ def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> Sou
         labels=labels,
         attributes=attributes,
         split=first.get("split") or None,
+        files=companion_files(path),
     )
 
 
@@ -174,9 +177,9 @@ def _labels(table: Path, rows: list[Row]) -> tuple[LabelSpan, ...]:
 
 
 def _eeg_files(folder: Path) -> list[Path]:
-    from eegm2.data.readers import SUFFIXES
+    from eegm2.data.readers import READERS, file_suffix
 
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in folder.rglob("*") if file_suffix(path) in READERS and path.is_file())
 
 
 def _identity(name: str) -> str:
