@@ -55,6 +55,7 @@ def test_pickled_labels_are_refused(tree):
         moabb.discover(tree)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # moabb uses a montage name that MNE renames
 def test_fake_dataset_survives_saving(tmp_path):
     pytest.importorskip("moabb", reason="needs the extra eegm2[moabb]")
     from moabb.datasets.fake import FakeDataset

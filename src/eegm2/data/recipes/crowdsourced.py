@@ -75,7 +75,7 @@ def eyes_spans(marks: Iterable[tuple[float, float, str]]) -> tuple[LabelSpan, ..
     ends = [onset_s for onset_s, _, _ in found[1:]] + [math.inf]
     return tuple(
         LabelSpan(onset_s, duration_s or min(PHASE_S, end_s - onset_s), label)
-        for (onset_s, duration_s, label), end_s in zip(found, ends, strict=True)
+        for (onset_s, duration_s, label), end_s in zip(found, ends, strict=False)
     )
 
 
