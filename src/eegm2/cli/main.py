@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import datasets
+from eegm2.cli import datasets, info
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _root(
 
 
 app.command("datasets")(datasets.datasets)
+app.command("info")(info.info)
 
 
 def main() -> None:
