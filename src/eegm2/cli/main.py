@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import info, prepare, pretrain
+from eegm2.cli import datasets, info, prepare, pretrain
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _root(
     pass
 
 
+app.command("datasets")(datasets.datasets)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)

@@ -177,11 +177,29 @@ def recording_windows(
             starts / info.sfreq_hz, n_times / info.sfreq_hz, spans, classes, config.label_rule
         )
     excluded = [LabelSpan(start, stop - start, "") for start, stop in config.excluded_spans()]
-    excluded += [span for span in info.labels if is_excluded_label(span.label, config)]
+    banned = [span for span in info.labels if is_excluded_label(span.label, config)]
+    excluded += [span for span in banned if not _is_join(span)]
+    joins = np.array(sorted(span.onset_s for span in banned if _is_join(span)))
+    if len(joins):
+        crossing = _crosses(joins, starts / info.sfreq_hz, n_times / info.sfreq_hz, 0.25 / info.sfreq_hz)
+        starts, labels = starts[~crossing], labels[~crossing]
     if excluded:
         bad = _covered(excluded, starts / info.sfreq_hz, n_times / info.sfreq_hz, instants=True) > 0
         starts, labels = starts[~bad], labels[~bad]
     return starts, labels
+
+
+def _is_join(span: LabelSpan) -> bool:
+    """Return whether a span marks where two pieces were laid end to end; it lies between two samples."""
+    return span.duration_s == 0 and span.label.lower() in ("bad boundary", "edge boundary")
+
+
+def _crosses(joins_s: np.ndarray, starts_s: np.ndarray, length_s: float, tolerance_s: float) -> np.ndarray:
+    """Return which windows hold samples of both sides of one of `joins_s` (sorted)."""
+    after_start = np.searchsorted(joins_s, starts_s + tolerance_s, side="right")
+    before_end = np.searchsorted(joins_s, starts_s + length_s - tolerance_s, side="left")
+    crossing: np.ndarray = before_end > after_start
+    return crossing
 
 
 def is_excluded_label(label: str, config: WindowConfig) -> bool:

@@ -103,9 +103,16 @@ class SourceRecording:
         digest = hashlib.sha256()
         for path in (self.path, *self.files):
             if path.is_file():
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                status = path.stat()
+                digest.update(_file_digest(path, status.st_size, status.st_mtime_ns))
         return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest(path: Path, size: int, mtime_ns: int) -> bytes:
+    """Return the SHA-256 of a file; remembered, as one file may hold many recordings (DREAMER: 828)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def never(root: Path) -> bool:
@@ -134,6 +141,9 @@ class Recipe:
         ``matches(root) -> bool``: cheap, whether ``--recipe auto`` may choose this recipe for a folder.
     preprocessing : dict
         Values of `eegm2.data.config.PreprocessingConfig` that suit the set; the user's own options win.
+    subjects, labels, citation, notes : str
+        How many people, what the label spans and attributes are, what to cite, and what was assumed about
+        the layout or must be known before use. Shown by ``eegm2 datasets NAME``.
     """
 
     name: str
@@ -144,6 +154,10 @@ class Recipe:
     discover: Callable[[Path], list[SourceRecording]]
     matches: Callable[[Path], bool] = never
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    subjects: str = ""
+    labels: str = ""
+    citation: str = ""
+    notes: str = ""
 
 
 @functools.cache
