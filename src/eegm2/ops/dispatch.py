@@ -1,0 +1,222 @@
+"""The one place that chooses between the forms of the scans.
+
+``auto`` takes the compiled CPU kernels where they can run and the chunked torch form everywhere else: on
+other devices, without Numba, and while torch.compile, torch.export or the ONNX exporter trace the model.
+The environment variable ``EEGM2_BACKEND`` (auto, torch, recurrence, chunked, numba) overrules ``auto``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eegm2.errors import ConfigError
+from eegm2.ops.checks import check_finite as _check_finite
+from eegm2.ops.checks import check_selective_scan, check_ssd, compute_dtype
+from eegm2.ops.chunked import CHUNK, selective_scan_chunked, ssd_chunked
+from eegm2.ops.recurrence import selective_scan_recurrence, ssd_recurrence
+
+BACKENDS = ("auto", "recurrence", "chunked", "numba")
+VARIABLE = "EEGM2_BACKEND"
+
+
+def _requested() -> str:
+    """Return the backend that the environment asks for, or ``auto``."""
+    value = os.environ.get(VARIABLE, "auto") or "auto"
+    if value not in (*BACKENDS, "torch"):
+        raise ConfigError(f"{VARIABLE}: got {value!r}, expected one of {', '.join(BACKENDS)}, torch")
+    return "chunked" if value == "torch" else value
+
+
+@functools.cache
+def numba_problem() -> str | None:
+    """Return why the compiled kernels cannot be used at all, or None."""
+    return "the compiled kernels are not part of this version"
+
+
+def choose_backend(backend: str, device: torch.device) -> str:
+    """Return recurrence, chunked or numba for tensors on `device`.
+
+    Parameters
+    ----------
+    backend : str
+        As given by the caller; ``auto`` looks at ``EEGM2_BACKEND`` and then at the device.
+
+    Raises
+    ------
+    ValueError
+        If the backend is unknown, or numba was asked for by the caller and cannot run.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: got {backend!r}, expected one of {', '.join(BACKENDS)}")
+    asked = _requested() if backend == "auto" else backend
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return "recurrence" if asked == "recurrence" else "chunked"
+    if asked in ("recurrence", "chunked"):
+        return asked
+    problem = f"tensors are on {device}" if device.type != "cpu" else numba_problem()
+    if problem is None:
+        return "numba"
+    if backend == "numba":
+        raise ValueError(f"backend: 'numba' cannot be used: {problem}; use 'auto' or 'chunked'")
+    return "chunked"
+
+
+def backend_report() -> dict[str, Any]:
+    """Return which form runs on each device and why, as plain values for ``eegm2 info``.
+
+    Returns
+    -------
+    dict
+        ``{"cpu": {"backend", "why"}, "cuda": {"backend", "why"}, "threads": int}``.
+    """
+    asked = _requested()
+    problem = numba_problem()
+    if asked in ("recurrence", "chunked"):
+        cpu = {"backend": asked, "why": f"{VARIABLE}={os.environ[VARIABLE]}"}
+    elif problem is not None:
+        cpu = {"backend": "chunked", "why": problem}
+    else:
+        cpu = {"backend": "numba", "why": "compiled kernels are available"}
+    cuda_backend = asked if asked == "recurrence" else "chunked"
+    cuda_why = "torch form on the GPU" if torch.cuda.is_available() else "no CUDA device is visible"
+    return {
+        "cpu": cpu,
+        "cuda": {"backend": cuda_backend, "why": cuda_why},
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _convert(dtype: torch.dtype, *tensors: Tensor | None) -> list[Any]:
+    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+
+
+def ssd(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    *,
+    chunk_size: int | None = None,
+    backend: str = "auto",
+    check_finite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Mamba-2's state-space duality (SSD) layer.
+
+    ``H[t] = exp(dt[t] A) H[t-1] + dt[t] x[t] ⊗ B[t]``, ``y[t] = H[t] C[t] + D x[t]``, per head.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, length, heads, headdim)
+    dt : Tensor, shape (batch, length, heads)
+        Step size, positive (after softplus).
+    A : Tensor, shape (heads,)
+        Negative.
+    B, C : Tensor, shape (batch, length, groups, d_state)
+        Each group serves heads // groups consecutive heads.
+    D : Tensor, shape (heads,), optional
+    initial_state : Tensor, shape (batch, heads, headdim, d_state), optional
+        Zero if absent.
+    chunk_size : int, optional
+        Steps per chunk of the chunked form; no influence on the result beyond rounding.
+    backend : {"auto", "recurrence", "chunked", "numba"}
+    check_finite : bool
+        Refuse NaN and infinities in any argument, at the price of reading all of them once.
+
+    Returns
+    -------
+    y : Tensor, shape (batch, length, heads, headdim)
+        In the dtype of x.
+    final_state : Tensor, shape (batch, heads, headdim, d_state)
+        float32 (float64 for float64 input), also for half-precision x.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not floating point, or float64 is mixed with narrower types.
+    ValueError
+        If shapes or devices do not fit, a size is zero, heads is not divisible by groups, the chunk size or
+        backend is unknown, or (with `check_finite`) a value is not finite; the message gives the value.
+
+    References
+    ----------
+    Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060), sections 3 and 6.
+    """
+    check_ssd(x, dt, A, B, C, D, initial_state)
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"ssd: chunk_size is {chunk_size}, expected at least 1")
+    arguments = (x, dt, A, B, C, D, initial_state)
+    if check_finite:
+        _check_finite("ssd", dict(zip(("x", "dt", "A", "B", "C", "D", "initial_state"), arguments)))
+    chosen = choose_backend(backend, x.device)
+    converted = _convert(compute_dtype(x), *arguments)
+    if chosen == "recurrence":
+        y, state = ssd_recurrence(*converted)
+    else:
+        y, state = ssd_chunked(*converted, chunk_size=chunk_size or CHUNK)
+    return y.to(x.dtype), state
+
+
+def selective_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    *,
+    backend: str = "auto",
+    check_finite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Mamba-1's selective scan.
+
+    ``h[t] = exp(dt[t] A) h[t-1] + dt[t] x[t] B[t]``, ``y[t] = h[t] · C[t] + D x[t]``, per channel.
+
+    Parameters
+    ----------
+    x, dt : Tensor, shape (batch, length, channels)
+        dt is positive (after softplus).
+    A : Tensor, shape (channels, d_state)
+        Negative.
+    B, C : Tensor, shape (batch, length, d_state)
+    D : Tensor, shape (channels,), optional
+    initial_state : Tensor, shape (batch, channels, d_state), optional
+        Zero if absent.
+    backend, check_finite
+        As for `ssd`.
+
+    Returns
+    -------
+    y : Tensor, shape (batch, length, channels)
+        In the dtype of x.
+    final_state : Tensor, shape (batch, channels, d_state)
+        float32 (float64 for float64 input), also for half-precision x.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `ssd`.
+
+    References
+    ----------
+    Gu and Dao, "Mamba" (arXiv 2312.00752), algorithm 2.
+    """
+    check_selective_scan(x, dt, A, B, C, D, initial_state)
+    arguments = (x, dt, A, B, C, D, initial_state)
+    if check_finite:
+        _check_finite(
+            "selective_scan", dict(zip(("x", "dt", "A", "B", "C", "D", "initial_state"), arguments))
+        )
+    chosen = choose_backend(backend, x.device)
+    converted = _convert(compute_dtype(x), *arguments)
+    scan = selective_scan_recurrence if chosen == "recurrence" else selective_scan_chunked
+    y, state = scan(*converted)
+    return y.to(x.dtype), state
