@@ -124,7 +124,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of an ``eegm2 evaluate`` result: model, metric, mean, std, ci_low, ci_high, n_subjects …"""
+    """The rows of an ``eegm2 evaluate`` result (model, metric, mean, std, ci_low, ci_high, n_subjects)."""
 
     name: str
     rows: list[dict[str, Any]]
@@ -141,7 +141,7 @@ class ReportData:
     header : dict
         The checkpoint's header (model, preprocessing, windows, ch_names, sfreq_hz, data, pretrain, …).
     splits : dict of str to tuple of str
-        Subjects of "train", "val" and "test".
+        Subjects of "train", "val" and "test" (recordings where `split_by` is "recording").
     missing : dict of str to str
         Section (log, store, reconstruction, probes …) → one sentence that says what is missing and why.
     """
@@ -150,6 +150,7 @@ class ReportData:
     header: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     split_seed: int | None = None
+    split_by: str = "subject"
     n_parameters: int | None = None
     log: TrainingLog | None = None
     recordings: list[Recording] = field(default_factory=list)

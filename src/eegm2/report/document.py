@@ -67,7 +67,9 @@ class Section:
     ) -> None:
         """Add a table; columns whose every cell reads as a number are set to the right."""
         text = tuple(tuple("" if cell is None else str(cell) for cell in row) for row in rows)
-        numeric = tuple(bool(text) and all(_reads_as_number(row[i]) for row in text) for i in range(len(head)))
+        numeric = tuple(
+            bool(text) and all(_reads_as_number(row[i]) for row in text) for i in range(len(head))
+        )
         self.blocks.append(
             Block("table", title=title, head=tuple(head), rows=text, numeric=numeric, folded=folded)
         )
@@ -84,7 +86,7 @@ class Section:
         except (ValueError, ArithmeticError, IndexError, KeyError) as error:
             self.note(f"Figure left out ({alt}): {error}.")
             return
-        self.blocks.append(Block("figure", text=caption, title=alt, svg=Markup(svg)))  # noqa: S704
+        self.blocks.append(Block("figure", text=caption, title=alt, svg=Markup(svg)))
 
 
 def _reads_as_number(cell: str) -> bool:

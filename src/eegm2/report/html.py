@@ -103,7 +103,9 @@ def write_text_atomically(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot write the report there ({error.strerror}); choose another --out") from error
+        raise ConfigError(
+            f"{path}: cannot write the report there ({error.strerror}); choose another --out"
+        ) from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
@@ -115,7 +117,9 @@ def write_text_atomically(path: Path, text: str) -> Path:
         Path(name).replace(path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise ConfigError(f"{path}: cannot write the report there ({error.strerror}); choose another --out") from error
+        raise ConfigError(
+            f"{path}: cannot write the report there ({error.strerror}); choose another --out"
+        ) from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -21,7 +21,9 @@ _SPLIT_NOTE = {
 
 
 def reconstruction_section(data: ReportData) -> Section:
-    """Show originals against reconstructions in time: the typical and the worst window, errors per channel."""
+    """Show originals against reconstructions in time: the typical and the worst window, errors per "
+    "channel.
+    """
     section = Section("reconstruction", "Reconstruction")
     made = data.reconstruction
     if made is None:
@@ -36,7 +38,10 @@ def reconstruction_section(data: ReportData) -> Section:
     )
     section.facts(
         [
-            ("ACMSE", f"{number(float(mse.mean()))} (mean squared error per channel, averaged over channels, §6)"),
+            (
+                "ACMSE",
+                f"{number(float(mse.mean()))} (mean squared error per channel, averaged over channels, §6)",
+            ),
             ("Pearson's r, median over windows and channels", number(float(np.nanmedian(r)))),
             ("Pearson's r, lowest 5 %", f"below {number(float(np.nanquantile(r, 0.05)))}"),
         ]
@@ -66,7 +71,8 @@ def reconstruction_section(data: ReportData) -> Section:
         alt="error per channel",
     )
     section.note(
-        "A low error alone proves little: the network's full-resolution skip can carry the input to the output. "
+        "A low error alone proves little: the network's full-resolution skip can carry the input to "
+        "the output. "
         "Judge the representation by the downstream results."
     )
     return section
@@ -83,7 +89,8 @@ def spectra_section(data: ReportData) -> Section:
     _, reconstruction_db = figures.welch_db(made.reconstruction, data.sfreq_hz or 1.0)
     section.figure(
         lambda: figures.power_spectra(frequency_hz, original_db, reconstruction_db, unit=made.unit),
-        caption="Welch spectra of the same windows (Hann, half overlapping, segments of at most 2 s): median line, "
+        caption="Welch spectra of the same windows (Hann, half overlapping, segments of at most 2 "
+        "s): median line, "
         "central 80 % of windows and channels shaded. Right: where the reconstruction gains or loses power.",
         alt="power spectra",
     )
@@ -109,7 +116,8 @@ def representation_section(data: ReportData, method: str = "pca") -> Section:
         )
         return section
     section.text(
-        "Each dot is one test window: the nine statistics over time of every encoder channel (§3 of the paper), "
+        "Each dot is one test window: the nine statistics over time of every encoder channel (§3 of "
+        "the paper), "
         "standardised, " + ("first two principal components." if method == "pca" else "by t-SNE.")
     )
     for probe in probes:
@@ -125,7 +133,8 @@ def representation_section(data: ReportData, method: str = "pca") -> Section:
         subjects = probe.features_subject
         section.figure(
             partial(figures.embedding_map, points, labels, subjects, names),
-            caption=f"The same map of {count(len(points), 'window')}, coloured by label and by subject. Colours that "
+            caption=f"The same map of {count(len(points), 'window')}, coloured by label and by "
+            "subject. Colours that "
             "part on the right and mix on the left mean that people differ more than conditions do.",
             alt="map of the representation by label and by subject",
         )
@@ -187,14 +196,17 @@ def _scores(section: Section, probe: Probe) -> None:
     for row in probe.protocols:
         for metric, value in (row.get("metrics") or {}).items():
             if isinstance(value, int | float):
-                values.setdefault(str(metric), {}).setdefault(str(row.get("protocol")), []).append(float(value))
+                values.setdefault(str(metric), {}).setdefault(str(row.get("protocol")), []).append(
+                    float(value)
+                )
     if not values:
         section.note(f"{probe.name}: results.json holds no score.")
         return
     chance = {m: figures.no_skill(m, probe.y_true[probe.y_true >= 0], len(probe.classes)) for m in values}
     section.figure(
         lambda: figures.probe_scores(values, chance),
-        caption="Mean ± standard deviation over seeds; small ticks are single seeds. Dashed: the score of answering "
+        caption="Mean ± standard deviation over seeds; small ticks are single seeds. Dashed: the "
+        "score of answering "
         "the most frequent class always (for AUROC and AUPRC, of a constant score).",
         alt="probe scores",
     )
@@ -204,7 +216,9 @@ def _scores(section: Section, probe: Probe) -> None:
         cells = [protocol, str(max(len(v.get(protocol, ())) for v in values.values()))]
         for metric in values:
             scores = np.array(values[metric].get(protocol, ()), dtype=float)
-            cells.append(f"{np.nanmean(scores):.3f} ± {np.nanstd(scores):.3f}" if np.isfinite(scores).any() else "–")
+            cells.append(
+                f"{np.nanmean(scores):.3f} ± {np.nanstd(scores):.3f}" if np.isfinite(scores).any() else "–"
+            )
         rows.append(cells)
     lines = [chance[m] for m in values]
     if any(line is not None for line in lines):
@@ -218,7 +232,8 @@ def confusion_section(data: ReportData) -> Section:
     probes = [p for p in data.probes if p.scores and len(p.classes) >= 2 and len(p.y_true)]
     if not probes:
         section.note(
-            "No probe has stored its predictions (predictions.npz), so there is no confusion matrix and no ROC curve."
+            "No probe has stored its predictions (predictions.npz), so there is no confusion matrix "
+            "and no ROC curve."
         )
     for probe in probes:
         if len(probes) > 1:
@@ -232,7 +247,9 @@ def confusion_section(data: ReportData) -> Section:
             + ". The predicted class is the one with the highest score.",
             alt="confusion matrices",
         )
-        positive = f"“{probe.classes[1]}” against “{probe.classes[0]}”" if n == 2 else "each class against the rest"
+        positive = (
+            f"“{probe.classes[1]}” against “{probe.classes[0]}”" if n == 2 else "each class against the rest"
+        )
         section.figure(
             partial(figures.roc_curves, probe.y_true, probe.scores, probe.classes),
             caption=f"ROC of {positive}: thin lines are seeds, the thick line their mean. Dashed: no skill.",
@@ -245,7 +262,8 @@ def confusion_section(data: ReportData) -> Section:
         if len(np.unique(probe.subject)) > 1:
             section.figure(
                 partial(figures.subject_scores, probe.subject, correct),
-                caption="Share of windows classified correctly for every test subject (mean over seeds). The spread "
+                caption="Share of windows classified correctly for every test subject (mean over "
+                "seeds). The spread "
                 "between people is what an average hides.",
                 alt="scores per test subject",
             )
@@ -274,7 +292,8 @@ def evaluation_section(data: ReportData) -> Section | None:
         for metric in [m for m in ("balanced_accuracy", "auroc") if m in metrics] or metrics[:1]:
             section.figure(
                 partial(figures.evaluation_scores, evaluation.rows, metric),
-                caption=f"Every model's {figures.METRIC_NAMES.get(metric, metric)}, best first, with its confidence "
+                caption=f"Every model's {figures.METRIC_NAMES.get(metric, metric)}, best first, with "
+                "its confidence "
                 "interval over subjects (or ± standard deviation where none is given). Blue: EEGM2.",
                 alt=f"evaluation, {metric}",
             )
@@ -295,4 +314,12 @@ def _evaluation_row(row: dict[str, object]) -> list[object]:
     interval = f"{three('ci_low')} – {three('ci_high')}" if row.get("ci_low") is not None else "–"
     seeds = row.get("seeds")
     n_seeds = len(seeds) if isinstance(seeds, list | tuple) else seeds
-    return [row.get("model"), row.get("metric"), three("mean"), three("std"), interval, row.get("n_subjects"), n_seeds]
+    return [
+        row.get("model"),
+        row.get("metric"),
+        three("mean"),
+        three("std"),
+        interval,
+        row.get("n_subjects"),
+        n_seeds,
+    ]

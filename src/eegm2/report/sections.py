@@ -52,20 +52,27 @@ def summary(data: ReportData) -> Section:
     text.append(f", width {pretrain.get('width') or data.header.get('model', {}).get('width', 'unknown')})")
     text.append(" was pretrained, without labels, to reconstruct EEG")
     if chans:
-        text.append(f" of {count(chans, 'channel')} at {data.sfreq_hz:g} Hz" if data.sfreq_hz else f" of {chans} channels")
+        text.append(
+            f" of {count(chans, 'channel')} at {data.sfreq_hz:g} Hz"
+            if data.sfreq_hz
+            else f" of {chans} channels"
+        )
     if n_recordings:
         text.append(f": {count(n_recordings, 'recording')} of {count(n_subjects, 'subject')}")
     text.append(".")
     if data.splits.get("train"):
         parts = [f"{len(data.splits[s])} for {w}" for s, w in _SPLIT_WORDS.items() if data.splits.get(s)]
-        text.append(f" Subjects were split: {', '.join(parts)}.")
+        text.append(
+            f" {'Recordings' if data.split_by == 'recording' else 'Subjects'} were split: {', '.join(parts)}."
+        )
     if data.log is not None:
         text.append(f" It saw {count(len(data.log.epoch), 'epoch')} of training.")
-    if data.probes:
+    if len(data.probes):
         task = data.probes[0]
         text.append(
             f" On the frozen encoder, {count(len(data.probes), 'probe')} "
-            f"{'was' if len(data.probes) == 1 else 'were'} trained ({' / '.join(task.classes) or 'classes unknown'})."
+            f"{'was' if len(data.probes) == 1 else 'were'} trained "
+            f"({' / '.join(task.classes) or 'classes unknown'})."
         )
     section.text("".join(text))
     for caveat in _caveats(data, n_subjects):
@@ -106,17 +113,24 @@ def _caveats(data: ReportData, n_subjects: int) -> list[str]:
             "One person only. Training and testing share this person, so every score here shows that the "
             "pipeline works; it is no finding about EEG and says nothing of other people."
         )
-    elif 1 < n_subjects < FEW_SUBJECTS:
+    elif data.split_by == "recording":
         notes.append(
-            f"Only {n_subjects} subjects. Differences between people are large beside the effects measured here; "
+            "The split divides recordings, not people: scores here say little about people not recorded."
+        )
+    if 1 < n_subjects < FEW_SUBJECTS:
+        notes.append(
+            f"Only {n_subjects} subjects. Differences between people are large beside the effects "
+            "measured here; "
             "take the scores as a check of the pipeline, not as a finding."
         )
     for probe in data.probes:
         tested = len(np.unique(probe.subject)) if len(probe.subject) else 0
         if n_subjects > 1 and 0 < tested < FEW_SUBJECTS:
             notes.append(
-                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the spread over "
-                "random seeds of the probe, not over people: another draw of people would move the scores more."
+                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the "
+                "spread over "
+                "random seeds of the probe, not over people: another draw of people would move the "
+                "scores more."
             )
     if data.log is not None and "val_loss" not in data.log.curves:
         notes.append("No validation loss was logged: nothing here shows how the model does on unseen people.")
@@ -133,7 +147,10 @@ def data_section(data: ReportData) -> Section:
     facts: list[tuple[str, object]] = [
         ("Recordings", f"{len(lengths)}, {duration(sum(lengths))} in all" if lengths else ""),
         ("Length of a recording", f"{duration(min(lengths))} to {duration(max(lengths))}" if lengths else ""),
-        ("Subjects", ", ".join(_split_counts(data)) or ""),
+        (
+            "Recordings split" if data.split_by == "recording" else "Subjects",
+            ", ".join(_split_counts(data)) or "",
+        ),
         ("Split seed", data.split_seed),
         ("Sampling rate", f"{data.sfreq_hz:g} Hz" if data.sfreq_hz else ""),
         ("Channels", f"{len(data.ch_names)}: {', '.join(data.ch_names)}" if data.ch_names else ""),
@@ -150,8 +167,10 @@ def data_section(data: ReportData) -> Section:
         absent = len(data.ch_names) - len(known)
         section.figure(
             lambda: figures.channel_positions([n for n, _ in known], np.array([p for _, p in known])),
-            caption="Channels on the head, seen from above, nose up (standard positions; a bipolar pair is drawn "
-            "half-way)." + (f" {count(absent, 'channel')} without a known position left out." if absent else ""),
+            caption="Channels on the head, seen from above, nose up (standard positions; a bipolar "
+            "pair is drawn "
+            "half-way)."
+            + (f" {count(absent, 'channel')} without a known position left out." if absent else ""),
             alt="channel positions",
         )
     elif data.ch_names:
@@ -161,9 +180,12 @@ def data_section(data: ReportData) -> Section:
         shown = min(len(labelled), 40)
         section.figure(
             lambda: figures.label_timeline(
-                [r.id for r in labelled], np.array([r.duration_s for r in labelled]), [r.labels for r in labelled]
+                [r.id for r in labelled],
+                np.array([r.duration_s for r in labelled]),
+                [r.labels for r in labelled],
             ),
-            caption=f"Labels over time{f', first {shown} of {len(labelled)} recordings' if shown < len(labelled) else ''}. "
+            caption="Labels over "
+            f"time{f', first {shown} of {len(labelled)} recordings' if shown < len(labelled) else ''}. "
             "Thin lines are unlabelled time.",
             alt="label timeline",
         )
@@ -176,8 +198,26 @@ def _split_counts(data: ReportData) -> list[str]:
     return [f"{len(data.splits[s])} {w}" for s, w in _SPLIT_WORDS.items() if data.splits.get(s)]
 
 
+_OPTION_WORDS = {
+    "l_freq_hz": "high-pass edge (Hz)",
+    "h_freq_hz": "low-pass edge (Hz)",
+    "gpass_db": "pass-band loss (dB)",
+    "gstop_db": "stop-band attenuation (dB)",
+    "sfreq_hz": "sampling rate (Hz)",
+    "lr": "learning rate",
+    "train_l1": "training, temporal part",
+    "train_spectral": "training, spectral part",
+    "train_loss": "training, total",
+    "val_l1": "validation, temporal part",
+    "val_spectral": "validation, spectral part",
+    "val_loss": "validation, total",
+}
+
+
 def _words(key: str) -> str:
     """Return an option's name as words, its unit suffix in brackets."""
+    if key in _OPTION_WORDS:
+        return _OPTION_WORDS[key]
     for suffix, unit in (("_hz", "Hz"), ("_s", "s"), ("_uv", "µV"), ("_db", "dB")):
         if key.endswith(suffix):
             return f"{key.removesuffix(suffix).replace('_', ' ')} ({unit})"
@@ -186,7 +226,7 @@ def _words(key: str) -> str:
 
 def _value(value: object) -> str:
     if value is None:
-        return "none"
+        return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -215,12 +255,15 @@ def quality_section(data: ReportData) -> Section:
                 columns.get("line_db"),
                 {name: columns[name] for name in ("flat", "noisy") if name in columns},
             ),
-            caption="One row per recording. Amplitude range on a scale linear around zero and logarithmic beyond; "
+            caption="One row per recording. Amplitude range on a scale linear around zero and "
+            "logarithmic beyond; "
             "a recording far wider than the others holds artefacts or another unit.",
             alt="quality control overview",
         )
         if not columns:
-            section.note("The store holds no quality facts for its recordings; only their durations are shown.")
+            section.note(
+                "The store holds no quality facts for its recordings; only their durations are shown."
+            )
         section.table(
             ["recording", "subject", "split", "duration (s)", *(quality_heading(c) for c in columns)],
             [_quality_row(r, i, columns) for i, r in enumerate(recordings)],
@@ -239,7 +282,9 @@ def _quality_row(recording: Recording, index: int, columns: dict[str, np.ndarray
     cells = [recording.id, recording.subject, recording.split or "–", f"{recording.duration_s:.1f}"]
     for name, values in columns.items():
         value = values[index] * (100 if name == "clipped" else 1)
-        cells.append("–" if not np.isfinite(value) else f"{value:.0f}" if name in ("flat", "noisy") else f"{value:.1f}")
+        cells.append(
+            "–" if not np.isfinite(value) else f"{value:.0f}" if name in ("flat", "noisy") else f"{value:.1f}"
+        )
     return cells
 
 
@@ -252,8 +297,10 @@ def training_section(data: ReportData) -> Section:
     else:
         section.figure(
             lambda: figures.loss_curves(log.epoch, log.curves),
-            caption="Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of the "
-            "temporal and spectral parts (Eq. 1 of the paper); the spectral part is summed over a window's length, "
+            caption="Training (solid) and validation (dashed) loss per epoch. The total is the "
+            "weighted sum of the "
+            "temporal and spectral parts (Eq. 1 of the paper); the spectral part is summed over a "
+            "window's length, "
             "so compare it between runs of one window length only.",
             alt="loss curves",
         )
@@ -263,7 +310,9 @@ def training_section(data: ReportData) -> Section:
             if np.isfinite(values).any():
                 final = values[np.isfinite(values)][-1]
                 best = np.nanmin(values) if "loss" in name or name.endswith(("l1", "spectral")) else np.nan
-                rows.append((_words(name), number(float(values[np.isfinite(values)][0])), number(best), number(final)))
+                rows.append(
+                    (_words(name), number(float(values[np.isfinite(values)][0])), number(best), number(final))
+                )
         section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last]) + 1})"], rows)
     if data.header.get("pretrain"):
         section.table(

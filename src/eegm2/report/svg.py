@@ -40,10 +40,9 @@ def inline_svg(figure: Figure, key: str) -> str:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key, "path.simplify": True}):
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-                FigureCanvasSVG(figure).print_svg(buffer)
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+            FigureCanvasSVG(figure).print_svg(buffer)
     finally:
         logger.setLevel(level)
     text = buffer.getvalue()

@@ -96,8 +96,12 @@ def probe_scores(
                 colour = class_colours(len(protocols))[row]
                 mean, std = float(scores.mean()), float(scores.std())
                 reach += [mean - std, mean + std, *scores]
-                axes.plot(scores, np.full(len(scores), row + 0.22), "|", color=colour, markersize=5, alpha=0.8)
-                axes.errorbar(mean, row, xerr=std, fmt=MARKERS[row % 8], color=colour, markersize=5, capsize=2.5)
+                axes.plot(
+                    scores, np.full(len(scores), row + 0.22), "|", color=colour, markersize=5, alpha=0.8
+                )
+                axes.errorbar(
+                    mean, row, xerr=std, fmt=MARKERS[row % 8], color=colour, markersize=5, capsize=2.5
+                )
                 axes.annotate(
                     f"{mean:.3f} ± {std:.3f}",
                     (mean, row),
@@ -158,7 +162,9 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str
                 text = f"{share[i, j]:.0%}" if n > 5 else f"{share[i, j]:.0%}\n{matrix[i, j]:.0f}"
                 colour = "#ffffff" if share[i, j] > 0.45 else "#10202e"
                 axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
-            axes.set_xticks(np.arange(n) + 0.5, names, rotation=0 if n <= 3 else 40, ha="center" if n <= 3 else "right")
+            axes.set_xticks(
+                np.arange(n) + 0.5, names, rotation=0 if n <= 3 else 40, ha="center" if n <= 3 else "right"
+            )
             axes.set_yticks(np.arange(n) + 0.5, names)
             axes.set_ylim(n, 0)
             axes.set_aspect("equal")
@@ -198,7 +204,9 @@ def roc_points(is_class: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.
     return false, true, float(np.trapezoid(true, false))
 
 
-def roc_curves(y_true: np.ndarray, scores: Mapping[str, Sequence[np.ndarray]], classes: Sequence[str]) -> Figure:
+def roc_curves(
+    y_true: np.ndarray, scores: Mapping[str, Sequence[np.ndarray]], classes: Sequence[str]
+) -> Figure:
     """Draw ROC curves, one panel per protocol, one colour per class, one line per seed.
 
     Parameters
@@ -232,7 +240,9 @@ def roc_curves(y_true: np.ndarray, scores: Mapping[str, Sequence[np.ndarray]], c
                 found = True
                 at_grid = []
                 for false, true, _ in kept:
-                    axes.plot(false, true, color=colour, linewidth=0.7, alpha=0.35, rasterized=len(false) > 2000)
+                    axes.plot(
+                        false, true, color=colour, linewidth=0.7, alpha=0.35, rasterized=len(false) > 2000
+                    )
                     at_grid.append(np.interp(grid_points, false, true))
                 areas = np.array([area for _, _, area in kept])
                 label = f"{clean_text(classes[c], 14)}  {areas.mean():.3f} ± {areas.std():.3f}"
@@ -243,7 +253,11 @@ def roc_curves(y_true: np.ndarray, scores: Mapping[str, Sequence[np.ndarray]], c
             axes.set_title(clean_text(protocol))
             axes.set_xlabel("false positive rate")
             axes.legend(
-                loc="lower right", fontsize=7.5, title="AUROC (mean ± std)", title_fontsize=7.5, handlelength=1
+                loc="lower right",
+                fontsize=7.5,
+                title="AUROC (mean ± std)",
+                title_fontsize=7.5,
+                handlelength=1,
             )
         for axes in grid[len(scores) :]:
             axes.set_visible(False)
@@ -309,7 +323,9 @@ def evaluation_scores(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     ValueError
         If no row is of this metric.
     """
-    kept = [row for row in rows if row.get("metric") == metric and np.isfinite(float(row.get("mean", np.nan)))]
+    kept = [
+        row for row in rows if row.get("metric") == metric and np.isfinite(float(row.get("mean", np.nan)))
+    ]
     require(bool(kept), f"no row holds the metric {metric!r}")
     kept.sort(key=lambda row: -float(row["mean"]))
     with figure_style():
@@ -324,7 +340,13 @@ def evaluation_scores(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
             axes.hlines(y, float(low), float(high), color=FIRST if ours else MUTED, linewidth=2.5, alpha=0.45)
             axes.plot(mean, y, "o" if ours else "s", color=FIRST if ours else MUTED, markersize=5)
             axes.annotate(
-                f"{mean:.3f}", (mean, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5, color=INK
+                f"{mean:.3f}",
+                (mean, y),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                color=INK,
             )
         if metric in {"balanced_accuracy", "auroc"}:
             axes.axvline(0.5, color=SECOND, linewidth=1, linestyle=(0, (4, 3)))

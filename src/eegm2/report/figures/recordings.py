@@ -49,14 +49,29 @@ def channel_positions(
         axes.plot([-0.11, 0, 0.11], [0.994, 1.13, 0.994], color=MUTED, linewidth=1.1)
         for side in (-1, 1):
             axes.add_patch(
-                Arc((side * 1.0, 0), 0.16, 0.42, theta1=-90 if side > 0 else 90, theta2=90 if side > 0 else 270, color=MUTED)
+                Arc(
+                    (side * 1.0, 0),
+                    0.16,
+                    0.42,
+                    theta1=-90 if side > 0 else 90,
+                    theta2=90 if side > 0 else 270,
+                    color=MUTED,
+                )
             )
         size = 300 if len(ch_names) <= 24 else 170 if len(ch_names) <= 40 else 90
         if values is None:
-            axes.scatter(positions[:, 0], positions[:, 1], s=size, c="#cfe3f0", edgecolors=FIRST, linewidths=1)
+            axes.scatter(
+                positions[:, 0], positions[:, 1], s=size, c="#cfe3f0", edgecolors=FIRST, linewidths=1
+            )
         else:
             dots = axes.scatter(
-                positions[:, 0], positions[:, 1], s=size, c=values, cmap="cividis", edgecolors=MUTED, linewidths=0.6
+                positions[:, 0],
+                positions[:, 1],
+                s=size,
+                c=values,
+                cmap="cividis",
+                edgecolors=MUTED,
+                linewidths=0.6,
             )
             figure.colorbar(dots, ax=axes, shrink=0.65, label=value_name, pad=0.02)
         for name, (x, y) in zip(ch_names, positions):
@@ -201,7 +216,9 @@ def label_timeline(
             axes.hlines(y, 0, duration_s[y], color=MUTED, linewidth=0.7, alpha=0.6)
             for label in common:
                 own = [(on, length) for on, length, name in spans[y] if name == label]
-                axes.broken_barh([s for s in own if s[1] > 0], (y - 0.36, 0.72), color=colour[label], linewidth=0)
+                axes.broken_barh(
+                    [s for s in own if s[1] > 0], (y - 0.36, 0.72), color=colour[label], linewidth=0
+                )
                 points = [on for on, length in own if length <= 0]
                 axes.vlines(points, y - 0.36, y + 0.36, color=colour[label], linewidth=1)
         handles = [Patch(color=colour[label], label=clean_text(label, 24)) for label in sorted(common)]

@@ -61,7 +61,10 @@ def project(
     components = pca.fit_transform(scaled)
     if method == "pca":
         shares = pca.explained_variance_ratio_
-        return components[:, :2], (f"component 1 ({shares[0]:.0%} of variance)", f"component 2 ({shares[1]:.0%})")
+        return components[:, :2], (
+            f"component 1 ({shares[0]:.0%} of variance)",
+            f"component 2 ({shares[1]:.0%})",
+        )
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(scaled) - 1) / 3)
@@ -190,7 +193,9 @@ def subject_maps(
             axes.set_visible(False)
         for axes in grid[max(0, len(shown) - n_cols) : len(shown)]:
             axes.tick_params(labelbottom=True)
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, markerscale=1.8)
+        figure.legend(
+            *grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, markerscale=1.8
+        )
         figure.supxlabel(axis_names[0], fontsize=8.5)
         figure.supylabel(axis_names[1], fontsize=8.5, color=MUTED)
         return figure

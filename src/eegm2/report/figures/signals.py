@@ -78,7 +78,8 @@ def reconstruction_traces(
     """
     require(
         original.shape == reconstruction.shape and original.shape[0] == len(ch_names),
-        f"original {original.shape}, reconstruction {reconstruction.shape} and {len(ch_names)} channel names differ",
+        f"original {original.shape}, reconstruction {reconstruction.shape} and {len(ch_names)} "
+        "channel names differ",
     )
     r = channel_correlation(original, reconstruction)
     rows = spread_pick(len(ch_names), max_channels)
@@ -93,7 +94,10 @@ def reconstruction_traces(
         axes = figure.subplots()
         raster = a.size > 12_000
         for row in range(len(rows)):
-            for values, colour, width, label in ((a, _ORIGINAL, 1.9, "original"), (b, SECOND, 0.8, "reconstruction")):
+            for values, colour, width, label in (
+                (a, _ORIGINAL, 1.9, "original"),
+                (b, SECOND, 0.8, "reconstruction"),
+            ):
                 axes.plot(
                     time_s,
                     values[row] - centre[row] + offset[row],
@@ -153,7 +157,9 @@ def _scale_bar(axes: Axes, step: float, lowest: float, unit: str) -> None:
     )
 
 
-def welch_db(windows: np.ndarray, sfreq_hz: float, *, segment_s: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+def welch_db(
+    windows: np.ndarray, sfreq_hz: float, *, segment_s: float = 2.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return Welch power spectra in decibels.
 
     Parameters
@@ -178,7 +184,11 @@ def welch_db(windows: np.ndarray, sfreq_hz: float, *, segment_s: float = 2.0) ->
 
 
 def power_spectra(
-    frequency_hz: np.ndarray, original_db: np.ndarray, reconstruction_db: np.ndarray, *, unit: str = "scaled units"
+    frequency_hz: np.ndarray,
+    original_db: np.ndarray,
+    reconstruction_db: np.ndarray,
+    *,
+    unit: str = "scaled units",
 ) -> Figure:
     """Draw the spectra of originals and reconstructions, and their difference, over all channels.
 
@@ -238,7 +248,9 @@ def channel_spectra(
         grid = figure.subplots(n_rows, n_cols, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, channel in zip(grid, shown):
             _median_and_spread(axes, frequency_hz, original_db[:, channel], FIRST, "-", "original", 1.1)
-            _median_and_spread(axes, frequency_hz, reconstruction_db[:, channel], SECOND, "--", "reconstruction", 1.1)
+            _median_and_spread(
+                axes, frequency_hz, reconstruction_db[:, channel], SECOND, "--", "reconstruction", 1.1
+            )
             axes.set_title(clean_text(ch_names[channel], 14), fontsize=8, pad=2)
             axes.set_xlim(0, frequency_hz[-1])
         for axes in grid[len(shown) :]:

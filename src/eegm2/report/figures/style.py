@@ -22,7 +22,7 @@ GRID = "#dfe3e8"  # grid lines and panel edges
 FIRST, SECOND = PALETTE[0], PALETTE[1]  # original and training; reconstruction and validation
 PAGE_WIDTH_IN = 7.2  # a column of 700 px
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.family": "sans-serif",
     "font.size": 8.5,
     "text.color": INK,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from eegm2.report.figures.style import (
     FIRST,
@@ -88,7 +88,7 @@ def _loss_panel(
     if (finite > 0).all() and finite.max() > 3 * finite.min():
         axes.set_yscale("log")
         log_ticks(axes.yaxis)
-        axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5), numticks=7)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
         axes.set_ylabel(f"{unit} (log scale)")
     else:
         axes.set_ylabel(unit)
