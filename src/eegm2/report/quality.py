@@ -1,4 +1,4 @@
-"""Reading a store's quality facts into columns, whatever subset of them a store holds."""
+"""Reading a store's quality facts into columns, whatever subset of them a recording has."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 
 from eegm2.report.contents import Recording
 
-# column → (names under which a store may hold it, heading with unit)
-_COLUMNS: dict[str, tuple[tuple[str, ...], str]] = {
-    "low_uv": (("amplitude_low_uv", "q01_uv", "low_uv", "min_uv", "amplitude_min_uv"), "low (µV)"),
-    "high_uv": (("amplitude_high_uv", "q99_uv", "high_uv", "max_uv", "amplitude_max_uv"), "high (µV)"),
-    "line_db": (("line_noise_db", "line_db", "line_noise_ratio_db"), "mains (dB)"),
-    "flat": (("flat_channels", "flat", "n_flat"), "flat"),
-    "noisy": (("noisy_channels", "noisy", "n_noisy"), "noisy"),
-    "clipped": (("clipped_share", "clipped", "clipping"), "clipped (%)"),
+# column → (name in the store's quality facts, heading with unit)
+_COLUMNS: dict[str, tuple[str, str]] = {
+    "low_uv": ("low_uv", "low (µV)"),
+    "high_uv": ("high_uv", "high (µV)"),
+    "typical_uv": ("typical_uv", "typical (µV)"),
+    "line_db": ("line_noise_ratio", "mains (dB)"),
+    "flat": ("flat_channels", "flat"),
+    "noisy": ("noisy_channels", "noisy"),
+    "clipped": ("clipped_share", "clipped (%)"),
 }
 
 
@@ -28,21 +29,17 @@ def quality_value(quality: Mapping[str, Any], column: str) -> float:
     quality : mapping
         A recording's quality facts.
     column : str
-        "low_uv", "high_uv", "line_db", "flat", "noisy" (counts of channels) or "clipped" (share, 0 to 1).
+        "low_uv", "high_uv", "typical_uv" (µV), "line_db" (dB), "flat", "noisy" (numbers of channels) or
+        "clipped" (share, 0 to 1).
     """
-    for name in _COLUMNS[column][0]:
-        if name in quality:
-            value = quality[name]
-            if isinstance(value, list | tuple):  # names of channels
-                return float(len(value))
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                return float("nan")
-    bounds = quality.get("amplitude_range_uv") or quality.get("range_uv")
-    if column in ("low_uv", "high_uv") and isinstance(bounds, list | tuple) and len(bounds) == 2:
-        return float(bounds[column == "high_uv"])
-    return float("nan")
+    value = quality.get(_COLUMNS[column][0])
+    if isinstance(value, list | tuple):  # names of channels
+        return float(len(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return float("nan")
+    if column == "line_db":
+        return float(10 * np.log10(value)) if value > 0 else float("nan")
+    return float(value)
 
 
 def quality_columns(recordings: Sequence[Recording]) -> dict[str, np.ndarray]:

@@ -21,9 +21,7 @@ _SPLIT_NOTE = {
 
 
 def reconstruction_section(data: ReportData) -> Section:
-    """Show originals against reconstructions in time: the typical and the worst window, errors per "
-    "channel.
-    """
+    """Show originals against reconstructions in time: typical and worst window, error per channel."""
     section = Section("reconstruction", "Reconstruction")
     made = data.reconstruction
     if made is None:
