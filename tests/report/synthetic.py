@@ -60,8 +60,10 @@ def recordings(n: int = 12) -> list[Recording]:
         order = ("eyes closed", "eyes open") if i % 2 else ("eyes open", "eyes closed")
         low, high = -rng.lognormal(4.2, 0.3), rng.lognormal(4.2, 0.3)
         quality = {
-            "low_uv": low, "high_uv": high, "typical_uv": high / 5, "line_noise_ratio": float(10 ** rng.normal(0.6, 0.4)),
-            "flat_channels": ["T7"] * (i == 5), "noisy_channels": ["O1", "O2"][: rng.poisson(0.6)], "clipped_share": 0.001 * i,
+            "low_uv": low, "high_uv": high, "typical_uv": high / 5,
+            "line_noise_ratio": float(10 ** rng.normal(0.6, 0.4)),
+            "flat_channels": ["T7"] * (i == 5), "noisy_channels": ["O1", "O2"][: rng.poisson(0.6)],
+            "clipped_share": 0.001 * i,
         }  # fmt: skip
         labels = ((5.0, 165.0, order[0]), (195.0, length - 196.0, order[1]))
         split = "train" if i < n * 0.6 else "val" if i < n * 0.8 else "test"

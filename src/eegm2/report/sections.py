@@ -255,9 +255,9 @@ def quality_section(data: ReportData) -> Section:
                 columns.get("line_db"),
                 {name: columns[name] for name in ("flat", "noisy") if name in columns},
             ),
-            caption="One row per recording. Amplitude range on a scale linear around zero and "
-            "logarithmic beyond; "
-            "a recording far wider than the others holds artefacts or another unit.",
+            caption="One row per recording. Amplitudes as stored, after preprocessing: a recording far wider "
+            "than the others holds artefacts or another unit. Mains: power at 50 or 60 Hz over its "
+            "surroundings, before filtering.",
             alt="quality control overview",
         )
         if not columns:
@@ -265,7 +265,7 @@ def quality_section(data: ReportData) -> Section:
                 "The store holds no quality facts for its recordings; only their durations are shown."
             )
         section.table(
-            ["recording", "subject", "split", "duration (s)", *(quality_heading(c) for c in columns)],
+            ["recording", "subject", "split", "length (s)", *_quality_head(columns)],
             [_quality_row(r, i, columns) for i, r in enumerate(recordings)],
             title=f"All {count(len(recordings), 'recording')}",
             folded=len(recordings) > 12,
@@ -278,13 +278,22 @@ def quality_section(data: ReportData) -> Section:
     return section
 
 
+def _quality_head(columns: dict[str, np.ndarray]) -> list[str]:
+    return [quality_heading(c).replace("low (", "range (") for c in columns if c != "high_uv"]
+
+
 def _quality_row(recording: Recording, index: int, columns: dict[str, np.ndarray]) -> list[str]:
     cells = [recording.id, recording.subject, recording.split or "–", f"{recording.duration_s:.1f}"]
     for name, values in columns.items():
         value = values[index] * (100 if name == "clipped" else 1)
-        cells.append(
-            "–" if not np.isfinite(value) else f"{value:.0f}" if name in ("flat", "noisy") else f"{value:.1f}"
-        )
+        if name == "high_uv":
+            continue
+        if not np.isfinite(value):
+            cells.append("–")
+        elif name == "low_uv" and "high_uv" in columns:
+            cells.append(f"{value:.0f} to {columns['high_uv'][index]:.0f}")
+        else:
+            cells.append(f"{value:.0f}" if name in ("flat", "noisy") else f"{value:.1f}")
     return cells
 
 

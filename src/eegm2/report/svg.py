@@ -49,7 +49,7 @@ def inline_svg(figure: Figure, key: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[\w.]+">', "<g>", text)
+    text = re.sub(r'<g id="[\w.]+"', "<g", text)
     text = re.sub(r' (d|transform|x|y|style|points)="[^"]*"', _shorten, text)
     width_px = figure.get_figwidth() * _PX_PER_IN
     head, body = text.split(">", 1)

@@ -17,10 +17,12 @@ from eegm2.report.figures.style import (
     SECOND,
     class_colours,
     clean_text,
+    direct_legend,
     figure_style,
     new_figure,
     require,
     same_length,
+    spread_pick,
 )
 
 METRIC_NAMES = {
@@ -240,9 +242,8 @@ def roc_curves(
                 found = True
                 at_grid = []
                 for false, true, _ in kept:
-                    axes.plot(
-                        false, true, color=colour, linewidth=0.7, alpha=0.35, rasterized=len(false) > 2000
-                    )
+                    shown = spread_pick(len(false), 250)
+                    axes.plot(false[shown], true[shown], color=colour, linewidth=0.7, alpha=0.35)
                     at_grid.append(np.interp(grid_points, false, true))
                 areas = np.array([area for _, _, area in kept])
                 label = f"{clean_text(classes[c], 14)}  {areas.mean():.3f} ± {areas.std():.3f}"
@@ -252,7 +253,8 @@ def roc_curves(
             axes.set_ylim(-0.01, 1.01)
             axes.set_title(clean_text(protocol))
             axes.set_xlabel("false positive rate")
-            axes.legend(
+            direct_legend(
+                axes,
                 loc="lower right",
                 fontsize=7.5,
                 title="AUROC (mean ± std)",

@@ -154,13 +154,16 @@ def _duration(axes: Axes, y: np.ndarray, duration_s: np.ndarray) -> None:
 def _amplitude(axes: Axes, y: np.ndarray, bounds_uv: np.ndarray) -> None:
     axes.hlines(y, bounds_uv[:, 0], bounds_uv[:, 1], color=PALETTE[2], linewidth=2.2)
     limit = float(np.nanmax(np.abs(bounds_uv)))
-    if limit > 0:
-        axes.set_xscale("symlog", linthresh=max(limit / 1000, 1.0))
-        ticks = 10.0 ** np.arange(1, np.ceil(np.log10(max(limit, 10))) + 1, 2)
+    usual = float(np.nanmedian(np.abs(bounds_uv)))
+    if limit > 10 * usual > 0:  # some recordings are far wider than the rest: show both
+        axes.set_xscale("symlog", linthresh=usual)
+        ticks = 10.0 ** np.unique([np.floor(np.log10(limit)), np.floor(np.log10(usual))])
         axes.set_xticks([*-ticks[::-1], 0, *ticks])
         log_ticks(axes.xaxis)
         axes.set_xlim(-1.6 * limit, 1.6 * limit)
-    axes.set_xlabel("amplitude range (µV)")
+        axes.set_xlabel("amplitude range\n(µV, log beyond centre)")
+    else:
+        axes.set_xlabel("amplitude range (µV)")
 
 
 def _line_noise(axes: Axes, y: np.ndarray, line_db: np.ndarray) -> None:
@@ -213,7 +216,7 @@ def label_timeline(
         figure = new_figure(0.85 + 0.16 * max(n, 3))
         axes = figure.subplots()
         for y in range(n):
-            axes.hlines(y, 0, duration_s[y], color=MUTED, linewidth=0.7, alpha=0.6)
+            axes.hlines(y, 0, duration_s[y], color=MUTED, linewidth=0.8, zorder=0.6)
             for label in common:
                 own = [(on, length) for on, length, name in spans[y] if name == label]
                 axes.broken_barh(
