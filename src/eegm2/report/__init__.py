@@ -1,1 +1,1 @@
-"""TBD."""
+"""The HTML report of a run and its figures."""

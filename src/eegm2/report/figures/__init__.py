@@ -1,0 +1,50 @@
+"""The report's figures: each a pure function from arrays to a matplotlib Figure.
+
+None touches pyplot or its global state; every axis carries its unit.
+"""
+
+from eegm2.report.figures.downstream import (
+    METRIC_NAMES,
+    confusion_matrices,
+    evaluation_scores,
+    no_skill,
+    probe_scores,
+    roc_curves,
+    roc_points,
+    subject_scores,
+)
+from eegm2.report.figures.recordings import channel_positions, label_timeline, quality_overview
+from eegm2.report.figures.representation import embedding_map, project, subject_maps
+from eegm2.report.figures.signals import (
+    channel_correlation,
+    channel_error,
+    channel_spectra,
+    power_spectra,
+    reconstruction_traces,
+    welch_db,
+)
+from eegm2.report.figures.training import loss_curves
+
+__all__ = [
+    "METRIC_NAMES",
+    "channel_correlation",
+    "channel_error",
+    "channel_positions",
+    "channel_spectra",
+    "confusion_matrices",
+    "embedding_map",
+    "evaluation_scores",
+    "label_timeline",
+    "loss_curves",
+    "no_skill",
+    "power_spectra",
+    "probe_scores",
+    "project",
+    "quality_overview",
+    "reconstruction_traces",
+    "roc_curves",
+    "roc_points",
+    "subject_maps",
+    "subject_scores",
+    "welch_db",
+]

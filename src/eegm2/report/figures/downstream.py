@@ -1,0 +1,360 @@
+"""Results of probes and evaluations: scores, confusion, ROC, persons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from eegm2.report.figures.style import (
+    FIRST,
+    GRID,
+    INK,
+    MARKERS,
+    MUTED,
+    SECOND,
+    class_colours,
+    clean_text,
+    direct_legend,
+    figure_style,
+    new_figure,
+    require,
+    same_length,
+    spread_pick,
+)
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "weighted_f1": "weighted F1",
+    "kappa": "Cohen's κ",
+}
+
+
+def no_skill(metric: str, y_true: np.ndarray, n_classes: int) -> float | None:
+    """Return what always answering the most frequent class (or a constant score) would reach.
+
+    Parameters
+    ----------
+    metric : str
+        One of the keys of `METRIC_NAMES`; others give None.
+    y_true : ndarray of int, shape (n_windows,)
+        Test labels.
+    n_classes : int
+    """
+    if len(y_true) == 0 or n_classes < 2:
+        return None
+    shares = np.bincount(np.asarray(y_true, dtype=int), minlength=n_classes) / len(y_true)
+    most = float(shares.max())
+    table = {
+        "accuracy": most,
+        "balanced_accuracy": 1 / n_classes,
+        "auroc": 0.5,
+        "auprc": float(shares[1]) if n_classes == 2 else float(shares.mean()),
+        "weighted_f1": most * 2 * most / (1 + most),
+        "kappa": 0.0,
+    }
+    return table.get(metric)
+
+
+def probe_scores(
+    values: Mapping[str, Mapping[str, Sequence[float]]], chance: Mapping[str, float | None] | None = None
+) -> Figure:
+    """Draw every metric's mean ± standard deviation over seeds, one row per protocol.
+
+    Parameters
+    ----------
+    values : mapping of metric → mapping of protocol → one value per seed
+    chance : mapping of metric → value, optional
+        Drawn as a dashed line: the score without skill (see `no_skill`).
+
+    Raises
+    ------
+    ValueError
+        If there is no value at all.
+    """
+    metrics = [m for m in values if any(len(v) for v in values[m].values())]
+    require(bool(metrics), "there are no scores to draw")
+    protocols = list(dict.fromkeys(p for m in metrics for p in values[m]))
+    n_cols = 3 if len(metrics) > 2 else len(metrics)
+    n_rows = -(-len(metrics) // n_cols)
+    with figure_style():
+        figure = new_figure(0.35 + n_rows * (0.75 + 0.24 * len(protocols)))
+        grid = figure.subplots(n_rows, n_cols, sharey=True, squeeze=False).ravel()
+        for axes, metric in zip(grid, metrics):
+            line = (chance or {}).get(metric)
+            if line is not None:
+                axes.axvline(line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="no skill")
+            reach = [line] if line is not None else []
+            for row, protocol in enumerate(protocols):
+                scores = np.asarray(values[metric].get(protocol, ()), dtype=float)
+                scores = scores[np.isfinite(scores)]
+                if not len(scores):
+                    continue
+                colour = class_colours(len(protocols))[row]
+                mean, std = float(scores.mean()), float(scores.std())
+                reach += [mean - std, mean + std, *scores]
+                axes.plot(
+                    scores, np.full(len(scores), row + 0.22), "|", color=colour, markersize=5, alpha=0.8
+                )
+                axes.errorbar(
+                    mean, row, xerr=std, fmt=MARKERS[row % 8], color=colour, markersize=5, capsize=2.5
+                )
+                axes.annotate(
+                    f"{mean:.3f} ± {std:.3f}",
+                    (mean, row),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=7.5,
+                )
+            low, high = min(reach), max(reach)
+            pad = max(0.3 * (high - low), 0.06)
+            axes.set_xlim(max(low - pad, -1.02), min(high + pad, 1.06))
+            axes.set_title(METRIC_NAMES.get(metric, clean_text(metric)))
+            axes.set_ylim(len(protocols) - 0.45, -0.65)
+            axes.set_yticks(range(len(protocols)), [clean_text(p, 18) for p in protocols])
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(axis="y", length=0)
+            axes.locator_params(axis="x", nbins=4)
+        for axes in grid[len(metrics) :]:
+            axes.set_visible(False)
+        figure.supxlabel("score on the test subjects (no unit)", fontsize=8.5)
+        return figure
+
+
+def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Draw row-normalised confusion matrices, one panel per protocol.
+
+    Parameters
+    ----------
+    matrices : mapping of str to ndarray, shape (n_classes, n_classes)
+        Mean counts of windows over seeds, rows true, columns predicted.
+    classes : sequence of str
+
+    Raises
+    ------
+    ValueError
+        If there is no matrix, or one of another size than the classes.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    require(bool(matrices), "there is no confusion matrix to draw")
+    n = len(classes)
+    for name, matrix in matrices.items():
+        require(matrix.shape == (n, n), f"confusion matrix of {name} is {matrix.shape}, with {n} classes")
+    ramp = LinearSegmentedColormap.from_list("ramp", ["#f4f8fb", "#8dbfdd", "#0072b2", "#003f63"])
+    n_cols = min(2 if n > 3 else 3, len(matrices))
+    n_rows = -(-len(matrices) // n_cols)
+    cell = max(0.42, 1.5 / n)
+    width = min(7.2, n_cols * (cell * n + 1.15) + 0.2)
+    with figure_style():
+        figure = new_figure(n_rows * (cell * n + 0.95), width)
+        grid = figure.subplots(n_rows, n_cols, squeeze=False).ravel()
+        names = [clean_text(c, 14) for c in classes]
+        for axes, (title, matrix) in zip(grid, matrices.items()):
+            totals = matrix.sum(axis=1, keepdims=True)
+            share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+            axes.pcolormesh(share, cmap=ramp, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+            for i, j in np.ndindex(n, n):
+                text = f"{share[i, j]:.0%}" if n > 5 else f"{share[i, j]:.0%}\n{matrix[i, j]:.0f}"
+                colour = "#ffffff" if share[i, j] > 0.45 else "#10202e"
+                axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
+            axes.set_xticks(
+                np.arange(n) + 0.5, names, rotation=0 if n <= 3 else 40, ha="center" if n <= 3 else "right"
+            )
+            axes.set_yticks(np.arange(n) + 0.5, names)
+            axes.set_ylim(n, 0)
+            axes.set_aspect("equal")
+            axes.grid(visible=False)
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+            axes.set_title(clean_text(title))
+            axes.set_xlabel("predicted")
+        for row in range(n_rows):
+            grid[row * n_cols].set_ylabel("true")
+        for axes in grid[len(matrices) :]:
+            axes.set_visible(False)
+        return figure
+
+
+def roc_points(is_class: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Return false and true positive rates over all thresholds, and the area under them.
+
+    Parameters
+    ----------
+    is_class : ndarray of bool, shape (n,)
+    score : ndarray, shape (n,)
+        Higher means more likely of the class; ties are one threshold.
+
+    Returns
+    -------
+    tuple of (false positive rate, true positive rate, AUROC), or None where only one class is present.
+    """
+    is_class = np.asarray(is_class, dtype=bool)
+    if is_class.all() or not is_class.any() or not np.isfinite(score).all():
+        return None
+    order = np.argsort(-score, kind="stable")
+    hits, sorted_score = is_class[order], np.asarray(score, dtype=float)[order]
+    last = np.append(np.flatnonzero(np.diff(sorted_score)), len(hits) - 1)
+    true = np.append(0, np.cumsum(hits)[last]) / hits.sum()
+    false = np.append(0, np.cumsum(~hits)[last]) / (~hits).sum()
+    return false, true, float(np.trapezoid(true, false))
+
+
+def roc_curves(
+    y_true: np.ndarray, scores: Mapping[str, Sequence[np.ndarray]], classes: Sequence[str]
+) -> Figure:
+    """Draw ROC curves, one panel per protocol, one colour per class, one line per seed.
+
+    Parameters
+    ----------
+    y_true : ndarray of int, shape (n_windows,)
+    scores : mapping of protocol → one ndarray of shape (n_windows, n_classes) per seed
+    classes : sequence of str
+        With two classes only the second one's curve is drawn (the first's is its mirror image).
+
+    Raises
+    ------
+    ValueError
+        If no class has both members and non-members among the test windows.
+    """
+    drawn = range(1, 2) if len(classes) == 2 else range(len(classes))
+    grid_points = np.linspace(0, 1, 201)
+    n_cols = min(3, len(scores))
+    n_rows = -(-len(scores) // max(n_cols, 1))
+    found = False
+    with figure_style():
+        figure = new_figure(2.75 * n_rows + 0.2, 2.45 * n_cols + 0.3 if n_cols < 3 else 7.2)
+        grid = figure.subplots(n_rows, n_cols, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, (protocol, seeds) in zip(grid, scores.items()):
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+            for c in drawn:
+                colour = class_colours(len(classes))[c]
+                curves = [roc_points(np.asarray(y_true) == c, np.asarray(s)[:, c]) for s in seeds]
+                kept = [curve for curve in curves if curve is not None]
+                if not kept:
+                    continue
+                found = True
+                at_grid = []
+                for false, true, _ in kept:
+                    shown = spread_pick(len(false), 250)
+                    axes.plot(false[shown], true[shown], color=colour, linewidth=0.7, alpha=0.35)
+                    at_grid.append(np.interp(grid_points, false, true))
+                areas = np.array([area for _, _, area in kept])
+                label = f"{clean_text(classes[c], 14)}  {areas.mean():.3f} ± {areas.std():.3f}"
+                axes.plot(grid_points, np.mean(at_grid, axis=0), color=colour, linewidth=1.8, label=label)
+            axes.set_aspect("equal")
+            axes.set_xlim(-0.01, 1.01)
+            axes.set_ylim(-0.01, 1.01)
+            axes.set_title(clean_text(protocol))
+            axes.set_xlabel("false positive rate")
+            direct_legend(
+                axes,
+                loc="lower right",
+                fontsize=7.5,
+                title="AUROC (mean ± std)",
+                title_fontsize=7.5,
+                handlelength=1,
+            )
+        for axes in grid[len(scores) :]:
+            axes.set_visible(False)
+        for row in range(n_rows):
+            grid[row * n_cols].set_ylabel("true positive rate")
+    require(found, "no class has both members and non-members among the test windows")
+    return figure
+
+
+def subject_scores(subject: Sequence[str] | np.ndarray, correct: Mapping[str, np.ndarray]) -> Figure:
+    """Draw the share of correct windows of every test subject, one row per protocol.
+
+    Parameters
+    ----------
+    subject : sequence of str, length n_windows
+    correct : mapping of protocol → ndarray, shape (n_windows,)
+        Share of seeds in which the window was classified correctly.
+    """
+    require(bool(correct), "there is no protocol to draw")
+    same_length(subject=subject, **correct)
+    names, code = np.unique(np.asarray(subject).astype(str), return_inverse=True)
+    counts = np.bincount(code)
+    means = {p: np.bincount(code, weights=np.asarray(c, dtype=float)) / counts for p, c in correct.items()}
+    order = np.argsort(-next(iter(means.values())), kind="stable")
+    x = np.arange(len(names))
+    with figure_style():
+        figure = new_figure(2.5)
+        axes = figure.subplots()
+        for i, (protocol, values) in enumerate(means.items()):
+            shift = (i - (len(means) - 1) / 2) * 0.18
+            axes.plot(
+                x + shift,
+                values[order],
+                MARKERS[i % 8],
+                color=class_colours(len(means))[i],
+                markersize=4.5 if len(x) <= 40 else 3,
+                label=f"{clean_text(protocol)} (mean {values.mean():.2f}, lowest {values.min():.2f})",
+            )
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylabel("share of windows correct")
+        axes.set_xlabel("test subjects, best first by the first protocol")
+        axes.set_xlim(-0.6, len(x) - 0.4)
+        few = len(x) <= 24
+        axes.set_xticks(x if few else [], [clean_text(names[i], 12) for i in order] if few else [])
+        if few and len(x) > 8:
+            axes.tick_params(axis="x", rotation=45)
+        axes.grid(axis="x", visible=few)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        return figure
+
+
+def evaluation_scores(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+    """Draw one metric of an evaluation: every model's mean with its confidence interval.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        With model, metric, mean, and ci_low and ci_high (95 % over subjects) or std.
+    metric : str
+
+    Raises
+    ------
+    ValueError
+        If no row is of this metric.
+    """
+    kept = [
+        row for row in rows if row.get("metric") == metric and np.isfinite(float(row.get("mean", np.nan)))
+    ]
+    require(bool(kept), f"no row holds the metric {metric!r}")
+    kept.sort(key=lambda row: -float(row["mean"]))
+    with figure_style():
+        figure = new_figure(0.85 + 0.25 * len(kept))
+        axes = figure.subplots()
+        for y, row in enumerate(kept):
+            mean = float(row["mean"])
+            low, high = row.get("ci_low"), row.get("ci_high")
+            if low is None or high is None:
+                low, high = mean - float(row.get("std") or 0), mean + float(row.get("std") or 0)
+            ours = str(row.get("model")) in {"linear", "light", "fine", "scratch"}
+            axes.hlines(y, float(low), float(high), color=FIRST if ours else MUTED, linewidth=2.5, alpha=0.45)
+            axes.plot(mean, y, "o" if ours else "s", color=FIRST if ours else MUTED, markersize=5)
+            axes.annotate(
+                f"{mean:.3f}",
+                (mean, y),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                color=INK,
+            )
+        if metric in {"balanced_accuracy", "auroc"}:
+            axes.axvline(0.5, color=SECOND, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_yticks(range(len(kept)), [clean_text(row.get("model", "?"), 24) for row in kept])
+        axes.set_ylim(len(kept) - 0.4, -0.8)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_color(GRID)
+        axes.set_xlabel(f"{METRIC_NAMES.get(metric, clean_text(metric))} (no unit)")
+        return figure

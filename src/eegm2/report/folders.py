@@ -1,0 +1,206 @@
+"""Reading the RUN and PROBE folders: what is damaged or missing becomes a sentence, not an exception."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
+
+_CURVES = ("train_loss", "val_loss", "train_l1", "val_l1", "train_spectral", "val_spectral", "lr")
+
+
+def read_json(path: Path) -> tuple[Any, str]:
+    """Return a JSON file's value and an empty string, or None and a sentence that says what is wrong."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")), ""
+    except FileNotFoundError:
+        return None, f"{path.name} is missing."
+    except OSError as error:
+        return None, f"{path.name} cannot be read ({error.strerror})."
+    except ValueError as error:
+        return None, f"{path.name} is damaged ({error})."
+
+
+def read_run(run: Path) -> ReportData:
+    """Return what the files of a RUN folder hold, without its store, model or probes."""
+    data = ReportData(run=run.resolve().name)
+    resolved, problem = read_json(run / "run.json")
+    header = dict(resolved) if isinstance(resolved, dict) else {}
+    header |= header.pop("header", None) or {}
+    if "config" in header and "pretrain" not in header:
+        header["pretrain"] = header.pop("config")
+    for which in ("last", "best"):
+        saved, _ = read_json(run / "checkpoints" / f"{which}.json")
+        if isinstance(saved, dict):
+            header |= saved
+    data.header = {key: value for key, value in header.items() if value is not None}
+    for key in ("model", "preprocessing", "windows", "data", "pretrain", "versions"):
+        if not isinstance(data.header.get(key, {}), dict):
+            del data.header[key]
+    if not header:
+        data.missing["header"] = f"The run's configuration is unknown: {problem}"
+    data.ch_names = tuple(str(name) for name in header.get("ch_names") or ())
+    rate = header.get("sfreq_hz")
+    data.sfreq_hz = float(rate) if isinstance(rate, int | float) else None
+    splits, problem = read_json(run / "splits.json")
+    if isinstance(splits, dict):
+        data.splits = {part: tuple(map(str, splits.get(part) or ())) for part in ("train", "val", "test")}
+        data.split_seed = splits.get("seed")
+        data.split_by = str(splits.get("by", "subject"))
+    else:
+        data.missing["splits"] = f"The split is unknown: {problem}"
+    data.log, data.missing["log"] = read_log(run / "logs" / "metrics.csv")
+    return data
+
+
+def read_log(path: Path) -> tuple[TrainingLog | None, str]:
+    """Return a Lightning CSV log with one value per epoch (the last one logged), or None and why.
+
+    Parameters
+    ----------
+    path : Path
+        metrics.csv with a column "epoch"; training and validation values may stand on separate rows.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        return None, f"There is no training log ({path.name}: {error.strerror})."
+    except (csv.Error, UnicodeDecodeError) as error:
+        return None, f"The training log {path.name} is damaged ({error})."
+    table: dict[int, dict[str, float]] = {}
+    for row in rows:
+        epoch = _number(row.get("epoch"))
+        if not np.isfinite(epoch):
+            continue
+        for name, text in row.items():
+            value, curve = _number(text), _curve_name(name)
+            if curve and np.isfinite(value):
+                table.setdefault(int(epoch), {})[curve] = value
+    if not table:
+        return None, f"The training log {path.name} holds no value of a loss."
+    epochs = np.array(sorted(table))
+    curves = {name: np.array([table[e].get(name, np.nan) for e in epochs.tolist()]) for name in _CURVES}
+    return TrainingLog(epochs, {name: v for name, v in curves.items() if np.isfinite(v).any()}), ""
+
+
+def _curve_name(column: str | None) -> str:
+    """Return the curve a column of the log belongs to, or nothing."""
+    name = (column or "").removesuffix("_epoch")
+    return "lr" if name.startswith(("lr-", "lr/")) else name if name in _CURVES else ""
+
+
+def _number(text: object) -> float:
+    try:
+        return float(str(text))
+    except ValueError:
+        return float("nan")
+
+
+def read_probes(run: Path, extra: Sequence[str | Path]) -> tuple[list[Probe], str]:
+    """Return the probes that RUN/probes.json lists and those named by the user, and what went wrong."""
+    listed, problem = read_json(run / "probes.json")
+    problems = [] if isinstance(listed, list) or "missing" in problem else [f"The list of probes: {problem}"]
+    entries = listed if isinstance(listed, list) else []
+    names = [
+        str(entry.get("path") or entry.get("out")) if isinstance(entry, dict) else str(entry)
+        for entry in entries
+    ]
+    folders: list[Path] = []
+    for name in [*names, *map(str, extra)]:
+        places = [Path(name), run / name, run.parent / name]
+        folder = next((p for p in places if (p / "results.json").exists()), None)
+        if folder is None:
+            problems.append(f"The probe {name} holds no results.json any more; it is left out.")
+        elif folder.resolve() not in [p.resolve() for p in folders]:
+            folders.append(folder)
+    return [read_probe(folder) for folder in folders], " ".join(problems)
+
+
+def read_probe(folder: Path) -> Probe:
+    """Return one PROBE folder's contents; arrays that do not fit are left out and named in `problems`."""
+    results, problem = read_json(folder / "results.json")
+    problems = [f"{folder.name}: {problem}"] if problem else []
+    results = results if isinstance(results, dict) else {}
+    task = results.get("task") if isinstance(results.get("task"), dict) else {}
+    assert task is not None
+    rows = [row for row in results.get("protocols") or [] if isinstance(row, dict)]
+    arrays = _read_npz(folder / "predictions.npz", problems)
+    n_classes = len(task.get("classes") or ())
+    y_true = np.asarray(arrays.get("y_true", ()), dtype=int)
+    subject = np.asarray(arrays.get("subject", ())).astype(str)
+    scores: dict[str, list[np.ndarray]] = {}
+    for key in sorted(arrays):
+        if not key.endswith("_score"):
+            continue
+        protocol, _, _ = key.removesuffix("_score").rpartition("_")
+        if arrays[key].shape == (len(y_true), n_classes) and len(subject) == len(y_true):
+            scores.setdefault(protocol, []).append(arrays[key])
+        else:
+            problems.append(
+                f"{folder.name}: {key} in predictions.npz is {arrays[key].shape}, expected "
+                f"({len(y_true)} windows, {n_classes} classes); it is left out."
+            )
+    if len(y_true) and (y_true.min() < 0 or y_true.max() >= max(n_classes, 1)):
+        problems.append(
+            f"{folder.name}: predictions.npz has labels outside the {n_classes} classes; left out."
+        )
+        scores = {}
+    features = _read_npz(folder / "embedding.npz", problems)
+    x = next((features[k] for k in ("features", "x", "embedding") if k in features), None)
+    y = np.asarray(features.get("y", ()), dtype=int)
+    owner = np.asarray(features.get("subject", ())).astype(str)
+    if x is not None and not (x.ndim == 2 and len(x) == len(y) == len(owner)):
+        problems.append(
+            f"{folder.name}: the arrays of embedding.npz do not fit one another; there is no map."
+        )
+        x = None
+    provenance = results.get("provenance")
+    return Probe(
+        folder.name,
+        task,
+        rows,
+        provenance if isinstance(provenance, dict) else {},
+        scores,
+        y_true,
+        subject,
+        x,
+        y,
+        owner,
+        tuple(problems),
+    )
+
+
+def _read_npz(path: Path, problems: list[str]) -> dict[str, np.ndarray]:
+    """Return the arrays of a file (never pickled objects); note what is wrong in `problems`."""
+    import zipfile
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: np.asarray(file[key]) for key in file.files}
+    except FileNotFoundError:
+        problems.append(f"{path.parent.name}: {path.name} is missing.")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        problems.append(f"{path.parent.name}: {path.name} cannot be read ({str(error).splitlines()[0]}).")
+    return {}
+
+
+def read_evaluations(paths: Sequence[str | Path]) -> tuple[list[Evaluation], str]:
+    """Return the rows of evaluations (results.json, or its folder), and what went wrong."""
+    found, problems = [], []
+    for path in map(Path, paths):
+        file = path / "results.json" if path.is_dir() else path
+        value, problem = read_json(file)
+        rows = value.get("rows", value.get("summary")) if isinstance(value, dict) else value
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        if rows:
+            found.append(Evaluation(file.parent.name, rows))
+        else:
+            problems.append(f"The evaluation {path} holds no rows: {problem or 'not a list of rows.'}")
+    return found, " ".join(problems)

@@ -1,0 +1,174 @@
+"""Collecting a report's contents from a run, its store, its model and its probes."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import eegm2
+from eegm2.errors import ConfigError, EEGM2Error
+from eegm2.report.contents import Recording, Rejected, ReportData
+from eegm2.report.folders import read_evaluations, read_json, read_probes, read_run
+from eegm2.report.positions import head_positions
+
+if TYPE_CHECKING:
+    from eegm2.data.store import RecordingStore
+
+_MENDABLE = (EEGM2Error, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+
+
+def gather(
+    run: str | Path,
+    store: str | Path | None = None,
+    *,
+    probes: Sequence[str | Path] = (),
+    evaluations: Sequence[str | Path] = (),
+    command: str = "",
+) -> ReportData:
+    """Return everything the report of a run can show; what cannot be had is explained in its `missing`.
+
+    Parameters
+    ----------
+    run : path
+        A RUN folder.
+    store : path or URL, optional
+        Default: the store that the run names.
+    probes, evaluations : sequences of paths
+        Besides those that the run lists.
+    command : str
+        Recorded in the report.
+
+    Raises
+    ------
+    ConfigError
+        If `run` is no folder, or holds nothing of a run.
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise ConfigError(f"{run}: no such run folder; give the folder that eegm2 pretrain --out wrote")
+    if not any((folder / name).exists() for name in ("run.json", "checkpoints", "logs", "probes.json")):
+        raise ConfigError(
+            f"{run}: not a run folder (no run.json, checkpoints or logs); give the folder that eegm2 "
+            "pretrain wrote"
+        )
+    data = read_run(folder)
+    data.command = command
+    data.created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    data.versions = _versions()
+    data.probes, data.missing["probes"] = read_probes(folder, probes)
+    data.evaluations, data.missing["evaluations"] = read_evaluations(evaluations)
+    opened = _open_store(folder, store, data)
+    if opened is not None:
+        _add_store(opened, data)
+    if data.ch_names:
+        data.positions = head_positions(data.ch_names)
+    _add_model(folder, opened, data)
+    data.missing = {part: text for part, text in data.missing.items() if text}
+    return data
+
+
+def _versions() -> dict[str, str]:
+    found = {"eegm2": eegm2.__version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "scikit-learn", "matplotlib"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _open_store(run: Path, given: str | Path | None, data: ReportData) -> RecordingStore | None:
+    named = data.header.get("data", {}).get("store")
+    where = given if given is not None else named
+    if not where:
+        data.missing["store"] = (
+            "The run names no store and none was given, so the recordings are not shown; add --store STORE."
+        )
+        return None
+    from eegm2.data.store import RecordingStore
+
+    problem = ""
+    places = [str(where)]
+    if "://" not in str(where) and not Path(where).is_absolute():
+        places += [str(run / where), str(run.parent / where)]
+    for place in places:
+        try:
+            return RecordingStore(place)
+        except _MENDABLE as error:
+            problem = problem or str(error)
+    data.missing["store"] = (
+        f"The store could not be opened, so recordings and quality are not shown ({problem}). Add "
+        "--store STORE."
+    )
+    return None
+
+
+def _add_store(store: RecordingStore, data: ReportData) -> None:
+    """Add the recordings' facts and what preparation rejected."""
+    part_of = {name: part for part, names in data.splits.items() for name in names}
+    data.recordings = [
+        Recording(
+            info.id,
+            info.subject,
+            info.session,
+            info.n_times / info.sfreq_hz,
+            info.sfreq_hz,
+            tuple((span.onset_s, span.duration_s, span.label) for span in info.labels),
+            info.quality,
+            part_of.get(info.id if data.split_by == "recording" else info.subject, ""),
+        )
+        for info in store.recordings
+    ]
+    data.rejected = [Rejected(name, reason) for name, reason in sorted(store.damaged.items())]
+    data.rejected += _rejected(store)
+    data.ch_names = data.ch_names or tuple(store.ch_names)
+    data.sfreq_hz = data.sfreq_hz or store.sfreq_hz
+    trained_on = data.header.get("data", {}).get("manifest_sha256")
+    if trained_on and trained_on != store.manifest_sha256:
+        data.missing["store"] = (
+            f"The store has changed since training (manifest {store.manifest_sha256[:12]}… now, "
+            f"{str(trained_on)[:12]}… then): what is shown of recordings is the store of today."
+        )
+
+
+def _rejected(store: RecordingStore) -> list[Rejected]:
+    """Return the files that preparation left out, from the list it keeps in a local store."""
+    found, _ = read_json(Path(store.url.removeprefix("file://")) / "rejected.json")
+    rows: list[Any] = found if isinstance(found, list) else []
+    return [
+        Rejected(str(row.get("source", "?")), str(row.get("reason", "?")))
+        for row in rows
+        if isinstance(row, dict)
+    ]
+
+
+def _add_model(run: Path, store: RecordingStore | None, data: ReportData) -> None:
+    """Load the model, count its parameters and let it reconstruct held-out windows."""
+    try:
+        from eegm2.training.checkpoint import load_checkpoint
+
+        which = "best" if (run / "checkpoints" / "best.safetensors").exists() else "last"
+        checkpoint = load_checkpoint(run, which=which)
+        data.n_parameters = sum(p.numel() for p in checkpoint.model.parameters())
+        data.header |= {key: value for key, value in checkpoint.header.items() if value is not None}
+    except _MENDABLE as error:
+        data.missing["reconstruction"] = (
+            f"The model could not be loaded, so nothing was reconstructed ({error})."
+        )
+        return
+    if store is None:
+        data.missing["reconstruction"] = "Without the store there are no windows to reconstruct."
+        return
+    if data.header.get("model", {}).get("decoder") is False:
+        data.missing["reconstruction"] = "The model is an encoder without decoder: it reconstructs nothing."
+        return
+    try:
+        from eegm2.report.reconstruct import reconstruct_windows
+
+        data.reconstruction = reconstruct_windows(checkpoint.model, store, data)
+    except _MENDABLE as error:
+        data.missing["reconstruction"] = f"The reconstruction could not be made ({error})."

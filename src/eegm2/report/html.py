@@ -1,0 +1,126 @@
+"""One self-contained HTML file from a run: no network, no script, every name escaped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from eegm2.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eegm2.report.contents import ReportData
+
+
+def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca") -> str:
+    """Return the report as HTML.
+
+    Parameters
+    ----------
+    data : ReportData
+        What is missing in it is said in the page.
+    projection : "pca" or "tsne"
+        Map of the representation.
+
+    Returns
+    -------
+    str
+        A whole HTML document; its content policy forbids every request.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    from eegm2.report import results, sections
+
+    parts = [
+        sections.summary(data),
+        sections.data_section(data),
+        sections.quality_section(data),
+        sections.training_section(data),
+        results.reconstruction_section(data),
+        results.spectra_section(data),
+        results.representation_section(data, projection),
+        results.downstream_section(data),
+        results.confusion_section(data),
+        results.evaluation_section(data),
+        sections.provenance_section(data),
+    ]
+    environment = Environment(
+        loader=PackageLoader("eegm2.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("template.html.j2")
+    return template.render(title=data.run, sections=[p for p in parts if p is not None], created=data.created)
+
+
+def write_report(
+    run: str | Path,
+    out: str | Path,
+    store: str | Path | None = None,
+    *,
+    probes: Sequence[str | Path] = (),
+    evaluations: Sequence[str | Path] = (),
+    projection: Literal["pca", "tsne"] = "pca",
+    command: str = "",
+) -> Path:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    run : path
+        A RUN folder; parts that are missing in it are said in the report.
+    out : path
+        The HTML file; replaced only once the new one is whole.
+    store : path or URL, optional
+        The recording store; by default the one the run names.
+    probes : sequence of paths
+        PROBE folders besides those that RUN/probes.json lists.
+    evaluations : sequence of paths
+        results.json files of ``eegm2 evaluate``, or their folders.
+    projection : "pca" or "tsne"
+    command : str
+        Recorded in the report.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ConfigError
+        If `run` is no folder, or `out` cannot be written; the message names it.
+    """
+    from eegm2.report.gather import gather
+
+    data = gather(run, store, probes=probes, evaluations=evaluations, command=command)
+    return write_text_atomically(Path(out), render_report(data, projection=projection))
+
+
+def write_text_atomically(path: Path, text: str) -> Path:
+    """Write a text file so that it is either the old one or the whole new one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot write the report there ({error.strerror}); choose another --out"
+        ) from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise ConfigError(
+            f"{path}: cannot write the report there ({error.strerror}); choose another --out"
+        ) from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
