@@ -54,7 +54,10 @@ def options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 default=None,
                 annotation=Annotated[
                     Path | None,
-                    typer.Option("--config", help="TOML file with any of these options as keys; unknown keys are errors."),
+                    typer.Option(
+                        "--config",
+                        help="TOML file with any of these options as keys; unknown keys are errors.",
+                    ),
                 ],
             )
         )
