@@ -26,13 +26,16 @@ class ProbeConfig:
     )
     seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
+    regression: bool = option(False, "Take the target as a number (e.g. --target age) instead of classes.")
     classes: tuple[str, ...] = option((), "Labels to keep, in this order, e.g. eyes_open,eyes_closed; none: all found.")
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     label_rule: Literal["whole", "majority", "centre"] = option(
         "whole", "whole: one label covers the window; majority: more than half; centre: one window per labelled span."
     )
-    exclude_s: tuple[str, ...] = option((), "Stretches of every recording to leave out, start:stop in seconds, e.g. 170:195.")
+    exclude_s: tuple[str, ...] = option(
+        (), "Stretches of every recording to leave out, start:stop in seconds, e.g. 170:195; none given: as pretrained."
+    )
     unit: Literal["subject", "recording"] = option(
         "subject", "What is never divided between splits; recording is for data of one person and is stated in the results."
     )
