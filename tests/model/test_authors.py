@@ -30,7 +30,9 @@ def test_a_checkpoint_survives_the_round_trip(variant: str, tmp_path: Path) -> N
 def test_missing_and_unexpected_keys_are_named() -> None:
     state = weights("EEGM2")
     state["surprise"] = state.pop("decoder2.bias")
-    with pytest.raises(CheckpointError, match=r"missing keys \['decoder2.bias'\], unexpected keys \['surprise'\]"):
+    with pytest.raises(
+        CheckpointError, match=r"missing keys \['decoder2.bias'\], unexpected keys \['surprise'\]"
+    ):
         load_authors_checkpoint(state)
 
 

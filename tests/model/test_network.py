@@ -61,7 +61,9 @@ def test_statistics_are_numpys() -> None:
         x.std(-1),
         *(np.quantile(x, q, axis=-1) for q in (0.05, 0.25, 0.5, 0.75, 0.95)),
     ]
-    np.testing.assert_allclose(time_statistics(torch.from_numpy(x)), np.concatenate(expected, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        time_statistics(torch.from_numpy(x)), np.concatenate(expected, axis=1), rtol=1e-12
+    )
 
 
 def test_statistics_of_one_step_are_finite() -> None:

@@ -1,4 +1,4 @@
-"""The authors' numbers: inputs, outputs, losses and gradients of their code, and the weights that made them."""
+"""The authors' numbers: inputs, outputs, losses and gradients, and the weights that made them."""
 
 from __future__ import annotations
 

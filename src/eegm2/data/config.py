@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from eegm2.config import option, to_dict
@@ -27,6 +27,9 @@ class PreprocessingConfig:
     )
     channels: tuple[str, ...] = option(
         (), "Channels in the order wanted, e.g. Fz; repeat for more; instead of --montage."
+    )
+    aliases: tuple[str, ...] = option(
+        (), "Another name of a channel, as 'name in the file=our name'; repeat for more."
     )
     missing: Literal["refuse", "interpolate"] = option(
         "refuse", "Missing channels: refuse the recording, or interpolate them from the others' positions."
@@ -84,6 +87,30 @@ class PreprocessingConfig:
     def sha256(self) -> str:
         """Return the hash of the choices and of the version of the code that carries them out."""
         return sha256_json({"version": PREPROCESSING_VERSION, **to_dict(self)})
+
+
+@dataclass(frozen=True)
+class PrepareConfig(PreprocessingConfig):
+    """Everything ``eegm2 prepare`` can be told; the preprocessing part is kept in the store."""
+
+    recipe: str = option(
+        "auto", "How the folder is laid out: auto, folder, bids or a name of eegm2 datasets."
+    )
+    table: str = option(
+        "",
+        "CSV with a column recording (id, path or file name) and any of subject, session, split, label, "
+        "onset_s, duration_s; other columns become attributes.",
+    )
+    dtype: Literal["float32", "float16"] = option(
+        "float32", "Type of the stored samples; float16 halves the store."
+    )
+    jobs: int = option(0, "Processes; 0: one per core.")
+    dask: str = option("", "Address of a Dask scheduler to work on instead, e.g. tcp://host:8786.")
+
+    def preprocessing(self) -> PreprocessingConfig:
+        """Return the part that decides the samples."""
+        names = [entry.name for entry in fields(PreprocessingConfig)]
+        return PreprocessingConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The authors' published checkpoints, read and written under their own key names.
 
-Their ``best_model.pth`` files are plain state dicts. The variant, the width and the channel count follow from the
-keys and shapes alone.
+Their ``best_model.pth`` files are plain state dicts. The variant, the width and the channel count follow
+from the keys and shapes alone.
 """
 
 from __future__ import annotations
@@ -66,13 +66,15 @@ def load_authors_checkpoint(source: str | os.PathLike[str] | Mapping[str, Tensor
     Raises
     ------
     CheckpointError
-        If the file cannot be read safely, is no state dict, or has missing, unexpected or misshapen keys; the message
-        names them.
+        If the file cannot be read safely, is no state dict, or has missing, unexpected or misshapen keys;
+        the message names them.
     """
     where = "state dict" if isinstance(source, Mapping) else os.fspath(source)
     state = source if isinstance(source, Mapping) else _read(Path(source))
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise CheckpointError(f"{where}: not a state dict of tensors; expected a file such as the authors' best_model.pth")
+        raise CheckpointError(
+            f"{where}: not a state dict of tensors; expected a file such as the authors' best_model.pth"
+        )
     state = {key.removeprefix("module."): value for key, value in state.items()}
     config = _config(state, where)
     model = build_model(config)
@@ -102,8 +104,10 @@ def save_authors_checkpoint(model: EEGM2 | UNet, path: str | os.PathLike[str]) -
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".partial")
-    torch.save({key: tensor.detach().cpu().clone() for key, tensor in authors_state_dict(model).items()}, temporary)
-    os.replace(temporary, path)
+    torch.save(
+        {key: tensor.detach().cpu().clone() for key, tensor in authors_state_dict(model).items()}, temporary
+    )
+    temporary.replace(path)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -125,7 +129,9 @@ def _config(state: Mapping[str, Tensor], where: str) -> EEGM2Config:
             n_chans, width, _ = state["final_conv.weight"].shape
             return EEGM2Config.preset("unet", n_chans=n_chans, width=width)
         multi = "input_embedding.branch1.weight" in state
-        width, n_chans, _ = state["input_embedding.branch1.weight" if multi else "input_embedding.weight"].shape
+        width, n_chans, _ = state[
+            "input_embedding.branch1.weight" if multi else "input_embedding.weight"
+        ].shape
         sizes: dict[str, Any] = {"n_chans": n_chans, "width": width}
         if "encoder1.1.mha.in_proj_weight" in state:
             mixer = "attention"

@@ -28,7 +28,9 @@ class Attention(nn.Module):
             If a state is given: attention over the whole window cannot be streamed.
         """
         if state is not None:
-            raise ConfigError("mixer 'attention' looks at the whole window and cannot continue from a state; use 'mamba2'")
+            raise ConfigError(
+                "mixer 'attention' looks at the whole window and cannot continue from a state; use 'mamba2'"
+            )
         y, _ = self.mha(u, u, u, need_weights=False)
         return y, None
 

@@ -12,7 +12,8 @@ from eegm2.errors import ConfigError
 #: Shortest input, in samples: three poolings by two leave one step of representation.
 MIN_TIMES = 8
 
-#: The variants of the paper (sections 3 and 5.6) as differences from EEGM2. S2 is EEGM2 trained with the L1 objective.
+#: The variants of the paper (sections 3 and 5.6) as differences from EEGM2. S2 is EEGM2 trained with the
+#: L1 objective.
 PRESETS: dict[str, dict[str, Any]] = {
     "eegm2": {},
     "light": {"decoder": False},
@@ -62,7 +63,9 @@ class EEGM2Config:
     architecture: Literal["eegm2", "unet"] = option("eegm2", "Network: EEGM2 or the convolutional U-Net.")
     embedding: Literal["branches", "conv3"] = option("branches", "Input embedding.")
     mixer: Literal["mamba2", "mamba1", "attention"] = option("mamba2", "What mixes over time inside a block.")
-    norm_order: Literal["before_residual", "after_residual"] = option("before_residual", "Order of norm and residual.")
+    norm_order: Literal["before_residual", "after_residual"] = option(
+        "before_residual", "Order of norm and residual."
+    )
     decoder: bool = option(True, "False leaves the encoder alone.")
     d_state: int = option(16, "State size of the selective scan.")
     d_conv: int = option(2, "Kernel of the causal convolution inside a Mamba block.")
@@ -103,7 +106,17 @@ class EEGM2Config:
     @property
     def preset_name(self) -> str:
         """Name of the preset that this configuration varies only in sizes, or "custom"."""
-        sizes = ("n_chans", "width", "d_state", "d_conv", "expand", "headdim", "ngroups", "n_heads", "dropout")
+        sizes = (
+            "n_chans",
+            "width",
+            "d_state",
+            "d_conv",
+            "expand",
+            "headdim",
+            "ngroups",
+            "n_heads",
+            "dropout",
+        )
         kept = {name: getattr(self, name) for name in sizes}
         return next((name for name in PRESETS if EEGM2Config.preset(name, **kept) == self), "custom")
 

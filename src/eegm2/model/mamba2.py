@@ -41,8 +41,8 @@ class Mamba2(nn.Module):
     """Mamba-2 mixer over time.
 
     One projection gives z (gate), x (input), B, C and dt. After a causal depthwise convolution and SiLU of
-    (x, B, C), the scan ``h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t``, ``y_t = C_t h_t + D x_t`` runs per head; the
-    result is gated, normed and projected back.
+    (x, B, C), the scan ``h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t``, ``y_t = C_t h_t + D x_t`` runs per
+    head; the result is gated, normed and projected back.
 
     Parameters
     ----------
@@ -61,7 +61,9 @@ class Mamba2(nn.Module):
         self.headdim = largest_divisor(self.d_inner, config.headdim)
         self.n_heads = self.d_inner // self.headdim
         if self.n_heads % self.ngroups:
-            raise ConfigError(f"model config: ngroups is {self.ngroups}, which does not divide {self.n_heads} heads")
+            raise ConfigError(
+                f"model config: ngroups is {self.ngroups}, which does not divide {self.n_heads} heads"
+            )
         conv_channels = self.d_inner + 2 * self.ngroups * self.d_state
         self.in_proj = nn.Linear(channels, self.d_inner + conv_channels + self.n_heads, bias=False)
         self.conv1d = nn.Conv1d(conv_channels, conv_channels, self.d_conv, groups=conv_channels)

@@ -140,7 +140,9 @@ class EEGM2(nn.Module):
     def __init__(self, config: EEGM2Config) -> None:
         super().__init__()
         if config.architecture != "eegm2":
-            raise ConfigError(f"EEGM2: got architecture '{config.architecture}'; build_model(config) builds every kind")
+            raise ConfigError(
+                f"EEGM2: got architecture '{config.architecture}'; build_model(config) builds every kind"
+            )
         self.config = config
         self.encoder = Encoder(config)
         self.mediator = Mediator(config) if config.decoder else None

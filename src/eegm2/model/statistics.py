@@ -34,7 +34,8 @@ def time_statistics(representation: Tensor) -> Tensor:
     """
     if representation.dim() != 3 or representation.shape[-1] == 0:
         raise ValueError(
-            f"time_statistics: got shape {tuple(representation.shape)}, expected (batch, channels, steps), steps >= 1"
+            f"time_statistics: got shape {tuple(representation.shape)}, "
+            "expected (batch, channels, steps) with steps >= 1"
         )
     ordered = representation.sort(dim=-1).values
     last = ordered.shape[-1] - 1
@@ -51,7 +52,7 @@ def time_statistics(representation: Tensor) -> Tensor:
 
 
 def _std(x: Tensor) -> Tensor:
-    """Population standard deviation over the last axis; 0, with a zero gradient, where it is constant."""
+    """Return the population deviation over the last axis; 0, with a zero gradient, where constant."""
     variance = x.var(dim=-1, correction=0)
     moves = variance > 0
     return torch.where(moves, variance, torch.ones_like(variance)).sqrt() * moves

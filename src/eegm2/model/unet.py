@@ -44,7 +44,9 @@ class UNet(nn.Module):
         self.config = config
         w = config.width
         widths = [w * 2**level for level in range(LEVELS + 1)]
-        self.down = nn.ModuleList(double_conv(i, o) for i, o in zip([config.n_chans, *widths], widths[:LEVELS]))
+        self.down = nn.ModuleList(
+            double_conv(i, o) for i, o in zip([config.n_chans, *widths], widths[:LEVELS])
+        )
         self.bottleneck = double_conv(widths[-2], widths[-1])
         self.upsample = nn.ModuleList(nn.ConvTranspose1d(2 * o, o, 2, stride=2) for o in widths[:LEVELS])
         self.up = nn.ModuleList(double_conv(2 * o, o) for o in widths[:LEVELS])
@@ -56,12 +58,12 @@ class UNet(nn.Module):
         n_times = x.shape[-1]
         x = self._pad(x)
         skips = []
-        for level in self.down:
-            skips.append(level(x))
+        for stage in self.down:
+            skips.append(stage(x))
             x = F.max_pool1d(skips[-1], 2)
         x = self.bottleneck(x)
         for level in reversed(range(LEVELS)):
-            x = self.up[level](torch.cat([self.upsample[level](x), skips[level]], dim=1))
+            x = self.up[level](torch.cat([skips[level], self.upsample[level](x)], dim=1))
         return self.output(x)[..., :n_times]
 
     def encode(self, x: Tensor) -> Tensor:
@@ -69,8 +71,8 @@ class UNet(nn.Module):
         check_input(x, self.config.n_chans)
         steps = x.shape[-1] // 8
         x = self._pad(x)
-        for level in self.down[:3]:
-            x = F.max_pool1d(level(x), 2)
+        for stage in self.down[:3]:
+            x = F.max_pool1d(stage(x), 2)
         return x[..., :steps]
 
     def features(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """Return float64 if any tensor is float64, else float32: states and sums are never kept in half precision."""
+    """Return float64 if any tensor is, else float32: states and sums are never in half precision."""
     double = any(tensor is not None and tensor.dtype == torch.float64 for tensor in tensors)
     return torch.float64 if double else torch.float32
 
@@ -67,7 +67,7 @@ def check_tensors(op: str, expected: Mapping[str, tuple[Tensor | None, tuple[int
     if doubles and len(doubles) != len(dtypes):
         others = sorted(set(dtypes) - set(doubles))
         raise TypeError(
-            f"{op}: {', '.join(doubles)} is float64 but {', '.join(others)} is not; use float64 everywhere or nowhere"
+            f"{op}: {', '.join(doubles)} is float64 but {', '.join(others)} is not; use one of them"
         )
 
 
