@@ -90,7 +90,18 @@ def edit_edf_header(data: bytes, generator: np.random.Generator) -> bytes:
     n_signals = int(data[252:256])
     fields = [(0, 8), (168, 8), (176, 8), (184, 8), (192, 44), (236, 8), (244, 8), (252, 4)]
     start = 256
-    for width in (16, 80, 8, 8, 8, 8, 8, 80, 8, 32):  # label, transducer, dimension, four ranges, filter, samples
+    for width in (
+        16,
+        80,
+        8,
+        8,
+        8,
+        8,
+        8,
+        80,
+        8,
+        32,
+    ):  # label, transducer, dimension, four ranges, filter, samples
         fields += [(start + i * width, width) for i in range(n_signals)]
         start += width * n_signals
     out = bytearray(data)

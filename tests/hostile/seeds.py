@@ -47,10 +47,10 @@ def write_seeds(folder: Path) -> list[Seed]:
     data = signal_uv()
     return [
         write_edf(folder / "one.edf", data),
-        write_bdf(folder / "one.bdf", data),
+        write_bdf(folder / "two.bdf", data),
         write_set(folder / "inside.set", data, beside=False),
         write_set(folder / "beside.set", data, beside=True),
-        write_brainvision(folder / "one.vhdr", data),
+        write_brainvision(folder / "three.vhdr", data),
         write_fif(folder / "one_raw.fif", data),
     ]
 
@@ -60,7 +60,9 @@ def write_edf(path: Path, data: np.ndarray) -> Seed:
     import edfio
 
     signals = [
-        edfio.EdfSignal(row, SFREQ_HZ, label=f"EEG {name}", physical_dimension="uV", physical_range=(-500, 500))
+        edfio.EdfSignal(
+            row, SFREQ_HZ, label=f"EEG {name}", physical_dimension="uV", physical_range=(-500, 500)
+        )
         for name, row in zip(CH_NAMES, data)
     ]
     notes = [edfio.EdfAnnotation(1.0, 2.0, "eyes open"), edfio.EdfAnnotation(4.0, 3.0, "eyes closed")]
@@ -131,7 +133,8 @@ def write_brainvision(path: Path, data: np.ndarray) -> Seed:
     )
     markers_path.write_text(
         "Brain Vision Data Exchange Marker File, Version 1.0\n\n[Common Infos]\nCodepage=UTF-8\n"
-        f"DataFile={samples_path.name}\n\n[Marker Infos]\nMk1=Stimulus,S  1,130,1,0\nMk2=Comment,blink,400,20,0\n",
+        f"DataFile={samples_path.name}\n\n[Marker Infos]\n"
+        "Mk1=Stimulus,S  1,130,1,0\nMk2=Comment,blink,400,20,0\n",
         encoding="utf-8",
     )
     return Seed("brainvision", path, (path, samples_path, markers_path))

@@ -12,8 +12,11 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.hostile.seeds import CH_NAMES, write_seeds
 
 ROOT = Path(__file__).parents[2]
 #: Beyond what the idle worker has mapped.
@@ -40,14 +43,14 @@ class Reader:
             self._process.wait()
             self._process = None
 
-    def read(self, path: Path) -> dict[str, Any]:
-        """Return ``{"outcome": "read" | "refused" | "escaped" | "crash" | "hang", …}`` for one recording."""
+    def read(self, path: Path, channels: Sequence[str] = CH_NAMES) -> dict[str, Any]:
+        """Return ``{"outcome": …}`` of one recording: read, refused, escaped, memory, crash or hang."""
         if self._process is None:
             self._start()
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        process.stdin.write(json.dumps(str(path)).encode() + b"\n")
+        process.stdin.write(json.dumps([str(path), list(channels)]).encode() + b"\n")
         process.stdin.flush()
         answer = self._line(TIME_S)
         if answer is not None and answer != b"":
@@ -55,10 +58,14 @@ class Reader:
         self._process = None
         process.kill()
         status = process.wait()
-        return {"outcome": "hang", "error": f"no answer in {TIME_S:g} s"} if answer is None else {
-            "outcome": "crash",
-            "error": f"the process ended with status {status}",
-        }
+        return (
+            {"outcome": "hang", "error": f"no answer in {TIME_S:g} s"}
+            if answer is None
+            else {
+                "outcome": "crash",
+                "error": f"the process ended with status {status}",
+            }
+        )
 
     def _start(self) -> None:
         environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT / 'src'}:{ROOT}")
@@ -91,36 +98,45 @@ class Reader:
         return line
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Read one recording through the package's reader and say what came of it."""
+def describe(path: Path, channels: Sequence[str] = CH_NAMES) -> dict[str, Any]:
+    """Prepare one recording into a store of its own and say what came of it."""
+    import tempfile
+
     import numpy as np
 
-    from eegm2.data.readers import read_raw
-    from eegm2.errors import EEGM2Error
+    from eegm2.data.config import PreprocessingConfig
+    from eegm2.data.recipes.base import SourceRecording
+    from eegm2.data.store import RecordingStore
+    from eegm2.data.worker import Job, prepare_one
 
-    try:
-        raw = read_raw(path)
-        data = raw.get_data()
-    except EEGM2Error as error:
-        return {"outcome": "refused", "error": str(error)}
-    except BaseException as error:
-        return {"outcome": "escaped", "error": f"{type(error).__name__}: {error}"}
-    return {
-        "outcome": "read",
-        "shape": list(data.shape),
-        "ch_names": list(raw.ch_names),
-        "sfreq_hz": float(raw.info["sfreq"]),
-        "finite": bool(np.isfinite(data).all()),
-        "annotations": len(raw.annotations),
-    }
+    with tempfile.TemporaryDirectory() as store:
+        job = Job(
+            store, str(path.parent), PreprocessingConfig(channels=tuple(channels), flat="keep"), "float32"
+        )
+        outcome = prepare_one(SourceRecording("one", "someone", path), job)
+        if outcome.status == "skipped":
+            kind = "refused"
+            if "please report it" in outcome.reason:
+                kind = "escaped"
+            elif "not enough memory" in outcome.reason:
+                kind = "memory"
+            return {"outcome": kind, "error": outcome.reason}
+        opened = RecordingStore(store)
+        array = opened.read("one")
+        return {
+            "outcome": "read",
+            "shape": list(array.shape),
+            "finite": bool(np.isfinite(array).all()),
+            "verified": opened.verify() == {},
+            "duration_s": opened["one"].quality["duration_s"],
+            "labels": [list(span.__dict__.values()) for span in opened["one"].labels],
+        }
 
 
 def main() -> None:
     """Answer paths on standard input, one JSON line each, under the memory limit."""
     import resource
     import tempfile
-
-    from tests.hostile.seeds import write_seeds
 
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes elsewhere
@@ -133,7 +149,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers.write(b"ready\n")
     for line in sys.stdin:
-        answers.write(json.dumps(describe(Path(json.loads(line)))).encode() + b"\n")
+        path, channels = json.loads(line)
+        answers.write(json.dumps(describe(Path(path), channels)).encode() + b"\n")
 
 
 if __name__ == "__main__":

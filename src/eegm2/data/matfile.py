@@ -6,6 +6,7 @@ SciPy's reader can take the whole process down on a damaged file: sizes and coun
 
 from __future__ import annotations
 
+import itertools
 import math
 import mmap
 import struct
@@ -36,7 +37,7 @@ class _Damaged(Exception):
 def check_matfile(path: str | Path) -> None:
     """Refuse a MAT file whose sizes, counts or types contradict one another or the file's length.
 
-    Files of version 7.3 (HDF5) are not looked into; those of version 4, which hold no structures, are refused.
+    Files of version 7.3 (HDF5) are not looked into; version 4, which holds no structures, is refused.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ class _Walker:
         kind, start, size, place = self.tag(place, end)
         self.expect(kind, {5, 6}, start)
         columns = self.integers(start, size)
-        steps = all(low <= high for low, high in zip(columns, columns[1:]))
+        steps = all(low <= high for low, high in itertools.pairwise(columns))
         if len(dims) != 2 or len(columns) != dims[1] + 1 or columns[0] != 0 or not steps:
             raise _Damaged(f"byte {start}: column starts that do not fit the dimensions {dims}")
         if columns[-1] > len(rows) or any(not 0 <= row < dims[0] for row in rows[: columns[-1]]):

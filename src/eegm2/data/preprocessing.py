@@ -29,6 +29,7 @@ AMPLITUDE_LIMITS_UV = (0.2, 2000.0)
 """Typical amplitudes of EEG after the high-pass lie well inside; those wrong by a thousand lie outside."""
 _BLOCK_SAMPLES = 1 << 21
 _PADDING_S = 5.0
+IMPOSSIBLE_TIMES_TYPICAL = 1e6
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ def _read_microvolts(
         x[:, start : start + step] = block - offset
     bad = ~np.isfinite(x).all(0) if not np.isfinite(x.sum()) else np.zeros(0, bool)
     if not bad.any():
+        _refuse_impossible(x, names, float(raw.info["sfreq"]), where)
         return x, 0.0
     affected = [name for name, row in zip(names, x) if not np.isfinite(row).all()]
     share = float(bad.mean())
@@ -213,7 +215,21 @@ def _read_microvolts(
     for row in x:
         good = np.isfinite(row)
         row[~good] = np.interp(times[~good], times[good], row[good]) if good.any() else 0.0
+    _refuse_impossible(x, names, float(raw.info["sfreq"]), where)
     return x, round(share, 6)
+
+
+def _refuse_impossible(x: np.ndarray, names: list[str], sfreq_hz: float, where: str) -> None:
+    """Refuse samples a million times the usual: damaged numbers, which filters would smear over seconds."""
+    typical = float(np.median(np.abs(x[:, :: max(1, x.shape[1] // 100_000)])))
+    limit = min(1e15, IMPOSSIBLE_TIMES_TYPICAL * typical if typical > 0 else np.inf)
+    for name, row in zip(names, x):
+        worst = int(np.argmax(np.abs(row)))
+        if abs(row[worst]) > limit:
+            raise DataError(
+                f"{where}: {name} has {row[worst]:.3g} µV at {worst / sfreq_hz:.3f} s, "
+                f"{typical:.3g} is usual there; the file is damaged: copy or export it again"
+            )
 
 
 def _filter_and_resample(

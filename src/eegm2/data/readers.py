@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegm2.data.channels import canonical, is_known, looks_like_eeg
+from eegm2.data.matfile import check_matfile
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
@@ -32,6 +33,9 @@ READERS = {
     ".fif.gz": "read_raw_fif",
 }
 """File suffix → function of `mne.io`."""
+
+SFREQ_LIMITS_HZ = (1.0, 200_000.0)
+"""Beyond these a header's sampling rate is damage, not a recording."""
 
 
 def file_suffix(path: Path) -> str:
@@ -70,6 +74,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         arguments["exclude"] = EDFHeader.read(path).check(path)
     if suffix == ".vhdr":
         _refuse_short_brainvision(path)
+    if suffix == ".set":
+        check_matfile(path)
     import mne
 
     with reading(path):
@@ -77,6 +83,14 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         raw: mne.io.BaseRaw = reader(path, preload=False, verbose="error", **arguments)
         if raw.n_times == 0:
             raise DataError(f"{path}: holds no samples; record or export it again")
+        sfreq_hz = float(raw.info["sfreq"])
+        if not SFREQ_LIMITS_HZ[0] <= sfreq_hz <= SFREQ_LIMITS_HZ[1]:
+            low, high = SFREQ_LIMITS_HZ
+            raise DataError(
+                f"{path}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; "
+                "export the file again"
+            )
+        raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         return raw
 
 
@@ -257,3 +271,9 @@ def _refuse_short_brainvision(path: Path) -> None:
                 f"{data}: truncated: {data.stat().st_size} bytes, the header promises {needed}; "
                 "copy the file again"
             )
+    frame = (width or 0) * (int(channels) if channels and channels.isdecimal() else 0)
+    if frame and data.stat().st_size % frame:
+        raise DataError(
+            f"{data}: truncated: {data.stat().st_size} bytes are not a whole number of samples of {channels} "
+            f"channels ({frame} bytes each); copy the file again"
+        )
