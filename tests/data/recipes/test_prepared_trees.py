@@ -6,10 +6,12 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.config import WindowConfig
+from eegm2.data.labelling import recording_windows
 from eegm2.data.prepare import PrepareConfig, prepare
 from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.store import RecordingInfo, RecordingStore
-from eegm2.data.windows import WindowDataset, recording_windows
+from eegm2.data.recording import RecordingInfo
+from eegm2.data.store import RecordingStore
+from eegm2.data.windows import WindowDataset
 
 from .conftest import tuh_names
 
