@@ -5,11 +5,14 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.config import WindowConfig
+from eegm2.data.config import SplitConfig, WindowConfig
+from eegm2.data.labelling import recording_windows
 from eegm2.data.prepare import PrepareConfig, prepare
 from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.store import RecordingInfo, RecordingStore
-from eegm2.data.windows import WindowDataset, recording_windows
+from eegm2.data.recording import RecordingInfo
+from eegm2.data.splits import split_subjects
+from eegm2.data.store import RecordingStore
+from eegm2.data.windows import WindowDataset
 
 from .conftest import tuh_names
 
@@ -131,6 +134,15 @@ def test_a_window_longer_than_the_authors_is_refused(authors_store):
     store, _ = authors_store
     with pytest.raises(ValueError, match=r"no window of 2\.5 s is left"):
         WindowDataset(store, WindowConfig(window_s=2.5))
+
+
+def test_official_splits_are_kept(authors_store, tuab_tree, tmp_path):
+    authors = split_subjects(authors_store[0], SplitConfig())
+    assert (authors.train, authors.val, authors.test) == (("STEW_train",), ("STEW_val",), ("STEW_test",))
+    prepare(tuab_tree, tmp_path / "tuab", PrepareConfig(recipe="tuab", jobs=1))
+    tuab = split_subjects(RecordingStore(tmp_path / "tuab"), SplitConfig(val=0.5))
+    assert tuab.test == ("aaaaamye",)
+    assert sorted(tuab.train + tuab.val) == ["aaaaaaaq", "aaaaaaav"]
 
 
 def test_joins_between_samples_only_stop_windows_that_cross():

@@ -142,8 +142,12 @@ def read_edf_export(path: Path) -> mne.io.BaseRaw:
 
 
 def _is_export(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(9).lstrip(b"\xef\xbb\xbf").lower().startswith(b"title:")
+    """Tell whether a CSV starts as EmotivPRO's do, or cannot be read: then loading it names it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9).removeprefix(b"\xef\xbb\xbf").lower().startswith(b"title:")
+    except OSError:
+        return True
 
 
 def _recording(root: Path, stem: str, path: Path) -> SourceRecording:

@@ -1,4 +1,4 @@
-"""Arrays, scalars and data types that `safe_npy` builds from a pickle's plain values; nothing is called."""
+"""What `safe_npy` reads from and builds: bounded bytes, arrays, scalars and data types; nothing is called."""
 
 from __future__ import annotations
 
@@ -12,6 +12,36 @@ DTYPE_CODES = "biufSU"
 
 class Refused(ValueError):
     """The file asks for something this reader does not do."""
+
+
+class BoundedStream:
+    """The file's bytes; refuses to read past the end, hands out large pieces without copying."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view, self.at = view, 0
+
+    def read(self, n: int) -> bytes | memoryview:
+        """Return the next `n` bytes, or refuse where fewer are left."""
+        if n < 0 or n > len(self.view) - self.at:
+            raise Refused(
+                f"a piece of {n} bytes is announced, {len(self.view) - self.at} are left in the file"
+            )
+        piece = self.view[self.at : self.at + n]
+        self.at += n
+        return piece if n > 4096 else bytes(piece)
+
+    def readline(self) -> bytes:
+        """Return the next line, of at most 255 bytes."""
+        line = bytes(self.view[self.at : self.at + 256])
+        length = line.find(b"\n") + 1
+        if not length:
+            raise Refused("a name longer than 255 bytes")
+        self.at += length
+        return line[:length]
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self.at
 
 
 class Holder:

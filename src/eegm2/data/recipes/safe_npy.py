@@ -24,6 +24,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from eegm2.data.recipes.npy_values import (
+    BoundedStream,
     Holder,
     Refused,
     array_of,
@@ -52,33 +53,6 @@ PUSH = {
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-class _Stream:
-    """The file's bytes; refuses to read past the end, hands out large pieces without copying."""
-
-    def __init__(self, view: memoryview) -> None:
-        self.view, self.at = view, 0
-
-    def read(self, n: int) -> bytes | memoryview:
-        if n < 0 or n > len(self.view) - self.at:
-            raise Refused(
-                f"a piece of {n} bytes is announced, {len(self.view) - self.at} are left in the file"
-            )
-        piece = self.view[self.at : self.at + n]
-        self.at += n
-        return piece if n > 4096 else bytes(piece)
-
-    def readline(self) -> bytes:
-        line = bytes(self.view[self.at : self.at + 256])
-        length = line.find(b"\n") + 1
-        if not length:
-            raise Refused("a name longer than 255 bytes")
-        self.at += length
-        return line[:length]
-
-    def tell(self) -> int:
-        return self.at
-
-
 class _Known:
     """One of the names of `KNOWN`, never the object it names."""
 
@@ -94,7 +68,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, stream: _Stream) -> Any:
+    def run(self, stream: BoundedStream) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if count >= MAX_INSTRUCTIONS:
                 raise Refused(f"more than {MAX_INSTRUCTIONS} instructions")
@@ -259,7 +233,7 @@ def read_pickled_dict(path: Path) -> dict[str, Any]:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if not dtype.hasobject or shape != ():
             raise Refused(f"an array of shape {shape} and type {dtype}, not a dict")
-        content = held(_Machine().run(_Stream(memoryview(mapped)[start:])))
+        content = held(_Machine().run(BoundedStream(memoryview(mapped)[start:])))
         value = content.item() if isinstance(content, np.ndarray) and content.shape == () else content
     except Refused as error:
         raise DataError(f"{path}: refused, the file holds {error}; only dicts of arrays are read") from error

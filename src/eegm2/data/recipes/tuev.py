@@ -129,7 +129,8 @@ the .lab and .htk files beside them are not used; channels: EEG FP1-REF and extr
         labels="1 spsw, 2 gped, 3 pled, 4 eyem, 5 artf, 6 bckg: one span per marked stretch",
         citation="Harati et al. (2015), IEEE SPMB; Obeid & Picone (2016), Front. Neurosci. 10:196",
         notes="Free after registration, not to be passed on. The same stretch marked on several channels is "
-        "one span; different labels at once on different channels stay as overlapping spans. The folder is "
-        "the subject: evaluation folders are numbers that do not tell which training subjects they are not.",
+        "one span; different labels at once on different channels stay as overlapping spans, which the label "
+        "rules whole and majority leave out: use --label-rule centre for one window around each event. The "
+        "subject is the folder; evaluation folders are numbers of their own.",
     ),
 )
