@@ -127,6 +127,7 @@ def _fit(
         trainer = _trainer(folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0)
         if trainer.is_global_zero:
             print(_opening(module, train, val, trainer, before), flush=True)
+        recorder.catch_signals()
         try:
             trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
         except RuntimeError as error:
