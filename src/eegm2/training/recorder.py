@@ -234,7 +234,7 @@ class Recorder(Callback):
         module.start = (epoch, 0)
         module.train_means = Means()
         patience = module.config.patience
-        self.finished = epoch >= module.config.epochs or bool(patience and self.worse_epochs >= patience)
+        self.finished = epoch >= module.config.n_epochs or bool(patience and self.worse_epochs >= patience)
         self.save(trainer, module, best=better)
         leave = trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
         if self.finished:
