@@ -157,6 +157,11 @@ class PretrainConfig(HardwareOptions, RunOptions, OptimiserOptions, ObjectiveOpt
     EEGM2, arXiv 2502.17873, section 4; where text and code differ, the defaults follow the code.
     """
 
+    @property
+    def n_epochs(self) -> int:
+        """Training passes that will be made."""
+        return 1 if self.fast_dev_run else self.epochs
+
     def __post_init__(self) -> None:
         self.window_config()
         self.split_config()

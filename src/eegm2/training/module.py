@@ -211,7 +211,7 @@ class PretrainModule(LightningModule):
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=config.max_lr,
-            total_steps=max(2, config.epochs * self.steps_per_epoch()),
+            total_steps=max(2, config.n_epochs * self.steps_per_epoch()),
             pct_start=config.pct_start,
             div_factor=config.div_factor,
             final_div_factor=config.final_div_factor,

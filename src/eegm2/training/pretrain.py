@@ -127,6 +127,7 @@ def _fit(
         trainer = _trainer(folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0)
         if trainer.is_global_zero:
             print(_opening(module, train, val, trainer, before), flush=True)
+        recorder.catch_signals()
         try:
             trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
         except RuntimeError as error:
@@ -167,7 +168,7 @@ def _trainer(folder: Path, config: PretrainConfig, callbacks: list[Any], *, has_
             num_nodes=config.num_nodes,
             strategy=strategy,
             precision=config.precision,
-            max_epochs=config.epochs,
+            max_epochs=config.n_epochs,
             accumulate_grad_batches=config.accumulate,
             limit_val_batches=1.0 if has_val or config.overfit_batches else 0,
             reload_dataloaders_every_n_epochs=1,

@@ -41,7 +41,7 @@ class Progress(Callback):
             self.bar = tqdm(
                 total=module.order.total,
                 initial=module.order.start,
-                desc=f"epoch {trainer.current_epoch + 1}/{module.config.epochs}",
+                desc=f"epoch {trainer.current_epoch + 1}/{module.config.n_epochs}",
                 unit="batch",
                 leave=False,
                 dynamic_ncols=True,
@@ -58,7 +58,7 @@ class Progress(Callback):
         elif trainer.is_global_zero and time.monotonic() - self._shown > QUIET_S:
             assert module.order is not None
             done = module.order.start + batch_idx + 1
-            place = f"epoch {trainer.current_epoch + 1}/{module.config.epochs}  batch {done}/{module.order.total}"
+            place = f"epoch {trainer.current_epoch + 1}/{module.config.n_epochs}  batch {done}/{module.order.total}"
             self._say(f"{place}  loss {loss:.4g}{self._remaining(trainer, module)}")
 
     def on_train_epoch_end(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
@@ -66,7 +66,7 @@ class Progress(Callback):
         self._close()
         if trainer.is_global_zero:
             row, speed = self.recorder.last_row, self.recorder.speed
-            text = f"epoch {row['epoch']}/{module.config.epochs}  train {row.get('train_loss', float('nan')):.5g}"
+            text = f"epoch {row['epoch']}/{module.config.n_epochs}  train {row.get('train_loss', float('nan')):.5g}"
             if "val_loss" in row:
                 text += f"  val {row['val_loss']:.5g}{' (best)' if self.recorder.worse_epochs == 0 else ''}"
             text += f"  lr {row['lr']:.2g}  {speed['windows_per_s']:.4g} windows/s  {speed['peak_memory_mb']:.0f} MB"
@@ -87,7 +87,7 @@ class Progress(Callback):
 
     def _remaining(self, trainer: Trainer, module: PretrainModule) -> str:
         done = trainer.global_step - self._steps_before
-        left = module.config.epochs * module.steps_per_epoch() - trainer.global_step
+        left = module.config.n_epochs * module.steps_per_epoch() - trainer.global_step
         if done < 1:
             return ""
         seconds = (time.monotonic() - self._began) / done * left

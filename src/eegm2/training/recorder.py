@@ -156,7 +156,7 @@ class Recorder(Callback):
             states = self.restored["random"]
             if len(states) == trainer.world_size:
                 set_random_state(states[trainer.global_rank])
-        self._catch_signals()
+        self.catch_signals()
 
     # Training
 
@@ -234,7 +234,7 @@ class Recorder(Callback):
         module.start = (epoch, 0)
         module.train_means = Means()
         patience = module.config.patience
-        self.finished = epoch >= module.config.epochs or bool(patience and self.worse_epochs >= patience)
+        self.finished = epoch >= module.config.n_epochs or bool(patience and self.worse_epochs >= patience)
         self.save(trainer, module, best=better)
         leave = trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
         if self.finished:
@@ -291,8 +291,11 @@ class Recorder(Callback):
 
     # Signals
 
-    def _catch_signals(self) -> None:
-        """Let the first signal end the run after the current step, and a second one at once."""
+    def catch_signals(self) -> None:
+        """Let the first signal end the run after the current step, and a second Ctrl-C at once.
+
+        Called again when training starts, for the trainer sets handlers of its own in between.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
