@@ -272,7 +272,7 @@ def quality_section(data: ReportData) -> Section:
         )
     if data.rejected:
         section.heading("Left out by preparation")
-        section.table(["file", "reason"], [(r.source, r.reason) for r in data.rejected])
+        section.table(["recording", "reason"], [(r.source, r.reason) for r in data.rejected])
     elif recordings:
         section.text("Preparation left no file out.")
     return section
@@ -306,11 +306,7 @@ def training_section(data: ReportData) -> Section:
     else:
         section.figure(
             lambda: figures.loss_curves(log.epoch, log.curves),
-            caption="Training (solid) and validation (dashed) loss per epoch. The total is the "
-            "weighted sum of the "
-            "temporal and spectral parts (Eq. 1 of the paper); the spectral part is summed over a "
-            "window's length, "
-            "so compare it between runs of one window length only.",
+            caption=_loss_caption(data.header.get("pretrain", {})),
             alt="loss curves",
         )
         last = len(log.epoch) - 1
@@ -322,7 +318,7 @@ def training_section(data: ReportData) -> Section:
                 rows.append(
                     (_words(name), number(float(values[np.isfinite(values)][0])), number(best), number(final))
                 )
-        section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last]) + 1})"], rows)
+        section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last])})"], rows)
     if data.header.get("pretrain"):
         section.table(
             ["option", "value"],
@@ -331,6 +327,19 @@ def training_section(data: ReportData) -> Section:
             folded=True,
         )
     return section
+
+
+def _loss_caption(pretrain: dict[str, object]) -> str:
+    text = (
+        "Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of "
+        "the temporal and "
+        "spectral parts (Eq. 1 of the paper)."
+    )
+    if pretrain.get("norm", "backward") == "backward":
+        text += " The spectral part grows with a window's length, so compare it between runs of one window length only."
+    if pretrain.get("objective", "reconstruction") != "reconstruction":
+        text += f" The objective is {pretrain['objective']}: the loss is not that of plain reconstruction."
+    return text
 
 
 def provenance_section(data: ReportData) -> Section:
@@ -363,4 +372,4 @@ def _checkpoint_words(header: dict[str, object]) -> str:
     epoch, step = header.get("epoch"), header.get("step")
     if not isinstance(epoch, int):
         return ""
-    return f"epoch {epoch + 1}" + (f", step {step:,}" if isinstance(step, int) else "")
+    return f"epoch {epoch}" + (f", step {step:,}" if isinstance(step, int) else "")
