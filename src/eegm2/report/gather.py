@@ -136,8 +136,7 @@ def _add_store(store: RecordingStore, data: ReportData) -> None:
 
 
 def _rejected(store: RecordingStore) -> list[Rejected]:
-    """Return the recordings that preparation left out, from the table of quality that it keeps in "
-    "the store."""
+    """Return the recordings that preparation left out, from the store's table of quality."""
     from eegm2.data.quality import read_quality
 
     try:
@@ -156,8 +155,8 @@ def _add_model(run: Path, store: RecordingStore | None, data: ReportData) -> Non
     try:
         from eegm2.training.checkpoint import load_checkpoint
 
-        which = "best" if (run / "checkpoints" / "best.safetensors").exists() else "last"
-        checkpoint = load_checkpoint(run, which=which)
+        best = (run / "checkpoints" / "best.safetensors").exists()
+        checkpoint = load_checkpoint(run, "best" if best else "last")
         data.n_parameters = sum(p.numel() for p in checkpoint.model.parameters())
         data.header |= {key: value for key, value in checkpoint.header.items() if value is not None}
     except _MENDABLE as error:

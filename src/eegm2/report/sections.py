@@ -278,23 +278,29 @@ def quality_section(data: ReportData) -> Section:
     return section
 
 
+_BAD_CHANNELS = {"flat": "flat_channels", "noisy": "noisy_channels"}
+
+
 def _quality_head(columns: dict[str, np.ndarray]) -> list[str]:
-    return [quality_heading(c).replace("low (", "range (") for c in columns if c != "high_uv"]
+    names = [c for c in columns if c not in ("high_uv", *_BAD_CHANNELS)]
+    head = [quality_heading(c).replace("low (", "range (") for c in names]
+    return head + (["bad channels"] if set(_BAD_CHANNELS) & set(columns) else [])
 
 
 def _quality_row(recording: Recording, index: int, columns: dict[str, np.ndarray]) -> list[str]:
-    cells = [recording.id, recording.subject, recording.split or "–", f"{recording.duration_s:.1f}"]
+    cells = [recording.id, recording.subject, recording.split or "–", f"{recording.duration_s:.0f}"]
+    bad = []
     for name, values in columns.items():
         value = values[index] * (100 if name == "clipped" else 1)
-        if name == "high_uv":
-            continue
-        if not np.isfinite(value):
-            cells.append("–")
-        elif name == "low_uv" and "high_uv" in columns:
-            cells.append(f"{value:.0f} to {columns['high_uv'][index]:.0f}")
-        else:
-            cells.append(f"{value:.0f}" if name in ("flat", "noisy") else f"{value:.1f}")
-    return cells
+        if name in _BAD_CHANNELS:
+            found = recording.quality.get(_BAD_CHANNELS[name])
+            listed = " ".join(map(str, found)) if isinstance(found, list | tuple) else f"{value:.0f}"
+            bad += [f"{name} {listed}"] if value > 0 else []
+        elif name == "low_uv" and np.isfinite(value) and "high_uv" in columns:
+            cells.append(f"{value:.0f} to {columns['high_uv'][index]:.0f}".replace("-", "−"))
+        elif name != "high_uv":
+            cells.append(f"{value:.1f}".replace("-", "−") if np.isfinite(value) else "–")
+    return cells + ([", ".join(bad) or "none"] if set(_BAD_CHANNELS) & set(columns) else [])
 
 
 def training_section(data: ReportData) -> Section:
@@ -336,7 +342,9 @@ def _loss_caption(pretrain: dict[str, object]) -> str:
         "spectral parts (Eq. 1 of the paper)."
     )
     if pretrain.get("norm", "backward") == "backward":
-        text += " The spectral part grows with a window's length, so compare it between runs of one window length only."
+        text += (
+            " The spectral part grows with a window's length, so compare it between runs of one length only."
+        )
     if pretrain.get("objective", "reconstruction") != "reconstruction":
         text += f" The objective is {pretrain['objective']}: the loss is not that of plain reconstruction."
     return text

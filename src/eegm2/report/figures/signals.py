@@ -52,7 +52,7 @@ def reconstruction_traces(
     unit: str = "scaled units",
     title: str = "",
     max_channels: int = 20,
-    max_s: float = 10.0,
+    max_s: float = 5.0,
 ) -> Figure:
     """Draw one window's channels under one another, the reconstruction over the original.
 
@@ -92,7 +92,7 @@ def reconstruction_traces(
     with figure_style():
         figure = new_figure(1.0 + 0.29 * len(rows))
         axes = figure.subplots()
-        if a.size > 12_000:  # one image for all traces
+        if a.size > 16_000:  # one image for all traces
             axes.set_rasterization_zorder(1)
         for row in range(len(rows)):
             for values, colour, width, label in (
