@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import info, pretrain
+from eegm2.cli import embed, info, prepare, pretrain, probe, reconstruct
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -38,7 +38,11 @@ def _root(
 
 
 app.command("info")(info.info)
+app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
+app.command("probe")(probe.probe)
+app.command("embed")(embed.embed)
+app.command("reconstruct")(reconstruct.reconstruct)
 
 
 def main() -> None:
