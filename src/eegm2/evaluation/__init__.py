@@ -1,1 +1,1 @@
-"""TBD."""
+"""What a pretrained model is worth: representations, probes, downstream protocols and metrics."""

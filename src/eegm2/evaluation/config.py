@@ -1,0 +1,139 @@
+"""Declared choices of probes and protocols (no heavy import here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from eegm2.config import option
+from eegm2.errors import ConfigError
+
+PROTOCOLS = ("linear", "light", "fine", "scratch")
+Threshold = Literal["validation", "half"]
+
+
+def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Return values given several times, or once with commas between, as one tuple."""
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How a pretrained run is probed."""
+
+    protocols: tuple[str, ...] = option(
+        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch; commas or repeated."
+    )
+    seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
+    target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
+    regression: bool = option(False, "Take the target as a number (e.g. --target age) instead of classes.")
+    classes: tuple[str, ...] = option((), "Labels to keep, in this order, e.g. eyes_open,eyes_closed; none: all found.")
+    window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
+    stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
+    label_rule: Literal["whole", "majority", "centre"] = option(
+        "whole", "whole: one label covers the window; majority: more than half; centre: one window per labelled span."
+    )
+    exclude_s: tuple[str, ...] = option(
+        (), "Stretches of every recording to leave out, start:stop in seconds, e.g. 170:195; none given: as pretrained."
+    )
+    unit: Literal["subject", "recording"] = option(
+        "subject", "What is never divided between splits; recording is for data of one person and is stated in the results."
+    )
+    split_seed: int = option(0, "Seed of the split, where the run's own split does not apply.")
+    val: float = option(0.15, "Share of subjects for validation, where the run's own split does not apply.")
+    test: float = option(0.15, "Share of subjects for the test, where the run's own split does not apply.")
+    threshold: Threshold = option(
+        "validation", "Two classes: decision threshold by balanced accuracy on validation data, or half (the larger score)."
+    )
+    which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
+    allow_mismatch: bool = option(False, "Go on although the store's preprocessing differs from the checkpoint's.")
+    batch_size: int = option(64, "Windows per forward pass while features are extracted.")
+    device: str = option("cpu", "cpu, cuda or mps.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "protocols", split_commas(self.protocols))
+        object.__setattr__(self, "classes", split_commas(self.classes))
+        object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
+        unknown = [name for name in self.protocols if name not in PROTOCOLS]
+        if unknown or not self.protocols:
+            raise ConfigError(f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}")
+        if self.seeds < 1:
+            raise ConfigError(f"seeds: got {self.seeds}, expected at least 1")
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size: got {self.batch_size}, expected at least 1")
+        if len(self.classes) == 1:
+            raise ConfigError(f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b")
+
+    def light(self) -> FitConfig:
+        """Return how the Light perceptron is fitted (the paper gives its layers and AdamW only)."""
+        return FitConfig(lr=1e-3, max_epochs=100, patience=10, threshold=self.threshold, device=self.device)
+
+    def fine(self) -> FitConfig:
+        """Return how whole networks are fitted: the paper's values."""
+        return FitConfig(threshold=self.threshold, device=self.device)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a network (a Light perceptron, or a whole EEGM2) learns a downstream task."""
+
+    lr: float = option(1e-4, "Learning rate of AdamW.")
+    weight_decay: float = option(1e-2, "Weight decay of AdamW (not on A_log, D, dt_bias, norms and biases).")
+    batch_size: int = option(64, "Windows per step.")
+    max_epochs: int = option(30, "Most passes over the training windows.")
+    patience: int = option(5, "Epochs without a better validation loss before stopping.")
+    clip: float = option(1.0, "Largest gradient norm; 0 leaves gradients alone.")
+    class_weights: Literal["balanced", "none"] = option("balanced", "Weigh classes by their inverse frequency, or equally.")
+    head: Literal["flatten", "statistics", "attention"] = option(
+        "flatten", "flatten: the paper's Fine head, tied to one length; the others take any."
+    )
+    head_dropout: float = option(0.0, "Dropout of the head.")
+    layer_decay: float = option(1.0, "Learning rate factor per level away from the head; 1 is off.")
+    freeze: tuple[str, ...] = option((), "Parameters to keep, as patterns on their names, e.g. network.encoder.*")
+    threshold: Threshold = option("validation", "Two classes: threshold by balanced accuracy on validation data, or half.")
+    device: str = option("cpu", "cpu, cuda or mps.")
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError(f"lr: got {self.lr}, expected above 0")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay: got {self.layer_decay}, expected 0 < layer_decay <= 1")
+        if min(self.batch_size, self.max_epochs, self.patience) < 1:
+            raise ConfigError(
+                f"batch_size, max_epochs, patience: got {self.batch_size}, {self.max_epochs}, {self.patience}; expected >= 1"
+            )
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """How a whole recording is put through a network."""
+
+    mode: Literal["windows", "whole"] = option(
+        "windows", "windows: scaled and reconstructed as in pretraining, overlapped and added; whole: one pass over all."
+    )
+    overlap: float = option(0.5, "Share of a window that it shares with the next one; 0 puts windows side by side.")
+    window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
+    which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
+    batch_size: int = option(16, "Windows per forward pass.")
+    device: str = option("cpu", "cpu, cuda or mps.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ConfigError(f"overlap: got {self.overlap}, expected 0 <= overlap < 1")
+        if self.window_s is not None and not self.window_s > 0:
+            raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What is written of the representation."""
+
+    kind: Literal["statistics", "sequence"] = option(
+        "statistics", "statistics: nine time statistics per window; sequence: the representation step by step."
+    )
+    window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
+    stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
+    which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
+    allow_mismatch: bool = option(False, "Go on although the store's preprocessing differs from the checkpoint's.")
+    batch_size: int = option(64, "Windows per forward pass.")
+    device: str = option("cpu", "cpu, cuda or mps.")

@@ -1,0 +1,232 @@
+"""``eegm2 probe``: what a pretrained run is worth on labelled recordings, as a folder of results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.config import to_dict
+from eegm2.data.storage import write_atomic
+from eegm2.data.store import RecordingStore
+from eegm2.errors import ConfigError
+from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.labelled import LabelledWindows
+from eegm2.evaluation.outcome import Outcome, evaluate, summarise
+from eegm2.evaluation.probes import light_probe, linear_probe
+from eegm2.evaluation.representation import extract_features
+from eegm2.evaluation.stores import (
+    ChosenSplit,
+    choose_split,
+    labelled_windows,
+    probe_windows,
+    read_run_split,
+    refuse_mismatch,
+)
+from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance
+
+FORMAT = 1
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe found and where it was written.
+
+    Attributes
+    ----------
+    results : dict
+        Contents of results.json.
+    out : Path
+        The folder.
+    """
+
+    results: dict[str, Any]
+    out: Path
+
+
+def probe(
+    run: str | Path, store: str | Path, out: str | Path, config: ProbeConfig | None = None, progress: Progress | None = None
+) -> ProbeResult:
+    """Probe a pretrained run on a store's labels and write a folder of results, whole or not at all.
+
+    Parameters
+    ----------
+    run : str or Path
+        Folder of a run, or a ``.safetensors`` checkpoint.
+    store : str or Path
+        Store of recordings prepared as those of the run.
+    out : str or Path
+        Folder for results.json, predictions.npz and embedding.npz; an older probe there is replaced.
+    config : ProbeConfig, optional
+        Protocols, seeds, target and split.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    ConfigError
+        If the store does not fit the checkpoint, or `out` holds something that is not a probe.
+    DataError
+        If labels, subjects or features do not suffice; see :func:`choose_split`.
+    """
+    config = config or ProbeConfig()
+    run, out, began = Path(run), Path(out), time.time()
+    refuse_foreign_folder(out)
+    checkpoint = load_checkpoint(run, config.which)
+    opened = RecordingStore(store)
+    differences = refuse_mismatch(checkpoint.header, opened, str(run), allow=config.allow_mismatch)
+    windows = probe_windows(checkpoint.windows, config)
+    data = labelled_windows(opened, windows, config.classes, regression=config.regression)
+    split = choose_split(data, opened, read_run_split(run, opened), config)
+    report = progress or (lambda stage, done, total: None)
+    features = extract_features(
+        checkpoint.model,
+        data,
+        batch_size=config.batch_size,
+        device=config.device,
+        progress=lambda done, total: report("features", done, total),
+    )
+    outcomes = list(_outcomes(checkpoint, features, data, split, config, report))
+    rows = [evaluate(outcome, data, split.indices.test) for outcome in outcomes]
+    results = {
+        "format": FORMAT,
+        "task": _task(data, split, windows, config),
+        "protocols": rows,
+        "summary": summarise(rows),
+        "recording_summary": summarise(rows, "recording_metrics"),
+        "subject_summary": summarise(rows, "subject_metrics"),
+        "notes": [*split.notes, *(f"store differs from the checkpoint's data: {d}" for d in differences)],
+        "provenance": {
+            **provenance(),
+            "checkpoint": str(checkpoint.path),
+            "checkpoint_sha256": hashlib.sha256(checkpoint.path.read_bytes()).hexdigest(),
+            "store": opened.url,
+            "manifest_sha256": opened.manifest_sha256,
+            "config": to_dict(config),
+            "seconds": round(time.time() - began, 1),
+        },
+    }
+    _write_folder(out, results, _prediction_arrays(outcomes, data, split), _embedding_arrays(features, data, split))
+    if run.is_dir():
+        _append_to_run(run, out)
+    return ProbeResult(results, out)
+
+
+def _outcomes(
+    checkpoint: Checkpoint,
+    features: np.ndarray,
+    data: LabelledWindows,
+    split: ChosenSplit,
+    config: ProbeConfig,
+    report: Progress,
+) -> Iterator[Outcome]:
+    """Run every protocol with every seed; the linear one has no chance in it and runs once."""
+    jobs = [(name, seed) for name in config.protocols for seed in range(1 if name == "linear" else config.seeds)]
+    for done, (name, seed) in enumerate(jobs):
+        report("protocols", done, len(jobs))
+        if name == "linear":
+            yield linear_probe(features, data, split.indices, threshold=config.threshold)
+        elif name == "light":
+            yield light_probe(features, data, split.indices, seed=seed, config=config.light())
+        else:
+            from eegm2.evaluation.protocols import run_protocol
+
+            yield run_protocol(name, data, split.indices, model=checkpoint.model, seed=seed, config=config.fine())
+    report("protocols", len(jobs), len(jobs))
+
+
+def _task(data: LabelledWindows, split: ChosenSplit, windows: Any, config: ProbeConfig) -> dict[str, Any]:
+    """Return what was asked, of how many windows and people."""
+    parts = {}
+    for part in ("train", "val", "test"):
+        indices = getattr(split.indices, part)
+        parts[part] = {
+            "n_windows": len(indices),
+            "n_subjects": len(np.unique(data.subject[indices])),
+            "n_recordings": len(np.unique(data.recording[indices])),
+            "n_per_class": {name: int((data.y[indices] == i).sum()) for i, name in enumerate(data.classes)},
+            config.unit + "s": sorted(set(getattr(data, config.unit)[indices].tolist())),
+        }
+    return {
+        "classes": list(data.classes),
+        "kind": "regression" if data.is_regression else "classification",
+        "target": windows.target,
+        "n_windows": len(data),
+        "n_subjects": len(np.unique(data.subject)),
+        "n_recordings": len(np.unique(data.recording)),
+        "windows": to_dict(windows),
+        "unit": config.unit,
+        "split": split.source,
+        "split_seed": split.manifest.seed,
+        "pretraining_saw": split.statement,
+        "parts": parts,
+    }
+
+
+def _prediction_arrays(outcomes: list[Outcome], data: LabelledWindows, split: ChosenSplit) -> dict[str, np.ndarray]:
+    test = split.indices.test
+    scores = {f"{o.protocol}_{o.seed}_score": np.asarray(o.score, dtype=np.float32) for o in outcomes}
+    return {
+        **scores,
+        "y_true": data.y[test],
+        "subject": data.subject[test].astype(str),
+        "recording": data.recording[test].astype(str),
+        "start_s": np.asarray(data.start_s)[test],
+    }
+
+
+def _embedding_arrays(features: np.ndarray, data: LabelledWindows, split: ChosenSplit) -> dict[str, np.ndarray]:
+    test = split.indices.test
+    return {"features": features[test].astype(np.float32), "y": data.y[test], "subject": data.subject[test].astype(str)}
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Refuse an output folder that holds anything but an earlier probe."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "results.json").is_file()):
+        raise ConfigError(f"--out {out}: exists and is not a probe's folder; choose another name")
+
+
+def _write_folder(out: Path, results: dict[str, Any], predictions: dict[str, Any], embedding: dict[str, Any]) -> None:
+    """Write the folder under a temporary name beside it, then put it in its place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex[:12]
+    new, old = (out.with_name(f".{out.name}-{what}-{token}") for what in ("new", "old"))
+    try:
+        new.mkdir()
+        np.savez_compressed(new / "predictions.npz", **predictions)
+        np.savez_compressed(new / "embedding.npz", **embedding)
+        text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(new / "results.json", [text.encode()])
+        if out.exists():
+            out.rename(old)
+        try:
+            new.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _append_to_run(run: Path, out: Path) -> None:
+    """Add the folder to the run's list of probes, relative where it lies inside the run."""
+    path = run / "probes.json"
+    try:
+        known = json.loads(path.read_text()) if path.is_file() else []
+    except ValueError:
+        known = []
+    place = out.resolve()
+    name = str(place.relative_to(run.resolve())) if place.is_relative_to(run.resolve()) else str(place)
+    names = [entry for entry in known if isinstance(entry, str) and entry != name]
+    write_atomic(path, [json.dumps([*names, name], indent=1).encode()])

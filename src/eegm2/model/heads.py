@@ -1,0 +1,166 @@
+"""What turns a network of the family into a classifier or a regressor.
+
+References
+----------
+EEGM2, arXiv 2502.17873, section 4.3 (Light and Fine).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from eegm2.errors import ConfigError
+from eegm2.model.network import EEGM2
+from eegm2.model.statistics import time_statistics
+from eegm2.model.unet import UNet
+
+HeadName = Literal["flatten", "statistics", "attention"]
+
+FINE_HIDDEN = 128
+LIGHT_HIDDEN = (128, 32)
+
+
+def light_head(n_features: int, n_outputs: int, dropout: float = 0.5) -> nn.Sequential:
+    """Return the Light protocol's perceptron: features → 128 → 32 → n_outputs, ReLU and dropout between."""
+    layers: list[nn.Module] = []
+    for size in LIGHT_HIDDEN:
+        layers += [nn.Linear(n_features, size), nn.ReLU(), nn.Dropout(dropout)]
+        n_features = size
+    return nn.Sequential(*layers, nn.Linear(n_features, n_outputs))
+
+
+class FlattenHead(nn.Module):
+    """The paper's Fine head: the reconstruction flattened → 128 → ReLU → n_outputs; tied to one length.
+
+    Parameters
+    ----------
+    n_chans, n_times : int
+        Shape of the reconstruction.
+    n_outputs : int
+        Classes, or 1 for a value.
+    dropout : float
+        Before the last layer; the paper has none.
+    """
+
+    def __init__(self, n_chans: int, n_times: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = (n_chans, n_times)
+        self.hidden = nn.Linear(n_chans * n_times, FINE_HIDDEN)
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(FINE_HIDDEN, n_outputs)
+
+    def forward(self, reconstruction: Tensor) -> Tensor:
+        """Map (batch, n_chans, n_times) to (batch, n_outputs)."""
+        if tuple(reconstruction.shape[1:]) != self.shape:
+            raise ConfigError(
+                f"head 'flatten' is tied to (n_chans, n_times) = {self.shape}, got {tuple(reconstruction.shape[1:])}; "
+                "use head 'statistics' or 'attention' for other lengths"
+            )
+        return self.out(self.drop(torch.relu(self.hidden(reconstruction.flatten(1)))))
+
+
+class PooledHead(nn.Module):
+    """A head for any length: the mediator's output pooled over time, normalised, then a perceptron.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the pooled sequence, 4w.
+    n_outputs : int
+        Classes, or 1 for a value.
+    pooling : {"statistics", "attention"}
+        Nine time statistics per channel, or their mean under learnt softmax weights, one set for each of
+        four queries.
+    dropout : float
+        Before both linear layers.
+    """
+
+    QUERIES = 4
+
+    def __init__(self, channels: int, n_outputs: int, pooling: str = "statistics", dropout: float = 0.5) -> None:
+        super().__init__()
+        self.queries = nn.Linear(channels, self.QUERIES) if pooling == "attention" else None
+        n_features = channels * (self.QUERIES if self.queries is not None else 9)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(n_features),
+            nn.Dropout(dropout),
+            nn.Linear(n_features, FINE_HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(FINE_HIDDEN, n_outputs),
+        )
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """Map (batch, channels, steps) to (batch, n_outputs)."""
+        if self.queries is None:
+            return self.mlp(time_statistics(sequence))
+        weights = self.queries(sequence.transpose(1, 2)).softmax(dim=1)
+        return self.mlp((sequence @ weights).flatten(1))
+
+
+class Downstream(nn.Module):
+    """A network and a head on it.
+
+    Parameters
+    ----------
+    network : EEGM2 or UNet
+        Pretrained or fresh.
+    n_outputs : int
+        Classes, or 1 for a value.
+    n_times : int
+        Samples of a window; binding for ``head="flatten"`` only.
+    head : {"flatten", "statistics", "attention"}
+        The paper's Fine head, or one for any length. The pooled heads read the mediator (for Light and
+        U-Net: the representation), so the decoder is dropped from them.
+    dropout : float
+        Of the head.
+
+    Raises
+    ------
+    ConfigError
+        If the head is unknown, or "flatten" meets a network without decoder.
+    """
+
+    def __init__(
+        self,
+        network: EEGM2 | UNet,
+        n_outputs: int,
+        n_times: int,
+        head: HeadName = "flatten",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        config = network.config
+        if head not in ("flatten", "statistics", "attention"):
+            raise ConfigError(f"head: got '{head}', expected flatten, statistics or attention")
+        if head == "flatten" and not config.decoder:
+            raise ConfigError("head 'flatten' needs a reconstruction, and Light has none; use head 'statistics' or 'attention'")
+        self.network = network
+        self.head_name = head
+        self.n_outputs = n_outputs
+        if head == "flatten":
+            self.head: nn.Module = FlattenHead(config.n_chans, n_times, n_outputs, dropout)
+        else:
+            self.head = PooledHead(config.representation_channels, n_outputs, head, dropout)
+            _drop_what_pooled_heads_do_not_read(network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
+        if self.head_name == "flatten":
+            return self.head(self.network(x))
+        sequence = self.network.encode(x)
+        mediator = getattr(self.network, "mediator", None)
+        return self.head(sequence if mediator is None else mediator(sequence))
+
+
+def _drop_what_pooled_heads_do_not_read(network: EEGM2 | UNet) -> None:
+    """Remove the decoder (U-Net: freeze everything below the third level), which would get no gradient."""
+    if isinstance(network, EEGM2):
+        network.decoder = None
+        return
+    read = {id(parameter) for parameter in network.down[:3].parameters()}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in read)
