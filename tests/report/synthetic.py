@@ -48,7 +48,7 @@ def training_log(n_epochs: int = 60) -> TrainingLog:
     curves["lr"] = 5e-4 * np.minimum(
         (epoch + 3) / (0.1 * n_epochs + 3), np.cos(np.pi / 2 * epoch / n_epochs) ** 2 + 0.01
     )
-    return TrainingLog(epoch, curves)
+    return TrainingLog(epoch + 1, curves)
 
 
 def recordings(n: int = 12) -> list[Recording]:
@@ -144,7 +144,7 @@ def report_data() -> ReportData:
         "sfreq_hz": 128.0,
         "data": {"store": "store", "manifest_sha256": "9f2c" * 16, "n_recordings": 12, "n_subjects": 12},
         "pretrain": {"preset": "eegm2", "width": 16, "epochs": 60, "batch_size": 8, "seed": 3},
-        "epoch": 59, "step": 5400, "val_loss": 0.31, "commit": "02fc5df",
+        "epoch": 60, "step": 5400, "val_loss": 0.31, "commit": "02fc5df",
         "versions": {"eegm2": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
     }  # fmt: skip
     splits = {s: tuple(r.subject for r in found if r.split == s) for s in ("train", "val", "test")}

@@ -13,7 +13,7 @@ import pytest
 from eegm2.errors import ConfigError
 from eegm2.report import figures
 from eegm2.report.contents import Evaluation, Recording, Rejected, ReportData, TrainingLog
-from eegm2.report.html import render_report, write_text_atomically
+from eegm2.report.html import render_report, write_page
 from eegm2.report.svg import inline_svg
 
 from .synthetic import probe, reconstruction, recordings, report_data, training_log
@@ -171,7 +171,7 @@ def test_many_classes_channels_and_recordings_fit() -> None:
 
 def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "new" / "report.html"
-    write_text_atomically(out, "first")
+    write_page(out, "first")
     assert out.read_text() == "first"
 
     def fail(*_: object) -> None:
@@ -179,7 +179,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(ConfigError, match=r"report\.html: cannot write the report there \(No space left"):
-        write_text_atomically(out, "second")
+        write_page(out, "second")
     assert out.read_text() == "first"
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]
 
@@ -187,4 +187,4 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
 def test_unwritable_place_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write the report there .*choose another --out"):
-        write_text_atomically(tmp_path / "file" / "report.html", "text")
+        write_page(tmp_path / "file" / "report.html", "text")

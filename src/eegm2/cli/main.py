@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import datasets, info, prepare, pretrain, report
+from eegm2.cli import datasets, embed, info, prepare, pretrain, probe, reconstruct, report
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -41,6 +41,9 @@ app.command("datasets")(datasets.datasets)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
+app.command("probe")(probe.probe)
+app.command("embed")(embed.embed)
+app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)
 
 

@@ -45,20 +45,47 @@ def scale_window(x: Any, method: Scaling) -> Any:
     ----------
     PAPER §5 (TUAB windows) for ``quantile95``.
     """
-    array_like = isinstance(x, np.ndarray)
     if method == "none":
-        return np.array(x, order="C") if array_like else x.clone()
+        return np.array(x, order="C") if isinstance(x, np.ndarray) else x.clone()
+    offset, gain = scale_constants(x, method)
+    return (x if offset is None else x - offset) / gain
+
+
+def scale_constants(x: Any, method: Scaling) -> tuple[Any | None, Any]:
+    """Return what `scale_window` takes off and divides by, so that its work can be undone.
+
+    Parameters
+    ----------
+    x : ndarray or Tensor, shape (..., n_chans, n_times)
+        Microvolts.
+    method : str
+        ``quantile95``, ``robust``, ``zscore`` or ``none``.
+
+    Returns
+    -------
+    offset : ndarray or Tensor of shape (..., n_chans, 1), or None
+        In microvolts; None where nothing is taken off.
+    gain : ndarray or Tensor of shape (..., n_chans, 1), or 1.0
+        In microvolts.
+
+    Raises
+    ------
+    ConfigError
+        If the method is unknown.
+    """
+    if method == "none":
+        return None, 1.0
     if method == "quantile95":
         (high,) = _quantiles(abs(x), 0.95)
-        return x / (high + EPSILON_UV)
+        return None, high + EPSILON_UV
     if method == "robust":
         low, middle, high = _quantiles(x, 0.25, 0.5, 0.75)
-        return (x - middle) / ((high - low) / _QUARTILES_TO_SIGMA + EPSILON_UV)
+        return middle, (high - low) / _QUARTILES_TO_SIGMA + EPSILON_UV
     if method == "zscore":
-        centred = x - (x.mean(-1, keepdims=True) if array_like else x.mean(-1, keepdim=True))
-        square = centred * centred
-        variance = square.mean(-1, keepdims=True) if array_like else square.mean(-1, keepdim=True)
-        return centred / (variance**0.5 + EPSILON_UV)
+        keep = {"keepdims": True} if isinstance(x, np.ndarray) else {"keepdim": True}
+        mean = x.mean(-1, **keep)
+        variance = ((x - mean) ** 2).mean(-1, **keep)
+        return mean, variance**0.5 + EPSILON_UV
     raise ConfigError(f"scaling: got {method!r}, expected quantile95, robust, zscore or none")
 
 

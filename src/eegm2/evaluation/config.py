@@ -64,6 +64,14 @@ class ProbeConfig:
         if len(self.classes) == 1:
             raise ConfigError(f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b")
 
+    def light(self) -> FitConfig:
+        """Return how the Light perceptron is fitted (the paper gives its layers and AdamW only)."""
+        return FitConfig(lr=1e-3, max_epochs=100, patience=10, threshold=self.threshold, device=self.device)
+
+    def fine(self) -> FitConfig:
+        """Return how whole networks are fitted: the paper's values."""
+        return FitConfig(threshold=self.threshold, device=self.device)
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -96,6 +104,36 @@ class FitConfig:
             )
 
 
-def light_fit() -> FitConfig:
-    """Return the settings of the Light protocol's perceptron (the paper gives its layers and AdamW only)."""
-    return FitConfig(lr=1e-3, max_epochs=100, patience=10)
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """How a whole recording is put through a network."""
+
+    mode: Literal["windows", "whole"] = option(
+        "windows", "windows: scaled and reconstructed as in pretraining, overlapped and added; whole: one pass over all."
+    )
+    overlap: float = option(0.5, "Share of a window that it shares with the next one; 0 puts windows side by side.")
+    window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
+    which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
+    batch_size: int = option(16, "Windows per forward pass.")
+    device: str = option("cpu", "cpu, cuda or mps.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ConfigError(f"overlap: got {self.overlap}, expected 0 <= overlap < 1")
+        if self.window_s is not None and not self.window_s > 0:
+            raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What is written of the representation."""
+
+    kind: Literal["statistics", "sequence"] = option(
+        "statistics", "statistics: nine time statistics per window; sequence: the representation step by step."
+    )
+    window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
+    stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
+    which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
+    allow_mismatch: bool = option(False, "Go on although the store's preprocessing differs from the checkpoint's.")
+    batch_size: int = option(64, "Windows per forward pass.")
+    device: str = option("cpu", "cpu, cuda or mps.")

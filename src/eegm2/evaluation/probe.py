@@ -208,7 +208,12 @@ def _write_folder(out: Path, results: dict[str, Any], predictions: dict[str, Any
         write_atomic(new / "results.json", [text.encode()])
         if out.exists():
             out.rename(old)
-        new.rename(out)
+        try:
+            new.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from eegm2.errors import DataError
-from eegm2.evaluation.config import FitConfig, light_fit
+from eegm2.evaluation.config import FitConfig, ProbeConfig
 from eegm2.evaluation.fitting import Task, fit, outputs
 from eegm2.evaluation.labelled import LabelledWindows, Split, check_targets
 from eegm2.evaluation.metrics import best_threshold
@@ -92,14 +92,14 @@ def light_probe(
     seed : int
         Seeds weights, order and dropout.
     config : FitConfig, optional
-        Settings; :func:`light_fit` by default.
+        Settings; :meth:`ProbeConfig.light` by default.
 
     Raises
     ------
     DataError
         As :func:`linear_probe`.
     """
-    config = config or light_fit()
+    config = config or ProbeConfig().light()
     features = usable_features(features, split)
     check_targets(data, split.train, "train")
     scaler = StandardScaler().fit(features[split.train])

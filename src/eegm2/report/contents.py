@@ -48,6 +48,7 @@ class TrainingLog:
     Attributes
     ----------
     epoch : ndarray, shape (n_epochs,)
+        Counted from 1.
     curves : dict of str to ndarray, shape (n_epochs,)
     """
 

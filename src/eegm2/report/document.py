@@ -92,7 +92,14 @@ class Section:
 def _reads_as_number(cell: str) -> bool:
     if len(cell) > 1 and cell.startswith("0") and cell.isdigit():
         return False  # an identifier such as 007
-    bare = cell.replace(",", "").replace("±", " ").replace("−", "-").replace("–", " ").replace("%", " ")
+    bare = (
+        cell.replace(",", "")
+        .replace(" to ", " ")
+        .replace("±", " ")
+        .replace("−", "-")
+        .replace("–", " ")
+        .replace("%", " ")
+    )
     try:
         [float(part) for part in bare.split()]
     except ValueError:

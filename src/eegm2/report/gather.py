@@ -7,12 +7,12 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import eegm2
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.report.contents import Recording, Rejected, ReportData
-from eegm2.report.folders import read_evaluations, read_json, read_probes, read_run
+from eegm2.report.folders import read_evaluations, read_probes, read_run
 from eegm2.report.positions import head_positions
 
 if TYPE_CHECKING:
@@ -136,13 +136,17 @@ def _add_store(store: RecordingStore, data: ReportData) -> None:
 
 
 def _rejected(store: RecordingStore) -> list[Rejected]:
-    """Return the files that preparation left out, from the list it keeps in a local store."""
-    found, _ = read_json(Path(store.url.removeprefix("file://")) / "rejected.json")
-    rows: list[Any] = found if isinstance(found, list) else []
+    """Return the recordings that preparation left out, from the store's table of quality."""
+    from eegm2.data.quality import read_quality
+
+    try:
+        rows = read_quality(store.storage)
+    except _MENDABLE:
+        return []
     return [
-        Rejected(str(row.get("source", "?")), str(row.get("reason", "?")))
+        Rejected(str(row.get("recording")), str(row.get("reason") or "no reason given"))
         for row in rows
-        if isinstance(row, dict)
+        if row.get("status") == "rejected"
     ]
 
 
@@ -151,8 +155,8 @@ def _add_model(run: Path, store: RecordingStore | None, data: ReportData) -> Non
     try:
         from eegm2.training.checkpoint import load_checkpoint
 
-        which = "best" if (run / "checkpoints" / "best.safetensors").exists() else "last"
-        checkpoint = load_checkpoint(run, which=which)
+        best = (run / "checkpoints" / "best.safetensors").exists()
+        checkpoint = load_checkpoint(run, "best" if best else "last")
         data.n_parameters = sum(p.numel() for p in checkpoint.model.parameters())
         data.header |= {key: value for key, value in checkpoint.header.items() if value is not None}
     except _MENDABLE as error:

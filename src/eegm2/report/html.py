@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -94,33 +92,23 @@ def write_report(
     from eegm2.report.gather import gather
 
     data = gather(run, store, probes=probes, evaluations=evaluations, command=command)
-    return write_text_atomically(Path(out), render_report(data, projection=projection))
+    return write_page(Path(out), render_report(data, projection=projection))
 
 
-def write_text_atomically(path: Path, text: str) -> Path:
-    """Write a text file so that it is either the old one or the whole new one."""
+def write_page(path: Path, text: str) -> Path:
+    """Write the page so that the file is either the old one or the whole new one.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be written; the message names it and why.
+    """
+    from eegm2.data.storage import write_atomic
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        write_atomic(path, [text.encode("utf-8", errors="replace")])
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot write the report there ({error.strerror}); choose another --out"
         ) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise ConfigError(
-            f"{path}: cannot write the report there ({error.strerror}); choose another --out"
-        ) from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
     return path

@@ -58,7 +58,7 @@ def reconstruction_section(data: ReportData) -> Section:
                 title=title,
             ),
             caption=f"{place} window by mean squared error, from recording {made.recordings[row]} at "
-            f"{made.start_s[row]:g} s. Original thick, reconstruction thin; r is each channel's correlation.",
+            f"{made.start_s[row]:g} s. Original thick, reconstruction thin; r: correlation in the window.",
             alt=f"{place.lower()} reconstruction",
         )
         if len(order) == 1:

@@ -272,29 +272,35 @@ def quality_section(data: ReportData) -> Section:
         )
     if data.rejected:
         section.heading("Left out by preparation")
-        section.table(["file", "reason"], [(r.source, r.reason) for r in data.rejected])
+        section.table(["recording", "reason"], [(r.source, r.reason) for r in data.rejected])
     elif recordings:
         section.text("Preparation left no file out.")
     return section
 
 
+_BAD_CHANNELS = {"flat": "flat_channels", "noisy": "noisy_channels"}
+
+
 def _quality_head(columns: dict[str, np.ndarray]) -> list[str]:
-    return [quality_heading(c).replace("low (", "range (") for c in columns if c != "high_uv"]
+    names = [c for c in columns if c not in ("high_uv", *_BAD_CHANNELS)]
+    head = [quality_heading(c).replace("low (", "range (") for c in names]
+    return head + (["bad channels"] if set(_BAD_CHANNELS) & set(columns) else [])
 
 
 def _quality_row(recording: Recording, index: int, columns: dict[str, np.ndarray]) -> list[str]:
-    cells = [recording.id, recording.subject, recording.split or "–", f"{recording.duration_s:.1f}"]
+    cells = [recording.id, recording.subject, recording.split or "–", f"{recording.duration_s:.0f}"]
+    bad = []
     for name, values in columns.items():
         value = values[index] * (100 if name == "clipped" else 1)
-        if name == "high_uv":
-            continue
-        if not np.isfinite(value):
-            cells.append("–")
-        elif name == "low_uv" and "high_uv" in columns:
-            cells.append(f"{value:.0f} to {columns['high_uv'][index]:.0f}")
-        else:
-            cells.append(f"{value:.0f}" if name in ("flat", "noisy") else f"{value:.1f}")
-    return cells
+        if name in _BAD_CHANNELS:
+            found = recording.quality.get(_BAD_CHANNELS[name])
+            listed = " ".join(map(str, found)) if isinstance(found, list | tuple) else f"{value:.0f}"
+            bad += [f"{name} {listed}"] if value > 0 else []
+        elif name == "low_uv" and np.isfinite(value) and "high_uv" in columns:
+            cells.append(f"{value:.0f} to {columns['high_uv'][index]:.0f}".replace("-", "−"))
+        elif name != "high_uv":
+            cells.append(f"{value:.1f}".replace("-", "−") if np.isfinite(value) else "–")
+    return cells + ([", ".join(bad) or "none"] if set(_BAD_CHANNELS) & set(columns) else [])
 
 
 def training_section(data: ReportData) -> Section:
@@ -306,11 +312,7 @@ def training_section(data: ReportData) -> Section:
     else:
         section.figure(
             lambda: figures.loss_curves(log.epoch, log.curves),
-            caption="Training (solid) and validation (dashed) loss per epoch. The total is the "
-            "weighted sum of the "
-            "temporal and spectral parts (Eq. 1 of the paper); the spectral part is summed over a "
-            "window's length, "
-            "so compare it between runs of one window length only.",
+            caption=_loss_caption(data.header.get("pretrain", {})),
             alt="loss curves",
         )
         last = len(log.epoch) - 1
@@ -322,7 +324,7 @@ def training_section(data: ReportData) -> Section:
                 rows.append(
                     (_words(name), number(float(values[np.isfinite(values)][0])), number(best), number(final))
                 )
-        section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last]) + 1})"], rows)
+        section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last])})"], rows)
     if data.header.get("pretrain"):
         section.table(
             ["option", "value"],
@@ -331,6 +333,21 @@ def training_section(data: ReportData) -> Section:
             folded=True,
         )
     return section
+
+
+def _loss_caption(pretrain: dict[str, object]) -> str:
+    text = (
+        "Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of "
+        "the temporal and "
+        "spectral parts (Eq. 1 of the paper)."
+    )
+    if pretrain.get("norm", "backward") == "backward":
+        text += (
+            " The spectral part grows with a window's length, so compare it between runs of one length only."
+        )
+    if pretrain.get("objective", "reconstruction") != "reconstruction":
+        text += f" The objective is {pretrain['objective']}: the loss is not that of plain reconstruction."
+    return text
 
 
 def provenance_section(data: ReportData) -> Section:
@@ -363,4 +380,4 @@ def _checkpoint_words(header: dict[str, object]) -> str:
     epoch, step = header.get("epoch"), header.get("step")
     if not isinstance(epoch, int):
         return ""
-    return f"epoch {epoch + 1}" + (f", step {step:,}" if isinstance(step, int) else "")
+    return f"epoch {epoch}" + (f", step {step:,}" if isinstance(step, int) else "")

@@ -105,6 +105,8 @@ def _scatter(axes: Axes, points: np.ndarray, groups: np.ndarray, title: str) -> 
     order = np.random.default_rng(0).permutation(len(points))  # no group drawn wholly over another
     code = np.searchsorted(names, groups)
     colours = class_colours(len(names))
+    if len(points) > 600:
+        axes.set_rasterization_zorder(1)
     size = float(np.clip(5000 / max(len(points), 1), 3.0, 18.0))
     for marker in range(min(len(names), len(MARKERS))):
         rows = order[code[order] % len(MARKERS) == marker]
@@ -116,7 +118,7 @@ def _scatter(axes: Axes, points: np.ndarray, groups: np.ndarray, title: str) -> 
             marker=MARKERS[marker],
             alpha=0.65,
             linewidths=0,
-            rasterized=len(points) > 600,
+            zorder=0.8,
         )
     if len(names) <= 8:
         for i, name in enumerate(names):
@@ -172,7 +174,8 @@ def subject_maps(
         figure = new_figure(0.6 + 1.55 * n_rows)
         grid = figure.subplots(n_rows, n_cols, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, name in zip(grid, shown):
-            axes.scatter(points[:, 0], points[:, 1], s=2, c=GRID, linewidths=0, rasterized=True)
+            axes.set_rasterization_zorder(1)
+            axes.scatter(points[:, 0], points[:, 1], s=2, c=GRID, linewidths=0, zorder=0.5)
             for i, value in enumerate(classes):
                 rows = (subject == name) & (label == value)
                 axes.scatter(
@@ -183,7 +186,7 @@ def subject_maps(
                     marker=MARKERS[i % len(MARKERS)],
                     alpha=0.8,
                     linewidths=0,
-                    rasterized=len(points) > 600,
+                    zorder=0.8,
                     label=clean_text(value, 18),
                 )
             axes.set_title(clean_text(name, 18), fontsize=8, pad=2)

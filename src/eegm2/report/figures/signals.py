@@ -52,7 +52,7 @@ def reconstruction_traces(
     unit: str = "scaled units",
     title: str = "",
     max_channels: int = 20,
-    max_s: float = 10.0,
+    max_s: float = 5.0,
 ) -> Figure:
     """Draw one window's channels under one another, the reconstruction over the original.
 
@@ -92,7 +92,8 @@ def reconstruction_traces(
     with figure_style():
         figure = new_figure(1.0 + 0.29 * len(rows))
         axes = figure.subplots()
-        raster = a.size > 12_000
+        if a.size > 16_000:  # one image for all traces
+            axes.set_rasterization_zorder(1)
         for row in range(len(rows)):
             for values, colour, width, label in (
                 (a, _ORIGINAL, 1.9, "original"),
@@ -104,7 +105,7 @@ def reconstruction_traces(
                     color=colour,
                     linewidth=width,
                     label=label if row == 0 else None,
-                    rasterized=raster,
+                    zorder=0.5,
                 )
         axes.set_yticks(offset[:, 0], [clean_text(ch_names[i], 12) for i in rows])
         axes.set_ylim(offset[-1, 0] - 1.75 * step, 0.9 * step)

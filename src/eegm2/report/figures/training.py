@@ -34,7 +34,7 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     Parameters
     ----------
     epoch : ndarray, shape (n_epochs,)
-        Training passes, from 0 as the logs count them; drawn from 1.
+        Training passes, counted from 1.
     curves : mapping of str to ndarray, shape (n_epochs,)
         Any of train_loss, val_loss, train_l1, val_l1, train_spectral, val_spectral and lr; NaN where not
         logged. Panels without a finite value are left out.
@@ -53,7 +53,7 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     panels = [panel for panel in _PANELS if panel[1] in known or panel[2] in known]
     n_panels = len(panels) + ("lr" in known)
     require(n_panels > 0, f"no loss curve holds a finite value (received: {', '.join(curves) or 'none'})")
-    x = np.asarray(epoch, dtype=float) + 1
+    x = np.asarray(epoch, dtype=float)
     with figure_style():
         n_rows = (n_panels + 1) // 2
         figure = new_figure(0.5 + 2.1 * n_rows)

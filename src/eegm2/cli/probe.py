@@ -1,0 +1,67 @@
+"""``eegm2 probe``: what a pretrained run is worth on labelled recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eegm2.cli.options import options
+from eegm2.cli.progress import bar
+from eegm2.evaluation.config import ProbeConfig
+
+if TYPE_CHECKING:
+    from eegm2.evaluation.probe import ProbeResult
+
+
+@options(ProbeConfig)
+def probe(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results; an older probe there is replaced.")],
+    config: ProbeConfig,
+) -> None:
+    """Probe a frozen pretrained model on labels, with splits by subject.
+
+    Learns on training subjects, stops and chooses thresholds on validation subjects, and reports on test
+    subjects. The run's own split is used where the store is the one it was pretrained on.
+    """
+    from eegm2.evaluation.probe import probe as run_probe
+
+    with bar() as progress:
+        result = run_probe(run, store, out, config, progress)
+    _show(result, run)
+
+
+def _show(result: ProbeResult, run: Path) -> None:
+    """Print the task, a table of the test metrics and where things are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    task, results = result.results["task"], result.results
+    parts = ", ".join(
+        f"{part} {facts['n_windows']} windows of {facts['n_subjects']} subjects" for part, facts in task["parts"].items()
+    )
+    typer.echo(f"task        {task['target']}: {' against '.join(task['classes']) or 'a value'}")
+    typer.echo(f"split       by {task['unit']} ({'the run’s own' if task['split'] == 'run' else 'new'}): {parts}")
+    typer.echo(f"pretraining {task['pretraining_saw'].removeprefix('pretraining ')}")
+    for level, key in (("windows", "summary"), (f"{task['unit']}s", f"{task['unit']}_summary")):
+        rows = results[key]
+        protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+        table = Table("metric", *protocols, title=f"test {level}, mean ± std over seeds", title_justify="left")
+        for metric in dict.fromkeys(row["metric"] for row in rows):
+            cells = [_cell(row) for name in protocols for row in rows if (row["protocol"], row["metric"]) == (name, metric)]
+            table.add_row(metric, *cells)
+        Console(width=100).print(table)
+    reasons = {reason for row in results["protocols"] for reason in row["reasons"].values()}
+    for note in [*results["notes"], *sorted(reasons)]:
+        typer.echo(f"note        {note}")
+    typer.echo(f"results     {result.out / 'results.json'}, predictions.npz and embedding.npz beside it")
+    typer.echo(f"next        eegm2 report {run} --out report.html")
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if row["mean"] is None:
+        return "-"
+    return f"{row['mean']:.3f}" + (f" ± {row['std']:.3f} ({row['n_seeds']})" if row["n_seeds"] > 1 else "")

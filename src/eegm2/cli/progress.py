@@ -1,0 +1,25 @@
+"""A progress bar on standard error for commands that report (stage, done, total)."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+import typer
+
+
+@contextlib.contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar while the block runs; Ctrl-C leaves with status 130 and says that nothing was written."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as shown:
+            task = shown.add_task("reading", total=None)
+            yield lambda stage, done, total: shown.update(task, description=stage, completed=done, total=total)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing was written, run the same command again", err=True)
+        sys.exit(130)

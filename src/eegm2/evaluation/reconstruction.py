@@ -1,0 +1,305 @@
+"""A whole recording through a network: reconstructed in microvolts, scored, written as EDF or FIF.
+
+References
+----------
+EEGM2, arXiv 2502.17873, section 5.5 (ACMSE).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from eegm2.data.config import Scaling
+from eegm2.data.preprocessing import preprocess
+from eegm2.data.readers import read_raw
+from eegm2.data.scaling import scale_constants, scale_window
+from eegm2.data.storage import write_atomic
+from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import ReconstructConfig
+from eegm2.evaluation.metrics import acmse, acmse_authors_code, channel_correlation, spectral_error
+from eegm2.evaluation.representation import iterate
+from eegm2.model.config import MIN_TIMES
+from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+
+if TYPE_CHECKING:
+    import mne
+
+Progress = Callable[[int, int], None]
+
+
+def reconstruct_windows(
+    model: nn.Module, x: NDArray[np.float32], scaling: Scaling, device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Return windows scaled, reconstructed and scaled back.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With a decoder, in evaluation mode on `device`.
+    x : array, shape (n, n_chans, n_times)
+        Microvolts.
+    scaling : str
+        As in pretraining; each channel of each window on its own.
+    device : str
+        Where the model is.
+    """
+    offset, gain = scale_constants(x, scaling)
+    with torch.inference_mode():
+        y = model(torch.from_numpy(scale_window(x, scaling)).to(device)).float().cpu().numpy()
+    return y * gain if offset is None else y * gain + offset
+
+
+def reconstruct_array(
+    model: nn.Module,
+    recording: NDArray[np.float32],
+    *,
+    scaling: Scaling,
+    n_times: int | None,
+    overlap: float = 0.5,
+    batch_size: int = 16,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Return a whole recording's reconstruction.
+
+    Windows are weighted by a Hann slope and added. With overlap 0 they stand side by side; a last, shifted
+    window then fills only what the others leave, so every other one is exactly the model's output.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Network with a decoder.
+    recording : array, shape (n_chans, n_samples)
+        Microvolts.
+    scaling : str
+        Of every window, as in pretraining.
+    n_times : int or None
+        Samples of a window; None, or more than there are, takes the recording in one pass.
+    overlap : float
+        Share of a window that it shares with the next one, below 1.
+    batch_size : int
+        Windows per forward pass.
+    device : str
+        Where to compute.
+    progress : callable, optional
+        Called with (windows done, windows in all).
+
+    Returns
+    -------
+    array, shape (n_chans, n_samples)
+        Microvolts.
+
+    Raises
+    ------
+    ConfigError
+        If the network has no decoder.
+    DataError
+        If the recording is shorter than 8 samples.
+    """
+    config = getattr(model, "config", None)
+    if config is not None and not config.decoder:
+        raise ConfigError("reconstruct: the checkpoint is Light, which has no decoder; use a checkpoint of a full network")
+    total = recording.shape[1]
+    length = total if n_times is None else min(n_times, total)
+    if length < MIN_TIMES:
+        raise DataError(f"reconstruct: got {length} samples, expected at least {MIN_TIMES}")
+    starts = window_starts(total, length, overlap)
+    slope = np.hanning(length + 2)[1:-1] if overlap > 0 and len(starts) > 1 else np.ones(length)
+    added, weight = np.zeros(recording.shape), np.zeros(total)
+    was_training, _ = model.training, model.to(device).eval()
+    for batch in iterate(len(starts), batch_size):
+        windows = np.stack([recording[:, start : start + length] for start in starts[batch]])
+        made = reconstruct_windows(model, windows, scaling, device)
+        for start, window in zip(starts[batch], made):
+            here = slice(start, start + length)
+            free = slope if overlap > 0 else (weight[here] == 0).astype(float)
+            added[:, here] += window * free
+            weight[here] += free
+        if progress is not None:
+            progress(int(batch[-1]) + 1, len(starts))
+    model.train(was_training)
+    return (added / weight).astype(np.float32)
+
+
+def window_starts(total: int, length: int, overlap: float) -> NDArray[np.int64]:
+    """Return the first samples of windows that cover 0 … total - 1; the last one ends with the recording."""
+    step = max(1, round(length * (1 - overlap)))
+    starts = np.arange(0, total - length + 1, step)
+    return starts if starts[-1] + length == total else np.append(starts, total - length)
+
+
+def reconstruction_scores(
+    x: NDArray[np.floating], y: NDArray[np.floating], ch_names: list[str], n_times: int, scaling: Scaling
+) -> dict[str, Any]:
+    """Return how well `y` reconstructs `x`, both (n_chans, n_samples) in microvolts.
+
+    Returns
+    -------
+    dict
+        acmse_uv2 (over the whole recording), acmse_scaled and acmse_authors_code_scaled (over windows side by
+        side, in the training's scale), spectral_error (relative, of amplitude spectra), and per channel
+        mse_uv2, correlation and spectral_error.
+    """
+    length = min(n_times, x.shape[1])
+    starts = np.arange(0, x.shape[1] - length + 1, length)
+    a, b = (np.stack([part[:, s : s + length] for s in starts]) for part in (x, y))
+    offset, gain = scale_constants(a, scaling)
+    if offset is not None:
+        a, b = a - offset, b - offset
+    r = channel_correlation(x, y)
+    per_channel = {
+        name: {
+            "mse_uv2": float(np.mean((np.asarray(x[i], dtype=float) - y[i]) ** 2)),
+            "correlation": None if np.isnan(r[i]) else float(r[i]),
+            "spectral_error": _number(spectral_error(x[i], y[i])),
+        }
+        for i, name in enumerate(ch_names)
+    }
+    return {
+        "acmse_uv2": acmse(x[None], y[None]),
+        "acmse_scaled": acmse(a / gain, b / gain),
+        "acmse_authors_code_scaled": acmse_authors_code(a / gain, b / gain),
+        "mean_correlation": _number(float(np.nanmean(r))) if np.isfinite(r).any() else None,
+        "spectral_error": _number(spectral_error(x, y)),
+        "channels": per_channel,
+    }
+
+
+def reconstruct_file(
+    run: str | Path, file: str | Path, out: str | Path, config: ReconstructConfig | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Reconstruct a recording file with a run and write the result and its scores.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder or checkpoint; the recording is prepared with its preprocessing.
+    file : str or Path
+        Any EEG file that ``eegm2 prepare`` reads.
+    out : str or Path
+        ``.edf`` or ``.fif``; the scores go beside it, as JSON of the same stem.
+    config : ReconstructConfig, optional
+        Windows and overlap.
+    progress : callable, optional
+        Called with (windows done, windows in all).
+
+    Returns
+    -------
+    dict
+        The scores as written.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the output's suffix is unknown, the network has no decoder, or the recording cannot be used.
+    """
+    config, out = config or ReconstructConfig(), Path(out)
+    if out.suffix.lower() not in (".edf", ".fif"):
+        raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .edf or .fif")
+    if out.resolve() == Path(file).resolve():
+        raise ConfigError(f"--out {out}: is the recording itself; choose another name")
+    checkpoint = load_checkpoint(run, config.which)
+    raw = read_raw(file)
+    made = preprocess(raw, checkpoint.preprocessing, where=str(file))
+    refuse_other_channels(checkpoint, made.ch_names, str(file))
+    sfreq_hz = float(checkpoint.header["sfreq_hz"])
+    windows = checkpoint.windows
+    n_times = round((config.window_s or windows.window_s) * sfreq_hz)
+    cleaned = reconstruct_array(
+        checkpoint.model,
+        made.array,
+        scaling=windows.scaling,
+        n_times=None if config.mode == "whole" else n_times,
+        overlap=config.overlap,
+        batch_size=config.batch_size,
+        device=config.device,
+        progress=progress,
+    )
+    scores = {
+        "format": 1,
+        "file": str(file),
+        "out": str(out),
+        "checkpoint": str(checkpoint.path),
+        "mode": config.mode,
+        "window_s": n_times / sfreq_hz,
+        "overlap": config.overlap,
+        "scaling": windows.scaling,
+        "sfreq_hz": sfreq_hz,
+        "n_samples": int(cleaned.shape[1]),
+        "compared_with": "the recording after the checkpoint's preprocessing",
+        **reconstruction_scores(made.array, cleaned, list(made.ch_names), n_times, windows.scaling),
+    }
+    write_recording(out, cleaned, list(made.ch_names), sfreq_hz, raw)
+    write_atomic(out.with_suffix(".json"), [json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False).encode()])
+    return scores
+
+
+def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], where: str) -> None:
+    """Refuse a recording whose prepared channels are not those of the checkpoint."""
+    expected = tuple(checkpoint.header["ch_names"])
+    if tuple(ch_names) != expected:
+        raise DataError(
+            f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on {' '.join(expected)}; "
+            "use a recording with these channels"
+        )
+
+
+def write_recording(
+    path: Path, array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw
+) -> None:
+    """Write (n_chans, n_samples) microvolts as EDF+ or FIF with the source's annotations and date, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_eeg{path.suffix.lower()}")
+    try:
+        if path.suffix.lower() == ".fif":
+            _mne_raw(array_uv, ch_names, sfreq_hz, source).save(temporary, verbose="error")
+        else:
+            _edf(array_uv, ch_names, sfreq_hz, source).write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _annotations(source: mne.io.BaseRaw, duration_s: float) -> list[tuple[float, float, str]]:
+    from eegm2.data.readers import annotation_labels
+
+    spans = [(span.onset_s, span.duration_s, span.label) for span in annotation_labels(source)]
+    return [(onset, min(length, duration_s - onset), label) for onset, length, label in spans if 0 <= onset < duration_s]
+
+
+def _edf(array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw) -> Any:
+    import edfio
+
+    signals = [
+        edfio.EdfSignal(row.astype(float), sfreq_hz, label=name, physical_dimension="uV") for name, row in zip(ch_names, array_uv)
+    ]
+    spans = _annotations(source, array_uv.shape[1] / sfreq_hz)
+    notes = [edfio.EdfAnnotation(onset, length or None, label) for onset, length, label in spans]
+    date = source.info["meas_date"]
+    recording = edfio.Recording(startdate=date.date()) if date is not None else None
+    return edfio.Edf(signals, recording=recording, starttime=date.time() if date is not None else None, annotations=notes)
+
+
+def _mne_raw(array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw) -> mne.io.BaseRaw:
+    import mne
+
+    info = mne.create_info(ch_names, sfreq_hz, "eeg")
+    raw = mne.io.RawArray(array_uv.astype(float) * 1e-6, info, verbose="error")
+    raw.set_meas_date(source.info["meas_date"])
+    spans = _annotations(source, array_uv.shape[1] / sfreq_hz)
+    columns = [list(column) for column in zip(*spans)] if spans else [[], [], []]
+    raw.set_annotations(mne.Annotations(*columns, orig_time=raw.info["meas_date"]))
+    return raw
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
