@@ -14,8 +14,12 @@ from eegm2.evaluation.config import EmbedConfig
 
 @options(EmbedConfig)
 def embed(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")],
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="EEG file, prepared as the run's data were, or a store.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="EEG file, prepared as the run's data were, or a store.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write: .npz or .parquet.")],
     config: EmbedConfig,
 ) -> None:

@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 @options(ProbeConfig)
 def probe(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")
+    ],
     store: Annotated[str, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results; an older probe there is replaced.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the results; an older probe there is replaced."
+        ),
+    ],
     config: ProbeConfig,
 ) -> None:
     """Probe a frozen pretrained model on labels, with splits by subject.
@@ -41,17 +48,27 @@ def _show(result: ProbeResult, run: Path) -> None:
 
     task, results = result.results["task"], result.results
     parts = ", ".join(
-        f"{part} {facts['n_windows']} windows of {facts['n_subjects']} subjects" for part, facts in task["parts"].items()
+        f"{part} {facts['n_windows']} windows of {facts['n_subjects']} subjects"
+        for part, facts in task["parts"].items()
     )
     typer.echo(f"task        {task['target']}: {' against '.join(task['classes']) or 'a value'}")
-    typer.echo(f"split       by {task['unit']} ({'the run’s own' if task['split'] == 'run' else 'new'}): {parts}")
+    typer.echo(
+        f"split       by {task['unit']} ({'the run’s own' if task['split'] == 'run' else 'new'}): {parts}"
+    )
     typer.echo(f"pretraining {task['pretraining_saw'].removeprefix('pretraining ')}")
     for level, key in (("windows", "summary"), (f"{task['unit']}s", f"{task['unit']}_summary")):
         rows = results[key]
         protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-        table = Table("metric", *protocols, title=f"test {level}, mean ± std over seeds", title_justify="left")
+        table = Table(
+            "metric", *protocols, title=f"test {level}, mean ± std over seeds", title_justify="left"
+        )
         for metric in dict.fromkeys(row["metric"] for row in rows):
-            cells = [_cell(row) for name in protocols for row in rows if (row["protocol"], row["metric"]) == (name, metric)]
+            cells = [
+                _cell(row)
+                for name in protocols
+                for row in rows
+                if (row["protocol"], row["metric"]) == (name, metric)
+            ]
             table.add_row(metric, *cells)
         Console(width=100).print(table)
     reasons = {reason for row in results["protocols"] for reason in row["reasons"].values()}

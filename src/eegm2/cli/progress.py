@@ -19,7 +19,9 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
     try:
         with Progress(*columns, console=Console(stderr=True)) as shown:
             task = shown.add_task("reading", total=None)
-            yield lambda stage, done, total: shown.update(task, description=stage, completed=done, total=total)
+            yield lambda stage, done, total: shown.update(
+                task, description=stage, completed=done, total=total
+            )
     except KeyboardInterrupt:
         typer.echo("interrupted; nothing was written, run the same command again", err=True)
         sys.exit(130)

@@ -14,10 +14,17 @@ from eegm2.evaluation.config import ReconstructConfig
 
 @options(ReconstructConfig)
 def reconstruct(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="EEG file; it is prepared as the run's data were.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")
+    ],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="EEG file; it is prepared as the run's data were.")
+    ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Recording to write, .edf or .fif; scores beside it as .json.")
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="Recording to write, .edf or .fif; scores beside it as .json."
+        ),
     ],
     config: ReconstructConfig,
 ) -> None:
@@ -25,10 +32,19 @@ def reconstruct(
     from eegm2.evaluation.reconstruction import reconstruct_file
 
     with bar() as progress:
-        scores = reconstruct_file(run, file, out, config, lambda done, total: progress("windows", done, total))
-    typer.echo(f"{out}: {scores['n_samples'] / scores['sfreq_hz']:.1f} s at {scores['sfreq_hz']:g} Hz, {scores['mode']}")
-    typer.echo(f"  acmse {scores['acmse_uv2']:.4g} µV² ({scores['acmse_scaled']:.4g} in the training's scale)")
-    typer.echo(f"  correlation {_text(scores['mean_correlation'])}, spectral error {_text(scores['spectral_error'])}")
+        scores = reconstruct_file(
+            run, file, out, config, lambda done, total: progress("windows", done, total)
+        )
+    typer.echo(
+        f"{out}: {scores['n_samples'] / scores['sfreq_hz']:.1f} s at {scores['sfreq_hz']:g} Hz, "
+        f"{scores['mode']}"
+    )
+    typer.echo(
+        f"  acmse {scores['acmse_uv2']:.4g} µV² ({scores['acmse_scaled']:.4g} in the training's scale)"
+    )
+    typer.echo(
+        f"  correlation {_text(scores['mean_correlation'])}, spectral error {_text(scores['spectral_error'])}"
+    )
     worst = sorted(scores["channels"].items(), key=lambda item: -item[1]["mse_uv2"])[:3]
     typer.echo("  worst channels " + ", ".join(f"{name} {facts['mse_uv2']:.4g} µV²" for name, facts in worst))
     typer.echo(f"  scores {out.with_suffix('.json')}")

@@ -9,7 +9,6 @@ from eegm2.config import option
 from eegm2.errors import ConfigError
 
 PROTOCOLS = ("linear", "light", "fine", "scratch")
-Threshold = Literal["validation", "half"]
 
 
 def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -27,26 +26,37 @@ class ProbeConfig:
     seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
     regression: bool = option(False, "Take the target as a number (e.g. --target age) instead of classes.")
-    classes: tuple[str, ...] = option((), "Labels to keep, in this order, e.g. eyes_open,eyes_closed; none: all found.")
+    classes: tuple[str, ...] = option(
+        (), "Labels to keep, in this order, e.g. eyes_open,eyes_closed; none: all found."
+    )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     label_rule: Literal["whole", "majority", "centre"] = option(
-        "whole", "whole: one label covers the window; majority: more than half; centre: one window per labelled span."
+        "whole",
+        "whole: one label covers the window; majority: more than half; centre: one window per labelled span.",
     )
     exclude_s: tuple[str, ...] = option(
-        (), "Stretches of every recording to leave out, start:stop in seconds, e.g. 170:195; none given: as pretrained."
+        (),
+        "Stretches of every recording to leave out, start:stop in seconds, e.g. 170:195; none "
+        "given: as pretrained.",
     )
-    unit: Literal["subject", "recording"] = option(
-        "subject", "What is never divided between splits; recording is for data of one person and is stated in the results."
+    by: Literal["subject", "recording"] = option(
+        "subject",
+        "What is never divided between splits; recording is for data of one person and is stated "
+        "in the results.",
     )
     split_seed: int = option(0, "Seed of the split, where the run's own split does not apply.")
     val: float = option(0.15, "Share of subjects for validation, where the run's own split does not apply.")
     test: float = option(0.15, "Share of subjects for the test, where the run's own split does not apply.")
-    threshold: Threshold = option(
-        "validation", "Two classes: decision threshold by balanced accuracy on validation data, or half (the larger score)."
+    threshold: Literal["validation", "half"] = option(
+        "validation",
+        "Two classes: decision threshold by balanced accuracy on validation data, or half (the "
+        "larger score).",
     )
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
-    allow_mismatch: bool = option(False, "Go on although the store's preprocessing differs from the checkpoint's.")
+    allow_mismatch: bool = option(
+        False, "Go on although the store's preprocessing differs from the checkpoint's."
+    )
     batch_size: int = option(64, "Windows per forward pass while features are extracted.")
     device: str = option("cpu", "cpu, cuda or mps.")
 
@@ -56,13 +66,17 @@ class ProbeConfig:
         object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
         unknown = [name for name in self.protocols if name not in PROTOCOLS]
         if unknown or not self.protocols:
-            raise ConfigError(f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}")
+            raise ConfigError(
+                f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}"
+            )
         if self.seeds < 1:
             raise ConfigError(f"seeds: got {self.seeds}, expected at least 1")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: got {self.batch_size}, expected at least 1")
         if len(self.classes) == 1:
-            raise ConfigError(f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b")
+            raise ConfigError(
+                f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b"
+            )
 
     def light(self) -> FitConfig:
         """Return how the Light perceptron is fitted (the paper gives its layers and AdamW only)."""
@@ -83,14 +97,20 @@ class FitConfig:
     max_epochs: int = option(30, "Most passes over the training windows.")
     patience: int = option(5, "Epochs without a better validation loss before stopping.")
     clip: float = option(1.0, "Largest gradient norm; 0 leaves gradients alone.")
-    class_weights: Literal["balanced", "none"] = option("balanced", "Weigh classes by their inverse frequency, or equally.")
+    class_weights: Literal["balanced", "none"] = option(
+        "balanced", "Weigh classes by their inverse frequency, or equally."
+    )
     head: Literal["flatten", "statistics", "attention"] = option(
         "flatten", "flatten: the paper's Fine head, tied to one length; the others take any."
     )
     head_dropout: float = option(0.0, "Dropout of the head.")
     layer_decay: float = option(1.0, "Learning rate factor per level away from the head; 1 is off.")
-    freeze: tuple[str, ...] = option((), "Parameters to keep, as patterns on their names, e.g. network.encoder.*")
-    threshold: Threshold = option("validation", "Two classes: threshold by balanced accuracy on validation data, or half.")
+    freeze: tuple[str, ...] = option(
+        (), "Parameters to keep, as patterns on their names, e.g. network.encoder.*"
+    )
+    threshold: Literal["validation", "half"] = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
@@ -100,7 +120,8 @@ class FitConfig:
             raise ConfigError(f"layer_decay: got {self.layer_decay}, expected 0 < layer_decay <= 1")
         if min(self.batch_size, self.max_epochs, self.patience) < 1:
             raise ConfigError(
-                f"batch_size, max_epochs, patience: got {self.batch_size}, {self.max_epochs}, {self.patience}; expected >= 1"
+                f"batch_size, max_epochs, patience: got {self.batch_size}, {self.max_epochs}, "
+                f"{self.patience}; expected >= 1"
             )
 
 
@@ -109,9 +130,13 @@ class ReconstructConfig:
     """How a whole recording is put through a network."""
 
     mode: Literal["windows", "whole"] = option(
-        "windows", "windows: scaled and reconstructed as in pretraining, overlapped and added; whole: one pass over all."
+        "windows",
+        "windows: scaled and reconstructed as in pretraining, overlapped and added; whole: one "
+        "pass over all.",
     )
-    overlap: float = option(0.5, "Share of a window that it shares with the next one; 0 puts windows side by side.")
+    overlap: float = option(
+        0.5, "Share of a window that it shares with the next one; 0 puts windows side by side."
+    )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     batch_size: int = option(16, "Windows per forward pass.")
@@ -129,11 +154,14 @@ class EmbedConfig:
     """What is written of the representation."""
 
     kind: Literal["statistics", "sequence"] = option(
-        "statistics", "statistics: nine time statistics per window; sequence: the representation step by step."
+        "statistics",
+        "statistics: nine time statistics per window; sequence: the representation step by step.",
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
-    allow_mismatch: bool = option(False, "Go on although the store's preprocessing differs from the checkpoint's.")
+    allow_mismatch: bool = option(
+        False, "Go on although the store's preprocessing differs from the checkpoint's."
+    )
     batch_size: int = option(64, "Windows per forward pass.")
     device: str = option("cpu", "cpu, cuda or mps.")

@@ -59,7 +59,11 @@ class Embedding:
 
 
 def embed(
-    run: str | Path, source: str | Path, out: str | Path, config: EmbedConfig | None = None, progress: Progress | None = None
+    run: str | Path,
+    source: str | Path,
+    out: str | Path,
+    config: EmbedConfig | None = None,
+    progress: Progress | None = None,
 ) -> Embedding:
     """Embed every window of a store or of a recording file and write the result, whole or not at all.
 
@@ -88,7 +92,10 @@ def embed(
         _pyarrow()
     checkpoint = load_checkpoint(run, config.which)
     windows = replace(
-        checkpoint.windows, window_s=config.window_s or checkpoint.windows.window_s, stride_s=config.stride_s, exclude_s=()
+        checkpoint.windows,
+        window_s=config.window_s or checkpoint.windows.window_s,
+        stride_s=config.stride_s,
+        exclude_s=(),
     )
     if is_store(source):
         data, label = _from_store(checkpoint, source, windows, config)
@@ -96,7 +103,12 @@ def embed(
         data = _from_file(checkpoint, Path(source), windows)
         label = np.full(len(data), "")
     values = extract_features(
-        checkpoint.model, data, batch_size=config.batch_size, device=config.device, kind=config.kind, progress=progress
+        checkpoint.model,
+        data,
+        batch_size=config.batch_size,
+        device=config.device,
+        kind=config.kind,
+        progress=progress,
     )
     made = Embedding(values, np.asarray(data.start_s), windows.window_s, data.recording, data.subject, label)
     write_embedding(out, made)
@@ -109,7 +121,7 @@ def is_store(source: str | Path) -> bool:
 
 
 def write_embedding(out: Path, made: Embedding) -> None:
-    """Write npz (features or representation, time_s, start_s, recording, subject, label) or parquet (a row per window or step)."""
+    """Write npz (arrays named as in :class:`Embedding`) or parquet (a row per window or step)."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{uuid.uuid4().hex[:12]}{out.suffix.lower()}")
     try:
@@ -125,7 +137,7 @@ def write_embedding(out: Path, made: Embedding) -> None:
 
 
 def feature_names(n_features: int) -> list[str]:
-    """Return the names of the nine statistics of every channel, such as min_000, in the order of the features."""
+    """Return the name of every feature, such as min_000, in order."""
     channels = n_features // len(STATISTICS)
     return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
 
@@ -146,7 +158,11 @@ def _columns(made: Embedding) -> dict[str, Any]:
     n, channels, steps = made.values.shape
     rows = made.values.transpose(1, 0, 2).reshape(channels, n * steps)
     repeated = {name: np.repeat(values, steps) for name, values in {**text, "start_s": made.start_s}.items()}
-    return {**repeated, "time_s": made.time_s().ravel(), **{f"channel_{i:03d}": row for i, row in enumerate(rows)}}
+    return {
+        **repeated,
+        "time_s": made.time_s().ravel(),
+        **{f"channel_{i:03d}": row for i, row in enumerate(rows)},
+    }
 
 
 def _from_store(
@@ -157,7 +173,9 @@ def _from_store(
     dataset = WindowDataset(store, windows)
     names = np.array([*dataset.classes, ""])
     y = dataset.labels.astype(np.int64)
-    data = LabelledWindows(dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes)
+    data = LabelledWindows(
+        dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
+    )
     return data, names[y]
 
 
@@ -168,7 +186,9 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
     total = made.array.shape[1]
     if total < length:
-        raise DataError(f"{path}: {total / sfreq_hz:.2f} s long, a window has {windows.window_s:g} s; use --window-s")
+        raise DataError(
+            f"{path}: {total / sfreq_hz:.2f} s long, a window has {windows.window_s:g} s; use --window-s"
+        )
     starts = np.arange(0, total - length + 1, max(stride, 1))
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
     x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
@@ -180,5 +200,7 @@ def _pyarrow() -> Any:
     try:
         import pyarrow
     except ImportError as error:
-        raise ConfigError("--out: parquet needs pyarrow; pip install 'eegm2[parquet]', or write .npz") from error
+        raise ConfigError(
+            "--out: parquet needs pyarrow; pip install 'eegm2[parquet]', or write .npz"
+        ) from error
     return pyarrow

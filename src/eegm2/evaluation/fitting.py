@@ -68,7 +68,9 @@ class History:
     best_epoch: int = 0
 
 
-def fit(network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict] | None = None) -> History:
+def fit(
+    network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict] | None = None
+) -> History:
     """Train `network` on a task with AdamW, clipping and early stopping on the validation loss.
 
     The network is set to training mode at the start of every epoch, so dropout stays on after each
@@ -109,11 +111,14 @@ def fit(network: nn.Module, task: Task, config: FitConfig, seed: int, groups: li
         for epoch in range(config.max_epochs):
             network.train()
             order = task.train[torch.randperm(len(task.train), generator=generator).numpy()]
-            losses = []
+            losses: list[float] = []
             for indices in np.array_split(order, math.ceil(len(order) / config.batch_size)):
                 loss = loss_of(network(task.batch(indices).to(device)), targets[indices])
                 if not torch.isfinite(loss):
-                    raise DataError(f"fit: the loss is {loss.item()} in epoch {epoch}, step {len(losses)}; lower lr ({config.lr})")
+                    raise DataError(
+                        f"fit: the loss is {loss.item()} in epoch {epoch}, step {len(losses)}; lower lr "
+                        f"({config.lr})"
+                    )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 if config.clip > 0:
@@ -121,9 +126,15 @@ def fit(network: nn.Module, task: Task, config: FitConfig, seed: int, groups: li
                 optimiser.step()
                 losses.append(float(loss.detach()))
             history.train_loss.append(float(np.mean(losses)))
-            history.val_loss.append(float(loss_of(outputs(network, task, task.val, config), targets[task.val])))
+            history.val_loss.append(
+                float(loss_of(outputs(network, task, task.val, config), targets[task.val]))
+            )
             if history.val_loss[-1] < best_loss:
-                best, best_loss, history.best_epoch = copy.deepcopy(network.state_dict()), history.val_loss[-1], epoch
+                best, best_loss, history.best_epoch = (
+                    copy.deepcopy(network.state_dict()),
+                    history.val_loss[-1],
+                    epoch,
+                )
             elif epoch - history.best_epoch >= config.patience:
                 break
     network.load_state_dict(best)
@@ -174,5 +185,7 @@ def _loss(task: Task, config: FitConfig, device: torch.device) -> Callable[[Tens
     weight = None
     if config.class_weights == "balanced":
         counts = np.bincount(task.y[task.train].astype(np.int64), minlength=task.n_classes)
-        weight = torch.tensor(len(task.train) / (task.n_classes * np.maximum(counts, 1)), dtype=torch.float32, device=device)
+        weight = torch.tensor(
+            len(task.train) / (task.n_classes * np.maximum(counts, 1)), dtype=torch.float32, device=device
+        )
     return lambda out, y: F.cross_entropy(out, y, weight=weight)

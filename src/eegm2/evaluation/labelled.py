@@ -1,4 +1,4 @@
-"""Labelled windows as the protocols see them: plain arrays or a torch data set, with who each window is from."""
+"""Labelled windows as the protocols see them: arrays or a torch data set, and who each window is from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class LabelledWindows:
         n = len(self.x)
         for name in ("y", "subject", "recording", "start_s"):
             if len(getattr(self, name)) != n:
-                raise DataError(f"labelled windows: got {len(getattr(self, name))} values of {name} for {n} windows")
+                raise DataError(
+                    f"labelled windows: got {len(getattr(self, name))} values of {name} for {n} windows"
+                )
 
     @classmethod
     def from_arrays(
@@ -70,7 +72,9 @@ class LabelledWindows:
             classes = [str(i) for i in range(int(y.max()) + 1)]
         subject = np.arange(len(y)).astype(str) if subject is None else np.asarray(subject).astype(str)
         recording = subject if recording is None else np.asarray(recording).astype(str)
-        return cls(np.asarray(x, dtype=np.float32), y, subject, recording, np.zeros(len(y)), tuple(classes or ()))
+        return cls(
+            np.asarray(x, dtype=np.float32), y, subject, recording, np.zeros(len(y)), tuple(classes or ())
+        )
 
     def __len__(self) -> int:
         return len(self.y)
@@ -132,13 +136,16 @@ class Split:
         for name, indices in parts.items():
             if not len(indices):
                 raise DataError(
-                    f"split: the {name} part has no labelled window ({len(data)} windows of {len(set(origin))} {unit}s "
+                    f"split: the {name} part has no labelled window ({len(data)} windows of "
+                    f"{len(set(origin))} {unit}s "
                     "in all); use more recordings or another seed"
                 )
         for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
             both = np.intersect1d(origin[parts[a]], origin[parts[b]])
             if len(both):
-                raise DataError(f"split: {unit} {both[0]} is in both {a} and {b} ({len(both)} such); split by {unit}")
+                raise DataError(
+                    f"split: {unit} {both[0]} is in both {a} and {b} ({len(both)} such); split by {unit}"
+                )
         check_targets(data, self.train, "train")
 
 
@@ -153,9 +160,13 @@ def check_targets(data: LabelledWindows, indices: NDArray[np.int64], part: str) 
     y = data.y[indices]
     if data.is_regression:
         if not np.isfinite(y).all():
-            raise DataError(f"split {part}: {int((~np.isfinite(y)).sum())} windows have no finite target; drop them")
+            raise DataError(
+                f"split {part}: {int((~np.isfinite(y)).sum())} windows have no finite target; drop them"
+            )
         if np.ptp(y) == 0:
-            raise DataError(f"split {part}: the target is {y[0]:g} in all {len(y)} windows; nothing can be learnt")
+            raise DataError(
+                f"split {part}: the target is {y[0]:g} in all {len(y)} windows; nothing can be learnt"
+            )
         return
     if len(data.classes) < 2:
         only = ", ".join(data.classes) or "none"
@@ -163,6 +174,7 @@ def check_targets(data: LabelledWindows, indices: NDArray[np.int64], part: str) 
     absent = [name for i, name in enumerate(data.classes) if not (y == i).any()]
     if absent:
         raise DataError(
-            f"split {part}: no window of class {', '.join(absent)} among {len(y)}; use more subjects, another split seed, "
+            f"split {part}: no window of class {', '.join(absent)} among {len(y)}; use more "
+            "subjects, another split seed, "
             "or leave the class out with --classes"
         )

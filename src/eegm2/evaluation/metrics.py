@@ -77,8 +77,8 @@ def classification_metrics(
     Returns
     -------
     Scores
-        A class absent from `y_true` leaves AUROC and AUPRC NaN and says so; balanced accuracy is then the mean
-        recall of the classes present, and that is said too.
+        A class absent from `y_true` leaves AUROC and AUPRC NaN and says so; balanced accuracy is then the
+        mean recall of the classes present, and that is said too.
 
     Raises
     ------
@@ -107,11 +107,17 @@ def classification_metrics(
     reasons = {}
     if absent:
         gone = f"no window of class {', '.join(absent)} among the {len(y)} evaluated"
-        reasons = {"auroc": gone, "auprc": gone, "balanced_accuracy": f"mean over the classes present only: {gone}"}
+        reasons = {
+            "auroc": gone,
+            "auprc": gone,
+            "balanced_accuracy": f"mean over the classes present only: {gone}",
+        }
     else:
         positives = [1] if n_classes == 2 else range(n_classes)
         values["auroc"] = float(np.mean([metrics.roc_auc_score(y == i, s[:, i]) for i in positives]))
-        values["auprc"] = float(np.mean([metrics.average_precision_score(y == i, s[:, i]) for i in positives]))
+        values["auprc"] = float(
+            np.mean([metrics.average_precision_score(y == i, s[:, i]) for i in positives])
+        )
     if len(np.union1d(y, predicted)) > 1:
         values["kappa"] = float(metrics.cohen_kappa_score(y, predicted))
     else:
@@ -133,7 +139,9 @@ def regression_metrics(y_true: ArrayLike, predicted: ArrayLike) -> Scores:
 
     y, p = np.asarray(y_true, dtype=float), np.asarray(predicted, dtype=float)
     if y.shape != p.shape or y.ndim != 1 or not len(y):
-        raise DataError(f"regression metrics: got shapes {y.shape} and {p.shape}, expected two equal (n,), n >= 1")
+        raise DataError(
+            f"regression metrics: got shapes {y.shape} and {p.shape}, expected two equal (n,), n >= 1"
+        )
     if not (np.isfinite(y).all() and np.isfinite(p).all()):
         raise DataError("regression metrics: a target or prediction is not finite; drop those recordings")
     values = {"r2": math.nan, "mae": float(np.abs(y - p).mean()), "pearson_r": math.nan}
@@ -222,13 +230,16 @@ def channel_correlation(x: ArrayLike, reconstruction: ArrayLike) -> NDArray[np.f
 
 
 def spectral_error(x: ArrayLike, reconstruction: ArrayLike) -> float:
-    r"""Return the relative error of the amplitude spectra, 0 for equal spectra, 1 for a silent reconstruction.
+    r"""Return the relative error of the amplitude spectra: 0 for equal ones, 1 for a silent output.
 
     .. math:: \frac{\sum_f (|X_f| - |\hat X_f|)^2}{\sum_f |X_f|^2}
 
     summed over channels too; inputs of shape (..., n_times). NaN where the input is all zero.
     """
-    a, b = np.abs(np.fft.rfft(np.asarray(x, dtype=float))), np.abs(np.fft.rfft(np.asarray(reconstruction, dtype=float)))
+    a, b = (
+        np.abs(np.fft.rfft(np.asarray(x, dtype=float))),
+        np.abs(np.fft.rfft(np.asarray(reconstruction, dtype=float))),
+    )
     power = float((a**2).sum())
     return float(((a - b) ** 2).sum()) / power if power > 0 else math.nan
 
@@ -236,16 +247,25 @@ def spectral_error(x: ArrayLike, reconstruction: ArrayLike) -> float:
 def _difference(x: ArrayLike, reconstruction: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(x, dtype=float), np.asarray(reconstruction, dtype=float)
     if a.shape != b.shape or a.ndim != 3 or 0 in a.shape:
-        raise DataError(f"acmse: got shapes {a.shape} and {b.shape}, expected two equal (n_windows, n_chans, n_times)")
+        raise DataError(
+            f"acmse: got shapes {a.shape} and {b.shape}, expected two equal (n_windows, n_chans, n_times)"
+        )
     return a - b
 
 
 def _check(y: NDArray, score: NDArray, threshold: float | None) -> None:
     if score.ndim != 2 or y.shape != score.shape[:1] or score.shape[1] < 2 or not len(y):
-        raise DataError(f"metrics: got labels {y.shape} and scores {score.shape}, expected (n,) and (n, n_classes), n >= 1")
+        raise DataError(
+            f"metrics: got labels {y.shape} and scores {score.shape}, expected (n,) and (n, "
+            "n_classes), n >= 1"
+        )
     if not np.isfinite(score).all():
-        raise DataError(f"metrics: {int((~np.isfinite(score)).any(axis=1).sum())} of {len(y)} windows have NaN scores")
+        raise DataError(
+            f"metrics: {int((~np.isfinite(score)).any(axis=1).sum())} of {len(y)} windows have NaN scores"
+        )
     if y.min() < 0 or y.max() >= score.shape[1]:
-        raise DataError(f"metrics: got labels from {y.min()} to {y.max()}, expected 0 to {score.shape[1] - 1}")
+        raise DataError(
+            f"metrics: got labels from {y.min()} to {y.max()}, expected 0 to {score.shape[1] - 1}"
+        )
     if threshold is not None and score.shape[1] != 2:
         raise DataError(f"metrics: got a threshold with {score.shape[1]} classes; thresholds are for two")

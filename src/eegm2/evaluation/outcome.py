@@ -75,7 +75,7 @@ def scores_of(y: NDArray, score: NDArray, threshold: float | None, classes: tupl
 
 def aggregate(y: NDArray, score: NDArray, origin: NDArray) -> tuple[NDArray, NDArray]:
     """Return targets and mean scores of every (origin, target) pair, sorted by origin."""
-    names, codes = np.unique(origin, return_inverse=True)
+    codes = np.unique(origin, return_inverse=True)[1]
     values, numbers = np.unique(y, return_inverse=True)
     pairs, members = np.unique(codes * len(values) + numbers, return_inverse=True)
     count = np.bincount(members)

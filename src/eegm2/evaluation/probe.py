@@ -54,7 +54,11 @@ class ProbeResult:
 
 
 def probe(
-    run: str | Path, store: str | Path, out: str | Path, config: ProbeConfig | None = None, progress: Progress | None = None
+    run: str | Path,
+    store: str | Path,
+    out: str | Path,
+    config: ProbeConfig | None = None,
+    progress: Progress | None = None,
 ) -> ProbeResult:
     """Probe a pretrained run on a store's labels and write a folder of results, whole or not at all.
 
@@ -115,7 +119,9 @@ def probe(
             "seconds": round(time.time() - began, 1),
         },
     }
-    _write_folder(out, results, _prediction_arrays(outcomes, data, split), _embedding_arrays(features, data, split))
+    _write_folder(
+        out, results, _prediction_arrays(outcomes, data, split), _embedding_arrays(features, data, split)
+    )
     if run.is_dir():
         _append_to_run(run, out)
     return ProbeResult(results, out)
@@ -130,7 +136,9 @@ def _outcomes(
     report: Progress,
 ) -> Iterator[Outcome]:
     """Run every protocol with every seed; the linear one has no chance in it and runs once."""
-    jobs = [(name, seed) for name in config.protocols for seed in range(1 if name == "linear" else config.seeds)]
+    jobs = [
+        (name, seed) for name in config.protocols for seed in range(1 if name == "linear" else config.seeds)
+    ]
     for done, (name, seed) in enumerate(jobs):
         report("protocols", done, len(jobs))
         if name == "linear":
@@ -140,7 +148,9 @@ def _outcomes(
         else:
             from eegm2.evaluation.protocols import run_protocol
 
-            yield run_protocol(name, data, split.indices, model=checkpoint.model, seed=seed, config=config.fine())
+            yield run_protocol(
+                name, data, split.indices, model=checkpoint.model, seed=seed, config=config.fine()
+            )
     report("protocols", len(jobs), len(jobs))
 
 
@@ -154,7 +164,7 @@ def _task(data: LabelledWindows, split: ChosenSplit, windows: Any, config: Probe
             "n_subjects": len(np.unique(data.subject[indices])),
             "n_recordings": len(np.unique(data.recording[indices])),
             "n_per_class": {name: int((data.y[indices] == i).sum()) for i, name in enumerate(data.classes)},
-            config.unit + "s": sorted(set(getattr(data, config.unit)[indices].tolist())),
+            config.by + "s": sorted(set(getattr(data, config.by)[indices].tolist())),
         }
     return {
         "classes": list(data.classes),
@@ -164,7 +174,7 @@ def _task(data: LabelledWindows, split: ChosenSplit, windows: Any, config: Probe
         "n_subjects": len(np.unique(data.subject)),
         "n_recordings": len(np.unique(data.recording)),
         "windows": to_dict(windows),
-        "unit": config.unit,
+        "unit": config.by,
         "split": split.source,
         "split_seed": split.manifest.seed,
         "pretraining_saw": split.statement,
@@ -172,7 +182,9 @@ def _task(data: LabelledWindows, split: ChosenSplit, windows: Any, config: Probe
     }
 
 
-def _prediction_arrays(outcomes: list[Outcome], data: LabelledWindows, split: ChosenSplit) -> dict[str, np.ndarray]:
+def _prediction_arrays(
+    outcomes: list[Outcome], data: LabelledWindows, split: ChosenSplit
+) -> dict[str, np.ndarray]:
     test = split.indices.test
     scores = {f"{o.protocol}_{o.seed}_score": np.asarray(o.score, dtype=np.float32) for o in outcomes}
     return {
@@ -184,9 +196,15 @@ def _prediction_arrays(outcomes: list[Outcome], data: LabelledWindows, split: Ch
     }
 
 
-def _embedding_arrays(features: np.ndarray, data: LabelledWindows, split: ChosenSplit) -> dict[str, np.ndarray]:
+def _embedding_arrays(
+    features: np.ndarray, data: LabelledWindows, split: ChosenSplit
+) -> dict[str, np.ndarray]:
     test = split.indices.test
-    return {"features": features[test].astype(np.float32), "y": data.y[test], "subject": data.subject[test].astype(str)}
+    return {
+        "features": features[test].astype(np.float32),
+        "y": data.y[test],
+        "subject": data.subject[test].astype(str),
+    }
 
 
 def refuse_foreign_folder(out: Path) -> None:
@@ -195,7 +213,9 @@ def refuse_foreign_folder(out: Path) -> None:
         raise ConfigError(f"--out {out}: exists and is not a probe's folder; choose another name")
 
 
-def _write_folder(out: Path, results: dict[str, Any], predictions: dict[str, Any], embedding: dict[str, Any]) -> None:
+def _write_folder(
+    out: Path, results: dict[str, Any], predictions: dict[str, Any], embedding: dict[str, Any]
+) -> None:
     """Write the folder under a temporary name beside it, then put it in its place."""
     out.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex[:12]

@@ -29,7 +29,12 @@ from eegm2.model.heads import light_head
 
 
 def linear_probe(
-    features: NDArray[np.floating], data: LabelledWindows, split: Split, *, c: float = 1.0, threshold: str = "validation"
+    features: NDArray[np.floating],
+    data: LabelledWindows,
+    split: Split,
+    *,
+    c: float = 1.0,
+    threshold: str = "validation",
 ) -> Outcome:
     """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
 
@@ -109,7 +114,11 @@ def light_probe(
         torch.manual_seed(seed)
         head = light_head(scaled.shape[1], task.n_outputs)
     history = fit(head, task, config, seed)
-    facts: dict[str, Any] = {"epochs": len(history.val_loss), "best_epoch": history.best_epoch, "val_loss": history.val_loss}
+    facts: dict[str, Any] = {
+        "epochs": len(history.val_loss),
+        "best_epoch": history.best_epoch,
+        "val_loss": history.val_loss,
+    }
     return predictions("light", seed, head, task, data, split, config, facts)
 
 
@@ -125,7 +134,7 @@ def predictions(
 ) -> Outcome:
     """Return the test predictions of a fitted network, its threshold chosen on validation."""
 
-    def score(indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    def score(indices: NDArray[np.int64]) -> NDArray[np.floating]:
         out = outputs(network, task, indices, config)
         if not task.n_classes:
             mean, scale = task.target_scale()
@@ -157,7 +166,8 @@ def usable_features(features: NDArray[np.floating], split: Split) -> NDArray[np.
     bad = ~np.isfinite(features).all(axis=1)
     if bad.any():
         raise DataError(
-            f"features: {int(bad.sum())} of {len(features)} windows hold NaN or infinity (first: window {int(bad.argmax())}); "
+            f"features: {int(bad.sum())} of {len(features)} windows hold NaN or infinity (first: "
+            f"window {int(bad.argmax())}); "
             "leave those recordings out or check the checkpoint"
         )
     moves = np.ptp(features[split.train], axis=0) > 0

@@ -107,7 +107,9 @@ def reconstruct_array(
     """
     config = getattr(model, "config", None)
     if config is not None and not config.decoder:
-        raise ConfigError("reconstruct: the checkpoint is Light, which has no decoder; use a checkpoint of a full network")
+        raise ConfigError(
+            "reconstruct: the checkpoint is Light, which has no decoder; use a checkpoint of a full network"
+        )
     total = recording.shape[1]
     length = total if n_times is None else min(n_times, total)
     if length < MIN_TIMES:
@@ -175,7 +177,11 @@ def reconstruction_scores(
 
 
 def reconstruct_file(
-    run: str | Path, file: str | Path, out: str | Path, config: ReconstructConfig | None = None, progress: Progress | None = None
+    run: str | Path,
+    file: str | Path,
+    out: str | Path,
+    config: ReconstructConfig | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Reconstruct a recording file with a run and write the result and its scores.
 
@@ -239,7 +245,9 @@ def reconstruct_file(
         **reconstruction_scores(made.array, cleaned, list(made.ch_names), n_times, windows.scaling),
     }
     write_recording(out, cleaned, list(made.ch_names), sfreq_hz, raw)
-    write_atomic(out.with_suffix(".json"), [json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False).encode()])
+    write_atomic(
+        out.with_suffix(".json"), [json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False).encode()]
+    )
     return scores
 
 
@@ -248,7 +256,8 @@ def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], whe
     expected = tuple(checkpoint.header["ch_names"])
     if tuple(ch_names) != expected:
         raise DataError(
-            f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on {' '.join(expected)}; "
+            f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on "
+            f"{' '.join(expected)}; "
             "use a recording with these channels"
         )
 
@@ -256,7 +265,7 @@ def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], whe
 def write_recording(
     path: Path, array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw
 ) -> None:
-    """Write (n_chans, n_samples) microvolts as EDF+ or FIF with the source's annotations and date, whole or not at all."""
+    """Write microvolts, (n_chans, n_samples), as EDF+ or FIF with the source's annotations and date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_eeg{path.suffix.lower()}")
     try:
@@ -273,23 +282,32 @@ def _annotations(source: mne.io.BaseRaw, duration_s: float) -> list[tuple[float,
     from eegm2.data.readers import annotation_labels
 
     spans = [(span.onset_s, span.duration_s, span.label) for span in annotation_labels(source)]
-    return [(onset, min(length, duration_s - onset), label) for onset, length, label in spans if 0 <= onset < duration_s]
+    return [
+        (onset, min(length, duration_s - onset), label)
+        for onset, length, label in spans
+        if 0 <= onset < duration_s
+    ]
 
 
 def _edf(array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw) -> Any:
     import edfio
 
     signals = [
-        edfio.EdfSignal(row.astype(float), sfreq_hz, label=name, physical_dimension="uV") for name, row in zip(ch_names, array_uv)
+        edfio.EdfSignal(row.astype(float), sfreq_hz, label=name, physical_dimension="uV")
+        for name, row in zip(ch_names, array_uv)
     ]
     spans = _annotations(source, array_uv.shape[1] / sfreq_hz)
     notes = [edfio.EdfAnnotation(onset, length or None, label) for onset, length, label in spans]
     date = source.info["meas_date"]
     recording = edfio.Recording(startdate=date.date()) if date is not None else None
-    return edfio.Edf(signals, recording=recording, starttime=date.time() if date is not None else None, annotations=notes)
+    return edfio.Edf(
+        signals, recording=recording, starttime=date.time() if date is not None else None, annotations=notes
+    )
 
 
-def _mne_raw(array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw) -> mne.io.BaseRaw:
+def _mne_raw(
+    array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw
+) -> mne.io.BaseRaw:
     import mne
 
     info = mne.create_info(ch_names, sfreq_hz, "eeg")

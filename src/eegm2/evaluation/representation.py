@@ -73,7 +73,8 @@ def extract_features(
     bad = ~np.isfinite(features).reshape(len(features), -1).all(axis=1)
     if bad.any():
         raise DataError(
-            f"features: {int(bad.sum())} of {len(features)} windows gave NaN or infinite features (first: window "
+            f"features: {int(bad.sum())} of {len(features)} windows gave NaN or infinite features "
+            "(first: window "
             f"{int(bad.argmax())}); check the recording for NaN and the checkpoint for divergence"
         )
     return features
@@ -81,7 +82,7 @@ def extract_features(
 
 @contextlib.contextmanager
 def frozen(model: nn.Module, device: str | torch.device = "cpu") -> Iterator[Callable[[Tensor], Tensor]]:
-    """Lend a model's ``encode``: evaluation mode, no gradient, on `device`; mode and place are restored after."""
+    """Lend a model's ``encode``: evaluation mode, no gradient, on `device`; both are restored after."""
     was_training = model.training
     first = next(model.parameters(), None)
     home = first.device if first is not None else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""From a pretrained checkpoint and a store of recordings to labelled windows and a split: the only store glue."""
+"""From a pretrained checkpoint and a store of recordings to labelled windows and a split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGNAL_CHOICES = ("reference", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db",
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:
-    """Return one phrase for every way in which a store's signal differs from what a checkpoint was trained on.
+    """Return one phrase for every way in which a store's signal differs from the checkpoint's data.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> 
     return found
 
 
-def refuse_mismatch(header: dict[str, Any], store: RecordingStore, where: str, *, allow: bool = False) -> list[str]:
+def refuse_mismatch(
+    header: dict[str, Any], store: RecordingStore, where: str, *, allow: bool = False
+) -> list[str]:
     """Refuse a store prepared otherwise than the checkpoint's data, or return the differences if allowed.
 
     Raises
@@ -59,12 +61,14 @@ def refuse_mismatch(header: dict[str, Any], store: RecordingStore, where: str, *
     differences = preprocessing_differences(header, store)
     if len(header["ch_names"]) != len(store.ch_names):
         raise ConfigError(
-            f"{store.url}: does not fit {where}: {'; '.join(differences)}; prepare the recordings with the checkpoint's "
+            f"{store.url}: does not fit {where}: {'; '.join(differences)}; prepare the recordings "
+            "with the checkpoint's "
             "channels (for transfer to another channel count see eegm2.evaluation.adapt_channels)"
         )
     if differences and not allow:
         raise ConfigError(
-            f"{store.url}: prepared otherwise than the data of {where}: {'; '.join(differences)}; prepare it alike, "
+            f"{store.url}: prepared otherwise than the data of {where}: {'; '.join(differences)}; "
+            "prepare it alike, "
             "or pass --allow-mismatch"
         )
     return differences
@@ -118,7 +122,9 @@ def labelled_windows(
         try:
             y = np.array([float(name) for name in names])[y]
         except ValueError as error:
-            raise DataError(f"{store.url}: target '{windows.target}' is no number ({error}); leave out --regression") from error
+            raise DataError(
+                f"{store.url}: target '{windows.target}' is no number ({error}); leave out --regression"
+            ) from error
         names = ()
     elif absent:
         kept = [i for i, count in enumerate(counts) if count]
@@ -162,31 +168,36 @@ def choose_split(
         If there are fewer than three labelled subjects (recordings), or a part cannot be used.
     """
     same = run_split is not None and run_split.manifest_sha256 == store.manifest_sha256
-    origin = data.subject if config.unit == "subject" else data.recording
+    origin = data.subject if config.by == "subject" else data.recording
     units = sorted(set(origin.tolist()))
     if len(units) < 3:
         people = len(set(data.subject.tolist()))
-        remedy = "add recordings"
-        if config.unit == "subject":
-            remedy = "add people, or divide by recording with --unit recording (shows the pipeline, not a finding)"
+        remedy, have = "add recordings", " has" if len(units) == 1 else "s have"
+        if config.by == "subject":
+            remedy = (
+                "add people, or divide by recording with --by recording (shows the pipeline, not a finding)"
+            )
         raise DataError(
-            f"{store.url}: {len(units)} {config.unit}s have labelled windows ({people} people in all); "
+            f"{store.url}: {len(units)} {config.by}{have} labelled windows ({people} people in all); "
             f"train, validation and test need three; {remedy}"
         )
     manifest, source = run_split, "run"
-    if run_split is None or not same or run_split.by != config.unit or not run_split.test or not run_split.val:
+    if run_split is None or not same or run_split.by != config.by or not run_split.test or not run_split.val:
         manifest, source = _new_split(data, store, config), "new"
     assert manifest is not None
-    parts = {part: np.flatnonzero(np.isin(origin, getattr(manifest, part))) for part in ("train", "val", "test")}
+    parts = {
+        part: np.flatnonzero(np.isin(origin, getattr(manifest, part))) for part in ("train", "val", "test")
+    }
     indices = Split(**parts)
-    indices.check(data, unit=config.unit)
+    indices.check(data, unit=config.by)
     notes = []
-    if config.unit == "recording":
+    if config.by == "recording":
         people = len(set(data.subject.tolist()))
         notes.append(
             "within one subject: shows the pipeline, not a finding"
             if people == 1
-            else f"split by recording, so the same people may be in several parts ({people} people): not a finding"
+            else f"split by recording, so the same people may be in several parts ({people} people): not "
+            "a finding"
         )
     return ChosenSplit(manifest, indices, source, _seen(manifest, run_split, same), tuple(notes))
 
@@ -199,12 +210,12 @@ def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:
     """Draw a split, stratified by label where every subject (recording) has one label only."""
-    origin = data.subject if config.unit == "subject" else data.recording
+    origin = data.subject if config.by == "subject" else data.recording
     labels = {}
     if not data.is_regression:
         for unit in sorted(set(origin.tolist())):
             labels[unit] = "+".join(data.classes[i] for i in np.unique(data.y[origin == unit]))
-    choice = SplitConfig(seed=config.split_seed, val=config.val, test=config.test, by=config.unit)
+    choice = SplitConfig(seed=config.split_seed, val=config.val, test=config.test, by=config.by)
     return split_subjects(store, choice, labels)
 
 
@@ -219,5 +230,5 @@ def _seen(manifest: SplitManifest, run_split: SplitManifest | None, same: bool) 
     if same:
         return f"pretraining was split by {run_split.by}, so it may have seen data of the {what}"
     if seen:
-        return f"pretraining used another store, in which {len(seen)} of the {what} have namesakes: the same people?"
+        return f"pretraining used another store, in which {len(seen)} of the {what} have namesakes"
     return f"pretraining used another store, with none of the {what}"

@@ -56,7 +56,8 @@ class FlattenHead(nn.Module):
         """Map (batch, n_chans, n_times) to (batch, n_outputs)."""
         if tuple(reconstruction.shape[1:]) != self.shape:
             raise ConfigError(
-                f"head 'flatten' is tied to (n_chans, n_times) = {self.shape}, got {tuple(reconstruction.shape[1:])}; "
+                f"head 'flatten' is tied to (n_chans, n_times) = {self.shape}, got "
+                f"{tuple(reconstruction.shape[1:])}; "
                 "use head 'statistics' or 'attention' for other lengths"
             )
         return self.out(self.drop(torch.relu(self.hidden(reconstruction.flatten(1)))))
@@ -80,7 +81,9 @@ class PooledHead(nn.Module):
 
     QUERIES = 4
 
-    def __init__(self, channels: int, n_outputs: int, pooling: str = "statistics", dropout: float = 0.5) -> None:
+    def __init__(
+        self, channels: int, n_outputs: int, pooling: str = "statistics", dropout: float = 0.5
+    ) -> None:
         super().__init__()
         self.queries = nn.Linear(channels, self.QUERIES) if pooling == "attention" else None
         n_features = channels * (self.QUERIES if self.queries is not None else 9)
@@ -137,7 +140,10 @@ class Downstream(nn.Module):
         if head not in ("flatten", "statistics", "attention"):
             raise ConfigError(f"head: got '{head}', expected flatten, statistics or attention")
         if head == "flatten" and not config.decoder:
-            raise ConfigError("head 'flatten' needs a reconstruction, and Light has none; use head 'statistics' or 'attention'")
+            raise ConfigError(
+                "head 'flatten' needs a reconstruction, and Light has none; use head 'statistics' or "
+                "'attention'"
+            )
         self.network = network
         self.head_name = head
         self.n_outputs = n_outputs
