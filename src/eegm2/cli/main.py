@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
+from eegm2.cli import info
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -34,6 +35,9 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+app.command("info")(info.info)
 
 
 def main() -> None:

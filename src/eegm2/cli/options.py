@@ -13,9 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-import click
 import typer
-from click.core import ParameterSource
 
 from eegm2.config import from_dict, read_toml
 
@@ -34,19 +32,21 @@ def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., Non
 
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
-            context = click.get_current_context()
+            context = arguments.pop("context")
             file = arguments.pop("config_file")
             given: dict[str, Any] = {}
             for field in fields:
                 value = arguments.pop(field.name)
-                if context.get_parameter_source(field.name) is not ParameterSource.DEFAULT:
+                source = context.get_parameter_source(field.name)
+                if source is not None and source.name != "DEFAULT":
                     given[field.name] = value
             from_file = read_toml(file) if file is not None else {}
             from_dict(cls, from_file, where=str(file))
             config = from_dict(cls, {**from_file, **given}, where="options")
             command(**arguments, config=config)
 
-        parameters = [*own, *(_parameter(field, hints[field.name]) for field in fields)]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *own, *(_parameter(field, hints[field.name]) for field in fields)]
         parameters.append(
             inspect.Parameter(
                 "config_file",
