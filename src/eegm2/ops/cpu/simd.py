@@ -56,6 +56,13 @@ def _call(builder: Any, name: str, vector: Any, *arguments: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def lane_count(typing_context: Any, array: Any) -> Any:
+    """Return the number of lanes of a group of this array's dtype, a constant to the compiler."""
+    width = BYTES * 8 // array.dtype.bitwidth
+    return types.intp(array), lambda *_: ir.Constant(ir.IntType(64), width)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def load(typing_context: Any, array: Any, index: Any) -> Any:
     """``array[index : index + width]`` of a contiguous array as lanes; no bounds check."""
     lanes = Lanes(array.dtype)
@@ -80,6 +87,24 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any, write: Any) -> Any:
+    """Ask for the cache line of ``array[index]``, to read or (write = 1) to write; any index is harmless."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        flag = ir.Constant(_I32, int(write.literal_value))
+        builder.call(function, [builder.bitcast(pointer, byte), flag, ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    if not isinstance(write, types.Literal):
+        return None
+    return types.void(array, types.intp, write), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -20,6 +20,8 @@ from eegm2.ops.cpu.steps import (
     advance,
     block_decays,
     dot_row,
+    prefetch_row,
+    prefetch_target,
     round_up,
     scaled_row,
     sum_row,
@@ -70,6 +72,8 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
             )
             for u in range(steps):
                 s = t + u
+                prefetch_row(x, at_x + (s + BLOCK) * sizes[7], headdim)
+                prefetch_target(y, at_y + s * heads * headdim, headdim)
                 scaled_row(x, at_x + s * sizes[7], vec, u * width, headdim, one)
                 scaled_row(B, at_B + s * sizes[13], left, u * rows, d_state, times[u] * inverses[u])
                 scaled_row(C, at_C + s * sizes[16], right, u * rows, d_state, ratios[u])
@@ -151,6 +155,8 @@ def ssd_backward(
                 )
                 for u in range(steps):
                     s = t + u
+                    prefetch_row(x, at_x + (s + BLOCK) * sizes[7], headdim)
+                    prefetch_row(dy, at_dy + (s + BLOCK) * sizes[19], headdim)
                     scaled_row(B, at_B + s * sizes[13], vec_n, u * wide_n, d_state, one)
                     scaled_row(x, at_x + s * sizes[7], left_p, u * rows_p, headdim, times[u] * inverses[u])
                     scaled_row(dy, at_dy + s * sizes[19], right_p, u * rows_p, headdim, ratios[u])
@@ -172,6 +178,7 @@ def ssd_backward(
                 for u in range(steps):
                     s = t - u
                     r, i = ratios[u], inverses[u]
+                    prefetch_target(dx, at_dx + s * heads * headdim, headdim)
                     scaled_row(dy, at_dy + s * sizes[19], vec_p, u * wide_p, headdim, one)
                     scaled_row(dy, at_dy + s * sizes[19], left_p, u * rows_p, headdim, i)
                     scaled_row(x, at_x + s * sizes[7], right_p, u * rows_p, headdim, r)

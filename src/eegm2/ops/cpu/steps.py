@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from eegm2.ops.cpu.runtime import kernel
-from eegm2.ops.cpu.simd import add, exponential, fill, lane_sum, load, multiply, multiply_add, spread, store
+from eegm2.ops.cpu.simd import add, exponential, fill, lane_count, lane_sum, load, multiply, multiply_add, prefetch, spread, store
 
 BLOCK = 32
-LIMIT = 20.0
+LIMIT = 50.0
 LANES = 16  # vectors are padded to this: one group of float32, two of float64
 ROWS = 4  # rows of the state that stay in registers together
 
@@ -51,7 +51,7 @@ def block_decays(dt, place, step, A, most, times, ratios, inverses):
         inverses[count] = total - np.float64(ratios[count])
         count += 1
     one = fill(times.dtype.type(1))
-    for i in range(0, count, 64 // times.itemsize):
+    for i in range(0, count, lane_count(times)):
         store(ratios, i, multiply(exponential(load(ratios, i)), add(one, load(inverses, i))))
     for i in range(count):
         inverses[i] = 1 / ratios[i]
@@ -67,7 +67,7 @@ def advance(vec, left, right, state, out, steps, width, rows, scale):
     vec and out are (steps, width), left and right (steps, rows), state (rows, width), all flat; width is a
     multiple of `LANES`, rows of `ROWS`. The state is multiplied by `scale` before the first step.
     """
-    lanes = 64 // vec.itemsize
+    lanes = lane_count(vec)
     factor = fill(scale)
     for v in range(0, width, lanes):
         for r in range(0, rows, ROWS):
@@ -98,10 +98,24 @@ def advance(vec, left, right, state, out, steps, width, rows, scale):
 
 
 @kernel
+def prefetch_row(source, i, size):
+    """Ask for a row that will be read one block later."""
+    for k in range(0, size, lane_count(source)):
+        prefetch(source, i + k, 0)
+
+
+@kernel
+def prefetch_target(target, i, size):
+    """Ask for a row that will be written one block later."""
+    for k in range(0, size, lane_count(target)):
+        prefetch(target, i + k, 1)
+
+
+@kernel
 def scaled_row(source, i, target, j, size, factor):
     """``target[j : j + size] = factor * source[i : i + size]``."""
-    lanes = 64 // source.itemsize
-    whole = size // lanes * lanes
+    lanes = lane_count(source)
+    whole = size - size % lanes
     group = fill(factor)
     for k in range(0, whole, lanes):
         store(target, j + k, multiply(group, load(source, i + k)))
@@ -112,8 +126,8 @@ def scaled_row(source, i, target, j, size, factor):
 @kernel
 def sum_row(first, i, second, j, target, k, size, factor, other):
     """``target[k:] = factor * first[i:] + other * second[j:]`` over `size` elements."""
-    lanes = 64 // first.itemsize
-    whole = size // lanes * lanes
+    lanes = lane_count(first)
+    whole = size - size % lanes
     group, groups = fill(factor), fill(other)
     for m in range(0, whole, lanes):
         store(target, k + m, multiply_add(group, load(first, i + m), multiply(groups, load(second, j + m))))
@@ -124,8 +138,8 @@ def sum_row(first, i, second, j, target, k, size, factor, other):
 @kernel
 def dot_row(first, i, second, j, size):
     """Return the sum of products of two rows."""
-    lanes = 64 // first.itemsize
-    whole = size // lanes * lanes
+    lanes = lane_count(first)
+    whole = size - size % lanes
     total = np.float64(0)
     if whole:
         group = multiply(load(first, i), load(second, j))
