@@ -50,7 +50,9 @@ def _announcement() -> Any:
     def say() -> None:
         if not _announced.is_set():
             _announced.set()
-            logger.warning("compiling the CPU kernels: takes some seconds now, later runs read them from a cache")
+            logger.warning(
+                "compiling the CPU kernels: takes some seconds now, later runs read them from a cache"
+            )
 
     timer = threading.Timer(PATIENCE_S, say)
     timer.daemon = True

@@ -99,7 +99,9 @@ def prefetch(typing_context: Any, array: Any, index: Any, write: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         flag = ir.Constant(_I32, int(write.literal_value))
-        builder.call(function, [builder.bitcast(pointer, byte), flag, ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        builder.call(
+            function, [builder.bitcast(pointer, byte), flag, ir.Constant(_I32, 3), ir.Constant(_I32, 1)]
+        )
         return context.get_dummy_value()
 
     if not isinstance(write, types.Literal):

@@ -77,7 +77,9 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
                 scaled_row(x, at_x + s * sizes[7], vec, u * width, headdim, one)
                 scaled_row(B, at_B + s * sizes[13], left, u * rows, d_state, times[u] * inverses[u])
                 scaled_row(C, at_C + s * sizes[16], right, u * rows, d_state, ratios[u])
-            advance(vec, left, right, hidden, out, steps, width, rows, A.dtype.type(math.exp(carried + first)))
+            advance(
+                vec, left, right, hidden, out, steps, width, rows, A.dtype.type(math.exp(carried + first))
+            )
             for u in range(steps):
                 place = at_y + (t + u) * heads * headdim
                 sum_row(out, u * width, vec, u * width, y, place, headdim, one, skip)
@@ -119,7 +121,9 @@ def ssd_backward(
         at_dx = (b * length * heads + h) * headdim
         at_dn = task * length * d_state
         skip = D[h] if sizes[21] else A.dtype.type(0)
-        grad_np = np.zeros(rows_n * wide_p, A.dtype)  # gradient of the state, twice: (n, p) for dx, (p, n) for dB
+        grad_np = np.zeros(
+            rows_n * wide_p, A.dtype
+        )  # gradient of the state, twice: (n, p) for dx, (p, n) for dB
         grad_pn = np.zeros(rows_p * wide_n, A.dtype)
         transposed(dstate, task * matrix, grad_np, 0, headdim, d_state, d_state, wide_p, one)
         for p in range(headdim):

@@ -12,7 +12,19 @@ from __future__ import annotations
 import numpy as np
 
 from eegm2.ops.cpu.runtime import kernel
-from eegm2.ops.cpu.simd import add, exponential, fill, lane_count, lane_sum, load, multiply, multiply_add, prefetch, spread, store
+from eegm2.ops.cpu.simd import (
+    add,
+    exponential,
+    fill,
+    lane_count,
+    lane_sum,
+    load,
+    multiply,
+    multiply_add,
+    prefetch,
+    spread,
+    store,
+)
 
 BLOCK = 32
 LIMIT = 50.0
