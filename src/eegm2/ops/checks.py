@@ -15,7 +15,7 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """Return float64 if any tensor is float64, else float32: states and sums are never kept in half precision."""
+    """Return float64 if any tensor is, else float32: states and sums are never in half precision."""
     double = any(tensor is not None and tensor.dtype == torch.float64 for tensor in tensors)
     return torch.float64 if double else torch.float32
 
@@ -67,7 +67,7 @@ def check_tensors(op: str, expected: Mapping[str, tuple[Tensor | None, tuple[int
     if doubles and len(doubles) != len(dtypes):
         others = sorted(set(dtypes) - set(doubles))
         raise TypeError(
-            f"{op}: {', '.join(doubles)} is float64 but {', '.join(others)} is not; use float64 everywhere or nowhere"
+            f"{op}: {', '.join(doubles)} is float64 but {', '.join(others)} is not; use one of them"
         )
 
 
@@ -170,5 +170,56 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | N
             "weight": (weight, (channels, kernel), "(channels, kernel)"),
             "bias": (bias, (channels,), "(channels,)"),
             "state": (state, (batch, kernel - 1, channels), "(batch, kernel - 1, channels)"),
+        },
+    )
+
+
+def check_mix(
+    zxbcdt: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    norm_weight: Tensor,
+    conv_state: Tensor | None,
+    ssm_state: Tensor | None,
+    ngroups: int,
+    d_state: int,
+    headdim: int,
+) -> None:
+    """Check the arguments of `eegm2.ops.mamba2_mix`; raises TypeError or ValueError."""
+    check_rank("mamba2_mix", "zxbcdt", zxbcdt, "(batch, length, channels)")
+    check_rank("mamba2_mix", "conv_weight", conv_weight, "(channels, kernel)")
+    check_rank("mamba2_mix", "A", A, "(heads)")
+    for name, value in (("ngroups", ngroups), ("d_state", d_state), ("headdim", headdim)):
+        if value < 1:
+            raise ValueError(f"mamba2_mix: {name} is {value}, expected at least 1")
+    batch, length, _ = zxbcdt.shape
+    heads, taps = A.shape[0], conv_weight.shape[1]
+    if heads % ngroups:
+        raise ValueError(f"mamba2_mix: heads ({heads}) is not divisible by ngroups ({ngroups})")
+    inner = heads * headdim
+    channels = inner + 2 * ngroups * d_state
+    check_tensors(
+        "mamba2_mix",
+        {
+            "zxbcdt": (
+                zxbcdt,
+                (batch, length, inner + channels + heads),
+                "(batch, length, 2 d_inner + 2 ngroups d_state + heads)",
+            ),
+            "conv_weight": (conv_weight, (channels, taps), "(d_inner + 2 ngroups d_state, kernel)"),
+            "conv_bias": (conv_bias, (channels,), "(d_inner + 2 ngroups d_state,)"),
+            "dt_bias": (dt_bias, (heads,), "(heads,)"),
+            "A": (A, (heads,), "(heads,)"),
+            "D": (D, (heads,), "(heads,)"),
+            "norm_weight": (norm_weight, (inner,), "(d_inner,)"),
+            "conv_state": (conv_state, (batch, taps - 1, channels), "(batch, kernel - 1, channels)"),
+            "ssm_state": (
+                ssm_state,
+                (batch, heads, headdim, d_state),
+                "(batch, heads, headdim, d_state)",
+            ),
         },
     )

@@ -17,6 +17,16 @@ SEGMENT = 256  # steps of Mamba-1 that exist as (length, channels, d_state) at a
 STRIDE = 16  # steps of Mamba-1 taken one after another, for all strides of a segment together
 
 
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix products over equal leading dimensions.
+
+    torch.matmul would look whether a leading size is 1, and an exported graph would then hold only for that.
+    """
+    leading = left.shape[:-2]
+    product = torch.bmm(left.reshape(-1, *left.shape[-2:]), right.reshape(-1, *right.shape[-2:]))
+    return product.reshape(*leading, left.shape[-2], right.shape[-1])
+
+
 def _decay_matrix(log_decay: Tensor) -> Tensor:
     """Return exp(sum of log_decay over j < m <= i) for i >= j, else 0; shape (..., k) -> (..., k, k).
 
@@ -41,12 +51,14 @@ def _accumulate(log_decay: Tensor, states: Tensor, depth: int) -> Tensor:
         How often blocks of blocks are formed before one quadratic product joins the rest.
     """
     if depth == 0:
-        return torch.matmul(_decay_matrix(log_decay), states)
+        return _products(_decay_matrix(log_decay), states)
     batch, heads, count, features = states.shape
     pad = -count % BLOCK
+    if torch.compiler.is_exporting():
+        pad += BLOCK  # never one block alone: an exported graph would hold only for that
     log_decay = F.pad(log_decay, (0, pad)).reshape(batch, heads, -1, BLOCK)
     states = F.pad(states, (0, 0, 0, pad)).reshape(batch, heads, -1, BLOCK, features)
-    local = torch.matmul(_decay_matrix(log_decay), states)
+    local = _products(_decay_matrix(log_decay), states)
     ends = _accumulate(log_decay.sum(-1), local[..., -1, :], depth - 1)
     before = F.pad(ends, (0, 0, 1, 0))[:, :, :-1]
     local = local + torch.exp(torch.cumsum(log_decay, dim=-1))[..., None] * before[..., None, :]
@@ -94,15 +106,15 @@ def ssd_chunked(
     index = torch.arange(chunk_size, device=x.device)
     ahead = index[:, None] < index[None, :]
     decay = torch.exp((by_head[..., :, None] - by_head[..., None, :]).masked_fill(ahead, -torch.inf))
-    scores = torch.matmul(C, B.transpose(-1, -2).contiguous())  # b c g q q
+    scores = _products(C, B.transpose(-1, -2).contiguous())  # b c g q q
     decay = decay.reshape(batch, chunks, groups, -1, chunk_size, chunk_size) * scores[:, :, :, None]
     decay = decay.reshape(batch, chunks, heads, chunk_size, chunk_size)
-    y = torch.matmul(decay, xdt.transpose(2, 3).contiguous()).transpose(2, 3)  # b c q h p
+    y = _products(decay, xdt.transpose(2, 3).contiguous()).transpose(2, 3)  # b c q h p
 
     # 2. what each chunk adds to the state by its end
     to_end = torch.exp(summed[:, :, -1:] - summed)[..., None] * xdt
     to_end = to_end.reshape(batch, chunks, chunk_size, groups, per_group).permute(0, 1, 3, 4, 2).contiguous()
-    states = torch.matmul(to_end, B).reshape(batch, chunks, heads, headdim * d_state)
+    states = _products(to_end, B).reshape(batch, chunks, heads, headdim * d_state)
 
     # 3. the states between chunks; the initial state is a chunk before the first
     if initial_state is None:
@@ -114,7 +126,7 @@ def ssd_chunked(
 
     # 4. what each step receives from the state in which its chunk began
     before = between[:, :, :-1].transpose(1, 2).reshape(batch, chunks, groups, per_group, d_state)
-    carried = torch.matmul(C, before.transpose(-1, -2).contiguous()).transpose(2, 3)  # b c q g rp
+    carried = _products(C, before.transpose(-1, -2).contiguous()).transpose(2, 3)  # b c q g rp
     carried = carried.reshape(batch, chunks, chunk_size, heads, headdim) * torch.exp(summed)[..., None]
     y = (y + carried).reshape(batch, -1, heads, headdim)[:, :length]
     return (y if D is None else y + D[:, None] * skip), final
@@ -141,9 +153,9 @@ def selective_scan_chunked(
 ) -> tuple[Tensor, Tensor]:
     """Mamba-1's selective scan by segments; arguments as `selective_scan_recurrence`.
 
-    Only one segment exists as (batch, steps, channels, d_state) at a time: in training each segment is computed
-    again for its gradient, and only the states between segments are kept. While exporting, where the number
-    of segments is unknown, the whole length is one segment.
+    Only one segment exists as (batch, steps, channels, d_state) at a time: in training each segment is
+    computed again for its gradient, and only the states between segments are kept. While exporting, where
+    the number of segments is unknown, the whole length is one segment.
     """
     batch, length, channels = x.shape
     state = x.new_zeros(batch, channels, A.shape[1]) if initial_state is None else initial_state
@@ -184,8 +196,8 @@ def _scan_segment(
     totals = log_decay.sum(2).permute(0, 2, 3, 1)  # b d n k
     ends = torch.cat([state[:, None], local[-1]], dim=1).permute(0, 2, 3, 1)[..., None]  # b d n 1+k 1
     matrix = _decay_matrix(F.pad(totals, (1, 0)))
-    between = torch.matmul(matrix, ends)[..., 0].permute(0, 3, 1, 2)  # b 1+k d n
+    between = _products(matrix, ends)[..., 0].permute(0, 3, 1, 2)  # b 1+k d n
     since_start = torch.exp(torch.cumsum(log_decay, dim=2))
     states = torch.stack(local, dim=2) + since_start * between[:, :-1, None]
-    y = torch.matmul(states, C[..., None])[..., 0].flatten(1, 2)[:, :length]
+    y = _products(states, C[..., None])[..., 0].flatten(1, 2)[:, :length]
     return y, between[:, -1]

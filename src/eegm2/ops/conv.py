@@ -13,8 +13,8 @@ def causal_conv1d(
 ) -> tuple[Tensor, Tensor]:
     """Convolve every channel with its own kernel, looking only back; no activation.
 
-    ``y[t, c] = bias[c] + sum_j weight[c, j] x[t - (k - 1) + j, c]``. Written as k shifted products, so that the
-    (length, channels) layout of the projections is kept and nothing is transposed.
+    ``y[t, c] = bias[c] + sum_j weight[c, j] x[t - (k - 1) + j, c]``. Written as k shifted products, so that
+    the (length, channels) layout of the projections is kept and nothing is transposed.
 
     Parameters
     ----------

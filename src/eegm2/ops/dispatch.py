@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from eegm2.ops.recurrence import selective_scan_recurrence, ssd_recurrence
 
 BACKENDS = ("auto", "recurrence", "chunked", "numba")
 VARIABLE = "EEGM2_BACKEND"
+NAMES = ("x", "dt", "A", "B", "C", "D", "initial_state")
 
 
 def _requested() -> str:
@@ -35,7 +37,11 @@ def _requested() -> str:
 @functools.cache
 def numba_problem() -> str | None:
     """Return why the compiled kernels cannot be used at all, or None."""
-    return "the compiled kernels are not part of this version"
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        return f"Numba cannot be imported ({error})"
+    return None
 
 
 def choose_backend(backend: str, device: torch.device) -> str:
@@ -89,6 +95,13 @@ def backend_report() -> dict[str, Any]:
         "cuda": {"backend": cuda_backend, "why": cuda_why},
         "threads": torch.get_num_threads(),
     }
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast, which would take the products of the scan in half precision."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _convert(dtype: torch.dtype, *tensors: Tensor | None) -> list[Any]:
@@ -154,13 +167,19 @@ def ssd(
         raise ValueError(f"ssd: chunk_size is {chunk_size}, expected at least 1")
     arguments = (x, dt, A, B, C, D, initial_state)
     if check_finite:
-        _check_finite("ssd", dict(zip(("x", "dt", "A", "B", "C", "D", "initial_state"), arguments)))
+        _check_finite("ssd", dict(zip(NAMES, arguments)))
     chosen = choose_backend(backend, x.device)
-    converted = _convert(compute_dtype(x), *arguments)
-    if chosen == "recurrence":
-        y, state = ssd_recurrence(*converted)
-    else:
-        y, state = ssd_chunked(*converted, chunk_size=chunk_size or CHUNK)
+    with _full_precision(x.device):
+        converted = _convert(compute_dtype(x), *arguments)
+        if chosen == "numba":
+            from eegm2.ops.cpu.ssd import ssd_numba
+
+            y, state = ssd_numba(*converted)
+        elif chosen == "recurrence":
+            y, state = ssd_recurrence(*converted)
+        else:
+            x_, dt_, A_, B_, C_, D_, state_ = converted
+            y, state = ssd_chunked(x_, dt_, A_, B_, C_, D_, state_, chunk_size or CHUNK)
     return y.to(x.dtype), state
 
 
@@ -212,11 +231,9 @@ def selective_scan(
     check_selective_scan(x, dt, A, B, C, D, initial_state)
     arguments = (x, dt, A, B, C, D, initial_state)
     if check_finite:
-        _check_finite(
-            "selective_scan", dict(zip(("x", "dt", "A", "B", "C", "D", "initial_state"), arguments))
-        )
+        _check_finite("selective_scan", dict(zip(NAMES, arguments)))
     chosen = choose_backend(backend, x.device)
-    converted = _convert(compute_dtype(x), *arguments)
     scan = selective_scan_recurrence if chosen == "recurrence" else selective_scan_chunked
-    y, state = scan(*converted)
+    with _full_precision(x.device):
+        y, state = scan(*_convert(compute_dtype(x), *arguments))
     return y.to(x.dtype), state
