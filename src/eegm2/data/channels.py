@@ -1,0 +1,253 @@
+"""Channel names: one table of canonical names and aliases, montages as data, and how to get one from a file.
+
+A montage is a list of channels; ``A-B`` is the difference of two. Whatever is asked of a recording
+(picking, bipolar differences, average reference, interpolation) ends as one matrix from its channels to the
+wanted ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from eegm2.config import read_toml
+from eegm2.data.config import PreprocessingConfig
+from eegm2.errors import ConfigError, DataError
+
+_ELECTRODES = (
+    "Nz Fp1 Fpz Fp2 AF9 AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8 AF10 "
+    "F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10 FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 FT10 "
+    "T1 T2 T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10 TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 "
+    "P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10 PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10 "
+    "O9 O1 Oz O2 O10 I1 Iz I2 A1 A2 M1 M2"
+)
+CANONICAL = tuple(_ELECTRODES.split())
+ALIASES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+"""Names of the older 10-20 system and what the 10-10 system calls the same place."""
+
+_TCP16 = "Fp1-F7 F7-T7 T7-P7 P7-O1 Fp2-F8 F8-T8 T8-P8 P8-O2 Fp1-F3 F3-C3 C3-P3 P3-O1 Fp2-F4 F4-C4 C4-P4 P4-O2"
+_EPOC14 = "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4"
+_1020_19 = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2"
+MONTAGES = {
+    name: tuple(text.split())
+    for name, text in (("tcp16", _TCP16), ("epoc14", _EPOC14), ("1020_19", _1020_19))
+}
+"""tcp16: the bipolar pairs of PAPER §5 (TUAB); epoc14: Emotiv EPOC; 1020_19: the 10-20 system."""
+
+_KNOWN = {name.upper(): name for name in CANONICAL} | ALIASES
+_REFERENCE_WORDS = r"(?:REF|LE|AR|AVG|AVE|CAR|AVERAGE|A1A2|M1M2|A1\+A2|M1\+M2)"
+_NOT_EEG = re.compile(
+    r"EOG|ECG|EKG|EMG|RESP|PHOTIC|\bIBI\b|BURST|SUPPR|STATUS|TRIG|\bSTI|MARKER|\bDC ?\d|\b[RL]OC\b|PULSE|"
+    r"SPO2|SAO2|TEMP|GYRO|\bACC|COUNTER|BATT|\bGSR|\bPLETH|AIRFLOW|THOR|ABDO|SNORE|\bEVENT|ANNOTATION|TIME",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Montage:
+    """Wanted channels and the user's own aliases (file's name → ours)."""
+
+    name: str
+    channels: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+def canonical(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """Return a channel's canonical name.
+
+    Case, an ``EEG`` prefix, a reference such as ``-REF`` or ``-LE``, trailing dots and the older names T3,
+    T4, T5, T6 are understood; ``A-B`` of two electrodes stays a difference. Unknown names are only stripped.
+
+    Parameters
+    ----------
+    name : str
+        As in the file.
+    aliases : mapping, optional
+        The user's own names, asked first.
+    """
+    text = name.strip()
+    if aliases and text in aliases:
+        return aliases[text]
+    text = re.sub(r"^EEG[ _:-]+", "", text, flags=re.IGNORECASE).strip()
+    text = re.sub(rf"[ _-]+{_REFERENCE_WORDS}$", "", text, flags=re.IGNORECASE).rstrip(".").strip()
+    if text.upper() in _KNOWN:
+        return _KNOWN[text.upper()]
+    first, dash, second = text.partition("-")
+    if dash and first.strip().upper() in _KNOWN and second.strip().upper() in _KNOWN:
+        return f"{_KNOWN[first.strip().upper()]}-{_KNOWN[second.strip().upper()]}"
+    return text or name
+
+
+def is_known(name: str) -> bool:
+    """Return whether a name, in any spelling, is an electrode of the table or a difference of two."""
+    return all(part.upper() in _KNOWN for part in canonical(name).split("-"))
+
+
+def looks_like_eeg(name: str) -> bool:
+    """Return whether a channel may be EEG: known electrodes, or a name that says nothing else (EOG …)."""
+    return is_known(name) or not _NOT_EEG.search(name)
+
+
+def load_montage(name_or_path: str) -> Montage:
+    """Return a built-in montage or the one of a TOML file.
+
+    The file has ``channels = ["Fp1", "F7-T7", …]`` and optionally ``name`` and a table ``[aliases]`` of
+    ``"name in the files" = "Fp1"``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such montage, or the file has other keys, no channels or a channel twice.
+    """
+    if name_or_path in MONTAGES:
+        return Montage(name_or_path, MONTAGES[name_or_path])
+    if not name_or_path.endswith(".toml"):
+        raise ConfigError(
+            f"montage: got '{name_or_path}', expected one of {', '.join(MONTAGES)} or a .toml file"
+        )
+    values = read_toml(name_or_path)
+    unknown = sorted(set(values) - {"name", "channels", "aliases"})
+    if unknown:
+        raise ConfigError(f"{name_or_path}: unknown key '{unknown[0]}'; known keys: name, channels, aliases")
+    channels, aliases = values.get("channels"), values.get("aliases", {})
+    if not isinstance(channels, list) or not channels or not all(isinstance(name, str) for name in channels):
+        raise ConfigError(f"{name_or_path}: channels: got {channels!r}, expected a list of names")
+    if not isinstance(aliases, dict) or not all(isinstance(name, str) for name in aliases.values()):
+        raise ConfigError(f"{name_or_path}: aliases: got {aliases!r}, expected a table of names")
+    aliases = {theirs: canonical(ours) for theirs, ours in aliases.items()}
+    return Montage(str(values.get("name", Path(name_or_path).stem)), _unique(channels, name_or_path), aliases)
+
+
+def wanted_channels(config: PreprocessingConfig) -> Montage | None:
+    """Return what a configuration asks for; None if it takes every recording's channels."""
+    own = {}
+    for text in config.aliases:
+        theirs, equals, ours = text.partition("=")
+        if not (equals and theirs.strip() and ours.strip()):
+            raise ConfigError(f"aliases: got {text!r}, expected 'name in the file=our name'")
+        own[theirs.strip()] = canonical(ours)
+    if config.montage:
+        montage = load_montage(config.montage)
+        return Montage(montage.name, montage.channels, {**montage.aliases, **own})
+    if config.channels:
+        return Montage("", _unique(config.channels, "channels"), own)
+    return None
+
+
+def eeg_channels(ch_names: Iterable[str], aliases: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the canonical names of the channels that may be EEG, in order."""
+    return tuple(canonical(name, aliases) for name in ch_names if looks_like_eeg(canonical(name, aliases)))
+
+
+def mixing_matrix(
+    ch_names: Sequence[str],
+    montage: Montage,
+    *,
+    where: str,
+    interpolate: bool = False,
+    unusable: Iterable[str] = (),
+    average_reference: bool = False,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the matrix from a file's channels to the wanted ones, and the interpolated electrodes.
+
+    Parameters
+    ----------
+    ch_names : sequence of str
+        Channels of the file, as they are called there.
+    montage : Montage
+        What is wanted.
+    where : str
+        The file, for messages.
+    interpolate : bool
+        Fill missing and unusable electrodes by spherical splines from all others with known positions.
+    unusable : iterable of str
+        Names in the file to be treated as missing.
+    average_reference : bool
+        Subtract the mean of the wanted channels (only for a montage without differences).
+
+    Returns
+    -------
+    matrix : ndarray, shape (n_wanted, n_in_file)
+    interpolated : tuple of str
+
+    Raises
+    ------
+    DataError
+        If channels are missing (all are listed), or one that is wanted is there more than once.
+    """
+    bad = set(unusable)
+    rows: dict[str, list[int]] = {}
+    for column, name in enumerate(ch_names):
+        ours = canonical(_without_running_number(name, ch_names), montage.aliases)
+        if name not in bad:
+            rows.setdefault(ours, []).append(column)
+    electrodes = _electrodes(montage.channels, rows)
+    _refuse_duplicates([name for name in electrodes if len(rows.get(name, ())) > 1], rows, ch_names, where)
+    missing = [name for name in electrodes if name not in rows]
+    if missing and not interpolate:
+        have = " ".join(canonical(name, montage.aliases) for name in ch_names)
+        raise DataError(
+            f"{where}: missing {len(missing)} of {len(electrodes)} channels: {' '.join(missing)} "
+            f"(the file has {have}); choose another montage, or --missing interpolate"
+        )
+    weights = {name: np.eye(len(ch_names))[rows[name][0]] for name in electrodes if name in rows}
+    if missing:
+        from eegm2.data.positions import interpolation_weights
+
+        weights |= interpolation_weights(missing, rows, len(ch_names), where)
+    matrix = np.zeros((len(montage.channels), len(ch_names)))
+    for row, name in enumerate(montage.channels):
+        parts = [name] if name in weights else name.split("-")
+        matrix[row] = weights[parts[0]] - (weights[parts[1]] if len(parts) == 2 else 0.0)
+    if average_reference:
+        differences = [name for name in montage.channels if "-" in name]
+        if differences:
+            raise ConfigError(
+                f"reference: average does not fit differences such as {differences[0]}; use keep"
+            )
+        matrix -= matrix.mean(0)
+    return matrix, tuple(missing)
+
+
+def _unique(channels: Iterable[str], where: str) -> tuple[str, ...]:
+    names = tuple(canonical(name) for name in channels)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{where}: channels wanted more than once: {' '.join(twice)}; name each once")
+    return names
+
+
+def _electrodes(channels: Sequence[str], rows: Mapping[str, list[int]]) -> list[str]:
+    """Return what a montage needs of a file: its channels, or their electrodes where not there as such."""
+    needed: dict[str, None] = {}
+    for name in channels:
+        parts = name.split("-")
+        whole = name in rows or len(parts) != 2 or not all(parts)
+        needed.update(dict.fromkeys([name] if whole else parts))
+    return list(needed)
+
+
+def _without_running_number(name: str, ch_names: Sequence[str]) -> str:
+    """Undo the running number that MNE gives to equal names (``Fz-0``, ``Fz-1``)."""
+    base, dash, number = name.rpartition("-")
+    if (
+        dash
+        and number.isdecimal()
+        and sum(re.fullmatch(re.escape(base) + r"-\d+", n) is not None for n in ch_names) > 1
+    ):
+        return base
+    return name
+
+
+def _refuse_duplicates(
+    twice: Sequence[str], rows: Mapping[str, list[int]], ch_names: Sequence[str], where: str
+) -> None:
+    if twice:
+        found = "; ".join(f"{name} as {', '.join(repr(ch_names[i]) for i in rows[name])}" for name in twice)
+        raise DataError(
+            f"{where}: duplicate channels: {found}; remove or rename one in the file, or choose channels"
+        )

@@ -1,0 +1,130 @@
+"""Quality of a recording, measured while it is prepared; a table of all of them lies in the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from eegm2.data.storage import Storage
+
+FLAT_SHARE_OF_MEDIAN = 1e-3
+NOISY_TIMES_MEDIAN = 4.0
+MAINS_HZ = (50.0, 60.0)
+COLUMNS = (
+    "recording", "subject", "session", "status", "duration_s", "n_chans", "source_sfreq_hz",
+    "low_uv", "high_uv", "typical_uv", "flat_channels", "noisy_channels", "line_noise_ratio", "line_hz",
+    "clipped_share", "nan_share", "interpolated_channels", "dropped_channels", "notes", "reason",
+)  # fmt: skip
+
+
+def flat_channels(x: np.ndarray, ch_names: Sequence[str]) -> list[str]:
+    """Return the channels whose whole range is at most 0.1 % of the median channel's (or zero).
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_chans, n_times)
+        Unfiltered, any unit.
+    """
+    ranges = np.array([np.ptp(row) for row in x])
+    alive = ranges[ranges > 0]
+    limit = FLAT_SHARE_OF_MEDIAN * float(np.median(alive)) if len(alive) else 0.0
+    return [name for name, size in zip(ch_names, ranges) if size <= limit]
+
+
+def clipped_share(x: np.ndarray) -> float:
+    """Return the share of samples that stay at their channel's highest or lowest value for three or more."""
+    clipped = 0
+    for row in x:
+        low, high = row.min(), row.max()
+        if low == high:
+            continue
+        at_edge = (row == low) | (row == high)
+        same = at_edge[1:-1] & (row[1:-1] == row[:-2]) & (row[1:-1] == row[2:])
+        inside = np.zeros(len(row), bool)
+        inside[1:-1] |= same
+        inside[:-2] |= same
+        inside[2:] |= same
+        clipped += int(inside.sum())
+    return clipped / x.size
+
+
+def line_noise(x: np.ndarray, sfreq_hz: float) -> tuple[float | None, float | None]:
+    """Return the mains power over that beside it, and which mains frequency it is (None: rate too low).
+
+    The ratio compares ±1 Hz around 50 or 60 Hz with the bands 4 to 8 Hz beside it, median over channels, from
+    at most 60 two-second pieces spread over the recording.
+    """
+    n = round(2 * sfreq_hz)
+    pieces = min(60, x.shape[1] // n)
+    usable = [mains for mains in MAINS_HZ if mains + 4 < sfreq_hz / 2]
+    if pieces < 1 or not usable:
+        return None, None
+    starts = np.linspace(0, x.shape[1] - n, pieces).astype(int)
+    window = np.hanning(n).astype(np.float32)
+    power = np.zeros((x.shape[0], n // 2 + 1))
+    for start in starts:
+        piece = x[:, start : start + n]
+        power += np.abs(np.fft.rfft((piece - piece.mean(1, keepdims=True)) * window)) ** 2
+    frequency = np.fft.rfftfreq(n, 1 / sfreq_hz)
+    found = []
+    for mains in usable:
+        distance = np.abs(frequency - mains)
+        around = power[:, (distance >= 4) & (distance <= 8)].mean(1)
+        ratio = power[:, distance <= 1].mean(1)[around > 0] / around[around > 0]
+        found.append((float(np.median(ratio)) if len(ratio) else 0.0, mains))
+    return max(found)
+
+
+def array_quality(x: np.ndarray, ch_names: Sequence[str]) -> dict[str, Any]:
+    """Return range, typical amplitude and noisy channels of a prepared array (n_chans, n_times) in µV."""
+    deviations = np.array([row.std(dtype=np.float64) for row in x])
+    limit = NOISY_TIMES_MEDIAN * float(np.median(deviations))
+    return {
+        "low_uv": round(float(x.min()), 2),
+        "high_uv": round(float(x.max()), 2),
+        "typical_uv": round(typical_amplitude(x), 3),
+        "noisy_channels": [name for name, value in zip(ch_names, deviations) if limit > 0 and value > limit],
+    }
+
+
+def typical_amplitude(x: np.ndarray) -> float:
+    """Return the median over channels of 1.4826 times the median absolute deviation."""
+    step = max(1, x.shape[1] // 100_000)
+    spread = [np.median(np.abs(row - np.median(row))) for row in x[:, ::step]]
+    return 1.4826 * float(np.median(spread))
+
+
+def quality_row(
+    recording: str, subject: str, session: str, status: str, quality: dict[str, Any], reason: str = ""
+) -> dict[str, Any]:
+    """Return one row of the table, with every column."""
+    row = {"recording": recording, "subject": subject, "session": session, "status": status, "reason": reason}
+    return {column: row.get(column, quality.get(column)) for column in COLUMNS}
+
+
+def write_quality(storage: Storage, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the table into the store as quality.json and quality.csv."""
+    table = sorted(rows, key=lambda row: str(row["recording"]))
+    storage.write("quality.json", [json.dumps(table, indent=1, allow_nan=False).encode()])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(row[column]) for column in COLUMNS] for row in table)
+    storage.write("quality.csv", [text.getvalue().encode()])
+
+
+def read_quality(storage: Storage) -> list[dict[str, Any]]:
+    """Return the table of a store; empty if it has none."""
+    data = storage.read_many(["quality.json"]).get("quality.json")
+    return list(json.loads(data)) if data else []
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else value

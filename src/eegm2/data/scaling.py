@@ -1,0 +1,78 @@
+"""Scaling of a window, one definition for files, training and streaming.
+
+Every method acts on each channel of each window alone and works on NumPy arrays and torch tensors alike; the
+same float32 operations in the same order, so both give the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eegm2.data.config import Scaling
+from eegm2.errors import ConfigError
+
+EPSILON_UV = 1e-8
+_QUARTILES_TO_SIGMA = 1.3489795
+
+
+def scale_window(x: Any, method: Scaling) -> Any:
+    """Return a scaled copy of one window or a batch of them.
+
+    ``quantile95``: ``x / (q + 1e-8)``, q the 0.95 quantile of ``|x|``; ``robust``: ``(x - median) /
+    (interquartile range / 1.349 + 1e-8)``; ``zscore``: ``(x - mean) / (standard deviation + 1e-8)``;
+    ``none``: a copy.
+
+    Parameters
+    ----------
+    x : ndarray or Tensor, shape (..., n_chans, n_times)
+        Microvolts.
+    method : str
+        ``quantile95``, ``robust``, ``zscore`` or ``none``.
+
+    Returns
+    -------
+    ndarray or Tensor, same shape and kind
+        Contiguous, without unit unless `method` is ``none``.
+
+    Raises
+    ------
+    ConfigError
+        If the method is unknown.
+
+    References
+    ----------
+    PAPER §5 (TUAB windows) for ``quantile95``.
+    """
+    array_like = isinstance(x, np.ndarray)
+    if method == "none":
+        return np.array(x, order="C") if array_like else x.clone()
+    if method == "quantile95":
+        (high,) = _quantiles(abs(x), 0.95)
+        return x / (high + EPSILON_UV)
+    if method == "robust":
+        low, middle, high = _quantiles(x, 0.25, 0.5, 0.75)
+        return (x - middle) / ((high - low) / _QUARTILES_TO_SIGMA + EPSILON_UV)
+    if method == "zscore":
+        centred = x - (x.mean(-1, keepdims=True) if array_like else x.mean(-1, keepdim=True))
+        square = centred * centred
+        variance = square.mean(-1, keepdims=True) if array_like else square.mean(-1, keepdim=True)
+        return centred / (variance**0.5 + EPSILON_UV)
+    raise ConfigError(f"scaling: got {method!r}, expected quantile95, robust, zscore or none")
+
+
+def _quantiles(x: Any, *shares: float) -> tuple[Any, ...]:
+    """Return quantiles over the last axis (kept, length 1), linear between neighbouring order statistics."""
+    last = x.shape[-1] - 1
+    places = [(int(share * last), share * last - int(share * last)) for share in shares]
+    if isinstance(x, np.ndarray):
+        ranks = sorted({min(low + step, last) for low, _ in places for step in (0, 1)})
+        ordered = np.partition(x, ranks, axis=-1)
+    else:
+        ordered = x.sort(dim=-1).values
+    found = []
+    for low, fraction in places:
+        below, above = ordered[..., low, None], ordered[..., min(low + 1, last), None]
+        found.append(below + (above - below) * fraction)
+    return tuple(found)
