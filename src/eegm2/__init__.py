@@ -15,6 +15,9 @@ _EXPORTS = {
     "EEGM2Config": "eegm2.model.config",
     "build_model": "eegm2.model.network",
     "time_statistics": "eegm2.model.statistics",
+    "StreamingEEGM2": "eegm2.deploy.streaming",
+    "reconstruct_long": "eegm2.deploy.long",
+    "encode_long": "eegm2.deploy.long",
     "load_authors_checkpoint": "eegm2.model.authors",
     "save_authors_checkpoint": "eegm2.model.authors",
 }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
 from eegm2.model.state import MambaState
-from eegm2.ops import causal_conv1d, ssd
+from eegm2.ops import causal_conv1d, mamba2_mix, ssd
 
 DT_RANGE = (1e-3, 1e-1)
 A_RANGE = (1.0, 16.0)
@@ -89,6 +89,8 @@ class Mamba2(nn.Module):
         state : MambaState
             State after `u`.
         """
+        if self.ngroups == 1 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(u.device.type):
+            return self._fused(u, state)
         batch, length, _ = u.shape
         groups = self.ngroups * self.d_state
         z, xBC, dt = self.in_proj(u).split([self.d_inner, self.d_inner + 2 * groups, self.n_heads], dim=-1)
@@ -107,6 +109,25 @@ class Mamba2(nn.Module):
                 state.ssm if state is not None else None,
             )
         y = self.norm(y.reshape(batch, length, self.d_inner), z)
+        return self.out_proj(y), MambaState(conv_state, ssm_state)
+
+    def _fused(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        """Mix without gradients: everything between the two projections in one compiled pass on a CPU."""
+        y, conv_state, ssm_state = mamba2_mix(
+            self.in_proj(u),
+            self.conv1d.weight.squeeze(1),
+            self.conv1d.bias,
+            self.dt_bias,
+            -torch.exp(self.A_log),
+            self.D,
+            self.norm.weight,
+            self.norm.eps,
+            state.conv if state is not None else None,
+            state.ssm if state is not None else None,
+            self.ngroups,
+            self.d_state,
+            self.headdim,
+        )
         return self.out_proj(y), MambaState(conv_state, ssm_state)
 
 

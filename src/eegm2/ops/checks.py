@@ -172,3 +172,54 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | N
             "state": (state, (batch, kernel - 1, channels), "(batch, kernel - 1, channels)"),
         },
     )
+
+
+def check_mix(
+    zxbcdt: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    norm_weight: Tensor,
+    conv_state: Tensor | None,
+    ssm_state: Tensor | None,
+    ngroups: int,
+    d_state: int,
+    headdim: int,
+) -> None:
+    """Check the arguments of `eegm2.ops.mamba2_mix`; raises TypeError or ValueError."""
+    check_rank("mamba2_mix", "zxbcdt", zxbcdt, "(batch, length, channels)")
+    check_rank("mamba2_mix", "conv_weight", conv_weight, "(channels, kernel)")
+    check_rank("mamba2_mix", "A", A, "(heads)")
+    for name, value in (("ngroups", ngroups), ("d_state", d_state), ("headdim", headdim)):
+        if value < 1:
+            raise ValueError(f"mamba2_mix: {name} is {value}, expected at least 1")
+    batch, length, _ = zxbcdt.shape
+    heads, taps = A.shape[0], conv_weight.shape[1]
+    if heads % ngroups:
+        raise ValueError(f"mamba2_mix: heads ({heads}) is not divisible by ngroups ({ngroups})")
+    inner = heads * headdim
+    channels = inner + 2 * ngroups * d_state
+    check_tensors(
+        "mamba2_mix",
+        {
+            "zxbcdt": (
+                zxbcdt,
+                (batch, length, inner + channels + heads),
+                "(batch, length, 2 d_inner + 2 ngroups d_state + heads)",
+            ),
+            "conv_weight": (conv_weight, (channels, taps), "(d_inner + 2 ngroups d_state, kernel)"),
+            "conv_bias": (conv_bias, (channels,), "(d_inner + 2 ngroups d_state,)"),
+            "dt_bias": (dt_bias, (heads,), "(heads,)"),
+            "A": (A, (heads,), "(heads,)"),
+            "D": (D, (heads,), "(heads,)"),
+            "norm_weight": (norm_weight, (inner,), "(d_inner,)"),
+            "conv_state": (conv_state, (batch, taps - 1, channels), "(batch, kernel - 1, channels)"),
+            "ssm_state": (
+                ssm_state,
+                (batch, heads, headdim, d_state),
+                "(batch, heads, headdim, d_state)",
+            ),
+        },
+    )

@@ -37,7 +37,11 @@ def _requested() -> str:
 @functools.cache
 def numba_problem() -> str | None:
     """Return why the compiled kernels cannot be used at all, or None."""
-    return "the compiled kernels are not part of this version"
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        return f"Numba cannot be imported ({error})"
+    return None
 
 
 def choose_backend(backend: str, device: torch.device) -> str:
@@ -167,7 +171,11 @@ def ssd(
     chosen = choose_backend(backend, x.device)
     with _full_precision(x.device):
         converted = _convert(compute_dtype(x), *arguments)
-        if chosen == "recurrence":
+        if chosen == "numba":
+            from eegm2.ops.cpu.ssd import ssd_numba
+
+            y, state = ssd_numba(*converted)
+        elif chosen == "recurrence":
             y, state = ssd_recurrence(*converted)
         else:
             x_, dt_, A_, B_, C_, D_, state_ = converted

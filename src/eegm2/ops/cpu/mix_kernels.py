@@ -1,0 +1,240 @@
+"""Mamba-2's mixer between its two projections, compiled: each value is touched while it is in the cache.
+
+A task is a batch entry and a range of heads. For `BLOCK` steps at a time it convolves and activates B and C
+once, then per head x, the scan, the skip and the gate. Where a task has all heads it also normalises; else
+`mix_norm` does, once every head is there. The mean square is summed per head and then over heads either way, so that the
+result does not depend on how the work was split.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from eegm2.ops.cpu.runtime import kernel
+from eegm2.ops.cpu.simd import (
+    add,
+    divide,
+    exponential,
+    fill,
+    lane_count,
+    lane_sum,
+    load,
+    multiply,
+    multiply_add,
+    store,
+)
+from eegm2.ops.cpu.steps import (
+    BLOCK,
+    LANES,
+    ROWS,
+    advance,
+    block_decays,
+    prefetch_row,
+    prefetch_target,
+    round_up,
+    scaled_row,
+    transposed,
+)
+
+# places in `sizes`: batch, length, heads, headdim, groups, d_state, kernel, parts per batch entry, and the strides
+# (batch, length) of the projection
+
+
+@kernel
+def silu(value, minus, one):
+    """``value * sigmoid(value)`` of lanes; `minus` and `one` are lanes of -1 and 1."""
+    return divide(value, add(one, exponential(multiply(minus, value))))
+
+
+@kernel
+def silu_one(value):
+    """``value * sigmoid(value)`` of one number."""
+    return value / (1 + math.exp(-np.float64(value)))
+
+
+@kernel
+def softplus(value):
+    """``log(1 + exp(value))``, as torch: the value itself above 20."""
+    wide = np.float64(value)
+    return wide if wide > 20 else math.log1p(math.exp(wide))
+
+
+@kernel
+def conv_row(zx, place, step, t, before, at_before, weight, bias, c, channels, taps, target, j, size):
+    """Convolve `size` channels from `c` on at step t, activate, and write them to ``target[j:]``.
+
+    `place` is where step 0 of channel c lies in zx; `before` holds the taps - 1 steps before it, row by row.
+    """
+    minus, one = fill(zx.dtype.type(-1)), fill(zx.dtype.type(1))
+    lanes = lane_count(zx)
+    whole = size - size % lanes
+    back = taps - 1
+    for m in range(0, whole, lanes):
+        total = load(bias, c + m)
+        for tap in range(taps):
+            s = t - back + tap
+            if s >= 0:
+                value = load(zx, place + s * step + m)
+            else:
+                value = load(before, at_before + (s + back) * channels + c + m)
+            total = multiply_add(load(weight, tap * channels + c + m), value, total)
+        store(target, j + m, silu(total, minus, one))
+    for m in range(whole, size):
+        single = bias[c + m]
+        for tap in range(taps):
+            s = t - back + tap
+            if s >= 0:
+                single += weight[tap * channels + c + m] * zx[place + s * step + m]
+            else:
+                single += weight[tap * channels + c + m] * before[at_before + (s + back) * channels + c + m]
+        target[j + m] = silu_one(single)
+
+
+@kernel
+def gated_row(out, vec, i, skip, zx, place, y, j, size):
+    """``y[j:] = (out[i:] + skip * vec[i:]) * silu(zx[place:])``; return the sum of its squares."""
+    minus, one = fill(zx.dtype.type(-1)), fill(zx.dtype.type(1))
+    lanes = lane_count(zx)
+    whole = size - size % lanes
+    squares = fill(zx.dtype.type(0))
+    group = fill(skip)
+    for m in range(0, whole, lanes):
+        value = multiply_add(group, load(vec, i + m), load(out, i + m))
+        value = multiply(value, silu(load(zx, place + m), minus, one))
+        store(y, j + m, value)
+        squares = multiply_add(value, value, squares)
+    total = np.float64(lane_sum(squares))
+    for m in range(whole, size):
+        single = (out[i + m] + skip * vec[i + m]) * silu_one(zx[place + m])
+        y[j + m] = single
+        total += np.float64(single) * np.float64(single)
+    return total
+
+
+@kernel
+def normed_row(y, place, squares, at_squares, step, weight, heads, headdim, groups, eps):
+    """Divide one row of y by its root mean square, group by group, and multiply it by the weight."""
+    lanes = lane_count(y)
+    per_group = heads // groups
+    size = per_group * headdim
+    whole = size - size % lanes
+    for g in range(groups):
+        total = 0.0
+        for h in range(g * per_group, (g + 1) * per_group):
+            total += np.float64(squares[at_squares + h * step])
+        factor = y.dtype.type(1 / math.sqrt(total / size + eps))
+        group = fill(factor)
+        first = g * size
+        for m in range(0, whole, lanes):
+            value = multiply(load(y, place + first + m), group)
+            store(y, place + first + m, multiply(value, load(weight, first + m)))
+        for m in range(whole, size):
+            y[place + first + m] *= factor * weight[first + m]
+
+
+@kernel
+def mix_norm(y, squares, weight, sizes, eps, start, stop):
+    """Normalise rows start … stop - 1 of all (batch x length) rows of y."""
+    length, heads, headdim, groups = sizes[1], sizes[2], sizes[3], sizes[4]
+    for row in range(start, stop):
+        b, t = row // length, row % length
+        at = b * heads * length + t
+        normed_row(y, row * heads * headdim, squares, at, length, weight, heads, headdim, groups, eps)
+
+
+@kernel
+def mix_scan(zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, sizes, eps, start, stop):
+    """Tasks start … stop - 1 of batch x parts; `state` (b h p n) is read as initial, written as final."""
+    length, heads, headdim, groups, d_state = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    taps, parts, step = sizes[6], sizes[7], sizes[9]
+    inner, n_bc = heads * headdim, 2 * groups * d_state
+    channels = inner + n_bc
+    width, rows = round_up(headdim, LANES), round_up(d_state, ROWS)
+    matrix = headdim * d_state
+    real = A.dtype.type
+    vec, out = np.zeros(BLOCK * width, A.dtype), np.zeros(BLOCK * width, A.dtype)
+    left, right = np.zeros(BLOCK * rows, A.dtype), np.zeros(BLOCK * rows, A.dtype)
+    times, ratios, inverses = np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype)
+    active = np.zeros(BLOCK * n_bc, A.dtype)
+    dt = np.zeros(BLOCK, A.dtype)
+    carried = np.zeros(heads, np.float64)
+    hidden = np.zeros(heads * rows * width, A.dtype)
+    for task in range(start, stop):
+        b, part = task // parts, task % parts
+        low, high = heads * part // parts, heads * (part + 1) // parts
+        at_z = b * sizes[8]
+        at_x, at_dt = at_z + inner, at_z + inner + channels
+        at_bc = at_x + inner
+        at_before = b * (taps - 1) * channels
+        for h in range(low, high):
+            carried[h] = 0.0
+            transposed(
+                state,
+                (b * heads + h) * matrix,
+                hidden,
+                h * rows * width,
+                headdim,
+                d_state,
+                d_state,
+                width,
+                real(1),
+            )
+        for block in range(0, length, BLOCK):
+            most = min(BLOCK, length - block)
+            for u in range(most):
+                conv_row(
+                    zx, at_bc, step, block + u, before, at_before, weight, bias, inner, channels, taps,
+                    active, u * n_bc, n_bc,
+                )  # fmt: skip
+            for h in range(low, high):
+                g = h // (heads // groups)
+                own = hidden[h * rows * width : (h + 1) * rows * width]
+                for u in range(most):
+                    s = block + u
+                    dt[u] = softplus(zx[at_dt + s * step + h] + dt_bias[h])
+                    prefetch_row(zx, at_z + (s + BLOCK) * step + h * headdim, headdim)
+                    prefetch_row(zx, at_x + (s + BLOCK) * step + h * headdim, headdim)
+                    prefetch_target(y, ((b * length + s) * heads + h) * headdim, headdim)
+                t = 0
+                while t < most:
+                    steps, first, rest = block_decays(dt, t, 1, A[h], most - t, times, ratios, inverses)
+                    for u in range(steps):
+                        row = (t + u) * n_bc + g * d_state
+                        conv_row(
+                            zx, at_x + h * headdim, step, block + t + u, before, at_before, weight, bias,
+                            h * headdim, channels, taps, vec, u * width, headdim,
+                        )  # fmt: skip
+                        scaled_row(active, row, left, u * rows, d_state, times[u] * inverses[u])
+                        scaled_row(active, row + n_bc // 2, right, u * rows, d_state, ratios[u])
+                    scale = real(math.exp(carried[h] + first))
+                    advance(vec, left, right, own, out, steps, width, rows, scale)
+                    for u in range(steps):
+                        s = block + t + u
+                        squares[(b * heads + h) * length + s] = gated_row(
+                            out, vec, u * width, D[h], zx, at_z + s * step + h * headdim,
+                            y, ((b * length + s) * heads + h) * headdim, headdim,
+                        )  # fmt: skip
+                    carried[h] = rest
+                    t += steps
+            if parts == 1:
+                for u in range(most):
+                    s = block + u
+                    at = b * heads * length + s
+                    place = (b * length + s) * inner
+                    normed_row(y, place, squares, at, length, norm, heads, headdim, groups, eps)
+        for h in range(low, high):
+            decay = real(math.exp(carried[h]))
+            transposed(
+                hidden,
+                h * rows * width,
+                state,
+                (b * heads + h) * matrix,
+                d_state,
+                headdim,
+                width,
+                d_state,
+                decay,
+            )

@@ -1,0 +1,106 @@
+"""Compiling, caching and running the kernels: Numba behind one decorator, threads behind one function.
+
+Kernels release the GIL and run on a few threads of our own, the caller being one of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+logger = logging.getLogger("eegm2")
+PATIENCE_S = 0.7  # a first call longer than this is compiling, not reading its cache
+_announced = threading.Event()
+_compiling = threading.RLock()
+_pool: tuple[int, int, ThreadPoolExecutor] | None = None
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile with Numba on first use; keep the code on disk, or only in memory where no folder is writable.
+
+    The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside this file, or the user's cache folder.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # Numba found no folder that it can write
+        return numba.njit(cache=False, **options)(function)
+
+
+def prepare(worker: Any, signature: tuple[Any, ...]) -> None:
+    """Compile `worker` for `signature` unless that is done; says so once where it takes long."""
+    if signature in worker.signatures:
+        return
+    with _compiling, _announcement():
+        worker.compile(signature)
+
+
+@contextmanager
+def _announcement() -> Any:
+    def say() -> None:
+        if not _announced.is_set():
+            _announced.set()
+            logger.warning(
+                "compiling the CPU kernels: takes some seconds now, later runs read them from a cache"
+            )
+
+    timer = threading.Timer(PATIENCE_S, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def flat(tensor: Tensor | None, dtype: torch.dtype) -> Any:
+    """Return a tensor's memory as a one-dimensional array from its first to its last element, no copy.
+
+    Strides are the caller's to apply, so that slices of a projection are read where they lie.
+    """
+    if tensor is None:
+        return np.empty(0, np.float64 if dtype == torch.float64 else np.float32)
+    span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
+    return tensor.detach().as_strided((span,), (1,)).numpy()
+
+
+def dense_last(tensor: Tensor) -> Tensor:
+    """Return the tensor with its last axis contiguous, copying only where it is not."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def run(worker: Any, arguments: tuple[Any, ...], tasks: int) -> None:
+    """Run ``worker(*arguments, start, stop)`` over ranges of tasks on at most torch's number of threads.
+
+    Which thread takes which task does not touch the result: every task writes only its own places.
+    """
+    threads = min(torch.get_num_threads(), tasks)
+    if threads <= 1:
+        worker(*arguments, 0, tasks)
+        return
+    edges = [tasks * i // threads for i in range(threads + 1)]
+    pool = _threads(threads - 1)
+    futures: list[Future[Any]] = [
+        pool.submit(worker, *arguments, edges[i], edges[i + 1]) for i in range(1, threads)
+    ]
+    worker(*arguments, 0, edges[1])
+    for future in futures:
+        future.result()
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Return a pool of at least `count` threads that belongs to this process (a fork needs its own)."""
+    global _pool
+    if _pool is None or _pool[0] != os.getpid() or _pool[1] < count:
+        _pool = (os.getpid(), count, ThreadPoolExecutor(count, thread_name_prefix="eegm2-kernel"))
+    return _pool[2]

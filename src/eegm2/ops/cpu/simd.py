@@ -1,0 +1,223 @@
+"""Explicit vectors for Numba: one 64-byte group of lanes that LLVM keeps in registers on any processor.
+
+Numba's own loops are vectorised only after checks for overlapping arrays, and their running sums go through
+memory; with these few operations a kernel states what stays in registers. A group is 16 float32 or 8
+float64, which LLVM splits into what the processor has (two AVX2 registers, four NEON ones).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 64
+_I32 = ir.IntType(32)
+# e^r = 1 + r + r² q(r) for |r| <= ln(2) / 2, highest power first
+Q = (0.0013757901033386588, 0.00836884044110775, 0.04166940599679947, 0.1666651964187622, 0.49999988079071045)
+
+
+class Lanes(types.Type):  # type: ignore[misc]
+    """Numba type of a group of lanes of one float type."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.width = BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"Lanes({dtype})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+        element = ir.FloatType() if fe_type.dtype == types.float32 else ir.DoubleType()
+        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.width))
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def _splat(builder: Any, vector: Any, value: Any) -> Any:
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, vector.count), None)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def _call(builder: Any, name: str, vector: Any, *arguments: Any) -> Any:
+    suffix = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
+    signature = ir.FunctionType(vector, [vector] * len(arguments))
+    function = cgutils.get_or_insert_function(
+        builder.module, signature, f"llvm.{name}.v{vector.count}{suffix}"
+    )
+    return builder.call(function, arguments)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lane_count(typing_context: Any, array: Any) -> Any:
+    """Return the number of lanes of a group of this array's dtype, a constant to the compiler."""
+    width = BYTES * 8 // array.dtype.bitwidth
+    return types.intp(array), lambda *_: ir.Constant(ir.IntType(64), width)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing_context: Any, array: Any, index: Any) -> Any:
+    """``array[index : index + width]`` of a contiguous array as lanes; no bounds check."""
+    lanes = Lanes(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(lanes)
+        pointer = _pointer(context, builder, signature.args[0], *arguments)
+        return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=array.dtype.bitwidth // 8)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """``array[index : index + width] = value`` of a contiguous array; no bounds check."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(value)
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
+        align = array.dtype.bitwidth // 8
+        builder.store(arguments[2], builder.bitcast(pointer, vector.as_pointer()), align=align)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any, write: Any) -> Any:
+    """Ask for the cache line of ``array[index]``, to read or (write = 1) to write; any index is harmless."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        flag = ir.Constant(_I32, int(write.literal_value))
+        builder.call(
+            function, [builder.bitcast(pointer, byte), flag, ir.Constant(_I32, 3), ir.Constant(_I32, 1)]
+        )
+        return context.get_dummy_value()
+
+    if not isinstance(write, types.Literal):
+        return None
+    return types.void(array, types.intp, write), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def spread(typing_context: Any, array: Any, index: Any) -> Any:
+    """``array[index]`` of a contiguous array in every lane; no bounds check."""
+    lanes = Lanes(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
+        return _splat(builder, context.get_value_type(lanes), value)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fill(typing_context: Any, value: Any) -> Any:
+    """Return `value` in every lane."""
+    lanes = Lanes(value)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _splat(builder, context.get_value_type(lanes), arguments[0])
+
+    return lanes(value), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, fused where the processor can."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fmuladd", context.get_value_type(a), *arguments)
+
+    return a(a, a, a), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a * b``."""
+    return a(a, a), lambda context, builder, signature, arguments: builder.fmul(*arguments)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def divide(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a / b``."""
+    return a(a, a), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a + b``."""
+    return a(a, a), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lane_sum(typing_context: Any, a: Any) -> Any:
+    """Return the sum over all lanes, pairwise."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, width = arguments[0], a.width
+        element = context.get_value_type(a).element
+        while width > 1:
+            half = width // 2
+            parts = []
+            for start in (0, half):
+                mask = ir.Constant(ir.VectorType(_I32, half), list(range(start, start + half)))
+                undefined = ir.Constant(ir.VectorType(element, width), ir.Undefined)
+                parts.append(builder.shuffle_vector(values, undefined, mask))
+            values, width = builder.fadd(*parts), half
+        return builder.extract_element(values, ir.Constant(_I32, 0))
+
+    return a.dtype(a), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exponential(typing_context: Any, a: Any) -> Any:
+    """``exp(a)``; float32 within 1.5 units in the last place, NaN and overflow as libm, underflow to zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(a)
+        if a.dtype != types.float32:
+            return _call(builder, "exp", vector, arguments[0])
+        return _exp32(builder, vector, arguments[0])
+
+    return a(a), generate
+
+
+def _exp32(builder: Any, vector: Any, x: Any) -> Any:
+    """Emit ``2**k (1 + r + r² q(r))`` with ``x = k ln 2 + r``; q is a least-squares fit of degree 4."""
+
+    def constant(value: float) -> Any:
+        return ir.Constant(vector, [value] * vector.count)
+
+    low, high = constant(-87.33654022216797), constant(88.72283172607422)
+    too_low, too_high = builder.fcmp_ordered("<", x, low), builder.fcmp_ordered(">", x, high)
+    z = builder.select(too_low, low, builder.select(too_high, high, x))
+    k = _call(builder, "nearbyint", vector, builder.fmul(z, constant(1.4426950216293335)))
+    r = _call(builder, "fmuladd", vector, k, constant(-0.693145751953125), z)
+    r = _call(builder, "fmuladd", vector, k, constant(-1.4286068202862268e-06), r)
+    q = constant(Q[0])
+    for coefficient in Q[1:]:
+        q = _call(builder, "fmuladd", vector, q, r, constant(coefficient))
+    p = _call(builder, "fmuladd", vector, builder.fmul(r, r), q, builder.fadd(r, constant(1.0)))
+    integers = ir.VectorType(_I32, vector.count)
+    number = builder.select(builder.fcmp_ordered("==", x, x), k, constant(0.0))
+    exponent = builder.fptosi(number, integers)
+    # 2**k as two factors, because 2**128 is no float32 while e**88.7 is
+    half = builder.ashr(exponent, ir.Constant(integers, [1] * vector.count))
+    result = p
+    for part in (half, builder.sub(exponent, half)):
+        bits = builder.add(part, ir.Constant(integers, [127] * vector.count))
+        bits = builder.shl(bits, ir.Constant(integers, [23] * vector.count))
+        result = builder.fmul(result, builder.bitcast(bits, vector))
+    result = builder.select(too_low, constant(0.0), result)
+    return builder.select(too_high, constant(float("inf")), result)
