@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+njit: Any = numba.njit
 logger = logging.getLogger("eegm2")
 PATIENCE_S = 0.7  # a first call longer than this is compiling, not reading its cache
 _announced = threading.Event()
@@ -30,11 +31,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside this file, or the user's cache folder.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # Numba found no folder that it can write
-        return numba.njit(cache=False, **options)(function)
+        return njit(cache=False, **options)(function)
 
 
 def prepare(worker: Any, signature: tuple[Any, ...]) -> None:
@@ -90,9 +91,8 @@ def run(worker: Any, arguments: tuple[Any, ...], tasks: int) -> None:
         return
     edges = [tasks * i // threads for i in range(threads + 1)]
     pool = _threads(threads - 1)
-    futures: list[Future[Any]] = [
-        pool.submit(worker, *arguments, edges[i], edges[i + 1]) for i in range(1, threads)
-    ]
+    ranges = [(edges[i], edges[i + 1]) for i in range(1, threads)]
+    futures = [pool.submit(worker, *(*arguments, *ends)) for ends in ranges]
     worker(*arguments, 0, edges[1])
     for future in futures:
         future.result()

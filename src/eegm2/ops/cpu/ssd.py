@@ -91,7 +91,7 @@ def ssd_backward_operator(
     dfinal: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, dt, A, B, C, D and the initial state."""
-    batch, length, heads, headdim = x.shape
+    batch, length, heads = dt.shape
     groups, d_state = B.shape[2:]
     x, B, C, dy = dense_last(x), dense_last(B), dense_last(C), dense_last(dy)
     A, D = A.contiguous(), None if D is None else D.contiguous()
