@@ -17,7 +17,7 @@ LAYERS = [
     ["model"],
     ["data"],
     ["training", "evaluation"],
-    ["deploy"],
+    ["deploy", "hub"],
     ["report"],
     ["cli"],
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import datasets, embed, info, prepare, pretrain, probe, reconstruct, report
+from eegm2.cli import datasets, embed, info, prepare, pretrain, probe, reconstruct, report, share
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command("probe")(probe.probe)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)
+app.command("share")(share.share)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
 from eegm2.model.config import EEGM2Config
 from eegm2.model.inputs import check_input
+from eegm2.model.pretrained import Pretrained
 from eegm2.model.statistics import time_statistics
 from eegm2.model.unet import UNet
 
@@ -119,7 +120,7 @@ class Decoder(nn.Module):
         return torch.cat([skip, up], dim=1)
 
 
-class EEGM2(nn.Module):
+class EEGM2(Pretrained, nn.Module):
     """EEGM2, any variant but the U-Net: reconstructs raw EEG, and encodes it.
 
     Parameters
@@ -184,6 +185,7 @@ class EEGM2(nn.Module):
         """Return the encoder alone (EEGM2 Light), sharing this model's weights."""
         model = EEGM2(self.config.replace(decoder=False))
         model.encoder = self.encoder
+        model.header = self.header
         return model.train(self.training)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eegm2.model.config import EEGM2Config
 from eegm2.model.inputs import check_input
+from eegm2.model.pretrained import Pretrained
 from eegm2.model.statistics import time_statistics
 
 LEVELS = 4
@@ -28,7 +29,7 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-class UNet(nn.Module):
+class UNet(Pretrained, nn.Module):
     """Four levels of double convolutions, w to 16w channels, transposed convolutions upwards.
 
     Lengths that are no multiple of 16 are zero-padded at the end and cropped again.

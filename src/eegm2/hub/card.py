@@ -1,0 +1,179 @@
+"""The model card: what somebody must know before using a model, generated from what was recorded.
+
+Every name in it comes from a file and is escaped, for Markdown and for HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eegm2.data.splits import PARTS, SplitManifest
+from eegm2.model.network import EEGM2
+from eegm2.model.unet import UNet
+
+_PREPROCESSING = {
+    "reference": "reference",
+    "l_freq_hz": "high-pass, Hz",
+    "h_freq_hz": "low-pass, Hz",
+    "notch_hz": "mains removed, Hz",
+    "sfreq_hz": "sampling rate, Hz",
+    "scale": "factor on the samples",
+    "missing": "missing channels",
+    "flat": "flat channels",
+}
+_PRETRAIN = (
+    "preset", "width", "objective", "loss", "spectrum", "norm", "epochs", "batch_size", "max_lr", "seed",
+)  # fmt: skip
+_LIMITS = """\
+- For research. Not a medical device; not for diagnosis, monitoring or any decision about a person.
+- Valid for the channels, order, reference, rate, band and scaling above. Another montage needs another input
+  embedding; another amplifier or population needs its own test.
+- The reconstruction task can be solved through the network's full-resolution skip: a low reconstruction
+  error says little about the representation. Judge it by results on subjects it has not seen.
+- Whatever separates the people or devices of the training data can be in the representation, identity
+  included.
+"""
+
+
+def model_card(
+    model: EEGM2 | UNet,
+    header: Mapping[str, Any],
+    *,
+    splits: SplitManifest | None = None,
+    probes: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Return the text of a model card in Markdown.
+
+    Parameters
+    ----------
+    model : EEGM2 or UNet
+        Its configuration and size are stated.
+    header : mapping
+        Header of its checkpoint; whatever is missing is said to be unknown.
+    splits : SplitManifest, optional
+        Stated as counts; names of subjects stay out.
+    probes : sequence of mapping
+        Contents of probes' results.json.
+    """
+    parameters = sum(p.numel() for p in model.parameters())
+    sections = [
+        "---\nlibrary_name: eegm2\ntags:\n- eeg\n- mamba-2\n- self-supervised-learning\n---\n",
+        f"# EEGM2: {plain(model.config.preset_name)}, width {model.config.width}, "
+        f"{model.config.n_chans} channels\n",
+        f"A self-supervised model of raw EEG with {parameters:,} parameters, after Hong, Mackellar and "
+        'Ghane, "EEGM2" (arXiv 2502.17873).\n',
+        _input(model, header),
+        _training(header),
+        _splits(splits, _mapping(header, "data")),
+        _results(probes),
+        f"## Limits\n\n{_LIMITS}{_one_person(header)}",
+        _use(),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def plain(value: Any, limit: int = 160) -> str:
+    """Return any value as text that neither Markdown nor HTML takes for markup, on one line."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return re.sub(r"([\\`*_{}\[\]()#+!|~:@])", r"\\\1", html.escape(text, quote=True).replace("&#x27;", "'"))
+
+
+def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _table(rows: Sequence[tuple[str, Any]]) -> str:
+    lines = ["| | |", "| --- | --- |"]
+    lines += [f"| {plain(name)} | {plain(value, 600)} |" for name, value in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _input(model: EEGM2 | UNet, header: Mapping[str, Any]) -> str:
+    windows, preprocessing = _mapping(header, "windows"), _mapping(header, "preprocessing")
+    names = header.get("ch_names") or ()
+    rows = [
+        ("channels, in this order", " ".join(map(str, names)) or f"{model.config.n_chans}, names unknown"),
+        ("sampling rate", f"{header['sfreq_hz']} Hz" if "sfreq_hz" in header else "unknown"),
+        ("units", "microvolts in the store, then scaled per channel and window"),
+        ("scaling", windows.get("scaling", "unknown")),
+        ("window of training", f"{windows['window_s']} s" if "window_s" in windows else "unknown"),
+    ]
+    rows += [(label, preprocessing[key]) for key, label in _PREPROCESSING.items() if key in preprocessing]
+    return f"## Input and preprocessing\n\n{_table(rows)}"
+
+
+def _training(header: Mapping[str, Any]) -> str:
+    data, pretrain, versions = (_mapping(header, key) for key in ("data", "pretrain", "versions"))
+    rows = [
+        ("recordings", data.get("n_recordings", "unknown")),
+        ("subjects", data.get("n_subjects", "unknown")),
+        ("store", data.get("store", "unknown")),
+        ("SHA-256 of the store's manifest", data.get("manifest_sha256", "unknown")),
+    ]
+    rows += [(key.replace("_", " "), pretrain[key]) for key in _PRETRAIN if key in pretrain]
+    rows += [(name, header[key]) for name, key in (("epoch", "epoch"), ("step", "step")) if key in header]
+    if header.get("val_loss") is not None:
+        rows.append(("validation loss", f"{float(header['val_loss']):.4g}"))
+    if versions:
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    if header.get("commit"):
+        rows.append(("commit", header["commit"]))
+    return f"## Training\n\n{_table(rows)}"
+
+
+def _splits(splits: SplitManifest | None, data: Mapping[str, Any]) -> str:
+    if splits is None:
+        return "## Split\n\nUnknown: the model was saved without its run.\n"
+    counts = ", ".join(f"{len(getattr(splits, part))} {part}" for part in PARTS)
+    return (
+        f"## Split\n\nBy {plain(splits.by)}, seed {splits.seed}: {counts}. Nobody is in two parts; "
+        "names are kept in the run's splits.json.\n"
+    )
+
+
+def _results(probes: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for probe in probes:
+        task = _mapping(probe, "task")
+        classes = " / ".join(map(str, task.get("classes") or ())) or "regression"
+        parts = _mapping(_mapping(task, "parts"), "test")
+        lines.append(
+            f"{plain(task.get('target', 'unknown target'))}: {plain(classes, 300)}; test on "
+            f"{plain(parts.get('n_windows', 'an unknown number of'))} windows of "
+            f"{plain(parts.get('n_subjects', 'an unknown number of'))} subjects. "
+            f"{plain(task.get('pretraining_saw', ''), 300)}\n"
+        )
+        lines += ["| protocol | metric | mean | std | seeds |", "| --- | --- | --- | --- | --- |"]
+        for row in probe.get("summary") or ():
+            if isinstance(row, Mapping):
+                values = [
+                    row.get("protocol"),
+                    row.get("metric"),
+                    row.get("mean"),
+                    row.get("std"),
+                    row.get("n_seeds"),
+                ]
+                cells = [f"{value:.4f}" if isinstance(value, float) else plain(value) for value in values]
+                lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "## Results\n\n" + ("\n".join(lines) if lines else "No probe of this model was recorded.\n")
+
+
+def _one_person(header: Mapping[str, Any]) -> str:
+    if _mapping(header, "data").get("n_subjects") == 1:
+        return "- **Trained on one person: it shows that the pipeline works, and is not a finding.**\n"
+    return ""
+
+
+def _use() -> str:
+    return (
+        "## Use\n\n```python\nfrom eegm2 import EEGM2\n\n"
+        'model = EEGM2.from_pretrained("FOLDER OR OWNER/NAME")\n'
+        'print(model.header["ch_names"], model.header["sfreq_hz"])\n'
+        "features = model.features(x)  # x: (batch, n_chans, n_times), prepared and scaled as above\n```\n"
+    )
