@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import info, prepare
+from eegm2.cli import info, prepare, verify
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ def _root(
 
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
+app.command("verify")(verify.verify)
 
 
 def main() -> None:
