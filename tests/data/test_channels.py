@@ -20,7 +20,8 @@ from eegm2.data.channels import (
 from eegm2.data.positions import positions
 from eegm2.errors import ConfigError, DataError
 
-TUH = [f"EEG {name}-REF" for name in "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ".split()]
+NAMES = "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ"
+TUH = [f"EEG {name}-REF" for name in NAMES.split()]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,17 @@ def test_canonical(written: str, name: str) -> None:
 
 def test_what_may_be_eeg() -> None:
     eeg = ["Fp1", "EEG 26-REF", "A7", "F7-T3"]
-    other = ["EOG1", "EEG EKG1-REF", "EMG-REF", "Status", "PHOTIC-REF", "DC1", "EEG LOC-REF", "Trigger", "BATTERY"]
+    other = [
+        "EOG1",
+        "EEG EKG1-REF",
+        "EMG-REF",
+        "Status",
+        "PHOTIC-REF",
+        "DC1",
+        "EEG LOC-REF",
+        "Trigger",
+        "BATTERY",
+    ]
     assert [looks_like_eeg(canonical(name)) for name in eeg + other] == [True] * 4 + [False] * 9
     assert is_known("EEG T3-REF")
     assert not is_known("EEG 26-REF")
@@ -63,7 +74,7 @@ def test_montages_are_the_papers() -> None:
         "FP1-F7 F7-T3 T3-T5 T5-O1 FP2-F8 F8-T4 T4-T6 T6-O2 FP1-F3 F3-C3 C3-P3 P3-O1 FP2-F4 F4-C4 C4-P4 P4-O2"
     )
     assert MONTAGES["tcp16"] == tuple(canonical(pair) for pair in pairs.split())
-    assert MONTAGES["epoc14"] == tuple("AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4".split())
+    assert " ".join(MONTAGES["epoc14"]) == "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4"
     assert len(set(MONTAGES["1020_19"])) == 19
 
 
@@ -109,7 +120,9 @@ def test_duplicates_are_refused_if_wanted(names: list[str]) -> None:
 
 
 def test_average_reference() -> None:
-    matrix, _ = mixing_matrix(["Cz", "Pz", "Oz"], Montage("", ("Cz", "Pz")), where="x", average_reference=True)
+    matrix, _ = mixing_matrix(
+        ["Cz", "Pz", "Oz"], Montage("", ("Cz", "Pz")), where="x", average_reference=True
+    )
     np.testing.assert_allclose(matrix, [[0.5, -0.5, 0], [-0.5, 0.5, 0]])
     with pytest.raises(ConfigError, match="average does not fit differences such as Cz-Pz"):
         mixing_matrix(["Cz", "Pz"], Montage("", ("Cz-Pz",)), where="x", average_reference=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import datasets, embed, info, prepare, pretrain, probe, reconstruct, report, share
+from eegm2.cli import datasets, embed, info, prepare, pretrain, probe, reconstruct, report, share, verify
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)
 app.command("share")(share.share)
+app.command("verify")(verify.verify)
 
 
 def main() -> None:

@@ -220,7 +220,7 @@ def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iter
     except ImportError as error:
         raise ConfigError("dask: distributed is not installed; pip install 'eegm2[dask]'") from error
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"dask: no scheduler answers at '{scheduler}' ({error}); start one or leave --dask out"

@@ -27,7 +27,7 @@ LOW_STOP, HIGH_STOP = 0.2 / 0.5, 48.0 / 40.0
 """Stop edges relative to the pass edges, from the 0.2-0.5 and 40-48 Hz of PAPER §5."""
 AMPLITUDE_LIMITS_UV = (0.2, 2000.0)
 """Typical amplitudes of EEG after the high-pass lie well inside; those wrong by a thousand lie outside."""
-_BLOCK_SAMPLES = 1 << 21
+_BLOCK_SAMPLES = 1 << 18
 _PADDING_S = 5.0
 IMPOSSIBLE_TIMES_TYPICAL = 1e6
 
@@ -194,10 +194,9 @@ def _read_microvolts(
         with reading(where):
             block = raw[rows, start : start + step][0] * (1e6 * config.scale)
         if offset is None:
-            with np.errstate(all="ignore"):
-                offset = np.nan_to_num(
-                    np.nanmedian(np.where(np.isfinite(block), block, np.nan), axis=1, keepdims=True)
-                )
+            offset = np.array(
+                [[np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0] for row in block]
+            )
         x[:, start : start + step] = block - offset
     bad = ~np.isfinite(x).all(0) if not np.isfinite(x.sum()) else np.zeros(0, bool)
     if not bad.any():

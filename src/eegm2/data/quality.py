@@ -87,7 +87,7 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str]) -> dict[str, Any]:
     return {
         "low_uv": round(float(x.min()), 2),
         "high_uv": round(float(x.max()), 2),
-        "typical_uv": round(typical_amplitude(x), 3),
+        "typical_uv": float(f"{typical_amplitude(x):.4g}"),
         "noisy_channels": [name for name, value in zip(ch_names, deviations) if limit > 0 and value > limit],
     }
 

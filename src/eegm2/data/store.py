@@ -25,7 +25,7 @@ import numpy as np
 from eegm2.config import from_dict
 from eegm2.data.config import PreprocessingConfig, sha256_json
 from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.recording import FORMAT, RecordingInfo, parse_recording, read_facts
+from eegm2.data.recording import FORMAT, RecordingInfo, file_stem, parse_recording, read_facts
 from eegm2.data.storage import LocalStorage, open_storage
 from eegm2.data.writer import StoreWriter
 from eegm2.errors import DataError
@@ -200,6 +200,8 @@ class RecordingStore:
             stem = name[len("recordings/") : -len(".json")]
             try:
                 info, array = parse_recording(contents[name], self.ch_names, self.sfreq_hz)
+                if file_stem(info.id) != stem:
+                    raise ValueError(f"it claims to be recording '{info.id:.80}'")
                 expected = int(array["bytes"])
                 if expected != info.n_times * len(self.ch_names) * self.dtype.itemsize:
                     raise ValueError(f"{expected} bytes do not fit {info.n_times} samples")
@@ -207,7 +209,7 @@ class RecordingStore:
                 if size != expected:
                     state = "is missing" if size is None else f"has {size} bytes, expected {expected}"
                     raise ValueError(f"{array['file']} {state}")
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
                 self.damaged[stem] = f"{error}; prepare the recording again"
                 continue
             self._array_names[info.id] = str(array["file"])
