@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 from pathlib import Path
@@ -67,6 +68,8 @@ def from_dict(cls: type[T], values: dict[str, Any], *, where: str = "configurati
     ConfigError
         If a key is unknown (the nearest known key is suggested) or a value is of the wrong type.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: got {values!r:.80}, expected a table")
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     arguments = {}
@@ -133,7 +136,11 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
             raise ConfigError(f"{where}: got {value!r}, expected a table")
         return from_dict(annotation, value, where=where)  # type: ignore[arg-type]
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > 2**1000:
+            raise ConfigError(f"{where}: got a number of {len(str(value))} digits, expected a float")
         return float(value)
+    if annotation is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: got {value}, expected a finite number")
     if annotation is Path and isinstance(value, str):
         return Path(value)
     if isinstance(annotation, type) and (

@@ -7,6 +7,7 @@ truncated ones; here these are errors. Nothing is read by pickle.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from collections import Counter
@@ -90,6 +91,11 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
                 f"{path}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; "
                 "export the file again"
             )
+        for name in map(str, raw.filenames):
+            # Links are not followed: a data set under version control is a tree of them.
+            beside = Path(os.path.normpath(name)).parent.absolute() == path.parent.absolute()
+            if not beside and suffix in (".set", ".vhdr"):
+                raise _elsewhere(path, name, "data file")
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         return raw
 
@@ -259,6 +265,13 @@ class EDFHeader:
             )
 
 
+def _elsewhere(path: Path, named: str, role: str) -> DataError:
+    """Return the refusal of a file that makes another one, anywhere on the disk, part of itself."""
+    return DataError(
+        f"{path}: names {named!r:.200} as its {role}, which is not beside it; put it there and name it so"
+    )
+
+
 def _refuse_short_brainvision(path: Path) -> None:
     """Compare ``DataPoints`` of the header, where given, with the size of the data file."""
     try:
@@ -273,7 +286,11 @@ def _refuse_short_brainvision(path: Path) -> None:
     data_file = value("DataFile")
     if data_file is None:
         raise DataError(f"{path}: names no DataFile; export the recording again")
-    data = path.with_name(Path(data_file.replace("$b", path.stem)).name)
+    for key in ("DataFile", "MarkerFile"):
+        named = value(key) or ""
+        if "/" in named or "\\" in named:
+            raise _elsewhere(path, named, key)
+    data = path.with_name(data_file.replace("$b", path.stem))
     if not data.is_file():
         raise DataError(f"{path}: its data file {data.name} is missing; copy it beside the header")
     width = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}.get(value("BinaryFormat") or "")

@@ -68,7 +68,7 @@ def read_facts(storage: Storage) -> dict[str, Any]:
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{storage.url}/store.json: damaged ({error}); prepare into a new store") from error
-    if number != FORMAT or facts["dtype"] not in DTYPES or not needed <= facts.keys():
+    if number != FORMAT or not needed <= facts.keys() or facts["dtype"] not in DTYPES:
         raise DataError(
             f"{storage.url}/store.json: format {number!r}, this version reads {FORMAT}; "
             "prepare into a new store"

@@ -90,7 +90,7 @@ class SplitManifest:
             raise DataError(f"{path}: cannot read the split ({error.strerror})") from error
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{path}: not a split manifest with lists train, val, test ({error!r})"
             ) from error

@@ -56,12 +56,12 @@ class Checkpoint:
     @property
     def windows(self) -> WindowConfig:
         """How the training windows were cut and scaled."""
-        return from_dict(WindowConfig, self.header["windows"], where=f"{self.path}: windows")
+        return from_dict(WindowConfig, self.header.get("windows", {}), where=f"{self.path}: windows")
 
     @property
     def preprocessing(self) -> PreprocessingConfig:
         """How the recordings were prepared."""
-        return from_dict(PreprocessingConfig, self.header["preprocessing"], where=f"{self.path}: preprocessing")
+        return from_dict(PreprocessingConfig, self.header.get("preprocessing", {}), where=f"{self.path}: preprocessing")
 
 
 def save_checkpoint(path: str | Path, model: EEGM2 | UNet, header: dict[str, Any]) -> None:
@@ -127,10 +127,10 @@ def load_checkpoint(
         raise CheckpointError(f"{error}; was it written by a newer eegm2?") from error
     if config is not None:
         refuse_difference(path, found, config)
-    model = build_model(found)
-    problem = _mismatch(model, tensors)
+    problem = _mismatch(_shapes(path, found), tensors)
     if problem:
         raise CheckpointError(f"{path}: the weights do not fit the header: {problem}; take another copy of the file")
+    model = build_model(found)
     model.load_state_dict(tensors)
     return Checkpoint(model.eval(), header, path)
 
@@ -209,11 +209,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         header = json.loads(metadata[_KEY])
         number, _ = int(header["format"]), header["model"]["width"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged header ({error!r}); take another copy of the file") from error
     if number > FORMAT:
         raise CheckpointError(f"{path}: format {number}, this eegm2 reads up to {FORMAT}; upgrade eegm2")
     return header, tensors
+
+
+def _shapes(path: Path, config: EEGM2Config) -> nn.Module:
+    """Return the network without memory for its weights: a header may ask for any size."""
+    try:
+        with torch.device("meta"):
+            return build_model(config)
+    except (RuntimeError, OverflowError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{path}: damaged header: no such network can be built ({reason}); take another copy of the file"
+        ) from error
 
 
 def _mismatch(model: nn.Module, tensors: dict[str, torch.Tensor]) -> str:

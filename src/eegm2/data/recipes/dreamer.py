@@ -86,6 +86,9 @@ def _open(path: Path) -> dict[str, Any]:
 def _read(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
     from scipy.io import loadmat
 
+    from eegm2.data.matfile import check_matfile
+
+    check_matfile(path)
     try:
         content = loadmat(path, simplify_cells=True, variable_names=["DREAMER"])
     except NotImplementedError as error:
