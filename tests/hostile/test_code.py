@@ -11,10 +11,10 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "eegm2"
 #: Calls that run, or may run, what a file or string says.
 FORBIDDEN = {
-    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads", "pickle.Unpickler",
-    "cPickle.load", "dill.load", "dill.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load", "marshal.load",
-    "marshal.loads", "shelve.open", "yaml.load", "yaml.unsafe_load", "pandas.read_pickle", "pd.read_pickle",
-    "tarfile.open", "shutil.unpack_archive",
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads",
+    "pickle.Unpickler", "cPickle.load", "dill.load", "dill.loads", "cloudpickle.load", "cloudpickle.loads",
+    "joblib.load", "marshal.load", "marshal.loads", "shelve.open", "yaml.load", "yaml.unsafe_load",
+    "pandas.read_pickle", "pd.read_pickle", "tarfile.open", "shutil.unpack_archive",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""JSON that lies: stores, splits and checkpoints are used or refused in one line, whatever their text says."""
+"""JSON that lies: stores, splits and checkpoints are used or refused in one line, whatever it says."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from eegm2.training.checkpoint import load_checkpoint, save_checkpoint, write_we
 from tests.data.samples import write_store
 
 VALUES: list[Any] = [
-    None, True, -1, 0, 3, 10**400, -(10**30), 1e308, float("nan"), float("inf"), "", "x", "../../x", [], {}, [[]],
-    {"a": 1}, [1, "b", None], "9" * 5000,
+    None, True, -1, 0, 3, 10**400, -(10**30), 1e308, float("nan"), float("inf"), "", "x", "../../x", [], {},
+    [[]], {"a": 1}, [1, "b", None], "9" * 5000,
 ]  # fmt: skip
 TEXTS = ["", "{", "[]", "null", "3", '"x"', "[" * 100_000, "{}", '{"format": 1}', "\x00", "NaN"]
 
@@ -39,7 +39,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def variants(document: Any, step: int) -> Iterator[tuple[str, Any]]:
-    """Yield the document with each value replaced by each hostile one, and with each left out; every step-th."""
+    """Yield the document with each value replaced by each hostile one, and left out; every step-th."""
     yield from itertools.islice(_all_variants(document), 0, None, step)
 
 
@@ -62,7 +62,8 @@ def expect_used_or_refused(use: Callable[[], Any], what: str) -> bool:
     try:
         use()
     except EEGM2Error as error:
-        assert "\n" not in str(error), f"{what}: {error}"
+        if "\n" in str(error):
+            pytest.fail(f"{what}: {error}")
         return True
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
@@ -98,7 +99,7 @@ def test_a_store(name: str, step: int, tmp_path: Path) -> None:
     for text in TEXTS:
         path.write_text(text)
         refused += expect_used_or_refused(lambda: use_store(tmp_path), text[:20])
-    assert used > 10
+    assert used > 3
     # A damaged recording is left out and the others are used; a damaged store is refused.
     assert refused > 10 if name == "store.json" else refused == 0
     path.write_text(json.dumps(document))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from tests.data.samples import write_store
 from tests.hostile.seeds import signal_uv, write_brainvision, write_set
 
 NAMES = [
-    "../../outside", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "C:\\x", "nul\0byte", "new\nline", "~root", "-rf",
-    "x" * 400, "µ Ä 漢字", "<script>alert(1)</script>", "%2e%2e%2f", "con", "a\u202eb",
+    "../../outside", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "C:\\x", "nul\0byte", "new\nline", "~root",
+    "-rf", "x" * 400, "µ Ä 漢字", "<script>alert(1)</script>", "%2e%2e%2f", "con", "a\u202eb",
 ]  # fmt: skip
 
 
@@ -76,7 +75,7 @@ def test_links_to_recordings_are_followed(tmp_path: Path) -> None:
     """Data sets under version control are trees of links: the folder of the link counts, not its target."""
     seed = write_brainvision(_made(tmp_path / "objects") / "one.vhdr", signal_uv())
     for path in seed.files:
-        os.symlink(path, _made(tmp_path / "tree") / path.name)
+        (_made(tmp_path / "tree") / path.name).symlink_to(path)
     assert read_raw(tmp_path / "tree" / "one.vhdr").n_times == 1024
 
 
