@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -118,7 +119,10 @@ def resolve_preprocessing(
     problems = []
     for source in sources:
         try:
-            return dataclasses.replace(config, channels=default_channels(source.load(), source.recording_id))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are told when the recording itself is prepared
+                raw = source.load()
+            return dataclasses.replace(config, channels=default_channels(raw, source.recording_id))
         except DataError as error:
             problems.append(str(error))
     raise DataError(f"none of {len(sources)} recordings can be opened; the first: {problems[0]}")
