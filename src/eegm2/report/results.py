@@ -172,6 +172,7 @@ def downstream_section(data: ReportData) -> Section:
                 ("Subjects", task.get("n_subjects")),
                 ("Test windows", _class_counts(probe)),
                 ("Test subjects", tested),
+                ("Pretraining", task.get("pretraining_saw")),
             ]
         )
         for problem in probe.problems:
@@ -242,7 +243,7 @@ def confusion_section(data: ReportData) -> Section:
             partial(figures.confusion_matrices, _confusions(probe, n), probe.classes),
             caption="Rows are true classes and add to 100 %; counts are test windows"
             + (f", averaged over {seeds} seeds" if seeds > 1 else "")
-            + ". The predicted class is the one with the highest score.",
+            + ". Predictions as in the table above: highest score, or threshold chosen on validation.",
             alt="confusion matrices",
         )
         positive = (
@@ -254,8 +255,8 @@ def confusion_section(data: ReportData) -> Section:
             alt="ROC curves",
         )
         correct = {
-            p: np.mean([s.argmax(axis=1) == probe.y_true for s in arrays], axis=0)
-            for p, arrays in probe.scores.items()
+            p: np.mean([predicted == probe.y_true for predicted in probe.predicted(p)], axis=0)
+            for p in probe.scores
         }
         if len(np.unique(probe.subject)) > 1:
             section.figure(
@@ -270,11 +271,11 @@ def confusion_section(data: ReportData) -> Section:
 
 def _confusions(probe: Probe, n_classes: int) -> dict[str, np.ndarray]:
     matrices = {}
-    for protocol, arrays in probe.scores.items():
+    for protocol in probe.scores:
         counts = np.zeros((n_classes, n_classes))
-        for scores in arrays:
-            np.add.at(counts, (probe.y_true, scores.argmax(axis=1)), 1)
-        matrices[protocol] = counts / len(arrays)
+        for predicted in probe.predicted(protocol):
+            np.add.at(counts, (probe.y_true, predicted), 1)
+        matrices[protocol] = counts / len(probe.scores[protocol])
     return matrices
 
 
