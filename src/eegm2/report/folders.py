@@ -143,7 +143,9 @@ def read_probe(folder: Path) -> Probe:
     limits = {(str(row.get("protocol")), str(row.get("seed"))): row.get("threshold") for row in rows}
     scores: dict[str, list[np.ndarray]] = {}
     thresholds: dict[str, list[float | None]] = {}
-    for key in sorted(arrays):
+    order = [str(row.get("protocol")) for row in rows]
+    place = {key: order.index(key.rsplit("_", 2)[0]) for key in arrays if key.rsplit("_", 2)[0] in order}
+    for key in sorted(arrays, key=lambda key: (place.get(key, len(order)), key)):
         if not key.endswith("_score"):
             continue
         protocol, _, seed = key.removesuffix("_score").rpartition("_")

@@ -10,7 +10,7 @@ import numpy as np
 from eegm2.report import figures
 from eegm2.report.contents import Probe, ReportData
 from eegm2.report.document import Section
-from eegm2.report.figures.style import number
+from eegm2.report.figures.style import mean_and_spread, number
 from eegm2.report.sections import count
 
 _SPLIT_NOTE = {
@@ -215,9 +215,7 @@ def _scores(section: Section, probe: Probe) -> None:
         cells = [protocol, str(max(len(v.get(protocol, ())) for v in values.values()))]
         for metric in values:
             scores = np.array(values[metric].get(protocol, ()), dtype=float)
-            cells.append(
-                f"{np.nanmean(scores):.3f} ± {np.nanstd(scores):.3f}" if np.isfinite(scores).any() else "–"
-            )
+            cells.append(mean_and_spread(scores[np.isfinite(scores)]) if np.isfinite(scores).any() else "–")
         rows.append(cells)
     lines = [chance[m] for m in values]
     if any(line is not None for line in lines):
