@@ -118,7 +118,7 @@ def probe(
         + y[:, None] * ease[:, None] * 0.8
     )
     task = {"classes": list(classes), "target": "annotations", "n_windows": 5 * len(y), "n_subjects": 68}
-    return Probe("probe-eyes", task, protocols, {}, scores, y, subject, features, y, subject)
+    return Probe("probe-eyes", task, protocols, {}, scores, {}, y, subject, features, y, subject)
 
 
 def evaluation() -> Evaluation:

@@ -97,6 +97,8 @@ class Probe:
     provenance : dict
     scores : dict of protocol to list of ndarray, shape (n_windows, n_classes)
         One array per seed, for the test windows.
+    thresholds : dict of protocol to list of float or None
+        With two classes: the second one is predicted from this score on; None: the higher score decides.
     y_true : ndarray of int, shape (n_windows,)
     subject : ndarray of str, shape (n_windows,)
     features : ndarray, shape (n_windows, n_features), optional
@@ -110,12 +112,21 @@ class Probe:
     protocols: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    thresholds: dict[str, list[float | None]] = field(default_factory=dict)
     y_true: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     subject: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype="U1"))
     features: np.ndarray | None = None
     features_y: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     features_subject: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype="U1"))
     problems: tuple[str, ...] = ()
+
+    def predicted(self, protocol: str) -> list[np.ndarray]:
+        """Return the predicted class of every test window, one array per seed."""
+        limits = self.thresholds.get(protocol) or [None] * len(self.scores[protocol])
+        return [
+            scores.argmax(axis=1) if limit is None else (scores[:, 1] >= limit).astype(int)
+            for scores, limit in zip(self.scores[protocol], limits)
+        ]
 
     @property
     def classes(self) -> list[str]:

@@ -133,15 +133,27 @@ def read_probe(folder: Path) -> Probe:
     rows = [row for row in results.get("protocols") or [] if isinstance(row, dict)]
     arrays = _read_npz(folder / "predictions.npz", problems)
     n_classes = len(task.get("classes") or ())
+    if task.get("kind", "classification") != "classification":
+        problems.append(
+            f"{folder.name}: the task is {task['kind']}; only its scores are shown, without figures."
+        )
+        arrays = {}
     y_true = np.asarray(arrays.get("y_true", ()), dtype=int)
     subject = np.asarray(arrays.get("subject", ())).astype(str)
+    limits = {(str(row.get("protocol")), str(row.get("seed"))): row.get("threshold") for row in rows}
     scores: dict[str, list[np.ndarray]] = {}
-    for key in sorted(arrays):
+    thresholds: dict[str, list[float | None]] = {}
+    order = [str(row.get("protocol")) for row in rows]
+    place = {key: order.index(key.rsplit("_", 2)[0]) for key in arrays if key.rsplit("_", 2)[0] in order}
+    for key in sorted(arrays, key=lambda key: (place.get(key, len(order)), key)):
         if not key.endswith("_score"):
             continue
-        protocol, _, _ = key.removesuffix("_score").rpartition("_")
+        protocol, _, seed = key.removesuffix("_score").rpartition("_")
         if arrays[key].shape == (len(y_true), n_classes) and len(subject) == len(y_true):
             scores.setdefault(protocol, []).append(arrays[key])
+            limit = limits.get((protocol, seed))
+            two = n_classes == 2 and isinstance(limit, int | float)
+            thresholds.setdefault(protocol, []).append(float(str(limit)) if two else None)
         else:
             problems.append(
                 f"{folder.name}: {key} in predictions.npz is {arrays[key].shape}, expected "
@@ -153,6 +165,8 @@ def read_probe(folder: Path) -> Probe:
         )
         scores = {}
     features = _read_npz(folder / "embedding.npz", problems)
+    if task.get("kind", "classification") != "classification":
+        features = {}
     x = next((features[k] for k in ("features", "x", "embedding") if k in features), None)
     y = np.asarray(features.get("y", ()), dtype=int)
     owner = np.asarray(features.get("subject", ())).astype(str)
@@ -161,6 +175,7 @@ def read_probe(folder: Path) -> Probe:
             f"{folder.name}: the arrays of embedding.npz do not fit one another; there is no map."
         )
         x = None
+    problems += [str(note) for note in results.get("notes") or []]
     provenance = results.get("provenance")
     return Probe(
         folder.name,
@@ -168,6 +183,7 @@ def read_probe(folder: Path) -> Probe:
         rows,
         provenance if isinstance(provenance, dict) else {},
         scores,
+        thresholds,
         y_true,
         subject,
         x,

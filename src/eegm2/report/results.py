@@ -10,7 +10,7 @@ import numpy as np
 from eegm2.report import figures
 from eegm2.report.contents import Probe, ReportData
 from eegm2.report.document import Section
-from eegm2.report.figures.style import number
+from eegm2.report.figures.style import mean_and_spread, number
 from eegm2.report.sections import count
 
 _SPLIT_NOTE = {
@@ -172,6 +172,7 @@ def downstream_section(data: ReportData) -> Section:
                 ("Subjects", task.get("n_subjects")),
                 ("Test windows", _class_counts(probe)),
                 ("Test subjects", tested),
+                ("Pretraining", task.get("pretraining_saw")),
             ]
         )
         for problem in probe.problems:
@@ -214,9 +215,7 @@ def _scores(section: Section, probe: Probe) -> None:
         cells = [protocol, str(max(len(v.get(protocol, ())) for v in values.values()))]
         for metric in values:
             scores = np.array(values[metric].get(protocol, ()), dtype=float)
-            cells.append(
-                f"{np.nanmean(scores):.3f} ± {np.nanstd(scores):.3f}" if np.isfinite(scores).any() else "–"
-            )
+            cells.append(mean_and_spread(scores[np.isfinite(scores)]) if np.isfinite(scores).any() else "–")
         rows.append(cells)
     lines = [chance[m] for m in values]
     if any(line is not None for line in lines):
@@ -242,7 +241,7 @@ def confusion_section(data: ReportData) -> Section:
             partial(figures.confusion_matrices, _confusions(probe, n), probe.classes),
             caption="Rows are true classes and add to 100 %; counts are test windows"
             + (f", averaged over {seeds} seeds" if seeds > 1 else "")
-            + ". The predicted class is the one with the highest score.",
+            + ". Predictions as in the table above: highest score, or threshold chosen on validation.",
             alt="confusion matrices",
         )
         positive = (
@@ -254,8 +253,8 @@ def confusion_section(data: ReportData) -> Section:
             alt="ROC curves",
         )
         correct = {
-            p: np.mean([s.argmax(axis=1) == probe.y_true for s in arrays], axis=0)
-            for p, arrays in probe.scores.items()
+            p: np.mean([predicted == probe.y_true for predicted in probe.predicted(p)], axis=0)
+            for p in probe.scores
         }
         if len(np.unique(probe.subject)) > 1:
             section.figure(
@@ -270,11 +269,11 @@ def confusion_section(data: ReportData) -> Section:
 
 def _confusions(probe: Probe, n_classes: int) -> dict[str, np.ndarray]:
     matrices = {}
-    for protocol, arrays in probe.scores.items():
+    for protocol in probe.scores:
         counts = np.zeros((n_classes, n_classes))
-        for scores in arrays:
-            np.add.at(counts, (probe.y_true, scores.argmax(axis=1)), 1)
-        matrices[protocol] = counts / len(arrays)
+        for predicted in probe.predicted(protocol):
+            np.add.at(counts, (probe.y_true, predicted), 1)
+        matrices[protocol] = counts / len(probe.scores[protocol])
     return matrices
 
 

@@ -19,6 +19,7 @@ from eegm2.report.figures.style import (
     clean_text,
     direct_legend,
     figure_style,
+    mean_and_spread,
     new_figure,
     require,
     same_length,
@@ -105,7 +106,7 @@ def probe_scores(
                     mean, row, xerr=std, fmt=MARKERS[row % 8], color=colour, markersize=5, capsize=2.5
                 )
                 axes.annotate(
-                    f"{mean:.3f} ± {std:.3f}",
+                    mean_and_spread(scores),
                     (mean, row),
                     xytext=(0, 6),
                     textcoords="offset points",
@@ -246,7 +247,7 @@ def roc_curves(
                     axes.plot(false[shown], true[shown], color=colour, linewidth=0.7, alpha=0.35)
                     at_grid.append(np.interp(grid_points, false, true))
                 areas = np.array([area for _, _, area in kept])
-                label = f"{clean_text(classes[c], 14)}  {areas.mean():.3f} ± {areas.std():.3f}"
+                label = f"{clean_text(classes[c], 14)}  {mean_and_spread(areas)}"
                 axes.plot(grid_points, np.mean(at_grid, axis=0), color=colour, linewidth=1.8, label=label)
             axes.set_aspect("equal")
             axes.set_xlim(-0.01, 1.01)

@@ -109,6 +109,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def mean_and_spread(values: np.ndarray) -> str:
+    """Return "0.750 ± 0.050", and the value alone where there is only one."""
+    return f"{values.mean():.3f} ± {values.std():.3f}" if len(values) > 1 else f"{values.mean():.3f}"
+
+
 def log_ticks(axis: Any) -> None:
     """Label a logarithmic axis with plain numbers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
