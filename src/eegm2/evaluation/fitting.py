@@ -143,7 +143,7 @@ def fit(
 
 
 def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: FitConfig) -> Tensor:
-    """Return the network's outputs in evaluation mode, (len(indices), n_outputs), on the device of the fit."""
+    """Return the network's outputs in evaluation mode, (len(indices), n_outputs)."""
     network.eval()
     with torch.no_grad():
         parts = [
