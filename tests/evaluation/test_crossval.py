@@ -11,9 +11,7 @@ from sklearn import metrics as sk
 from eegm2.data.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.crossval import (
-    compare,
     cross_validate,
-    interval,
     manifest_split,
     nested,
     subject_splits,
