@@ -73,6 +73,17 @@ def test_a_probe_again_replaces_the_folder_and_is_listed_once(
     assert json.loads((run / "probes.json").read_text()) == [str(tmp_path / "eyes")]
 
 
+def test_fine_and_scratch_are_protocols_too(run: Path, store: RecordingStore, tmp_path: Path) -> None:
+    config = ProbeConfig(protocols=("fine", "scratch"), seeds=1)
+    results = probe(run, store.url, tmp_path / "fine", config).results
+    assert [(row["protocol"], row["head"]) for row in results["protocols"]] == [
+        ("fine", "flatten"),
+        ("scratch", "flatten"),
+    ]
+    with np.load(tmp_path / "fine" / "predictions.npz", allow_pickle=False) as predictions:
+        assert predictions["fine_0_score"].shape == (24, 2)
+
+
 def test_a_foreign_folder_is_not_touched(run: Path, store: RecordingStore, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")

@@ -1,4 +1,4 @@
-"""Linear and Light probes on arrays: they find what is there, never look at the test part, refuse nonsense."""
+"""Linear and Light probes on arrays: they find what is there and never look at the test part."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class History:
 
 
 def fit(
-    network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict] | None = None
+    network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict[str, Any]] | None = None
 ) -> History:
     """Train `network` on a task with AdamW, clipping and early stopping on the validation loss.
 
@@ -143,7 +144,7 @@ def fit(
 
 
 def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: FitConfig) -> Tensor:
-    """Return the network's outputs in evaluation mode, (len(indices), n_outputs), on the device of the fit."""
+    """Return the network's outputs in evaluation mode, (len(indices), n_outputs)."""
     network.eval()
     with torch.no_grad():
         parts = [
@@ -153,8 +154,17 @@ def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: 
     return torch.cat(parts)
 
 
-def parameter_groups(network: nn.Module, config: FitConfig) -> list[dict]:
+def parameter_groups(
+    network: nn.Module | Mapping[str, nn.Parameter], config: FitConfig
+) -> list[dict[str, Any]]:
     """Return AdamW groups of all trainable parameters, without decay for vectors, A_log, D and dt_bias.
+
+    Parameters
+    ----------
+    network : nn.Module, or mapping of name to parameter
+        What is trained.
+    config : FitConfig
+        Weight decay.
 
     Raises
     ------
@@ -163,7 +173,8 @@ def parameter_groups(network: nn.Module, config: FitConfig) -> list[dict]:
     """
     decay: list[Tensor] = []
     plain: list[Tensor] = []
-    for name, parameter in network.named_parameters():
+    named = network.named_parameters() if isinstance(network, nn.Module) else network.items()
+    for name, parameter in named:
         if parameter.requires_grad:
             (decay if takes_weight_decay(name, parameter) else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]

@@ -96,6 +96,16 @@ class LabelledWindows:
             return self
         return replace(self, x=self.batch(np.arange(len(self))).numpy())
 
+    def take(self, indices: NDArray[np.int64]) -> LabelledWindows:
+        """Return some of the windows."""
+        kept = {name: getattr(self, name)[indices] for name in ("y", "subject", "recording", "start_s")}
+        x = (
+            self.x[indices]
+            if isinstance(self.x, np.ndarray)
+            else torch.utils.data.Subset(self.x, indices.tolist())
+        )
+        return replace(self, x=x, **kept)
+
     def where_subject(self, subjects: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of all windows of these subjects."""
         return np.flatnonzero(np.isin(self.subject, list(subjects)))

@@ -154,7 +154,7 @@ def choose_threshold(data: LabelledWindows, split: Split, val_score: NDArray, ho
     return best_threshold(data.y[split.val], val_score)
 
 
-def usable_features(features: NDArray[np.floating], split: Split) -> NDArray[np.float64]:
+def usable_features(features: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
     """Return the features that are finite and move in the training part.
 
     Raises

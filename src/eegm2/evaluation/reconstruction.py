@@ -8,10 +8,9 @@ EEGM2, arXiv 2502.17873, section 5.5 (ACMSE).
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +25,10 @@ from eegm2.data.storage import write_atomic
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ReconstructConfig
 from eegm2.evaluation.metrics import acmse, acmse_authors_code, channel_correlation, spectral_error
+from eegm2.evaluation.recordings import write_recording
 from eegm2.evaluation.representation import iterate
 from eegm2.model.config import MIN_TIMES
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
-
-if TYPE_CHECKING:
-    import mne
 
 Progress = Callable[[int, int], None]
 
@@ -260,63 +257,6 @@ def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], whe
             f"{' '.join(expected)}; "
             "use a recording with these channels"
         )
-
-
-def write_recording(
-    path: Path, array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw
-) -> None:
-    """Write microvolts, (n_chans, n_samples), as EDF+ or FIF with the source's annotations and date."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_eeg{path.suffix.lower()}")
-    try:
-        if path.suffix.lower() == ".fif":
-            _mne_raw(array_uv, ch_names, sfreq_hz, source).save(temporary, verbose="error")
-        else:
-            _edf(array_uv, ch_names, sfreq_hz, source).write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _annotations(source: mne.io.BaseRaw, duration_s: float) -> list[tuple[float, float, str]]:
-    from eegm2.data.readers import annotation_labels
-
-    spans = [(span.onset_s, span.duration_s, span.label) for span in annotation_labels(source)]
-    return [
-        (onset, min(length, duration_s - onset), label)
-        for onset, length, label in spans
-        if 0 <= onset < duration_s
-    ]
-
-
-def _edf(array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw) -> Any:
-    import edfio
-
-    signals = [
-        edfio.EdfSignal(row.astype(float), sfreq_hz, label=name, physical_dimension="uV")
-        for name, row in zip(ch_names, array_uv)
-    ]
-    spans = _annotations(source, array_uv.shape[1] / sfreq_hz)
-    notes = [edfio.EdfAnnotation(onset, length or None, label) for onset, length, label in spans]
-    date = source.info["meas_date"]
-    recording = edfio.Recording(startdate=date.date()) if date is not None else None
-    return edfio.Edf(
-        signals, recording=recording, starttime=date.time() if date is not None else None, annotations=notes
-    )
-
-
-def _mne_raw(
-    array_uv: NDArray[np.float32], ch_names: list[str], sfreq_hz: float, source: mne.io.BaseRaw
-) -> mne.io.BaseRaw:
-    import mne
-
-    info = mne.create_info(ch_names, sfreq_hz, "eeg")
-    raw = mne.io.RawArray(array_uv.astype(float) * 1e-6, info, verbose="error")
-    raw.set_meas_date(source.info["meas_date"])
-    spans = _annotations(source, array_uv.shape[1] / sfreq_hz)
-    columns = [list(column) for column in zip(*spans)] if spans else [[], [], []]
-    raw.set_annotations(mne.Annotations(*columns, orig_time=raw.info["meas_date"]))
-    return raw
 
 
 def _number(value: float) -> float | None:
