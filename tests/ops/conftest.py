@@ -7,7 +7,8 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _seed_and_threads() -> Iterator[None]:
+def _seed_and_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("eegm2.ops.cpu.runtime.GRAIN", 1)  # small inputs, too, on several threads
     threads = torch.get_num_threads()
     torch.manual_seed(0)
     yield

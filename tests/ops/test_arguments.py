@@ -14,7 +14,7 @@ from eegm2.ops import dispatch
 BAD_SSD = [
     (0, lambda t: t[:, :0], "x has zero length"),
     (0, lambda t: t[:0], "x has zero batch"),
-    (0, lambda t: t[0], "x has 3 dimensions"),
+    (0, lambda t: t[0], r"x has shape \(10, 4, 5\), expected \(batch, length, heads, headdim\)"),
     (0, lambda t: t.numpy(), "x is ndarray, expected a torch.Tensor"),
     (0, lambda t: t.long(), "x has dtype torch.int64, expected floating point"),
     (0, lambda t: t.double(), "x is float64 but"),
@@ -40,7 +40,7 @@ def test_ssd_refuses(place: int, change, match: str) -> None:  # type: ignore[no
 BAD_SCAN = [
     (0, lambda t: t[:, :0], "x has zero length"),
     (1, lambda t: t[..., :-1], r"dt has shape \(2, 10, 5\)"),
-    (2, lambda t: t[:, 0], "A has 1 dimensions"),
+    (2, lambda t: t[:, 0], r"A has shape \(6,\), expected \(channels, d_state\)"),
     (3, lambda t: t.int(), "B has dtype torch.int32"),
     (6, lambda t: t[..., 1:], r"initial_state has shape \(2, 6, 4\)"),
 ]
@@ -58,7 +58,7 @@ def test_selective_scan_refuses(place: int, change, match: str) -> None:  # type
 def test_non_finite_values_are_refused_on_request(value: float) -> None:
     for scan, inputs in ((ops.ssd, ssd_inputs(10)), (ops.selective_scan, scan_inputs(10))):
         inputs[1][1, 4] = value
-        with pytest.raises(ValueError, match="dt holds .* non-finite values of"):
+        with pytest.raises(ValueError, match=r"dt holds .* non-finite values of"):
             scan(*inputs, check_finite=True)
 
 

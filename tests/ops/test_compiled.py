@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -163,7 +165,38 @@ def test_exponential_and_activations_match_torch() -> None:
         finite = torch.isfinite(double)
         found = torch.from_numpy(out.copy())
         assert torch.isnan(found[torch.isnan(double)]).all()
-        torch.testing.assert_close(found[finite], expected[finite], rtol=3e-7, atol=1e-36)
+        torch.testing.assert_close(found[finite], expected[finite], rtol=3e-7, atol=1e-35)
+
+
+def test_compiling_is_announced_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(runtime, "_announced", threading.Event())
+
+    class Slow:
+        signatures = ()
+
+        def compile(self, signature: tuple[object, ...]) -> None:
+            time.sleep(0.2)
+
+    runtime.prepare(Slow(), (1,))
+    runtime.prepare(Slow(), (1,))
+    messages = [record.getMessage() for record in caplog.records if record.name == "eegm2"]
+    assert len(messages) == 1
+    assert messages[0].startswith("compiling the CPU kernels")
+
+
+def test_kernels_work_where_no_cache_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runtime.njit
+
+    def no_folder(cache: bool = False, **options: object):  # type: ignore[no-untyped-def]
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(runtime, "njit", no_folder)
+    assert runtime.kernel(lambda a: a + 1)(2) == 3
 
 
 def _in_a_fork(inputs: list[Tensor], queue: multiprocessing.Queue) -> None:

@@ -71,9 +71,8 @@ def test_slow_and_instant_decay(backend: str, scale: float) -> None:
     inputs = ssd_inputs(300, dtype=torch.float32)
     inputs[2] = inputs[2] * scale
     found, expected = results(ops.ssd, inputs, backend=backend), oracle("ssd", inputs)
-    if scale == 1e4:  # the gradient of A vanishes: its own size is no measure
-        assert found.pop(4).abs().max() < 1e-6
-        assert expected.pop(4).abs().max() < 1e-6
+    if scale > 1:  # the gradient of A vanishes, as a sum of terms of size 1: its own size is no measure
+        assert (found.pop(4) - expected.pop(4)).abs().max() < 2e-4
     assert worst(found, expected) < 2e-4
 
 
