@@ -108,7 +108,9 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
         raise last
     if origin is Literal:
         if value not in get_args(annotation):
-            raise ConfigError(f"{where}: got {value!r}, expected one of {', '.join(map(repr, get_args(annotation)))}")
+            raise ConfigError(
+                f"{where}: got {value!r}, expected one of {', '.join(map(repr, get_args(annotation)))}"
+            )
         return value
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
@@ -134,6 +136,8 @@ def _convert(value: Any, annotation: Any, where: str) -> Any:
         return float(value)
     if annotation is Path and isinstance(value, str):
         return Path(value)
-    if isinstance(annotation, type) and (not isinstance(value, annotation) or (annotation is int and isinstance(value, bool))):
+    if isinstance(annotation, type) and (
+        not isinstance(value, annotation) or (annotation is int and isinstance(value, bool))
+    ):
         raise ConfigError(f"{where}: got {value!r}, expected {annotation.__name__}")
     return value

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
+from eegm2.cli import info
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -29,10 +30,14 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     pass
+
+
+app.command("info")(info.info)
 
 
 def main() -> None:

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-import click
 import typer
-from click.core import ParameterSource
 
 from eegm2.config import from_dict, read_toml
 
 
-def options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Expose every field of the dataclass `cls` as an option of a Typer command.
 
     The decorated function receives the finished instance as its keyword argument ``config``; its other
@@ -34,19 +32,21 @@ def options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
-            context = click.get_current_context()
+            context = arguments.pop("context")
             file = arguments.pop("config_file")
             given: dict[str, Any] = {}
             for field in fields:
                 value = arguments.pop(field.name)
-                if context.get_parameter_source(field.name) is not ParameterSource.DEFAULT:
+                source = context.get_parameter_source(field.name)
+                if source is not None and source.name != "DEFAULT":
                     given[field.name] = value
             from_file = read_toml(file) if file is not None else {}
             from_dict(cls, from_file, where=str(file))
             config = from_dict(cls, {**from_file, **given}, where="options")
             command(**arguments, config=config)
 
-        parameters = [*own, *(_parameter(field, hints[field.name]) for field in fields)]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *own, *(_parameter(field, hints[field.name]) for field in fields)]
         parameters.append(
             inspect.Parameter(
                 "config_file",
@@ -54,7 +54,10 @@ def options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 default=None,
                 annotation=Annotated[
                     Path | None,
-                    typer.Option("--config", help="TOML file with any of these options as keys; unknown keys are errors."),
+                    typer.Option(
+                        "--config",
+                        help="TOML file with any of these options as keys; unknown keys are errors.",
+                    ),
                 ],
             )
         )

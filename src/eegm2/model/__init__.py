@@ -1,1 +1,1 @@
-"""TBD."""
+"""The EEGM2 network family, its mixers and the authors' checkpoints."""

@@ -1,0 +1,65 @@
+"""The residual block around a sequence mixer, and the attention mixer of S5."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from eegm2.errors import ConfigError
+from eegm2.model.config import EEGM2Config, largest_divisor
+from eegm2.model.mamba1 import Mamba1
+from eegm2.model.mamba2 import Mamba2
+from eegm2.model.state import MambaState
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the whole window (S5); looks both ways, so it has no state."""
+
+    def __init__(self, channels: int, config: EEGM2Config) -> None:
+        super().__init__()
+        heads = largest_divisor(channels, config.n_heads)
+        self.mha = nn.MultiheadAttention(channels, heads, dropout=config.dropout, batch_first=True)
+
+    def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, None]:
+        """Mix over time; `u` is (batch, length, channels).
+
+        Raises
+        ------
+        ConfigError
+            If a state is given: attention over the whole window cannot be streamed.
+        """
+        if state is not None:
+            raise ConfigError(
+                "mixer 'attention' looks at the whole window and cannot continue from a state; use 'mamba2'"
+            )
+        y, _ = self.mha(u, u, u, need_weights=False)
+        return y, None
+
+
+MIXERS: dict[str, type[nn.Module]] = {"mamba2": Mamba2, "mamba1": Mamba1, "attention": Attention}
+
+
+class SequenceBlock(nn.Module):
+    """A mixer with norm and residual: ``LayerNorm(mixer(u)) + u``, or ``LayerNorm(mixer(u) + u)``.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of input and output.
+    config : EEGM2Config
+        Chooses the mixer and the norm order.
+
+    References
+    ----------
+    EEGM2, arXiv 2502.17873, section 3.2 (``norm_order="before_residual"``).
+    """
+
+    def __init__(self, channels: int, config: EEGM2Config) -> None:
+        super().__init__()
+        self.norm_first = config.norm_order == "before_residual"
+        self.mixer = MIXERS[config.mixer](channels, config)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState | None]:
+        """Return the block's output, (batch, length, channels), and its state after `u`."""
+        y, state = self.mixer(u, state)
+        return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state

@@ -1,0 +1,106 @@
+"""The network family: shapes, lengths, widths, causality of states, statistics, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from eegm2 import EEGM2, EEGM2Config, build_model, time_statistics
+from eegm2.errors import ConfigError
+from eegm2.model.block import SequenceBlock
+from eegm2.model.config import PRESETS
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p != "light"])
+@pytest.mark.parametrize("n_times", [8, 9, 63, 250])
+def test_any_length_is_reconstructed_and_encoded(preset: str, n_times: int) -> None:
+    model = build_model(EEGM2Config.preset(preset, n_chans=3, width=4)).eval()
+    x = torch.randn(2, 3, n_times)
+    with torch.no_grad():
+        assert model(x).shape == x.shape
+        assert model.encode(x).shape == (2, 16, n_times // 8)
+        assert model.features(x).shape == (2, 9 * 16)
+        assert torch.isfinite(model(x)).all()
+
+
+@pytest.mark.parametrize(("width", "n_chans"), [(1, 1), (6, 19), (16, 14), (24, 2)])
+def test_any_width_and_channel_count(width: int, n_chans: int) -> None:
+    for preset in PRESETS:
+        model = build_model(EEGM2Config.preset(preset, n_chans=n_chans, width=width))
+        y = model(torch.randn(1, n_chans, 32))
+        assert y.shape == ((1, 4 * width, 4) if preset == "light" else (1, n_chans, 32))
+
+
+@pytest.mark.parametrize("mixer", ["mamba2", "mamba1"])
+def test_a_block_split_in_two_and_carried_equals_the_whole(mixer: str) -> None:
+    block = SequenceBlock(8, EEGM2Config(mixer=mixer)).double()
+    u = torch.randn(2, 130, 8, dtype=torch.float64)
+    whole, end = block(u)
+    first, state = block(u[:, :65])
+    second, state = block(u[:, 65:], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-4, atol=1e-6)
+    for carried, expected in zip(state.tensors(), end.tensors()):
+        torch.testing.assert_close(carried, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "s1", "s3", "s4", "s5", "unet", "light"])
+def test_every_parameter_has_a_gradient(preset: str) -> None:
+    model = build_model(EEGM2Config.preset(preset, n_chans=3, width=8))
+    model(torch.randn(2, 3, 64)).square().sum().backward()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+
+
+def test_statistics_are_numpys() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 5, 31))
+    expected = [
+        x.min(-1),
+        x.max(-1),
+        x.mean(-1),
+        x.std(-1),
+        *(np.quantile(x, q, axis=-1) for q in (0.05, 0.25, 0.5, 0.75, 0.95)),
+    ]
+    np.testing.assert_allclose(
+        time_statistics(torch.from_numpy(x)), np.concatenate(expected, axis=1), rtol=1e-12
+    )
+
+
+def test_statistics_of_one_step_are_finite() -> None:
+    features = time_statistics(torch.tensor([[[3.0]]]))
+    assert features.tolist() == [[3, 3, 3, 0, 3, 3, 3, 3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 4, 64), r"got shape \(1, 4, 64\), expected \(batch, n_chans=3, n_times\)"),
+        (torch.zeros(3, 64), r"got shape \(3, 64\)"),
+        (torch.zeros(1, 3, 7), "got n_times=7, expected at least 8"),
+        (torch.zeros(1, 3, 64, dtype=torch.int32), "got dtype torch.int32"),
+    ],
+)
+def test_a_wrong_input_is_refused(x: torch.Tensor, message: str) -> None:
+    model = EEGM2(EEGM2Config.preset("eegm2", n_chans=3, width=4))
+    with pytest.raises(ValueError, match=message):
+        model(x)
+    with pytest.raises(ValueError, match=message):
+        model.encode(x)
+
+
+def test_wrong_configurations_are_refused() -> None:
+    with pytest.raises(ConfigError, match="got 's2', expected one of eegm2, light"):
+        EEGM2Config.preset("s2")
+    with pytest.raises(ConfigError, match="unknown key 'widht'; did you mean 'width'"):
+        EEGM2Config.preset("eegm2", widht=3)
+    with pytest.raises(ConfigError, match="width is 0, expected at least 1"):
+        EEGM2Config(width=0)
+    with pytest.raises(ConfigError, match="ngroups is 3, which does not divide"):
+        EEGM2(EEGM2Config(width=8, ngroups=3))
+
+
+def test_configuration_survives_the_round_trip() -> None:
+    for name in PRESETS:
+        config = EEGM2Config.preset(name, n_chans=14, width=12)
+        assert EEGM2Config.from_dict(config.to_dict()) == config
+        assert config.preset_name == name

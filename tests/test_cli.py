@@ -1,0 +1,91 @@
+"""The command line as a user meets it: help, version, errors, configuration files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import eegm2
+from eegm2.cli.main import app
+from eegm2.cli.options import options
+from eegm2.config import option
+from eegm2.errors import ConfigError
+
+runner = CliRunner()
+
+
+@dataclasses.dataclass
+class Cooking:
+    """A configuration with every kind of field."""
+
+    minutes: int = option(3, "Minutes to cook.")
+    heat: float = option(0.5, "Heat, 0 to 1.")
+    salt: bool = option(True, "Add salt.")
+    style: Literal["soft", "hard"] = option("soft", "How it should be.")
+    spices: tuple[str, ...] = option((), "Spices, any number.")
+    cook: str | None = option(None, "Who cooks.")
+
+
+def command(received: list[Any]) -> typer.Typer:
+    application = typer.Typer()
+
+    @application.command()
+    @options(Cooking)
+    def cook(egg: str, config: Cooking) -> None:
+        received.append((egg, config))
+
+    return application
+
+
+def test_options_files_and_defaults_in_their_order(tmp_path: Path) -> None:
+    file = tmp_path / "cooking.toml"
+    file.write_text('minutes = 5\nspices = ["pepper"]\nstyle = "hard"\n')
+    received: list[Any] = []
+    arguments = ["quail", "--config", str(file), "--minutes", "7", "--no-salt"]
+    assert runner.invoke(command(received), arguments, catch_exceptions=False).exit_code == 0
+    assert received == [("quail", Cooking(7, 0.5, False, "hard", ("pepper",), None))]
+
+
+def test_every_field_is_in_the_help() -> None:
+    text = runner.invoke(command([]), ["--help"]).output
+    for field in dataclasses.fields(Cooking):
+        assert "--" + field.name in text
+        assert field.metadata["help"].split(",")[0] in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("minuts = 5", "unknown key 'minuts'; did you mean 'minutes'"),
+        ('salt = "False"', "salt: got 'False', expected bool"),
+        ("minutes = 1.5", "minutes: got 1.5, expected int"),
+        ('style = "raw"', "style: got 'raw', expected one of 'soft', 'hard'"),
+        ("minutes = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "cooking.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        runner.invoke(command([]), ["egg", "--config", str(file)], catch_exceptions=False)
+
+
+def test_version_and_info() -> None:
+    assert runner.invoke(app, ["--version"]).output.strip() == f"eegm2 {eegm2.__version__}"
+    output = runner.invoke(app, ["info"], catch_exceptions=False).output
+    assert "torch:" in output
+    assert "backend:" in output
+
+
+def test_every_command_has_help() -> None:
+    group = typer.main.get_group(app)
+    assert {"info"} <= set(group.commands)
+    for name in group.commands:
+        result = runner.invoke(app, [name, "--help"])
+        assert result.exit_code == 0, name
+        assert len(result.output.splitlines()) > 3, name
