@@ -128,10 +128,8 @@ def differences(a: Path, b: Path) -> list[str]:
     found = [name for name in files if (a / name).read_bytes() != (b / name).read_bytes()]
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (a, b)]
     found += [f"last.ckpt: {place}" for place in _tree_differences(*states)]
-    left = [
-        path.name for run in (a, b) for path in run.rglob("*") if ".tmp" in path.name or path.name == ".lock"
-    ]
-    return found + [f"left behind: {name}" for name in left if name == ".lock"]
+    hidden = [path.name for run in (a, b) for path in run.rglob(".*")]
+    return found + [f"left behind: {name}" for name in hidden]
 
 
 def _tree_differences(a: Any, b: Any, place: str = "") -> list[str]:

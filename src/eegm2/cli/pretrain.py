@@ -39,7 +39,9 @@ def pretrain(
         result = run_pretraining(store, out, config)
     except (Interrupted, KeyboardInterrupt) as interruption:
         signum = getattr(interruption, "signum", 2)
-        typer.echo(f"stopped; to go on: {' '.join(map(shlex.quote, ['eegm2', *sys.argv[1:]]))}", err=True)
+        if environment_rank() == 0:
+            again = " ".join(map(shlex.quote, ["eegm2", *sys.argv[1:]]))
+            typer.echo(f"stopped; to go on: {again}", err=True)
         sys.exit(128 + signum)
     if environment_rank() == 0:
         _say_where(result)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from eegm2.data.splits import SplitManifest
+from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import EEGM2Error
@@ -80,6 +81,9 @@ def pretrain(store: str | Path | RecordingStore, run: str | Path, config: Pretra
     folder = Path(run)
     main_process = environment_rank() == 0
     with locked(folder) if main_process else contextlib.nullcontext():
+        if main_process:
+            for place in (folder, folder / "checkpoints", folder / "logs"):
+                remove_stale_temporaries(place)  # what a killed process was writing
         facts = open_run(folder, store, config, write=main_process)
         manifest = run_splits(folder, store, config, write=main_process)
         if facts.get("finished"):
