@@ -24,7 +24,13 @@ from typing import Any
 
 import torch
 
-PRELOAD = ["lightning.pytorch.loggers", "tensorboard", "eegm2.training.pretrain", "eegm2.training.progress"]
+PRELOAD = [
+    "lightning.pytorch.loggers",
+    "tensorboard",
+    "eegm2.training.trainer",
+    "eegm2.training.pretrain",
+    "eegm2.training.progress",
+]
 WAIT_S = 100.0
 
 
@@ -85,7 +91,9 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # else the server cannot import what it should preload
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        sys.path
+    )  # else the server cannot import what it should preload
     forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
@@ -96,13 +104,13 @@ def _context() -> Any:
 
 def _quietly(command: Callable[..., None], *arguments: Any) -> None:
     torch.set_num_threads(1)
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     command(*arguments)
 
 
 def warm_up() -> None:
-    """Do nothing, once the fork server has imported everything, so that times measured later are the work's."""
+    """Do nothing, once the fork server has imported everything: times measured later are the work's."""
 
 
 def pretrain_command(store: str, run: str, options: dict[str, Any]) -> None:
@@ -120,8 +128,8 @@ def differences(a: Path, b: Path) -> list[str]:
     found = [name for name in files if (a / name).read_bytes() != (b / name).read_bytes()]
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (a, b)]
     found += [f"last.ckpt: {place}" for place in _tree_differences(*states)]
-    left = [path.name for run in (a, b) for path in run.rglob("*") if ".tmp" in path.name or path.name == ".lock"]
-    return found + [f"left behind: {name}" for name in left if name == ".lock"]
+    hidden = [path.name for run in (a, b) for path in run.rglob(".*")]
+    return found + [f"left behind: {name}" for name in hidden]
 
 
 def _tree_differences(a: Any, b: Any, place: str = "") -> list[str]:
@@ -158,7 +166,13 @@ def campaign(folder: Path, make_store: Callable[[Path], Any], *, kills: int, see
     make_store(folder / "store")
     options = {
         **{"preset": "s5", "objective": "masked", "width": 4, "window_s": 0.5, "epochs": 3, "batch_size": 4},
-        **{"checkpoint_every_steps": 3, "log_every_steps": 2, "accumulate": 2, "seed": 3, "accelerator": "cpu"},
+        **{
+            "checkpoint_every_steps": 3,
+            "log_every_steps": 2,
+            "accumulate": 2,
+            "seed": 3,
+            "accelerator": "cpu",
+        },
     }
     whole = folder / "whole"
     run_whole(warm_up)

@@ -57,38 +57,50 @@ def test_the_json_beside_it_is_the_header(saved: Path) -> None:
 def test_a_run_folder_names_best_and_last(saved: Path) -> None:
     run = saved.parents[1]
     assert load_checkpoint(run).path == saved
-    with pytest.raises(CheckpointError, match=r"last\.safetensors: no such checkpoint; there is best\.safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.safetensors: no such checkpoint; there is best\.safetensors"
+    ):
         load_checkpoint(run, "last")
     with pytest.raises(CheckpointError, match="which: got 'first', expected 'best' or 'last'"):
         load_checkpoint(run, "first")  # type: ignore[arg-type]
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing\.safetensors: no such checkpoint; eegm2 pretrain writes one"):
+    with pytest.raises(
+        CheckpointError, match=r"nothing\.safetensors: no such checkpoint; eegm2 pretrain writes one"
+    ):
         load_checkpoint(tmp_path / "nothing.safetensors")
 
 
 def test_differing_fields_are_named_with_both_values(saved: Path) -> None:
     load_checkpoint(saved, config=SMALL)
     wanted = SMALL.replace(width=8, mixer="mamba1")
-    with pytest.raises(CheckpointError, match=r"width is 4, expected 8; mixer is 'mamba2', expected 'mamba1'"):
+    with pytest.raises(
+        CheckpointError, match=r"width is 4, expected 8; mixer is 'mamba2', expected 'mamba1'"
+    ):
         load_checkpoint(saved, config=wanted)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 20_000, -1])
 def test_truncated(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=r"best\.safetensors: damaged or truncated \(.*\); take another copy"):
+    with pytest.raises(
+        CheckpointError, match=r"best\.safetensors: damaged or truncated \(.*\); take another copy"
+    ):
         load_checkpoint(saved)
 
 
 def test_newer_format(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}, this eegm2 reads up to {FORMAT}; upgrade"):
+    with pytest.raises(
+        CheckpointError, match=f"format {FORMAT + 1}, this eegm2 reads up to {FORMAT}; upgrade"
+    ):
         load_checkpoint(rewritten(saved, format=FORMAT + 1))
 
 
 def test_weights_of_another_shape(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"do not fit the header: .* has shape \(4, 3, 1\), expected \(8, 3, 1\)"):
+    with pytest.raises(
+        CheckpointError, match=r"do not fit the header: .* has shape \(4, 3, 1\), expected \(8, 3, 1\)"
+    ):
         load_checkpoint(rewritten(saved, model=SMALL.replace(width=8).to_dict()))
     with pytest.raises(CheckpointError, match=r"do not fit the header: \d+ unknown, the first decoder"):
         load_checkpoint(rewritten(saved, model=SMALL.replace(decoder=False).to_dict()))

@@ -16,7 +16,20 @@ from eegm2.training.config import PretrainConfig
 from tests.training.stores import tiny_store
 from tests.training.test_resume import signal_after
 
-OPTIONS = ["--preset", "s4", "--width", "4", "--window-s", "1", "--epochs", "1", "--batch-size", "6", "--seed", "3"]
+OPTIONS = [
+    "--preset",
+    "s4",
+    "--width",
+    "4",
+    "--window-s",
+    "1",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "6",
+    "--seed",
+    "3",
+]
 
 
 def test_help_shows_every_option() -> None:
@@ -37,11 +50,15 @@ def test_stopped_then_the_same_command_goes_on_then_is_done(
         signal_after(patch, 8, signal.SIGINT)
         stopped = CliRunner().invoke(app, command)
     assert stopped.exit_code == 130
-    assert f"stopped; to go on: eegm2 pretrain {tmp_path / 'store'} --out {tmp_path / 'run'}" in stopped.output
+    assert (
+        f"stopped; to go on: eegm2 pretrain {tmp_path / 'store'} --out {tmp_path / 'run'}" in stopped.output
+    )
     finished = CliRunner().invoke(app, command)
     assert finished.exit_code == 0
     assert "going on from epoch 1, batch 2, step 2" in finished.output
-    assert re.search(r"finished after 1 epochs, 4 steps; train loss [\d.]+, validation loss [\d.]+", finished.output)
+    assert re.search(
+        r"finished after 1 epochs, 4 steps; train loss [\d.]+, validation loss [\d.]+", finished.output
+    )
     assert str(tmp_path / "run" / "checkpoints" / "best.safetensors") in finished.output
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0

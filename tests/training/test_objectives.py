@@ -35,10 +35,14 @@ class TestAgainstTheAuthors:
         loss = reconstruction_loss(torch.from_numpy(stored["y"]), torch.from_numpy(stored["x"])).loss
         assert float(loss) == pytest.approx(float(stored["loss"]), rel=1e-5)
 
-    @pytest.mark.parametrize("change", [{"alpha": 1.01}, {"beta": 1.01}, {"norm": "ortho"}, {"spectrum": "amplitude"}])
+    @pytest.mark.parametrize(
+        "change", [{"alpha": 1.01}, {"beta": 1.01}, {"norm": "ortho"}, {"spectrum": "amplitude"}]
+    )
     def test_a_percent_or_another_choice_is_seen(self, change: dict) -> None:
         stored = vectors("EEGM2")
-        loss = reconstruction_loss(torch.from_numpy(stored["y"]), torch.from_numpy(stored["x"]), **change).loss
+        loss = reconstruction_loss(
+            torch.from_numpy(stored["y"]), torch.from_numpy(stored["x"]), **change
+        ).loss
         assert abs(float(loss) / float(stored["loss"]) - 1) > 1e-5
 
     def test_a_percent_of_the_output_is_seen(self) -> None:
@@ -50,7 +54,7 @@ class TestAgainstTheAuthors:
 class TestSpectralTerm:
     @pytest.mark.parametrize("n_times", [8, 63, 250])
     def test_complex_is_a_scaled_mean_square_by_parseval(self, n_times: int) -> None:
-        """Theorem (Parseval): sum |e|² = (1/T) sum |E|² over all T bins; rfft holds the inner ones once of twice."""
+        """Theorem (Parseval): sum |e|² = (1/T) sum |E|² over T bins; rfft holds the inner ones once."""
         x, y = windows(2, 3, n_times), windows(2, 3, n_times, seed=1)
         spectrum = torch.fft.rfft(x - y).abs().square()
         twice = torch.full((spectrum.shape[-1],), 2.0, dtype=torch.float64)
@@ -89,7 +93,10 @@ class TestLoss:
         hidden[..., 2:7] = True
         for mask in (None, hidden):
             assert torch.autograd.gradcheck(
-                lambda y, mask=mask: reconstruction_loss(y, x, loss=loss, spectrum=spectrum, hidden=mask).loss, y
+                lambda y, mask=mask: (
+                    reconstruction_loss(y, x, loss=loss, spectrum=spectrum, hidden=mask).loss
+                ),
+                y,
             )
 
     def test_parts_add_up(self) -> None:
@@ -107,7 +114,7 @@ class TestLoss:
         assert float(reconstruction_loss(x + 1e-3, x).loss) > 0
 
     def test_half_precision_outputs_are_summed_in_float32(self) -> None:
-        """The sum of 12,800 squares of 200 overflows float16 (65,504); ours does not, under autocast neither."""
+        """The sum of 12,800 squares of 200 overflows float16; ours does not, under autocast neither."""
         x = torch.zeros(2, 2, 12_800)
         y = torch.full_like(x, 200.0).half()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -152,7 +159,10 @@ class TestMasks:
         alone = hide(x[:1], seeds[2:3], patch=16, time_share=0.5, channel_share=0.25)
         assert torch.equal(together[2], alone[0])
         assert not torch.equal(together[2], together[1])
-        assert len({window_seed(s, e, w) for s in range(3) for e in range(-1, 3) for w in range(20)}) == 3 * 4 * 20
+        assert (
+            len({window_seed(s, e, w) for s in range(3) for e in range(-1, 3) for w in range(20)})
+            == 3 * 4 * 20
+        )
 
     def test_the_global_generator_is_not_touched(self) -> None:
         before = torch.get_rng_state()

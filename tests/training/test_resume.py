@@ -15,7 +15,8 @@ from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.training.config import PretrainConfig
 from eegm2.training.pretrain import pretrain
-from eegm2.training.recorder import Interrupted, Recorder
+from eegm2.training.recorder import Recorder
+from eegm2.training.state import Interrupted
 from tests.training.kill_harness import campaign, differences
 from tests.training.stores import tiny_store
 
@@ -69,7 +70,12 @@ def signal_after(monkeypatch: pytest.MonkeyPatch, reads: int, number: int) -> No
     ids=["first batch", "mid-epoch", "validation", "second epoch"],
 )
 def test_signalled_and_resumed_is_uninterrupted(
-    reads: int, number: int, store: RecordingStore, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reads: int,
+    number: int,
+    store: RecordingStore,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
@@ -83,7 +89,9 @@ def test_signalled_and_resumed_is_uninterrupted(
     assert differences(whole, tmp_path / "run") == []
 
 
-def test_a_difference_is_seen(store: RecordingStore, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_is_seen(
+    store: RecordingStore, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the random states dropout goes another way, and the comparison says so."""
     monkeypatch.setattr("eegm2.training.recorder.set_random_state", lambda state: None)
     with monkeypatch.context() as patch:
@@ -111,13 +119,15 @@ def test_a_finished_run_stays_as_it_is(store: RecordingStore, whole: Path) -> No
         ({"seed": 4, "loss": "l1"}, r"seed is 3 there, got 4.*|loss is 'l1\+spectral' there"),
     ],
 )
-def test_other_options_are_refused(change: dict[str, Any], message: str, store: RecordingStore, whole: Path) -> None:
+def test_other_options_are_refused(
+    change: dict[str, Any], message: str, store: RecordingStore, whole: Path
+) -> None:
     with pytest.raises(ValueError, match=message):
         pretrain(store, whole, dataclasses.replace(TINY, **change))
 
 
 def test_another_store_is_refused(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the store is not the one the run in .* began with"):
+    with pytest.raises(ValueError, match=r"the store is not the one the run in .* began with"):
         pretrain(tiny_store(tmp_path / "store", seed=1), whole, TINY)
 
 
@@ -127,7 +137,7 @@ def test_a_full_disk_leaves_the_last_state_whole(
     """The write of the third state fails half-way; the second is there, and the run goes on from it."""
     import errno
 
-    import eegm2.training.recorder as recorder
+    import eegm2.training.state as recorder
 
     write, states = recorder.write_atomic, 0
 
@@ -145,7 +155,9 @@ def test_a_full_disk_leaves_the_last_state_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(recorder, "write_atomic", full)
-        with pytest.raises(Exception, match=r"last\.ckpt: cannot write \(No space left on device\); the previous state"):
+        with pytest.raises(
+            Exception, match=r"last\.ckpt: cannot write \(No space left on device\); the previous state"
+        ):
             pretrain(store, tmp_path / "run", TINY)
     state = recorder.read_state(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert state["eegm2"]["step"] > 0

@@ -31,13 +31,19 @@ class TestLock:
     def test_a_second_process_is_refused(self, tmp_path: Path) -> None:
         parent = os.getppid()
         (tmp_path / LOCK).write_text(lock_of(parent, _started(parent)))
-        with pytest.raises(RunLockedError, match=f"in use by process {parent} of this machine"), locked(tmp_path):
+        with (
+            pytest.raises(RunLockedError, match=f"in use by process {parent} of this machine"),
+            locked(tmp_path),
+        ):
             pass
         assert (tmp_path / LOCK).exists()
 
     def test_another_machine_is_believed(self, tmp_path: Path) -> None:
         (tmp_path / LOCK).write_text(lock_of(1, 0.0, "elsewhere"))
-        with pytest.raises(RunLockedError, match=r"process 1 on elsewhere; .* delete .*\.lock if"), locked(tmp_path):
+        with (
+            pytest.raises(RunLockedError, match=r"process 1 on elsewhere; .* delete .*\.lock if"),
+            locked(tmp_path),
+        ):
             pass
 
     @pytest.mark.parametrize("text", [lock_of(2**22 + 5, 1.0), lock_of(os.getppid(), 1.0), '{"pid": 1', "[]"])
@@ -84,7 +90,9 @@ class TestTable:
 
 def test_disk_errors_are_one_line(tmp_path: Path) -> None:
     with (
-        pytest.raises(EEGM2Error, match=r"a\.csv: cannot write \(No space left on device\); all is well; free some"),
+        pytest.raises(
+            EEGM2Error, match=r"a\.csv: cannot write \(No space left on device\); all is well; free some"
+        ),
         disk_errors(tmp_path, "all is well"),
     ):
         raise OSError(28, "No space left on device", "a.csv")
