@@ -9,6 +9,7 @@ import typer
 
 import eegm2
 from eegm2.cli import info, prepare
+from eegm2.cli import info, pretrain
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ def _root(
 
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
+app.command("pretrain")(pretrain.pretrain)
 
 
 def main() -> None:

@@ -1,0 +1,64 @@
+"""``eegm2 pretrain``: from a store to a pretrained model."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eegm2.cli.options import options
+from eegm2.training.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from eegm2.training.pretrain import PretrainResult
+
+
+@options(PretrainConfig)
+def pretrain(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Store written by eegm2 prepare.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="RUN", help="Folder of the run; given again, the run goes on.")
+    ],
+    config: PretrainConfig,
+) -> None:
+    """Pretrain a network on a store, without labels.
+
+    Run the same command again to go on with a run that stopped; Ctrl-C leaves one that can. The defaults
+    are the paper's values but for --epochs, where the paper has 500.
+    """
+    try:
+        from eegm2.training.beginning import environment_rank
+        from eegm2.training.pretrain import pretrain as run_pretraining
+        from eegm2.training.state import Interrupted
+    except KeyboardInterrupt:
+        sys.exit(130)
+    try:
+        result = run_pretraining(store, out, config)
+    except (Interrupted, KeyboardInterrupt) as interruption:
+        signum = getattr(interruption, "signum", 2)
+        if environment_rank() == 0:
+            again = " ".join(map(shlex.quote, ["eegm2", *sys.argv[1:]]))
+            typer.echo(f"stopped; to go on: {again}", err=True)
+        sys.exit(128 + signum)
+    if environment_rank() == 0:
+        _say_where(result)
+
+
+def _say_where(result: PretrainResult) -> None:
+    run, metrics = result.run, result.metrics
+    state = "had finished before" if result.already_finished else "finished"
+    losses = f"train loss {metrics['train_loss']:.5g}" if metrics.get("train_loss") is not None else ""
+    if metrics.get("val_loss") is not None:
+        losses += f", validation loss {metrics['val_loss']:.5g}"
+    typer.echo(f"{run}: {state} after {result.epoch} epochs, {result.step} steps; {losses}")
+    if result.performance:
+        speed = result.performance
+        memory = f"peak memory {speed['peak_memory_mb']:.0f} MB"
+        typer.echo(f"  speed      {speed['windows_per_s']:.4g} windows/s, {memory}")
+    typer.echo(f"  weights    {run / 'checkpoints' / 'best.safetensors'}, last.safetensors beside it")
+    typer.echo(f"  losses     {run / 'logs' / 'metrics.csv'}; tensorboard --logdir {run / 'logs'}")
+    typer.echo(f"  subjects   {run / 'splits.json'}; all options in {run / 'run.json'}")
+    typer.echo(f"  next       eegm2 probe {run} STORE --out DIR")

@@ -1,0 +1,239 @@
+"""Weights as safetensors with a JSON header: everything needed to use a model again, and no pickle.
+
+The header travels inside the safetensors file; the JSON of the same name beside it is a copy to read.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+import eegm2
+from eegm2.config import from_dict
+from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.storage import write_atomic
+from eegm2.errors import CheckpointError, ConfigError
+from eegm2.model.config import EEGM2Config
+from eegm2.model.network import EEGM2, build_model
+from eegm2.model.unet import UNet
+
+FORMAT = 1
+_KEY = "eegm2"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model and what is known about it.
+
+    Attributes
+    ----------
+    model : EEGM2 or UNet
+        In evaluation mode.
+    header : dict
+        format, model, preprocessing, windows, ch_names, sfreq_hz, data, pretrain, epoch, step, val_loss,
+        versions, commit.
+    path : Path
+        The safetensors file.
+    """
+
+    model: EEGM2 | UNet
+    header: dict[str, Any]
+    path: Path
+
+    @property
+    def config(self) -> EEGM2Config:
+        """Shape of the network."""
+        return self.model.config
+
+    @property
+    def windows(self) -> WindowConfig:
+        """How the training windows were cut and scaled."""
+        return from_dict(WindowConfig, self.header["windows"], where=f"{self.path}: windows")
+
+    @property
+    def preprocessing(self) -> PreprocessingConfig:
+        """How the recordings were prepared."""
+        return from_dict(
+            PreprocessingConfig, self.header["preprocessing"], where=f"{self.path}: preprocessing"
+        )
+
+
+def save_checkpoint(path: str | Path, model: EEGM2 | UNet, header: dict[str, Any]) -> None:
+    """Write a model's weights and header, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        File ending in ``.safetensors``; the JSON copy of the header goes beside it.
+    model : EEGM2 or UNet
+        Whose weights and configuration are written.
+    header : dict
+        JSON-serialisable facts, see :class:`Checkpoint`; ``format`` and ``model`` are filled in.
+    """
+    write_weights(path, model.state_dict(), {**header, "model": model.config.to_dict()})
+
+
+def write_weights(path: str | Path, state: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
+    """Write a state dict and a header that already holds ``model``, see :func:`save_checkpoint`."""
+    from safetensors.torch import save
+
+    path = Path(path)
+    header = {"format": FORMAT, **header}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    write_atomic(path, [save(tensors, metadata={_KEY: json.dumps(header, ensure_ascii=False)})])
+    write_json(path.with_suffix(".json"), header)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_atomic(path, [(json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()])
+
+
+def load_checkpoint(
+    path_or_run: str | Path, which: Literal["best", "last"] = "best", *, config: EEGM2Config | None = None
+) -> Checkpoint:
+    """Read a model and its header, strictly.
+
+    Parameters
+    ----------
+    path_or_run : str or Path
+        A ``.safetensors`` file of ours, or the folder of a run.
+    which : {"best", "last"}
+        In a run folder: the weights of the lowest validation loss, or the newest.
+    config : EEGM2Config, optional
+        Required shape of the network.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, it is damaged or of a newer format, its weights do not fit its header, or
+        `config` differs from the header's (every differing field is named with both values).
+    """
+    path = checkpoint_path(path_or_run, which)
+    header, tensors = _read(path)
+    try:
+        found = EEGM2Config.from_dict(header["model"], where=f"{path}: model")
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; was it written by a newer eegm2?") from error
+    if config is not None:
+        refuse_difference(path, found, config)
+    model = build_model(found)
+    problem = _mismatch(model, tensors)
+    if problem:
+        raise CheckpointError(
+            f"{path}: the weights do not fit the header: {problem}; take another copy of the file"
+        )
+    model.load_state_dict(tensors)
+    return Checkpoint(model.eval(), header, path)
+
+
+def checkpoint_path(path_or_run: str | Path, which: str) -> Path:
+    """Return the weights file that `path_or_run` and `which` name; see :func:`load_checkpoint`."""
+    given = Path(path_or_run)
+    if which not in ("best", "last"):
+        raise CheckpointError(f"which: got '{which}', expected 'best' or 'last'")
+    if given.suffix in (".pth", ".pt", ".ckpt", ".bin") and given.is_file():
+        remedy = "load_authors_checkpoint reads the authors' state dicts"
+        if given.suffix == ".ckpt":
+            remedy = f"the weights are in {given.with_suffix('.safetensors').name} beside it"
+        raise CheckpointError(f"{given}: expected a .safetensors file or a run folder; {remedy}")
+    path = given / "checkpoints" / f"{which}.safetensors" if given.is_dir() else given
+    if not path.is_file():
+        there = sorted(p.name for p in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
+        hint = f"there is {', '.join(there)}" if there else "eegm2 pretrain writes one"
+        raise CheckpointError(f"{path}: no such checkpoint; {hint}")
+    return path
+
+
+def read_header(path_or_run: str | Path, which: Literal["best", "last"] = "best") -> dict[str, Any]:
+    """Return the header of a checkpoint without building its model; errors as :func:`load_checkpoint`."""
+    return _read(checkpoint_path(path_or_run, which))[0]
+
+
+def refuse_difference(path: Path, found: EEGM2Config, wanted: EEGM2Config) -> None:
+    """Raise a CheckpointError that names every field in which two network shapes differ."""
+    a, b = found.to_dict(), wanted.to_dict()
+    differing = [f"{name} is {a[name]!r}, expected {b[name]!r}" for name in a if a[name] != b[name]]
+    if differing:
+        raise CheckpointError(f"{path}: checkpoint of another configuration: {'; '.join(differing)}")
+
+
+def provenance() -> dict[str, Any]:
+    """Return the versions of what computes, and the commit if this is a git checkout."""
+    import numpy
+
+    versions = {
+        "eegm2": eegm2.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+    return {"versions": versions, "commit": _commit()}
+
+
+@functools.cache
+def _commit() -> str | None:
+    root = Path(eegm2.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: damaged or truncated ({error}); take another copy of the file"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path}: has no eegm2 header, so it was not written by eegm2 pretrain")
+    try:
+        header = json.loads(metadata[_KEY])
+        number, _ = int(header["format"]), header["model"]["width"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged header ({error!r}); take another copy of the file") from error
+    if number > FORMAT:
+        raise CheckpointError(f"{path}: format {number}, this eegm2 reads up to {FORMAT}; upgrade eegm2")
+    return header, tensors
+
+
+def _mismatch(model: nn.Module, tensors: dict[str, torch.Tensor]) -> str:
+    expected = model.state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing:
+        return f"{len(missing)} missing, the first {missing[0]}"
+    if extra:
+        return f"{len(extra)} unknown, the first {extra[0]}"
+    for name, tensor in expected.items():
+        if tensors[name].shape != tensor.shape:
+            return f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+    return ""

@@ -1,0 +1,206 @@
+"""Pretraining: from a store to a run folder, or on with a run that stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eegm2.data.splits import SplitManifest
+from eegm2.data.storage import remove_stale_temporaries
+from eegm2.data.store import RecordingStore
+from eegm2.data.windows import WindowDataset
+from eegm2.errors import EEGM2Error
+from eegm2.model.config import EEGM2Config
+from eegm2.model.network import build_model
+from eegm2.training.beginning import environment_rank, open_run, run_splits
+from eegm2.training.checkpoint import write_json
+from eegm2.training.config import PretrainConfig
+from eegm2.training.runfolder import Table, disk_errors, locked
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a run came to.
+
+    Attributes
+    ----------
+    run : Path
+        Its folder.
+    epoch, step : int
+        How far it went.
+    metrics : dict
+        Last row of ``logs/metrics.csv``.
+    performance : dict
+        windows_per_s, peak_memory_mb and seconds of the last epoch; empty if nothing was left to do.
+    already_finished : bool
+        The run had ended before.
+    """
+
+    run: Path
+    epoch: int
+    step: int
+    metrics: dict[str, Any]
+    performance: dict[str, float]
+    already_finished: bool = False
+
+
+def pretrain(store: str | Path | RecordingStore, run: str | Path, config: PretrainConfig) -> PretrainResult:
+    """Pretrain a network on a store's recordings, or go on with a run that stopped.
+
+    The run folder then holds run.json, splits.json, checkpoints/{last,best}.{safetensors,json},
+    checkpoints/last.ckpt (to go on from) and logs/ (metrics.csv, steps.csv, performance.csv, tensorboard).
+
+    Parameters
+    ----------
+    store : str, Path or RecordingStore
+        Prepared recordings.
+    run : str or Path
+        Folder of the run; where it holds one with the same options, that one goes on.
+    config : PretrainConfig
+        Every choice.
+
+    Returns
+    -------
+    PretrainResult
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a run with other options (all are named with both values), or something else.
+    DataError
+        If the store changed since the run began, a loss is not finite, or the data cannot be used.
+    Interrupted
+        If a signal ended the run; the same call goes on with it.
+    """
+    store = store if isinstance(store, RecordingStore) else RecordingStore(store)
+    folder = Path(run)
+    main_process = environment_rank() == 0
+    with locked(folder) if main_process else contextlib.nullcontext():
+        if main_process:
+            for place in (folder, folder / "checkpoints", folder / "logs"):
+                remove_stale_temporaries(place)  # what a killed process was writing
+        facts = open_run(folder, store, config, write=main_process)
+        manifest = run_splits(folder, store, config, write=main_process)
+        if facts.get("finished"):
+            return _result(folder, already_finished=True)
+        with _plain_errors(folder, config):
+            result = _fit(folder, store, manifest, config, facts)
+        if main_process:
+            with disk_errors(folder, "the checkpoints are whole"):
+                write_json(folder / "run.json", {**facts, "finished": True})
+    return result
+
+
+def _fit(
+    folder: Path,
+    store: RecordingStore,
+    manifest: SplitManifest,
+    config: PretrainConfig,
+    facts: dict[str, Any],
+) -> PretrainResult:
+    from lightning.pytorch import seed_everything
+
+    from eegm2.training.module import PretrainModule
+    from eegm2.training.progress import Progress
+    from eegm2.training.recorder import Recorder
+    from eegm2.training.state import Interrupted, read_state
+    from eegm2.training.trainer import make_trainer, quiet_lightning
+
+    windows = config.window_config()
+    train = WindowDataset(store, windows, **_selection(manifest, "train"))
+    val = WindowDataset(store, windows, **_selection(manifest, "val")) if manifest.val else None
+    data = {"n_train_windows": len(train), "n_val_windows": len(val) if val is not None else 0}
+    header = {name: value for name, value in facts.items() if name not in ("finished", "run_format")}
+    header["data"] = {**header["data"], **data}
+    recorder = Recorder(folder, header)
+    before = read_state(recorder.state_path)["eegm2"] if recorder.state_path.exists() else None
+    if before is not None and before["finished"]:
+        return _result(folder)
+    with quiet_lightning():
+        seed_everything(config.seed, verbose=False)
+        module = PretrainModule(build_model(EEGM2Config.from_dict(facts["model"])), config, train, val)
+        if config.compile:
+            module.model.compile()
+        callbacks = [recorder, Progress(recorder)]
+        trainer = make_trainer(
+            folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0
+        )
+        if trainer.is_global_zero:
+            print(_opening(module, train, val, trainer, before), flush=True)
+        recorder.catch_signals()
+        try:
+            trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            if recorder.signum is not None:  # the signal reached the workers first
+                raise Interrupted(recorder.signum) from error
+            reason = str(error).splitlines()[0]
+            raise EEGM2Error(
+                f"workers: a process that reads windows died ({reason}); memory is the usual "
+                "reason; use fewer --workers, then run the same command again: it goes on"
+            ) from error
+        finally:
+            recorder.release_signals()
+    return _result(folder, performance=recorder.speed)
+
+
+def _selection(manifest: SplitManifest, part: str) -> dict[str, Any]:
+    return dict(manifest.selection(part))
+
+
+def _result(
+    folder: Path, *, performance: dict[str, float] | None = None, already_finished: bool = False
+) -> PretrainResult:
+    from eegm2.training.recorder import METRICS
+
+    rows = Table(folder / "logs" / "metrics.csv", METRICS).rows()
+    row = {name: (float(value) if value else None) for name, value in rows[-1].items()} if rows else {}
+    return PretrainResult(
+        run=folder,
+        epoch=int(row.get("epoch") or 0),
+        step=int(row.get("step") or 0),
+        metrics=row,
+        performance=performance or {},
+        already_finished=already_finished,
+    )
+
+
+def _opening(module: Any, train: WindowDataset, val: WindowDataset | None, trainer: Any, before: Any) -> str:
+    config, parameters = module.config, sum(p.numel() for p in module.model.parameters())
+    shape = f"{len(train.store.ch_names)} channels × {train.n_times} samples"
+    held = f", {len(val)} to validate" if val is not None else ", none to validate"
+    lines = [
+        f"{len(train)} windows of {shape} to train on{held}",
+        f"{config.preset}, width {config.width}: {parameters:,} parameters on {trainer.strategy.root_device} "
+        f"({trainer.world_size} process{'es' * (trainer.world_size > 1)}, {config.precision})",
+    ]
+    if before is not None:
+        lines.append(
+            f"going on from epoch {before['epoch'] + 1}, batch {before['batch']}, step {before['step']}"
+        )
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _plain_errors(folder: Path, config: PretrainConfig) -> Iterator[None]:
+    """Say what to do when memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not (
+            "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+        ):
+            raise
+        half, twice = max(1, config.batch_size // 2), 2 * config.accumulate
+        raise EEGM2Error(
+            f"batch_size: out of memory at {config.batch_size} windows of {config.window_s:g} s; "
+            f"in a new --out try --batch-size {half} --accumulate {twice} (as many windows per step), "
+            "or a smaller --width or --window-s"
+        ) from error
