@@ -113,6 +113,7 @@ class Mamba2(nn.Module):
 
     def _fused(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         """Mix without gradients: everything between the two projections in one compiled pass on a CPU."""
+        assert self.conv1d.bias is not None
         y, conv_state, ssm_state = mamba2_mix(
             self.in_proj(u),
             self.conv1d.weight.squeeze(1),
