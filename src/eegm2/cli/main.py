@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -19,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _show_version(value: bool) -> None:
@@ -55,6 +58,17 @@ def main() -> None:
         app()
     except EEGM2Error as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        remedy = (
+            "free space or choose another folder" if error.errno in _FULL else "check path and permissions"
+        )
+        typer.echo(f"error: {error.filename or 'writing'}: {error.strerror}; {remedy}", err=True)
         sys.exit(2)
 
 

@@ -74,6 +74,8 @@ class SplitManifest:
         """
         try:
             values: dict[str, Any] = json.loads(Path(path).read_bytes())
+            if isinstance(number := values.get("format", 1), int) and number > 1:
+                raise DataError(f"format {number}, this eegm2 reads up to 1; upgrade eegm2")
             parts = {part: tuple(str(name) for name in values[part]) for part in PARTS}
             if any(isinstance(values[part], str) for part in PARTS) or values.get("by", "subject") not in (
                 "subject",
@@ -90,7 +92,7 @@ class SplitManifest:
             raise DataError(f"{path}: cannot read the split ({error.strerror})") from error
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{path}: not a split manifest with lists train, val, test ({error!r})"
             ) from error

@@ -93,8 +93,9 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
     except MemoryError:
         return outcome("skipped", f"{name}: not enough memory; use fewer --jobs")
     except OSError as error:
+        at = f" ({error.filename})" if error.filename else ""
         return outcome(
-            "skipped", f"{name}: {error.strerror or error}; check the disk and the file's permissions"
+            "skipped", f"{name}: {error.strerror or error}{at}; check the disk and the permissions"
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -21,7 +21,7 @@ def head_positions(ch_names: Sequence[str]) -> dict[str, tuple[float, float]]:
         Azimuthal equidistant projection in head radii: 1 is the circle through Fpz, T7, T8 and Oz. Channels
         of other names are left out.
     """
-    from eegm2.data.channels import positions
+    from eegm2.data.positions import positions
 
     around = ("Fpz", "T7", "T8", "Oz")
     points = positions([*around, "Cz", *ch_names])
