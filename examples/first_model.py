@@ -29,7 +29,9 @@ def main() -> None:
     config = PretrainConfig(width=8, window_s=1.0, epochs=2, batch_size=8, by="recording", seed=3)
     pretrain(out / "store", out / "run", config)
 
-    result = probe(out / "run", out / "store", out / "probe", ProbeConfig(by="recording", protocols=("linear",)))
+    result = probe(
+        out / "run", out / "store", out / "probe", ProbeConfig(by="recording", protocols=("linear",))
+    )
     for row in result.results["summary"]:
         print(f"{row['protocol']:8} {row['metric']:18} {row['mean']}")
 

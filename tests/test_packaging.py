@@ -1,0 +1,53 @@
+"""What a release is made of: hooks that fetch nothing, scripts that parse, a wheel with all it needs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_hooks_are_local() -> None:
+    text = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"repo: (\S+)", text) == ["local"]
+    assert set(re.findall(r"language: (\S+)", text)) == {"system"}
+    assert "http" not in text
+
+
+@pytest.mark.parametrize("name", ["run", "smoke", "audit"])
+def test_scripts_parse(name: str) -> None:
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / name)], check=True)
+
+
+def test_the_audit_says_when_it_is_skipped(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    command = ["bash", str(ROOT / ".ci" / "audit")]
+    done = subprocess.run(
+        command, env={"PYTHON": str(python), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("audit skipped: pip-audit is not installed")
+
+
+@pytest.mark.slow
+def test_the_wheel_has_what_it_needs(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "hatchling", reason="hatchling is not installed; .ci/smoke builds in an environment of its own"
+    )
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=110)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    for needed in ("eegm2/py.typed", "eegm2/report/template.html.j2", "eegm2/data/bundled/ATTRIBUTION.md"):
+        assert needed in names
+    assert sum(name.endswith(".edf") for name in names) == 3
+    assert all(name.startswith(("eegm2/", "eegm2-")) for name in names)
