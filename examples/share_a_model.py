@@ -18,7 +18,7 @@ def main() -> None:
     model = EEGM2(EEGM2Config.preset("eegm2", n_chans=14, width=8)).eval()
     # After pretraining, `eegm2 share RUN --out FOLDER` fills this in from the run.
     model.header = {
-        "ch_names": "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4".split(),
+        "ch_names": ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"],
         "sfreq_hz": 128.0,
         "windows": {"window_s": 4.0, "scaling": "quantile95"},
     }

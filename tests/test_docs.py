@@ -1,4 +1,4 @@
-"""The documentation says what is so: commands and options exist, code compiles, links hold, nothing is fetched."""
+"""The documentation says what is so: commands and options exist, code compiles, nothing is fetched."""
 
 from __future__ import annotations
 
