@@ -1,6 +1,6 @@
 """From recordings to a result, in Python: prepare, pretrain, probe, report.
 
-Uses the recordings that come with the package: 98 seconds of one person, so the numbers show that the way works
+Uses the recordings that come with the package, 98 seconds of one person: the numbers show that the way works
 and nothing else. Run it with ``python examples/first_model.py [FOLDER]``.
 """
 
