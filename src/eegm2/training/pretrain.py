@@ -14,7 +14,7 @@ from eegm2.data.splits import SplitManifest
 from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
-from eegm2.errors import EEGM2Error
+from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.beginning import environment_rank, open_run, run_splits
@@ -189,10 +189,15 @@ def _opening(module: Any, train: WindowDataset, val: WindowDataset | None, train
 
 @contextlib.contextmanager
 def _plain_errors(folder: Path, config: PretrainConfig) -> Iterator[None]:
-    """Say what to do when memory runs out."""
+    """Say what to do when memory runs out or the network cannot be compiled."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            raise ConfigError(
+                f"compile: torch.compile failed on this machine ({str(error).strip().splitlines()[0]}); "
+                "it needs a C++ compiler and Python's headers; leave --compile off"
+            ) from error
         text = str(error).lower()
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not (
             "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
