@@ -15,6 +15,11 @@ _EXPORTS = {
     "EEGM2Config": "eegm2.model.config",
     "build_model": "eegm2.model.network",
     "time_statistics": "eegm2.model.statistics",
+    "EEGM2Encoder": "eegm2.evaluation.sklearn",
+    "EEGM2Classifier": "eegm2.evaluation.sklearn",
+    "EEGM2Regressor": "eegm2.evaluation.sklearn",
+    "EEGM2ForClassification": "eegm2.evaluation.module",
+    "adapt_channels": "eegm2.evaluation.transfer",
     "load_authors_checkpoint": "eegm2.model.authors",
     "save_authors_checkpoint": "eegm2.model.authors",
 }
