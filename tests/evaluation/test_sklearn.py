@@ -56,7 +56,7 @@ class FlatRegressor(_Flat, EEGM2Regressor): ...
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
-    """Return the one check that float32 decides; the test of a window alone and among others has its bound."""
+    """Return the check that float32 decides; the test of a window alone and among others has its bound."""
     return {
         "check_methods_subset_invariance": "asks for 1e-7; float32 depends on the batch in the sixth digit"
     }
