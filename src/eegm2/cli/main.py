@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import embed, info, prepare, pretrain, probe, reconstruct
+from eegm2.cli import embed, info, prepare, pretrain, probe, reconstruct, verify
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("verify")(verify.verify)
 
 
 def main() -> None:

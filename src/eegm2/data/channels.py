@@ -8,7 +8,6 @@ wanted ones.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,7 +195,10 @@ def mixing_matrix(
             f"(the file has {have}); choose another montage, or --missing interpolate"
         )
     weights = {name: np.eye(len(ch_names))[rows[name][0]] for name in electrodes if name in rows}
-    weights |= _interpolation(missing, rows, len(ch_names), where)
+    if missing:
+        from eegm2.data.positions import interpolation_weights
+
+        weights |= interpolation_weights(missing, rows, len(ch_names), where)
     matrix = np.zeros((len(montage.channels), len(ch_names)))
     for row, name in enumerate(montage.channels):
         parts = [name] if name in weights else name.split("-")
@@ -209,20 +211,6 @@ def mixing_matrix(
             )
         matrix -= matrix.mean(0)
     return matrix, tuple(missing)
-
-
-def positions(ch_names: Iterable[str]) -> np.ndarray:
-    """Return 3-D positions in metres, (n_chans, 3), for plots; differences lie midway, others are NaN."""
-    table = _template_positions()
-
-    def one(name: str) -> np.ndarray:
-        if name in table:
-            return table[name]
-        parts = [table.get(part) for part in name.split("-")]
-        known = [part for part in parts if part is not None]
-        return np.mean(known, axis=0) if len(known) == len(parts) else np.full(3, np.nan)
-
-    return np.array([one(canonical(name)) for name in ch_names]).reshape(-1, 3)
 
 
 def _unique(channels: Iterable[str], where: str) -> tuple[str, ...]:
@@ -263,52 +251,3 @@ def _refuse_duplicates(
         raise DataError(
             f"{where}: duplicate channels: {found}; remove or rename one in the file, or choose channels"
         )
-
-
-def _interpolation(
-    missing: Sequence[str], rows: Mapping[str, list[int]], n_columns: int, where: str
-) -> dict[str, np.ndarray]:
-    """Return the weights that interpolate `missing` electrodes (MNE's spherical splines)."""
-    if not missing:
-        return {}
-    import mne
-
-    table = _template_positions()
-    sources = [name for name in rows if name in table and len(rows[name]) == 1]
-    unknown = [name for name in missing if name not in table]
-    if unknown or len(sources) < 4:
-        why = (
-            f"no known position for {' '.join(unknown)}"
-            if unknown
-            else f"only {len(sources)} channels to start from"
-        )
-        raise DataError(f"{where}: cannot interpolate {' '.join(missing)}: {why}; use --missing refuse")
-    names = [*sources, *missing]
-    info = mne.create_info(names, 100.0, "eeg", verbose="error")
-    info.set_montage(mne.channels.make_dig_montage({name: table[name] for name in names}), verbose="error")
-    unit = np.vstack([np.eye(len(sources)), np.zeros((len(missing), len(sources)))])
-    raw = mne.io.RawArray(unit, info, verbose="error")
-    raw.info["bads"] = list(missing)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw.interpolate_bads(verbose="error")
-    found = raw.get_data()
-    weights = {}
-    for place, name in enumerate(missing):
-        weights[name] = np.zeros(n_columns)
-        weights[name][[rows[source][0] for source in sources]] = found[len(sources) + place]
-    return weights
-
-
-def _template_positions() -> dict[str, np.ndarray]:
-    import mne
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # renamed between MNE versions
-        template = mne.channels.make_standard_montage("standard_1005")
-    found = {
-        canonical(name): place
-        for name, place in template.get_positions()["ch_pos"].items()
-        if name not in ALIASES
-    }
-    return {name: np.asarray(place, dtype=float) for name, place in found.items()}

@@ -8,37 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import os
-from collections import Counter
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from eegm2.config import to_dict
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
+from eegm2.data.outcome import PrepareResult, conclude
 from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
 from eegm2.data.storage import LocalStorage, open_storage, remove_stale_temporaries
 from eegm2.data.store import RecordingStore, StoreWriter
 from eegm2.data.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
 from eegm2.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class PrepareResult:
-    """What a run did: the store, one outcome per recording, and messages about the whole."""
-
-    url: str
-    recipe: str
-    preprocessing: PreprocessingConfig
-    outcomes: tuple[Outcome, ...]
-    messages: tuple[str, ...] = ()
-    interrupted: bool = False
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of recordings by status."""
-        return dict(Counter(outcome.status for outcome in self.outcomes))
 
 
 def prepare(
@@ -114,7 +95,7 @@ def prepare(
         tuple(messages),
         interrupted,
     )
-    _conclude(result, started, len(sources))
+    conclude(result, started, len(sources))
     return result
 
 
@@ -138,7 +119,10 @@ def resolve_preprocessing(
     problems = []
     for source in sources:
         try:
-            return dataclasses.replace(config, channels=default_channels(source.load(), source.recording_id))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are told when the recording itself is prepared
+                raw = source.load()
+            return dataclasses.replace(config, channels=default_channels(raw, source.recording_id))
         except DataError as error:
             problems.append(str(error))
     raise DataError(f"none of {len(sources)} recordings can be opened; the first: {problems[0]}")
@@ -240,7 +224,7 @@ def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iter
     except ImportError as error:
         raise ConfigError("dask: distributed is not installed; pip install 'eegm2[dask]'") from error
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"dask: no scheduler answers at '{scheduler}' ({error}); start one or leave --dask out"
@@ -253,55 +237,3 @@ def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iter
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _conclude(result: PrepareResult, started: str, n_found: int) -> None:
-    """Write report and quality table into the store, if there is one; refuse a run without a recording."""
-    from eegm2.data.quality import quality_row, write_quality
-
-    good = [outcome for outcome in result.outcomes if outcome.status != "skipped"]
-    storage = open_storage(result.url)
-    if not good and not result.interrupted:
-        first = next(outcome.reason for outcome in result.outcomes)
-        raise DataError(f"none of {n_found} recordings could be prepared; the first: {first}")
-    if "store.json" not in storage.sizes(""):
-        return
-    report = {
-        "format": 1,
-        "recipe": result.recipe,
-        "started": started,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "interrupted": result.interrupted,
-        "found": n_found,
-        "counts": result.counts,
-        "messages": list(result.messages),
-        "preprocessing": to_dict(result.preprocessing),
-        "versions": _versions(),
-        "recordings": [to_dict(outcome) | {"quality": None} for outcome in result.outcomes],
-    }
-    storage.write("prepare_report.json", [json.dumps(report, indent=1, allow_nan=False).encode()])
-    store = RecordingStore(result.url, allow_empty=True)
-    rows = {
-        info.id: quality_row(info.id, info.subject, info.session, "in store", info.quality)
-        for info in store.recordings
-    }
-    for outcome in result.outcomes:
-        if outcome.status == "skipped":
-            rejected = quality_row(
-                outcome.recording,
-                outcome.subject,
-                outcome.session,
-                "rejected",
-                outcome.quality,
-                outcome.reason,
-            )
-            rows.setdefault(outcome.recording, rejected)
-    write_quality(storage, rows.values())
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    import eegm2
-
-    return {"eegm2": eegm2.__version__} | {name: version(name) for name in ("mne", "numpy", "scipy")}

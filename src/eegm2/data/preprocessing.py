@@ -1,7 +1,7 @@
 """From a recording in volts to the array that is stored, as declared by `PreprocessingConfig`.
 
 Order: channels (pick, differences, reference, interpolation: one matrix) → band-pass → notch → resampling,
-one channel at a time, so that beside the recording (as float32) and the result only one channel is held.
+a few channels at a time, so that beside the recording (as float32) and the result little else is held.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import signal
 
 from eegm2.data.channels import Montage, eeg_channels, mixing_matrix, wanted_channels
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.quality import array_quality, clipped_share, flat_channels, line_noise, typical_amplitude
+from eegm2.data.quality import array_quality, clipped_share, flat_channels, line_noise
 from eegm2.data.readers import reading
 from eegm2.errors import DataError
 
@@ -27,7 +27,8 @@ LOW_STOP, HIGH_STOP = 0.2 / 0.5, 48.0 / 40.0
 """Stop edges relative to the pass edges, from the 0.2-0.5 and 40-48 Hz of PAPER §5."""
 AMPLITUDE_LIMITS_UV = (0.2, 2000.0)
 """Typical amplitudes of EEG after the high-pass lie well inside; those wrong by a thousand lie outside."""
-_BLOCK_SAMPLES = 1 << 21
+_BLOCK_SAMPLES = 1 << 18
+_GROUP_SAMPLES = 1 << 17
 _PADDING_S = 5.0
 
 
@@ -87,9 +88,9 @@ def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) 
     array, notes = _filter_and_resample(x, matrix[:, used], sfreq_hz, config, where)
     if not np.isfinite(array).all():
         raise DataError(f"{where}: values overflow while filtering; check the file's unit (--scale)")
-    if config.amplitude == "microvolts":
-        _refuse_amplitude(typical_amplitude(array), where)
     quality |= array_quality(array, montage.channels) | {"notes": notes}
+    if config.amplitude == "microvolts":
+        _refuse_amplitude(quality["typical_uv"], where)
     return Preprocessed(array, montage.channels, quality)
 
 
@@ -193,10 +194,9 @@ def _read_microvolts(
         with reading(where):
             block = raw[rows, start : start + step][0] * (1e6 * config.scale)
         if offset is None:
-            with np.errstate(all="ignore"):
-                offset = np.nan_to_num(
-                    np.nanmedian(np.where(np.isfinite(block), block, np.nan), axis=1, keepdims=True)
-                )
+            offset = np.array(
+                [[np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0.0] for row in block]
+            )
         x[:, start : start + step] = block - offset
     bad = ~np.isfinite(x).all(0) if not np.isfinite(x.sum()) else np.zeros(0, bool)
     if not bad.any():
@@ -229,17 +229,28 @@ def _filter_and_resample(
             f"{where}: {x.shape[1]} samples at {sfreq_hz:g} Hz are too short; leave the recording out"
         )
     padding = min(x.shape[1] - 1, round(_PADDING_S * sfreq_hz))
+    rate = max(ratio.numerator, ratio.denominator)
+    taps = signal.firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0)) if ratio != 1 else None
     out = np.empty((len(matrix), n_times), np.float32)
-    for row, weights in enumerate(matrix):
-        series = np.zeros(x.shape[1])
-        for column in np.flatnonzero(weights):
-            series += weights[column] * x[column].astype(np.float64)
+    group = max(1, _GROUP_SAMPLES // x.shape[1])
+    for first in range(0, len(matrix), group):
+        series = _mixed(matrix[first : first + group], x)
         for sos in sections:
             series = signal.sosfiltfilt(sos, series, padlen=padding)
-        if ratio != 1:
-            series = signal.resample_poly(series, ratio.numerator, ratio.denominator)
-        out[row] = series[:n_times]
+        if taps is not None:
+            series = signal.resample_poly(series, ratio.numerator, ratio.denominator, axis=1, window=taps)
+        out[first : first + group] = series[:, :n_times]
     return out, note
+
+
+def _mixed(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return `weights @ x` in float64, a stretch at a time so that no float64 copy of `x` is made."""
+    columns = np.flatnonzero(np.abs(weights).sum(0))
+    series = np.empty((len(weights), x.shape[1]))
+    for start in range(0, x.shape[1], 1 << 14):
+        piece = x[columns, start : start + (1 << 14)].astype(np.float64)
+        series[:, start : start + (1 << 14)] = weights[:, columns] @ piece
+    return series
 
 
 def _refuse_amplitude(typical_uv: float, where: str) -> None:

@@ -74,19 +74,33 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
 
     with reading(path):
         reader = getattr(mne.io, READERS[suffix])
-        raw: mne.io.BaseRaw = reader(path, preload=False, verbose="error", **arguments)
+        raw: mne.io.BaseRaw = reader(path, preload=False, verbose="warning", **arguments)
         if raw.n_times == 0:
             raise DataError(f"{path}: holds no samples; record or export it again")
         return raw
+
+
+class ReadingWarning(UserWarning):
+    """Something about a file that is worth telling, but no reason to refuse it."""
+
+
+_WORTH_TELLING = {
+    r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
+    r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
+}
 
 
 @contextlib.contextmanager
 def reading(path: object) -> Iterator[None]:
     """Turn whatever MNE raises or says while reading into one line that names the file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             yield
+        for message in (str(item.message) for item in said):
+            for pattern, note in _WORTH_TELLING.items():
+                if found := re.search(pattern, message):
+                    warnings.warn(note.format(found[1]), ReadingWarning, stacklevel=4)
     except DataError:
         raise
     except (MemoryError, KeyboardInterrupt):

@@ -14,193 +14,25 @@ other's samples with different ones; the JSON is written last and makes the reco
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eegm2.config import from_dict, to_dict
-from eegm2.data.config import PREPROCESSING_VERSION, PreprocessingConfig, sha256_json
+from eegm2.config import from_dict
+from eegm2.data.config import PreprocessingConfig, sha256_json
 from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.storage import LocalStorage, Storage, open_storage
-from eegm2.errors import ConfigError, DataError
+from eegm2.data.recording import FORMAT, RecordingInfo, parse_recording, read_facts
+from eegm2.data.storage import LocalStorage, open_storage
+from eegm2.data.writer import StoreWriter
+from eegm2.errors import DataError
 
-FORMAT = 1
-DTYPES = ("float32", "float16")
-_BLOCK_TIMES = 1 << 15
+__all__ = ["LabelSpan", "RecordingInfo", "RecordingStore", "StoreWriter"]
+
 _OPEN_ARRAYS = 256
-
-
-@dataclass(frozen=True)
-class RecordingInfo:
-    """One recording of a store: whose, how long, which labels, where from, how good."""
-
-    id: str
-    subject: str
-    session: str
-    n_times: int
-    sfreq_hz: float
-    ch_names: tuple[str, ...]
-    labels: tuple[LabelSpan, ...] = ()
-    attributes: dict[str, str] = field(default_factory=dict)
-    source: str = ""
-    source_sha256: str = ""
-    quality: dict[str, Any] = field(default_factory=dict)
-    split: str | None = None
-    array_sha256: str = ""
-    source_stat: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def duration_s(self) -> float:
-        """Length in seconds."""
-        return self.n_times / self.sfreq_hz
-
-
-def file_stem(recording_id: str) -> str:
-    """Return the recording's file name without suffix; unusual characters become ``%XX`` (UTF-8)."""
-    safe = re.sub(
-        r"[^A-Za-z0-9_.=+-]", lambda m: "".join(f"%{byte:02X}" for byte in m[0].encode()), recording_id
-    )
-    if not safe or safe.startswith(".") or len(safe) > 180:
-        safe = f"id-{safe.strip('.')[:120]}-{hashlib.sha256(recording_id.encode()).hexdigest()[:12]}"
-    return safe
-
-
-class StoreWriter:
-    """Writes recordings into a new or existing store, each one atomically.
-
-    Parameters
-    ----------
-    path_or_url : str or Path
-        Folder or fsspec URL.
-    preprocessing : PreprocessingConfig
-        How the arrays were made; a store holds one preprocessing only.
-    ch_names : sequence of str
-        Channels of every array, in order.
-    dtype : str
-        ``float32``, or ``float16`` (half the size; 11 significant bits, at most 65,504 µV).
-
-    Raises
-    ------
-    ConfigError
-        If the store exists with another preprocessing, channels or type; the first difference is named.
-    """
-
-    def __init__(
-        self,
-        path_or_url: str | Path,
-        preprocessing: PreprocessingConfig,
-        ch_names: Iterable[str],
-        *,
-        dtype: str = "float32",
-    ) -> None:
-        if dtype not in DTYPES:
-            raise ConfigError(f"dtype: got {dtype!r}, expected one of {', '.join(DTYPES)}")
-        self.storage = open_storage(path_or_url)
-        self.ch_names = tuple(ch_names)
-        self.preprocessing = preprocessing
-        self.dtype = dtype
-        facts = {
-            "format": FORMAT,
-            "kind": "eegm2 recording store",
-            "layout": ["time", "channel"],
-            "unit": "uV",
-            "dtype": dtype,
-            "sfreq_hz": preprocessing.sfreq_hz,
-            "ch_names": list(self.ch_names),
-            "preprocessing": to_dict(preprocessing),
-            "preprocessing_version": PREPROCESSING_VERSION,
-        }
-        if not self.storage.create("store.json", json.dumps(facts, indent=1).encode()):
-            _refuse_difference(self.storage.url, _read_facts(self.storage), facts)
-
-    def write(self, info: RecordingInfo, array: np.ndarray) -> RecordingInfo:
-        """Write one recording and return its facts with the checksum filled in.
-
-        Parameters
-        ----------
-        info : RecordingInfo
-            `n_times`, `sfreq_hz`, `ch_names` and `array_sha256` are taken from the array and the store.
-        array : ndarray, shape (n_chans, n_times)
-            Microvolts.
-
-        Raises
-        ------
-        DataError
-            If the number of channels is not the store's, or a value is not finite (or too large for float16).
-        """
-        if array.ndim != 2 or array.shape[0] != len(self.ch_names) or array.shape[1] == 0:
-            raise DataError(
-                f"{info.id}: got an array of shape {array.shape}, "
-                f"expected ({len(self.ch_names)} channels, n_times)"
-            )
-        digest = hashlib.sha256()
-        for block in self._blocks(array):
-            if not np.isfinite(block).all():
-                raise DataError(
-                    f"{info.id}: the array holds values that are not finite as {self.dtype}; check its unit"
-                )
-            digest.update(block.data.cast("B"))
-        checksum = digest.hexdigest()
-        name = f"{file_stem(info.id)}-{checksum[:16]}.raw"
-        self.storage.write(f"recordings/{name}", (block.data.cast("B") for block in self._blocks(array)))
-        info = _replace(
-            info,
-            n_times=int(array.shape[1]),
-            sfreq_hz=self.preprocessing.sfreq_hz,
-            ch_names=self.ch_names,
-            array_sha256=checksum,
-        )
-        self._commit(info, name)
-        return info
-
-    def update(self, info: RecordingInfo) -> None:
-        """Replace the facts (labels, attributes …) of a recording whose array stays."""
-        self._commit(info, f"{file_stem(info.id)}-{info.array_sha256[:16]}.raw")
-
-    def remove(self, recording_id: str) -> None:
-        """Take a recording out of the store."""
-        stem = file_stem(recording_id)
-        self.storage.remove(f"recordings/{stem}.json")
-        for name in self.storage.sizes("recordings"):
-            if re.fullmatch(re.escape(stem) + r"-[0-9a-f]{16}\.raw", name):
-                self.storage.remove(f"recordings/{name}")
-
-    def _blocks(self, array: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the array time-major, a stretch at a time, so that no second copy of it is held."""
-        with np.errstate(over="ignore"):
-            for start in range(0, array.shape[1], _BLOCK_TIMES):
-                yield np.ascontiguousarray(
-                    array[:, start : start + _BLOCK_TIMES].T, dtype=np.dtype(self.dtype)
-                )
-
-    def _commit(self, info: RecordingInfo, array_name: str) -> None:
-        name = f"recordings/{file_stem(info.id)}.json"
-        before = self.storage.read_many([name]).get(name)
-        facts = to_dict(info)
-        facts.pop("ch_names")
-        facts["labels"] = [[span.onset_s, span.duration_s, span.label] for span in info.labels]
-        facts["array"] = {
-            "file": array_name,
-            "bytes": info.n_times * len(self.ch_names) * np.dtype(self.dtype).itemsize,
-            "sha256": facts.pop("array_sha256"),
-        }
-        facts["preprocessing_sha256"] = self.preprocessing.sha256()
-        self.storage.write(name, [json.dumps(facts, indent=1, allow_nan=False).encode()])
-        try:
-            old = json.loads(before)["array"]["file"] if before else array_name
-        except (ValueError, KeyError, TypeError):
-            old = array_name
-        if old != array_name and re.fullmatch(
-            re.escape(file_stem(info.id)) + r"-[0-9a-f]{16}\.raw", str(old)
-        ):
-            self.storage.remove(f"recordings/{old}")
 
 
 class RecordingStore:
@@ -228,7 +60,7 @@ class RecordingStore:
 
     def __init__(self, path_or_url: str | Path, *, allow_empty: bool = False) -> None:
         self.storage = open_storage(path_or_url)
-        facts = _read_facts(self.storage)
+        facts = read_facts(self.storage)
         self.url = self.storage.url
         self.dtype = np.dtype(str(facts["dtype"]))
         self.sfreq_hz = float(facts["sfreq_hz"])
@@ -367,7 +199,7 @@ class RecordingStore:
         for name in names:
             stem = name[len("recordings/") : -len(".json")]
             try:
-                info, array = _parse(contents[name], self.ch_names, self.sfreq_hz)
+                info, array = parse_recording(contents[name], self.ch_names, self.sfreq_hz)
                 expected = int(array["bytes"])
                 if expected != info.n_times * len(self.ch_names) * self.dtype.itemsize:
                     raise ValueError(f"{expected} bytes do not fit {info.n_times} samples")
@@ -381,69 +213,3 @@ class RecordingStore:
             self._array_names[info.id] = str(array["file"])
             found.append(info)
         return sorted(found, key=lambda info: info.id)
-
-
-def _read_facts(storage: Storage) -> dict[str, Any]:
-    """Return store.json, checked."""
-    try:
-        facts = json.loads(storage.read("store.json"))
-        number, needed = (
-            facts["format"],
-            {"dtype", "sfreq_hz", "ch_names", "preprocessing", "preprocessing_version"},
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            f"{storage.url}: not a recording store (no store.json); make one with eegm2 prepare"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{storage.url}/store.json: damaged ({error}); prepare into a new store") from error
-    if number != FORMAT or facts["dtype"] not in DTYPES or not needed <= facts.keys():
-        raise DataError(
-            f"{storage.url}/store.json: format {number!r}, this version reads {FORMAT}; "
-            "prepare into a new store"
-        )
-    return dict(facts)
-
-
-def _parse(data: bytes, ch_names: tuple[str, ...], sfreq_hz: float) -> tuple[RecordingInfo, dict[str, Any]]:
-    """Return a recording's facts and its array's, from its JSON."""
-    facts = json.loads(data)
-    array = facts.pop("array")
-    facts.pop("preprocessing_sha256", None)
-    labels = tuple(
-        LabelSpan(float(onset), float(duration), str(label)) for onset, duration, label in facts.pop("labels")
-    )
-    stat = tuple((int(size), int(time)) for size, time in facts.pop("source_stat", ()))
-    if float(facts["sfreq_hz"]) != sfreq_hz:
-        raise ValueError(f"sampling rate {facts['sfreq_hz']} Hz, the store's is {sfreq_hz} Hz")
-    info = RecordingInfo(
-        **facts, ch_names=ch_names, labels=labels, source_stat=stat, array_sha256=str(array["sha256"])
-    )
-    return info, array
-
-
-def _replace(info: RecordingInfo, **changes: Any) -> RecordingInfo:
-    import dataclasses
-
-    return dataclasses.replace(info, **changes)
-
-
-def _refuse_difference(url: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise ConfigError naming the first difference between an existing store and the one asked for."""
-    for key in ("preprocessing_version", "dtype"):
-        if found[key] != wanted[key]:
-            raise ConfigError(
-                f"{url}: the store has {key} {found[key]!r}, asked for {wanted[key]!r}; use another --out"
-            )
-    for key, value in wanted["preprocessing"].items():
-        there = found["preprocessing"].get(key)
-        if there != value:
-            raise ConfigError(
-                f"{url}: the store was prepared with {key} = {there!r}, asked for {value!r}; "
-                "use the same options or another --out"
-            )
-    if list(found["ch_names"]) != list(wanted["ch_names"]):
-        raise ConfigError(
-            f"{url}: the store has channels {' '.join(found['ch_names'])}, "
-            f"asked for {' '.join(wanted['ch_names'])}; use another --out"
-        )

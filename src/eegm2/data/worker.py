@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ class Job:
 def prepare_one(source: SourceRecording, job: Job) -> Outcome:
     """Prepare one recording into the store; whatever is wrong with it becomes a ``skipped`` outcome."""
     from eegm2.data.preprocessing import preprocess
-    from eegm2.data.readers import annotation_labels
+    from eegm2.data.readers import ReadingWarning, annotation_labels
 
     start = time.perf_counter()
     name = source_name(source, job.root)
@@ -55,16 +56,17 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
 
     try:
         stat, checksum = source_stat(source), source.source_sha256()
-        raw = source.load()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", ReadingWarning)
+            raw = source.load()
         made = preprocess(raw, job.preprocessing, where=name)
         labels, outside = clip_labels(
             annotation_labels(raw) if source.labels is None else source.labels,
             raw.n_times / raw.info["sfreq"],
         )
-        quality = made.quality
-        if outside:
-            note = f"{outside} annotations outside the recording left out"
-            quality = {**quality, "notes": "; ".join(filter(None, (quality["notes"], note)))}
+        notes = [made.quality["notes"], f"{outside} labels outside the recording left out" if outside else ""]
+        notes += [str(item.message) for item in said if item.category is ReadingWarning]
+        quality = {**made.quality, "notes": "; ".join(filter(None, notes))}
         info = RecordingInfo(
             id=source.recording_id,
             subject=source.subject,

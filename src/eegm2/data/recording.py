@@ -1,0 +1,113 @@
+"""The facts of a stored recording and of a store, and how they are written as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.storage import Storage
+from eegm2.errors import ConfigError, DataError
+
+FORMAT = 1
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class RecordingInfo:
+    """One recording of a store: whose, how long, which labels, where from, how good."""
+
+    id: str
+    subject: str
+    session: str
+    n_times: int
+    sfreq_hz: float
+    ch_names: tuple[str, ...]
+    labels: tuple[LabelSpan, ...] = ()
+    attributes: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    source_sha256: str = ""
+    quality: dict[str, Any] = field(default_factory=dict)
+    split: str | None = None
+    array_sha256: str = ""
+    source_stat: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.n_times / self.sfreq_hz
+
+
+def file_stem(recording_id: str) -> str:
+    """Return a recording's file name without suffix; unusual characters become ``%XX`` (UTF-8)."""
+    safe = re.sub(
+        r"[^A-Za-z0-9_.=+-]", lambda m: "".join(f"%{byte:02X}" for byte in m[0].encode()), recording_id
+    )
+    if not safe or safe.startswith(".") or len(safe) > 180:
+        safe = f"id-{safe.strip('.')[:120]}-{hashlib.sha256(recording_id.encode()).hexdigest()[:12]}"
+    return safe
+
+
+def read_facts(storage: Storage) -> dict[str, Any]:
+    """Return store.json, checked."""
+    try:
+        facts = json.loads(storage.read("store.json"))
+        number, needed = (
+            facts["format"],
+            {"dtype", "sfreq_hz", "ch_names", "preprocessing", "preprocessing_version"},
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            f"{storage.url}: not a recording store (no store.json); make one with eegm2 prepare"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{storage.url}/store.json: damaged ({error}); prepare into a new store") from error
+    if number != FORMAT or facts["dtype"] not in DTYPES or not needed <= facts.keys():
+        raise DataError(
+            f"{storage.url}/store.json: format {number!r}, this version reads {FORMAT}; "
+            "prepare into a new store"
+        )
+    return dict(facts)
+
+
+def parse_recording(
+    data: bytes, ch_names: tuple[str, ...], sfreq_hz: float
+) -> tuple[RecordingInfo, dict[str, Any]]:
+    """Return a recording's facts and its array's, from its JSON."""
+    facts = json.loads(data)
+    array = facts.pop("array")
+    facts.pop("preprocessing_sha256", None)
+    labels = tuple(
+        LabelSpan(float(onset), float(duration), str(label)) for onset, duration, label in facts.pop("labels")
+    )
+    stat = tuple((int(size), int(time)) for size, time in facts.pop("source_stat", ()))
+    if float(facts["sfreq_hz"]) != sfreq_hz:
+        raise ValueError(f"sampling rate {facts['sfreq_hz']} Hz, the store's is {sfreq_hz} Hz")
+    info = RecordingInfo(
+        **facts, ch_names=ch_names, labels=labels, source_stat=stat, array_sha256=str(array["sha256"])
+    )
+    return info, array
+
+
+def refuse_difference(url: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise ConfigError naming the first difference between an existing store and the one asked for."""
+    for key in ("preprocessing_version", "dtype"):
+        if found[key] != wanted[key]:
+            raise ConfigError(
+                f"{url}: the store has {key} {found[key]!r}, asked for {wanted[key]!r}; use another --out"
+            )
+    for key, value in wanted["preprocessing"].items():
+        there = found["preprocessing"].get(key)
+        if there != value:
+            raise ConfigError(
+                f"{url}: the store was prepared with {key} = {there!r}, asked for {value!r}; "
+                "use the same options or another --out"
+            )
+    if list(found["ch_names"]) != list(wanted["ch_names"]):
+        raise ConfigError(
+            f"{url}: the store has channels {' '.join(found['ch_names'])}, "
+            f"asked for {' '.join(wanted['ch_names'])}; use another --out"
+        )
