@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @options(PretrainConfig)
 def pretrain(
     store: Annotated[str, typer.Argument(metavar="STORE", help="Store written by eegm2 prepare.")],
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run; given again, the run goes on.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="RUN", help="Folder of the run; given again, the run goes on.")
+    ],
     config: PretrainConfig,
 ) -> None:
     """Pretrain a network on a store, without labels.
@@ -27,19 +29,22 @@ def pretrain(
     Run the same command again to go on with a run that stopped; Ctrl-C leaves one that can. The defaults
     are the paper's values but for --epochs, where the paper has 500.
     """
-    typer.echo("loading PyTorch and Lightning …", err=True)
     try:
+        from eegm2.training.beginning import environment_rank
         from eegm2.training.pretrain import pretrain as run_pretraining
-        from eegm2.training.recorder import Interrupted
+        from eegm2.training.state import Interrupted
     except KeyboardInterrupt:
         sys.exit(130)
     try:
         result = run_pretraining(store, out, config)
     except (Interrupted, KeyboardInterrupt) as interruption:
         signum = getattr(interruption, "signum", 2)
-        typer.echo(f"stopped; to go on: {' '.join(map(shlex.quote, ['eegm2', *sys.argv[1:]]))}", err=True)
+        if environment_rank() == 0:
+            again = " ".join(map(shlex.quote, ["eegm2", *sys.argv[1:]]))
+            typer.echo(f"stopped; to go on: {again}", err=True)
         sys.exit(128 + signum)
-    _say_where(result)
+    if environment_rank() == 0:
+        _say_where(result)
 
 
 def _say_where(result: PretrainResult) -> None:
@@ -51,7 +56,8 @@ def _say_where(result: PretrainResult) -> None:
     typer.echo(f"{run}: {state} after {result.epoch} epochs, {result.step} steps; {losses}")
     if result.performance:
         speed = result.performance
-        typer.echo(f"  speed      {speed['windows_per_s']:.4g} windows/s, peak memory {speed['peak_memory_mb']:.0f} MB")
+        memory = f"peak memory {speed['peak_memory_mb']:.0f} MB"
+        typer.echo(f"  speed      {speed['windows_per_s']:.4g} windows/s, {memory}")
     typer.echo(f"  weights    {run / 'checkpoints' / 'best.safetensors'}, last.safetensors beside it")
     typer.echo(f"  losses     {run / 'logs' / 'metrics.csv'}; tensorboard --logdir {run / 'logs'}")
     typer.echo(f"  subjects   {run / 'splits.json'}; all options in {run / 'run.json'}")

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 import eegm2
+from eegm2.config import from_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.storage import write_atomic
 from eegm2.errors import CheckpointError, ConfigError
-from eegm2.config import from_dict
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
@@ -61,7 +61,9 @@ class Checkpoint:
     @property
     def preprocessing(self) -> PreprocessingConfig:
         """How the recordings were prepared."""
-        return from_dict(PreprocessingConfig, self.header["preprocessing"], where=f"{self.path}: preprocessing")
+        return from_dict(
+            PreprocessingConfig, self.header["preprocessing"], where=f"{self.path}: preprocessing"
+        )
 
 
 def save_checkpoint(path: str | Path, model: EEGM2 | UNet, header: dict[str, Any]) -> None:
@@ -130,7 +132,9 @@ def load_checkpoint(
     model = build_model(found)
     problem = _mismatch(model, tensors)
     if problem:
-        raise CheckpointError(f"{path}: the weights do not fit the header: {problem}; take another copy of the file")
+        raise CheckpointError(
+            f"{path}: the weights do not fit the header: {problem}; take another copy of the file"
+        )
     model.load_state_dict(tensors)
     return Checkpoint(model.eval(), header, path)
 
@@ -186,7 +190,11 @@ def _commit() -> str | None:
         return None
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -201,7 +209,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged or truncated ({error}); take another copy of the file") from error
+        raise CheckpointError(
+            f"{path}: damaged or truncated ({error}); take another copy of the file"
+        ) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     if _KEY not in metadata:

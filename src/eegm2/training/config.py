@@ -1,6 +1,6 @@
 """Every choice of a pretraining run; no heavy import here.
 
-The defaults are the values of the authors' code (PAPER section 4), but for the number of epochs: theirs is 500.
+The defaults are the values of the authors' code, but for the number of epochs: theirs is 500.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class ObjectiveOptions:
     objective: Literal["reconstruction", "masked", "denoising"] = option(
         "reconstruction", "Task: the paper's, or reconstruct what was hidden, or what was covered by noise."
     )
-    loss: Loss = option("l1+spectral", "Eq. 1 of the paper; l1 alone (S2); squares in place of absolute values.")
+    loss: Loss = option(
+        "l1+spectral", "Eq. 1 of the paper; l1 alone (S2); squares in place of absolute values."
+    )
     spectrum: Spectrum = option(
         "complex", "Spectral term: complex spectra (the paper's formula) or amplitudes (its text)."
     )
@@ -119,10 +121,12 @@ class RunOptions:
     )
     log_every_steps: int = option(50, "Optimiser steps between entries of logs/steps.csv and TensorBoard.")
     on_nonfinite: Literal["stop", "skip"] = option(
-        "stop", "When a loss or gradient is not finite: stop and name its windows, or skip the step and count."
+        "stop",
+        "When a loss or gradient is not finite: stop and name its windows, or skip the step and count.",
     )
     overfit_batches: int = option(
-        0, "Train and validate on the first so many batches only, unshuffled: a sound model's loss goes to zero."
+        0,
+        "Train and validate on the first so many batches only, unshuffled: the loss should go to zero.",
     )
     fast_dev_run: bool = option(False, "One epoch of two batches, to see whether everything fits.")
 
@@ -144,7 +148,9 @@ class HardwareOptions:
 
 
 @dataclass(frozen=True)
-class PretrainConfig(HardwareOptions, RunOptions, OptimiserOptions, ObjectiveOptions, DataOptions, ModelOptions):
+class PretrainConfig(
+    HardwareOptions, RunOptions, OptimiserOptions, ObjectiveOptions, DataOptions, ModelOptions
+):
     """A pretraining run.
 
     Raises
@@ -157,12 +163,24 @@ class PretrainConfig(HardwareOptions, RunOptions, OptimiserOptions, ObjectiveOpt
     EEGM2, arXiv 2502.17873, section 4; where text and code differ, the defaults follow the code.
     """
 
+    @property
+    def n_epochs(self) -> int:
+        """Training passes that will be made."""
+        return 1 if self.fast_dev_run else self.epochs
+
     def __post_init__(self) -> None:
         self.window_config()
         self.split_config()
         for name in ("width", "epochs", "batch_size", "accumulate", "log_every_steps", "num_nodes"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("seed", "split_seed", "patience", "workers", "checkpoint_every_steps", "overfit_batches"):
+        for name in (
+            "seed",
+            "split_seed",
+            "patience",
+            "workers",
+            "checkpoint_every_steps",
+            "overfit_batches",
+        ):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("max_lr", "div_factor", "final_div_factor", "mask_patch_s"):
             _check(self, name, getattr(self, name) > 0, "a number above 0")
@@ -174,10 +192,12 @@ class PretrainConfig(HardwareOptions, RunOptions, OptimiserOptions, ObjectiveOpt
         if self.objective == "masked" and self.mask_time == self.mask_channels == 0:
             raise ConfigError("mask_time, mask_channels: both are 0, so nothing is masked; raise one of them")
         if self.patience and self.val == 0 and not self.splits:
-            raise ConfigError(f"patience: got {self.patience} without validation; set val above 0 or patience to 0")
+            raise ConfigError(
+                f"patience: got {self.patience} without validation; set val above 0 or patience to 0"
+            )
         if self.ema_decay and self.strategy == "fsdp":
             raise ConfigError(
-                f"ema_decay: got {self.ema_decay} with strategy fsdp, which shards the weights; use strategy ddp"
+                f"ema_decay: got {self.ema_decay} with strategy fsdp, which shards weights; use strategy ddp"
             )
 
 

@@ -15,7 +15,7 @@ from eegm2.errors import ConfigError
 
 
 class BatchOrder(Sampler[list[int]]):
-    """This process's part of every batch of an epoch.
+    """The part of every batch that one process takes.
 
     Batches are cut from the epoch's order as if there were one process, then dealt out, so that the same seed
     gives the same batches on any number of processes. Set `epoch` and `start` before iterating.
@@ -58,7 +58,7 @@ class BatchOrder(Sampler[list[int]]):
     ) -> None:
         if batch_size % world_size:
             raise ConfigError(
-                f"batch_size: got {batch_size} over {world_size} processes, expected a multiple of {world_size}"
+                f"batch_size: got {batch_size} over {world_size} processes, expected a multiple"
             )
         if n_windows < world_size:
             raise ConfigError(f"devices: {world_size} processes for {n_windows} windows; use fewer")
@@ -81,7 +81,7 @@ class BatchOrder(Sampler[list[int]]):
 
 
 class EvaluationOrder(Sampler[list[int]]):
-    """Every window once, in ascending order, dealt out to the processes; parts may differ in length by one."""
+    """Every window once, in ascending order, dealt out to the processes; parts may differ by one."""
 
     def __init__(self, n_windows: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.windows = np.arange(n_windows)[rank::world_size]
@@ -95,8 +95,10 @@ class EvaluationOrder(Sampler[list[int]]):
             yield self.windows[start : start + self.size].tolist()
 
 
-def make_loader(dataset: Dataset[Any], batches: Sampler[list[int]], *, workers: int, pin: bool) -> DataLoader[Any]:
-    """Return a loader that draws nothing from torch's global generator, so that iterating it changes no result."""
+def make_loader(
+    dataset: Dataset[Any], batches: Sampler[list[int]], *, workers: int, pin: bool
+) -> DataLoader[Any]:
+    """Return a loader that draws nothing from torch's global generator: iterating it changes no result."""
     return DataLoader(
         dataset,
         batch_sampler=batches,

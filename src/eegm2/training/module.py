@@ -41,7 +41,7 @@ class Means:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: A_log, D and dt_bias take no weight decay (mamba_ssm's convention), all others do."""
+    """Return AdamW's groups: A_log, D, dt_bias take no weight decay (as in mamba_ssm), all others do."""
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for name, parameter in model.named_parameters():
         groups[name.rpartition(".")[2] in ("A_log", "D", "dt_bias")].append(parameter)
@@ -67,7 +67,9 @@ class PretrainModule(LightningModule):
         super().__init__()
         self.model = model
         self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+            if config.ema_decay
+            else None
         )
         if self.average is not None:
             self.average.requires_grad_(False)
@@ -125,7 +127,9 @@ class PretrainModule(LightningModule):
             windows, count = self.val_windows, len(self.val_windows)
         if self.config.fast_dev_run:
             count = min(count, 2 * size)
-        return self._loader("val", windows, EvaluationOrder(count, batch_size=size, rank=rank, world_size=world))
+        return self._loader(
+            "val", windows, EvaluationOrder(count, batch_size=size, rank=rank, world_size=world)
+        )
 
     def _loader(self, name: str, windows: WindowDataset, order: Any) -> Any:
         if name not in self._loaders:
@@ -148,7 +152,7 @@ class PretrainModule(LightningModule):
         return values.cpu().double().tolist()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Return the loss; a batch whose loss is not finite stops the run, or is skipped with its whole step."""
+        """Return the loss; one that is not finite stops the run, or its whole step is skipped."""
         losses, values = self.losses(self.model, batch, self.current_epoch)
         self._step_windows += batch["index"].tolist()
         if not math.isfinite(values[0]):
@@ -176,7 +180,7 @@ class PretrainModule(LightningModule):
             self.val_means.sums = sums.tolist()
 
     def _nonfinite(self, what: str, value: float) -> None:
-        """Stop with the names of the step's windows, or mark the step as skipped; every process decides alike."""
+        """Stop with the names of the step's windows, or mark the step as skipped; all processes alike."""
         self.skipped += 1
         self._skip_step = True
         where = f"epoch {self.current_epoch + 1}, step {self.trainer.global_step + 1}: {what} is {value}"
@@ -187,7 +191,7 @@ class PretrainModule(LightningModule):
             print(f"skipped: {found}", flush=True)
 
     def _window_names(self) -> str:
-        """Return the recordings and start times of the step's windows; only those with bad samples if any are."""
+        """Return recordings and start times of the step's windows; only those with bad samples if any."""
         data = self.train_windows
         bad = [w for w in self._step_windows if not bool(torch.isfinite(data[w]["x"]).all())]
         ours = (self._step_windows, bad)
@@ -198,7 +202,9 @@ class PretrainModule(LightningModule):
         step, bad = ([window for part in everyones for window in part[kind]] for kind in (0, 1))
         chosen = bad or step
         rows = data.index[chosen[:_NAMED_WINDOWS]]
-        names = [f"{data.recordings[r['recording']].id} at {r['start'] / data.store.sfreq_hz:g} s" for r in rows]
+        names = [
+            f"{data.recordings[r['recording']].id} at {r['start'] / data.store.sfreq_hz:g} s" for r in rows
+        ]
         more = f" and {len(chosen) - len(names)} more" if len(chosen) > len(names) else ""
         return ", ".join(names) + more + (" (their samples are not finite)" if bad else "")
 
@@ -211,7 +217,7 @@ class PretrainModule(LightningModule):
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=config.max_lr,
-            total_steps=max(2, config.epochs * self.steps_per_epoch()),
+            total_steps=max(2, config.n_epochs * self.steps_per_epoch()),
             pct_start=config.pct_start,
             div_factor=config.div_factor,
             final_div_factor=config.final_div_factor,
@@ -231,8 +237,8 @@ class PretrainModule(LightningModule):
 
     def _clip(self) -> Tensor:
         limit = self.config.gradient_clip or math.inf
-        sharded = self.trainer.strategy.model
-        if hasattr(sharded, "clip_grad_norm_"):
+        sharded: Any = self.trainer.strategy.model
+        if hasattr(sharded, "clip_grad_norm_"):  # FSDP: each process holds a part of every gradient
             return sharded.clip_grad_norm_(limit)
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 

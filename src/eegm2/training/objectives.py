@@ -138,7 +138,9 @@ def hide(x: Tensor, seeds: Sequence[int], *, patch: int, time_share: float, chan
     hidden = torch.zeros(x.shape, dtype=torch.bool)
     for window, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
-        for chosen in torch.randperm(n_patches, generator=generator)[: _count(time_share, n_patches)].tolist():
+        for chosen in torch.randperm(n_patches, generator=generator)[
+            : _count(time_share, n_patches)
+        ].tolist():
             hidden[window, :, chosen * patch : (chosen + 1) * patch] = True
         channels = torch.randperm(n_chans, generator=generator)[: _count(channel_share, n_chans)]
         hidden[window, channels] = True
@@ -146,7 +148,7 @@ def hide(x: Tensor, seeds: Sequence[int], *, patch: int, time_share: float, chan
 
 
 def _count(share: float, total: int) -> int:
-    """Return how many of `total` a share is: none for 0, else at least one, never all if there are several."""
+    """Return how many of `total` a share is: none for 0, else at least one, never all of several."""
     if share == 0:
         return 0
     return min(max(round(share * total), 1), max(total - 1, 1))
@@ -176,7 +178,9 @@ def add_noise(x: Tensor, seeds: Sequence[int], *, noise: float, pops: float) -> 
         popped, size, sign, onset = torch.rand(4, n_chans, 1, generator=generator)
         height = (popped < pops) * (5 + 15 * size) * torch.where(sign < 0.5, -1.0, 1.0)
         after = steps - (onset * n_times).floor()
-        added[window] += torch.where(after >= 0, height * torch.exp(-after.clamp_min(0) / (0.1 * n_times)), 0.0)
+        added[window] += torch.where(
+            after >= 0, height * torch.exp(-after.clamp_min(0) / (0.1 * n_times)), 0.0
+        )
     return x + added.to(x) * x.std(dim=-1, keepdim=True, correction=0)
 
 
@@ -205,7 +209,7 @@ class Objective:
         self.patch = max(1, round(options.mask_patch_s * sfreq_hz))
 
     def __call__(self, model: Callable[[Tensor], Tensor], x: Tensor, seeds: Sequence[int]) -> Losses:
-        """Return the loss of `model` on the windows `x`, (batch, n_chans, n_times), with a seed per window."""
+        """Return the loss of `model` on windows `x`, (batch, n_chans, n_times), with a seed for each."""
         options = self.options
         seen, hidden = x, None
         if options.objective == "masked":

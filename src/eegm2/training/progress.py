@@ -30,25 +30,25 @@ class Progress(Callback):
         self._shown = self._began = time.monotonic()
         self._steps_before = 0
 
-    def on_train_start(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Start counting."""
         self._began, self._steps_before = time.monotonic(), trainer.global_step
 
-    def on_train_epoch_start(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
         """Open the epoch's bar."""
         if trainer.is_global_zero and sys.stderr.isatty():
             assert module.order is not None
             self.bar = tqdm(
                 total=module.order.total,
                 initial=module.order.start,
-                desc=f"epoch {trainer.current_epoch + 1}/{module.config.epochs}",
+                desc=f"epoch {trainer.current_epoch + 1}/{module.config.n_epochs}",
                 unit="batch",
                 leave=False,
                 dynamic_ncols=True,
             )
 
-    def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, module: PretrainModule, outputs: Any, batch: Any, batch_idx: int
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on."""
         loss = module.train_means.values().get("loss", float("nan"))
@@ -58,18 +58,21 @@ class Progress(Callback):
         elif trainer.is_global_zero and time.monotonic() - self._shown > QUIET_S:
             assert module.order is not None
             done = module.order.start + batch_idx + 1
-            place = f"epoch {trainer.current_epoch + 1}/{module.config.epochs}  batch {done}/{module.order.total}"
+            epoch = f"epoch {trainer.current_epoch + 1}/{module.config.n_epochs}"
+            place = f"{epoch}  batch {done}/{module.order.total}"
             self._say(f"{place}  loss {loss:.4g}{self._remaining(trainer, module)}")
 
-    def on_train_epoch_end(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Say how the epoch went."""
         self._close()
         if trainer.is_global_zero:
             row, speed = self.recorder.last_row, self.recorder.speed
-            text = f"epoch {row['epoch']}/{module.config.epochs}  train {row.get('train_loss', float('nan')):.5g}"
+            text = f"epoch {row['epoch']}/{module.config.n_epochs}"
+            text += f"  train {row.get('train_loss', float('nan')):.5g}"
             if "val_loss" in row:
                 text += f"  val {row['val_loss']:.5g}{' (best)' if self.recorder.worse_epochs == 0 else ''}"
-            text += f"  lr {row['lr']:.2g}  {speed['windows_per_s']:.4g} windows/s  {speed['peak_memory_mb']:.0f} MB"
+            text += f"  lr {row['lr']:.2g}  {speed['windows_per_s']:.4g} windows/s"
+            text += f"  {speed['peak_memory_mb']:.0f} MB"
             self._say(text + ("" if self.recorder.finished else self._remaining(trainer, module)))
 
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
@@ -87,7 +90,7 @@ class Progress(Callback):
 
     def _remaining(self, trainer: Trainer, module: PretrainModule) -> str:
         done = trainer.global_step - self._steps_before
-        left = module.config.epochs * module.steps_per_epoch() - trainer.global_step
+        left = module.config.n_epochs * module.steps_per_epoch() - trainer.global_step
         if done < 1:
             return ""
         seconds = (time.monotonic() - self._began) / done * left

@@ -7,77 +7,25 @@ trainer's own loop counters are not kept: the epoch simply goes on with the batc
 
 from __future__ import annotations
 
-import io
-import random
 import signal
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, Trainer
 
-from eegm2.data.storage import write_atomic
-from eegm2.errors import CheckpointError
 from eegm2.training.checkpoint import write_weights
 from eegm2.training.module import Means, PretrainModule
 from eegm2.training.runfolder import Table, disk_errors
+from eegm2.training.state import FORMAT, Interrupted, gather, peak_memory_mb, random_state, set_random_state
 
-FORMAT = 1
-METRICS = (
-    "epoch", "step", "train_loss", "train_l1", "train_spectral", "val_loss", "val_l1", "val_spectral", "lr", "skipped",
-)  # fmt: skip
-STEPS = ("epoch", "step", "train_loss", "train_l1", "train_spectral", "lr", "grad_norm")
+LOSSES = ("loss", "l1", "spectral")
+TRAIN = tuple(f"train_{name}" for name in LOSSES)
+METRICS = ("epoch", "step", *TRAIN, *(f"val_{name}" for name in LOSSES), "lr", "skipped")
+STEPS = ("epoch", "step", *TRAIN, "lr", "grad_norm")
 PERFORMANCE = ("epoch", "step", "train_s", "windows_per_s", "val_s", "peak_memory_mb")
-
-
-class Interrupted(Exception):  # noqa: N818 (not an error)
-    """A signal ended the run; `signum` says which."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
-        self.signum = signum
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes the state whole or not at all, and reads it without unpickling objects."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a temporary name, flush to the disk, then rename."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomic(Path(path), [buffer.getbuffer()])
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read tensors and plain values only."""
-        return read_state(Path(path))
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Return the state a run goes on from, read with ``weights_only``.
-
-    Raises
-    ------
-    CheckpointError
-        If it is damaged or was written by a newer eegm2.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        number = int(state["eegm2"]["format"])
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # torch raises many kinds for a damaged archive
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: damaged ({reason}); take another copy of it, or start again with a new --out"
-        ) from error
-    if number > FORMAT:
-        raise CheckpointError(f"{path}: format {number}, this eegm2 reads up to {FORMAT}; upgrade eegm2")
-    return state
 
 
 class Recorder(Callback):
@@ -111,7 +59,7 @@ class Recorder(Callback):
 
     # State
 
-    def on_save_checkpoint(self, trainer: Trainer, module: PretrainModule, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_save_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Add our state to the trainer's checkpoint."""
         checkpoint.pop("loops", None)
         checkpoint["eegm2"] = {
@@ -126,10 +74,10 @@ class Recorder(Callback):
             "worse_epochs": self.worse_epochs,
             "finished": self.finished,
             "last_row": self.last_row,
-            "random": _gather(random_state()),
+            "random": gather(random_state()),
         }
 
-    def on_load_checkpoint(self, trainer: Trainer, module: PretrainModule, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_load_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Take up our state and set the trainer to the place where the run stopped."""
         state = checkpoint["eegm2"]
         self.restored = state
@@ -139,12 +87,13 @@ class Recorder(Callback):
         module.interval_means.sums = list(state["interval"])
         self.best, self.worse_epochs = state["best"], state["worse_epochs"]
         self.last_row = state["last_row"]
-        for progress in (trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.total):
+        epochs: Any = trainer.fit_loop.epoch_progress
+        for progress in (epochs.current, epochs.total):
             progress.ready = progress.started = progress.processed = progress.completed = state["epoch"]
         step = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
         step.ready = step.completed = state["step"]
 
-    def on_train_start(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Cut the tables back to the checkpoint, restore the random states, catch signals."""
         epoch, step = self._place[0], trainer.global_step
         if trainer.is_global_zero:
@@ -156,18 +105,18 @@ class Recorder(Callback):
             states = self.restored["random"]
             if len(states) == trainer.world_size:
                 set_random_state(states[trainer.global_rank])
-        self._catch_signals()
+        self.catch_signals()
 
     # Training
 
-    def on_train_epoch_start(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
         """Start the clock."""
         self._train_s, self._val_s, self._clock = 0.0, 0.0, time.perf_counter()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
-    def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, module: PretrainModule, outputs: Any, batch: Any, batch_idx: int
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """After an optimiser step: log, save, leave if asked to."""
         assert module.order is not None
@@ -198,7 +147,7 @@ class Recorder(Callback):
             with disk_errors(self.run, "the last checkpoint is intact"):
                 self.steps.append({"epoch": trainer.current_epoch + 1, "step": step, **row})
 
-    def on_validation_start(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: Trainer, module: Any) -> None:
         """Stop the training clock."""
         self._train_s += time.perf_counter() - self._clock
         self._clock = time.perf_counter()
@@ -208,12 +157,12 @@ class Recorder(Callback):
         if self.signum is not None and trainer.world_size == 1:
             raise Interrupted(self.signum)
 
-    def on_validation_end(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Stop the validation clock."""
         self._val_s += time.perf_counter() - self._clock
         self._clock = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: Trainer, module: PretrainModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Write the epoch's rows, keep the best weights, save everything, decide whether to stop."""
         self._train_s += time.perf_counter() - self._clock
         epoch, step = trainer.current_epoch + 1, trainer.global_step
@@ -234,7 +183,7 @@ class Recorder(Callback):
         module.start = (epoch, 0)
         module.train_means = Means()
         patience = module.config.patience
-        self.finished = epoch >= module.config.epochs or bool(patience and self.worse_epochs >= patience)
+        self.finished = epoch >= module.config.n_epochs or bool(patience and self.worse_epochs >= patience)
         self.save(trainer, module, best=better)
         leave = trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
         if self.finished:
@@ -291,8 +240,11 @@ class Recorder(Callback):
 
     # Signals
 
-    def _catch_signals(self) -> None:
-        """Let the first signal end the run after the current step, and a second one at once."""
+    def catch_signals(self) -> None:
+        """Let the first signal end the run after the current step, and a second Ctrl-C at once.
+
+        Called again when training starts, for the trainer sets handlers of its own in between.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
@@ -311,54 +263,6 @@ class Recorder(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
-
-
-def random_state() -> dict[str, Any]:
-    """Return the global random states of Python, NumPy and torch as plain values and tensors."""
-    version, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 (all of NumPy's state)
-    state: dict[str, Any] = {
-        "python": [version, list(words), gauss],
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Set what :func:`random_state` returned."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-def peak_memory_mb() -> float:
-    """Return the highest memory so far in MB: of the GPU where one is used, else of this process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-        import sys
-    except ImportError:  # Windows
-        import psutil
-
-        return float(psutil.Process().memory_info().peak_wset) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _gather(value: Any) -> list[Any]:
-    """Return every process's value, in order of rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
 
 
 def _rate(trainer: Trainer) -> float:

@@ -71,7 +71,8 @@ def _take_over(path: Path, folder: Path) -> None:
         pid, host, started = 0, socket.gethostname(), 0.0  # torn by a power cut
     if host != socket.gethostname():
         raise RunLockedError(
-            f"{folder}: in use by process {pid} on {host}; choose another --out, or delete {path} if that run is over"
+            f"{folder}: in use by process {pid} on {host}; choose another --out, "
+            f"or delete {path} if that run is over"
         )
     if pid and abs(_started(pid) - started) < 2:
         raise RunLockedError(
@@ -114,9 +115,7 @@ class Table:
 
     def truncate(self, *, epoch: int, step: int) -> None:
         """Keep only whole rows of up to `epoch` epochs and `step` steps."""
-        rows = [
-            row for row in self.rows() if int(row["step"]) <= step and int(row["epoch"]) <= epoch
-        ]
+        rows = [row for row in self.rows() if int(row["step"]) <= step and int(row["epoch"]) <= epoch]
         if self.path.exists():
             text = io.StringIO()
             writer = csv.DictWriter(text, self.columns, lineterminator="\n")
