@@ -148,7 +148,9 @@ def test_epochs_are_read_in_microvolts(windows: tuple) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_moabb_evaluates_it(tmp_path: Path) -> None:
+def test_moabb_evaluates_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_MNE_FAKE_HOME_DIR", "MNE_DATA"):
+        monkeypatch.setenv(name, str(tmp_path))
     pytest.importorskip("moabb", reason="needs moabb")
     from moabb.datasets.fake import FakeDataset
     from moabb.evaluations import CrossSubjectEvaluation
