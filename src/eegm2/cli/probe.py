@@ -48,7 +48,7 @@ def _show(result: ProbeResult, run: Path) -> None:
 
     task, results = result.results["task"], result.results
     parts = ", ".join(
-        f"{part} {facts['n_windows']} windows of {facts['n_subjects']} subject{'s' * (facts['n_subjects'] > 1)}"
+        f"{part} {facts['n_windows']} windows, {facts['n_subjects']} subject{'s' * (facts['n_subjects'] > 1)}"
         for part, facts in task["parts"].items()
     )
     typer.echo(f"task        {task['target']}: {' against '.join(task['classes']) or 'a value'}")
