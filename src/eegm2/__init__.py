@@ -18,6 +18,11 @@ _EXPORTS = {
     "StreamingEEGM2": "eegm2.deploy.streaming",
     "reconstruct_long": "eegm2.deploy.long",
     "encode_long": "eegm2.deploy.long",
+    "EEGM2Encoder": "eegm2.evaluation.sklearn",
+    "EEGM2Classifier": "eegm2.evaluation.sklearn",
+    "EEGM2Regressor": "eegm2.evaluation.sklearn",
+    "EEGM2ForClassification": "eegm2.evaluation.module",
+    "adapt_channels": "eegm2.evaluation.transfer",
     "load_authors_checkpoint": "eegm2.model.authors",
     "save_authors_checkpoint": "eegm2.model.authors",
 }

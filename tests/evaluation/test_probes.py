@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from eegm2.errors import DataError
+from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import FitConfig, ProbeConfig
 from eegm2.evaluation.labelled import LabelledWindows, Split
 from eegm2.evaluation.outcome import aggregate, evaluate, summarise
@@ -42,6 +43,26 @@ def test_features_do_not_depend_on_the_batch_and_leave_the_model_as_it_was(featu
     assert seen == [(48, 48)]
     sequence = extract_features(model, data, kind="sequence")
     assert sequence.shape == (48, 16, 4)
+
+
+def test_short_windows_and_absent_devices_are_refused() -> None:
+    with pytest.raises(ConfigError, match="window_s: gives 7 samples, the network needs 8 or more"):
+        extract_features(tiny_model(), np.zeros((2, 3, 7), dtype=np.float32))
+    for name in ("abacus", "xla"):
+        with pytest.raises(ConfigError, match=f"device: got '{name}', available here: cpu"):
+            extract_features(tiny_model(), np.zeros((2, 3, 8), dtype=np.float32), device=name)
+
+
+def test_a_data_set_is_read_as_an_array_would_be() -> None:
+    data = labelled_arrays()
+    items = [{"x": torch.from_numpy(window)} for window in data.x]
+    lazy = LabelledWindows(items, data.y, data.subject, data.recording, data.start_s, data.classes)
+    np.testing.assert_array_equal(lazy.in_memory().x, data.x)
+    assert lazy.in_memory(limit_bytes=100) is lazy
+    np.testing.assert_array_equal(extract_features(tiny_model(), lazy), extract_features(tiny_model(), data))
+    some = np.array([5, 2, 40])
+    torch.testing.assert_close(lazy.take(some).batch(np.arange(3)), data.take(some).batch(np.arange(3)))
+    assert lazy.take(some).subject.tolist() == ["sub0", "sub0", "sub5"]
 
 
 def test_features_of_windows_with_nan_are_refused() -> None:

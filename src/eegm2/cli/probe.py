@@ -48,7 +48,7 @@ def _show(result: ProbeResult, run: Path) -> None:
 
     task, results = result.results["task"], result.results
     parts = ", ".join(
-        f"{part} {facts['n_windows']} windows of {facts['n_subjects']} subjects"
+        f"{part} {facts['n_windows']} windows, {facts['n_subjects']} subject{'s' * (facts['n_subjects'] > 1)}"
         for part, facts in task["parts"].items()
     )
     typer.echo(f"task        {task['target']}: {' against '.join(task['classes']) or 'a value'}")
@@ -59,9 +59,7 @@ def _show(result: ProbeResult, run: Path) -> None:
     for level, key in (("windows", "summary"), (f"{task['unit']}s", f"{task['unit']}_summary")):
         rows = results[key]
         protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-        table = Table(
-            "metric", *protocols, title=f"test {level}, mean ± std over seeds", title_justify="left"
-        )
+        table = Table("metric", *protocols)
         for metric in dict.fromkeys(row["metric"] for row in rows):
             cells = [
                 _cell(row)
@@ -70,6 +68,7 @@ def _show(result: ProbeResult, run: Path) -> None:
                 if (row["protocol"], row["metric"]) == (name, metric)
             ]
             table.add_row(metric, *cells)
+        typer.echo(f"test {level}, mean ± std over seeds:")
         Console(width=100).print(table)
     reasons = {reason for row in results["protocols"] for reason in row["reasons"].values()}
     for note in [*results["notes"], *sorted(reasons)]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from eegm2.errors import DataError
 from eegm2.evaluation.config import FitConfig
+from eegm2.evaluation.representation import usable_device
 
 Batch = Callable[[NDArray[np.int64]], Tensor]
 
@@ -99,7 +100,7 @@ def fit(
     ----------
     EEGM2, arXiv 2502.17873, section 4.3; PAPER.md §7 lists the faults of the authors' loop avoided here.
     """
-    device = torch.device(config.device)
+    device = usable_device(config.device)
     network.to(device)
     optimiser = torch.optim.AdamW(groups or parameter_groups(network, config), lr=config.lr)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]

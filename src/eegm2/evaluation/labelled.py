@@ -90,9 +90,11 @@ class LabelledWindows:
             return torch.from_numpy(np.ascontiguousarray(self.x[indices], dtype=np.float32))
         return torch.stack([torch.as_tensor(self.x[int(i)]["x"], dtype=torch.float32) for i in indices])
 
-    def in_memory(self) -> LabelledWindows:
-        """Return the same windows read once into one array."""
-        if isinstance(self.x, np.ndarray):
+    def in_memory(self, limit_bytes: float = 2e9) -> LabelledWindows:
+        """Return the same windows read once into one array, or as they are where that exceeds the limit."""
+        if isinstance(self.x, np.ndarray) or not len(self):
+            return self
+        if self.batch(np.array([0])).numel() * 4 * len(self) > limit_bytes:
             return self
         return replace(self, x=self.batch(np.arange(len(self))).numpy())
 

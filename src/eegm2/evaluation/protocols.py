@@ -107,6 +107,7 @@ def fine_tune(
 ) -> tuple[Outcome, Downstream]:
     """Run fine or scratch and return the trained network too; see :func:`run_protocol`."""
     check_targets(data, split.train, "train")
+    data = data.in_memory()
     n_times = int(data.batch(split.train[:1]).shape[-1])
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -26,7 +26,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ReconstructConfig
 from eegm2.evaluation.metrics import acmse, acmse_authors_code, channel_correlation, spectral_error
 from eegm2.evaluation.recordings import write_recording
-from eegm2.evaluation.representation import iterate
+from eegm2.evaluation.representation import iterate, usable_device
 from eegm2.model.config import MIN_TIMES
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 
@@ -114,7 +114,7 @@ def reconstruct_array(
     starts = window_starts(total, length, overlap)
     slope = np.hanning(length + 2)[1:-1] if overlap > 0 and len(starts) > 1 else np.ones(length)
     added, weight = np.zeros(recording.shape), np.zeros(total)
-    was_training, _ = model.training, model.to(device).eval()
+    was_training, _ = model.training, model.to(usable_device(device)).eval()
     for batch in iterate(len(starts), batch_size):
         windows = np.stack([recording[:, start : start + length] for start in starts[batch]])
         made = reconstruct_windows(model, windows, scaling, device)

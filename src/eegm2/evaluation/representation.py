@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eegm2.errors import DataError
+from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.labelled import LabelledWindows
+from eegm2.model.config import MIN_TIMES
 from eegm2.model.statistics import time_statistics
 
 Progress = Callable[[int, int], None]
@@ -52,6 +53,8 @@ def extract_features(
     ------
     DataError
         If a feature is not finite; the message says of how many windows.
+    ConfigError
+        If windows have fewer than 8 samples, or the device is not there.
 
     References
     ----------
@@ -62,7 +65,12 @@ def extract_features(
     parts: list[NDArray[np.float32]] = []
     with frozen(model, device) as encode:
         for indices in iterate(len(windows), batch_size):
-            representation = encode(windows.batch(indices).to(device))
+            x = windows.batch(indices)
+            if x.shape[-1] < MIN_TIMES:
+                raise ConfigError(
+                    f"window_s: gives {x.shape[-1]} samples, the network needs {MIN_TIMES} or more"
+                )
+            representation = encode(x.to(device))
             out = time_statistics(representation) if kind == "statistics" else representation
             parts.append(out.float().cpu().numpy())
             if progress is not None:
@@ -80,13 +88,32 @@ def extract_features(
     return features
 
 
+def usable_device(name: str | torch.device) -> torch.device:
+    """Return a device that is there.
+
+    Raises
+    ------
+    ConfigError
+        If PyTorch does not know it or it is not available; the message names those that are.
+    """
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in there:
+        raise ConfigError(f"device: got '{name}', available here: {', '.join(there)}")
+    return device
+
+
 @contextlib.contextmanager
 def frozen(model: nn.Module, device: str | torch.device = "cpu") -> Iterator[Callable[[Tensor], Tensor]]:
     """Lend a model's ``encode``: evaluation mode, no gradient, on `device`; both are restored after."""
     was_training = model.training
     first = next(model.parameters(), None)
     home = first.device if first is not None else torch.device("cpu")
-    model.to(device).eval()
+    model.to(usable_device(device)).eval()
     try:
         with torch.inference_mode():
             yield model.encode  # type: ignore[misc]

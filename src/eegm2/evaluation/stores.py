@@ -63,7 +63,7 @@ def refuse_mismatch(
         raise ConfigError(
             f"{store.url}: does not fit {where}: {'; '.join(differences)}; prepare the recordings "
             "with the checkpoint's "
-            "channels (for transfer to another channel count see eegm2.evaluation.adapt_channels)"
+            "channels (for transfer to another channel count see eegm2.adapt_channels)"
         )
     if differences and not allow:
         raise ConfigError(

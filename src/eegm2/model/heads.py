@@ -50,7 +50,7 @@ class FlattenHead(nn.Module):
         self.shape = (n_chans, n_times)
         self.hidden = nn.Linear(n_chans * n_times, FINE_HIDDEN)
         self.drop = nn.Dropout(dropout)
-        self.out = nn.Linear(FINE_HIDDEN, n_outputs)
+        self.out: nn.Module = nn.Linear(FINE_HIDDEN, n_outputs)
 
     def forward(self, reconstruction: Tensor) -> Tensor:
         """Map (batch, n_chans, n_times) to (batch, n_outputs)."""
@@ -93,15 +93,15 @@ class PooledHead(nn.Module):
             nn.Linear(n_features, FINE_HIDDEN),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(FINE_HIDDEN, n_outputs),
         )
+        self.out: nn.Module = nn.Linear(FINE_HIDDEN, n_outputs)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """Map (batch, channels, steps) to (batch, n_outputs)."""
         if self.queries is None:
-            return self.mlp(time_statistics(sequence))
+            return self.out(self.mlp(time_statistics(sequence)))
         weights = self.queries(sequence.transpose(1, 2)).softmax(dim=1)
-        return self.mlp((sequence @ weights).flatten(1))
+        return self.out(self.mlp((sequence @ weights).flatten(1)))
 
 
 class Downstream(nn.Module):
@@ -148,7 +148,7 @@ class Downstream(nn.Module):
         self.head_name = head
         self.n_outputs = n_outputs
         if head == "flatten":
-            self.head: nn.Module = FlattenHead(config.n_chans, n_times, n_outputs, dropout)
+            self.head: FlattenHead | PooledHead = FlattenHead(config.n_chans, n_times, n_outputs, dropout)
         else:
             self.head = PooledHead(config.representation_channels, n_outputs, head, dropout)
             _drop_what_pooled_heads_do_not_read(network)
