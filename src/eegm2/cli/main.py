@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import info, prepare
-from eegm2.cli import info, pretrain
+from eegm2.cli import export, info, prepare, pretrain
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -38,6 +37,7 @@ def _root(
     pass
 
 
+app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
