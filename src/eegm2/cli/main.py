@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import datasets, embed, info, prepare, pretrain, probe, reconstruct, report, share, verify
+from eegm2.cli import (
+    datasets,
+    embed,
+    export,
+    info,
+    prepare,
+    pretrain,
+    probe,
+    reconstruct,
+    report,
+    share,
+    verify,
+)
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -41,6 +53,7 @@ def _root(
 
 
 app.command("datasets")(datasets.datasets)
+app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)

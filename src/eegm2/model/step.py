@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
+from eegm2.model.block import SequenceBlock
 from eegm2.model.mamba1 import Mamba1
 from eegm2.model.mamba2 import Mamba2
 from eegm2.model.network import EEGM2
@@ -130,18 +131,19 @@ class StreamStep(nn.Module):
                 self.state_shapes[name] = (1, channels)
         if self.reconstructs:
             lag = self.delay_steps
-            for level, skip_lag, channels, own in ((3, lag3, 4 * w, 4 * w), (2, lag2, 4 * w, 2 * w), (1, lag1, 2 * w, w)):
+            levels = ((3, lag3, 4 * w, 4 * w), (2, lag2, 4 * w, 2 * w), (1, lag1, 2 * w, w))
+            for level, skip_lag, channels, skip_channels in levels:
                 self.state_shapes[f"upsample{level}"] = (1, channels)
-                self.state_shapes[f"skip{level}"] = (2 * lag + 1 - skip_lag, own)
+                self.state_shapes[f"skip{level}"] = (2 * lag + 1 - skip_lag, skip_channels)
                 lag = 2 * lag + 2
             self.delay_samples = lag
         for name, block in self.blocks.items():
+            assert isinstance(block, SequenceBlock)
             mixer = block.mixer
-            two = isinstance(mixer, Mamba2)
+            assert isinstance(mixer, Mamba1 | Mamba2)
+            ssm = (mixer.n_heads, mixer.headdim) if isinstance(mixer, Mamba2) else (mixer.d_inner,)
             self.state_shapes[f"{name}.conv"] = (mixer.d_conv - 1, mixer.conv1d.in_channels)
-            self.state_shapes[f"{name}.ssm"] = (
-                (mixer.n_heads, mixer.headdim, mixer.d_state) if two else (mixer.d_inner, mixer.d_state)
-            )
+            self.state_shapes[f"{name}.ssm"] = (*ssm, mixer.d_state)
 
     def initial_states(self, batch: int) -> list[Tensor]:
         """Return the states before the first step, in the order of ``state_shapes``."""
@@ -207,10 +209,15 @@ class StreamStep(nn.Module):
     def _block(self, run: _Pass, name: str, signal: _Signal) -> _Signal:
         """Apply a sequence block; steps that do not exist leave its state as it is."""
         block, exists = self.blocks[name], run.exists(signal)
+        assert isinstance(block, SequenceBlock)
         u = torch.where(exists, signal.value, 0.0)
         conv, ssm = run.states[f"{name}.conv"], run.states[f"{name}.ssm"]
-        mix = mamba2_block if isinstance(block.mixer, Mamba2) else mamba1_block
-        y, run.after[f"{name}.conv"], run.after[f"{name}.ssm"] = mix(block.mixer, u, exists, conv, ssm)
+        if isinstance(block.mixer, Mamba2):
+            y, conv, ssm = mamba2_block(block.mixer, u, exists, conv, ssm)
+        else:
+            assert isinstance(block.mixer, Mamba1)
+            y, conv, ssm = mamba1_block(block.mixer, u, exists, conv, ssm)
+        run.after[f"{name}.conv"], run.after[f"{name}.ssm"] = conv, ssm
         y = block.norm(y) + u if block.norm_first else block.norm(y + u)
         return _Signal(y, signal.rate, signal.lag)
 

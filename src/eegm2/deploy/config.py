@@ -1,0 +1,87 @@
+"""Declared choices of export and streaming (no heavy import here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eegm2.config import option
+from eegm2.errors import ConfigError
+
+PARTS = ("encoder", "reconstruction", "step")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What ``eegm2 export`` writes."""
+
+    parts: tuple[str, ...] = option(
+        (), "encoder, reconstruction, step; repeat for more; none given: all that the model has."
+    )
+    hop: int = option(32, "Samples per streaming step, a multiple of 8.")
+    int8: bool = option(True, "Also write each ONNX file with 8-bit weights, its measured loss inside.")
+    torch_export: bool = option(True, "Also write torch.export programs (.pt2).")
+    tolerance: float = option(
+        1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
+    )
+
+    def __post_init__(self) -> None:
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown:
+            raise ConfigError(f"parts: got '{unknown[0]}', expected some of {', '.join(PARTS)}")
+        if self.hop < 8 or self.hop % 8:
+            raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
+        if not self.tolerance > 0:
+            raise ConfigError(f"tolerance: got {self.tolerance}, expected a positive number")
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What ``eegm2 stream`` does with the samples."""
+
+    speed: float = option(1.0, "Speed of a recording as source; 0 is as fast as possible.")
+    duration_s: float = option(0.0, "Stop after this many seconds of signal; 0 goes on to the end.")
+    stream_name: str = option("", "LSL: name of the stream to listen to; empty takes the only EEG stream.")
+    board: str = option("synthetic", "BrainFlow: name of the board, or synthetic or playback.")
+    board_file: str = option("", "BrainFlow: file of the playback board.")
+    serial_port: str = option("", "BrainFlow: serial port of the board.")
+    calibration_s: float = option(
+        60.0, "Seconds of baseline from which each channel's scale is taken; 0 starts with --scale-uv."
+    )
+    scale_uv: float = option(0.0, "Scale of every channel in microvolts; 0 takes it from the baseline.")
+    adapt_s: float = option(0.0, "Time constant of the running scale after the baseline; 0 keeps it fixed.")
+    causal: bool = option(
+        True, "Filter and resample as in training, but causally; no: the source is prepared already."
+    )
+    chunk_s: float = option(0.0625, "Seconds of signal taken from the source at a time.")
+    max_gap_s: float = option(
+        0.25,
+        "A longer gap in the source restarts filter, model and decisions; shorter ones are interpolated.",
+    )
+    buffer_s: float = option(10.0, "Most signal that may wait; what is older is dropped and counted.")
+    timeout_s: float = option(10.0, "Seconds without a sample before the source counts as gone.")
+    reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
+    hop_s: float = option(0.5, "Seconds between two decisions of the classifier head.")
+    smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
+    enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
+    leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
+    host: str = option("127.0.0.1", "Address of the local web page.")
+    port: int = option(0, "Port of the local web page; 0 serves none.")
+    token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "duration_s", "calibration_s", "scale_uv", "adapt_s", "reconnect_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        if not 0 <= self.smooth < 1:
+            raise ConfigError(f"smooth: got {self.smooth}, expected 0 <= smooth < 1")
+        if not 0 <= self.leave <= self.enter <= 1:
+            raise ConfigError(
+                f"enter, leave: got {self.enter}, {self.leave}; expected 0 <= leave <= enter <= 1"
+            )
+        if self.port and self.host not in ("127.0.0.1", "localhost", "::1") and not self.token:
+            raise ConfigError(
+                f"host: got '{self.host}', which others can reach; give --token SECRET or use 127.0.0.1"
+            )

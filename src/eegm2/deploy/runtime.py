@@ -1,0 +1,170 @@
+"""Run exported files with NumPy and ONNX Runtime alone: no torch on the device.
+
+This module imports nothing else of eegm2, so it can be copied beside the exported files.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+#: Stands for the end of a stream whose length is not known yet.
+OPEN_END = 2**40
+STEP = 8
+
+
+def open_session(path: str | Path, threads: int = 1) -> tuple[ort.InferenceSession, dict[str, Any]]:
+    """Return a session on the CPU and the facts that ``eegm2 export`` put into the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or was not written by ``eegm2 export``.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file; eegm2 export writes one")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    text = session.get_modelmeta().custom_metadata_map.get("eegm2")
+    if text is None:
+        raise ValueError(f"{path}: holds no eegm2 metadata, so it was not written by eegm2 export")
+    return session, json.loads(text)
+
+
+class OnnxModel:
+    """An exported encoder or reconstruction for whole windows.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``encoder.onnx``, ``reconstruction.onnx`` or their int8 forms.
+    threads : int
+        Threads of ONNX Runtime.
+
+    Attributes
+    ----------
+    facts : dict
+        ch_names, sfreq_hz, scaling, units, latency_s … as stated in the file.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+        self.session, self.facts = open_session(path, threads)
+        if self.facts["part"] == "step":
+            raise ValueError(f"{path}: is a streaming step; open it with OnnxStream")
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Map (batch, n_chans, n_times >= 8), scaled as in training, to the file's output."""
+        if x.ndim != 3 or x.shape[1] != self.facts["n_chans"] or x.shape[2] < STEP:
+            raise ValueError(
+                f"input: got shape {x.shape}, expected (batch, n_chans={self.facts['n_chans']}, n_times >= 8)"
+            )
+        return self.session.run(None, {"x": np.asarray(x, np.float32)})[0]
+
+
+class OnnxStream:
+    """An exported streaming step: push samples in any cuts, get what is ready.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``step.onnx`` or its int8 form.
+    batch : int
+        Streams side by side.
+    threads : int
+        Threads of ONNX Runtime.
+
+    Attributes
+    ----------
+    facts : dict
+        ch_names, sfreq_hz, scaling, units, hop, delay_samples, latency_s … as stated in the file.
+    state : dict of str to array
+        The file's states; copy it to save, set it to continue (with `position` and `waiting`).
+    """
+
+    def __init__(self, path: str | Path, *, batch: int = 1, threads: int = 1) -> None:
+        self.session, self.facts = open_session(path, threads)
+        if self.facts["part"] != "step":
+            raise ValueError(
+                f"{path}: is a {self.facts['part']}, not a streaming step; open it with OnnxModel"
+            )
+        self.batch = batch
+        self.names = [output.name for output in self.session.get_outputs()]
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new stream."""
+        self.state = {
+            name: np.zeros((self.batch, *shape), np.float32) for name, shape in self.facts["states"].items()
+        }
+        self.position = 0
+        self.waiting = np.zeros((self.batch, self.facts["n_chans"], 0), np.float32)
+        self.finished = False
+
+    def push(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Take (batch, n_chans, k) samples, any k; return the outputs of the steps that are complete.
+
+        Returns
+        -------
+        dict
+            ``"representation"`` (batch, 4w, steps) and, if the file has it, ``"reconstruction"``
+            (batch, n_chans, samples).
+        """
+        if self.finished:
+            raise ValueError("push: the stream has been flushed; call reset() to begin a new one")
+        if x.ndim != 3 or x.shape[:2] != self.waiting.shape[:2]:
+            raise ValueError(f"push: got shape {x.shape}, expected {self.waiting.shape[:2]} and samples")
+        if not np.isfinite(x).all():
+            raise ValueError(
+                f"push: values after sample {self.position} are not finite; fill the gap or reset"
+            )
+        self.waiting = np.concatenate([self.waiting, np.asarray(x, np.float32)], axis=2)
+        return self._steps(OPEN_END)
+
+    def flush(self) -> dict[str, np.ndarray]:
+        """End the stream and return what is left, down to the last sample."""
+        end = self.position + self.waiting.shape[2]
+        if 0 < end < STEP:
+            raise ValueError(f"flush: the stream holds {end} samples, expected none or at least {STEP}")
+        hop = self.facts["hop"]
+        late = max(self.facts["delay_samples"], STEP * (self.facts["delay_steps"] + 1))
+        missing = -(-(end + late - self.position) // hop) * hop - self.waiting.shape[2]
+        padding = np.zeros((*self.waiting.shape[:2], missing), np.float32)
+        self.waiting = np.concatenate([self.waiting, padding], axis=2)
+        results = self._steps(end)
+        self.finished = True
+        return results
+
+    def _steps(self, end: int) -> dict[str, np.ndarray]:
+        """Take all complete steps that wait."""
+        hop, outputs = self.facts["hop"], self.facts["outputs"]
+        steps: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
+        while self.waiting.shape[2] >= hop:
+            feed = {
+                "x": np.ascontiguousarray(self.waiting[:, :, :hop]),
+                "position": np.array(self.position, np.int64),
+                "end": np.array(end, np.int64),
+            }
+            feed |= {f"state.{name}": value for name, value in self.state.items()}
+            results = dict(zip(self.names, self.session.run(None, feed)))
+            for name in outputs:
+                steps[name].append(self._existing(name, results[name], end))
+            self.state = {name: results[f"next.{name}"] for name in self.state}
+            self.position += hop
+            self.waiting = self.waiting[:, :, hop:]
+        channels = {"representation": 4 * self.facts["width"], "reconstruction": self.facts["n_chans"]}
+        empty = {name: np.zeros((self.batch, channels[name], 0), np.float32) for name in outputs}
+        return {name: np.concatenate([empty[name], *steps[name]], axis=2) for name in outputs}
+
+    def _existing(self, name: str, y: np.ndarray, end: int) -> np.ndarray:
+        """Cut off what lies before the start or behind the end of the stream."""
+        per_step = STEP if name == "representation" else 1
+        delay = self.facts["delay_steps" if name == "representation" else "delay_samples"]
+        first = self.position // per_step - delay
+        return y[:, :, max(0, -first) : max(0, min(y.shape[2], end // per_step - first))]

@@ -1,0 +1,109 @@
+"""A trained model and what its input must look like, from a run, a checkpoint or the authors' file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.model.authors import load_authors_checkpoint
+from eegm2.training.checkpoint import load_checkpoint
+
+SCALINGS = {
+    "quantile95": "each channel divided by the 0.95 quantile of its absolute values (+ 1e-8)",
+    "robust": "each channel minus its median, divided by its interquartile range",
+    "zscore": "each channel minus its mean, divided by its standard deviation",
+    "none": "microvolts, not scaled",
+}
+AUTHORS_SUFFIXES = (".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in evaluation mode and the facts about its input.
+
+    Attributes
+    ----------
+    model : nn.Module
+    ch_names : tuple of str
+        In order; ``ch0``, ``ch1`` … where the file does not tell.
+    sfreq_hz : float
+    scaling : str
+        Name of the scaling of training windows, see ``SCALINGS``.
+    window_s : float
+        Length of the training windows.
+    preprocessing : PreprocessingConfig
+    source : str
+        File name.
+    sha256 : str
+        Of the file.
+    """
+
+    model: nn.Module
+    ch_names: tuple[str, ...]
+    sfreq_hz: float
+    scaling: str
+    window_s: float
+    preprocessing: PreprocessingConfig
+    source: str
+    sha256: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what belongs into an exported file, as plain values."""
+        from eegm2.config import to_dict
+
+        return {
+            "preset": self.model.config.preset_name,  # type: ignore[union-attr]
+            "n_chans": self.model.config.n_chans,  # type: ignore[union-attr]
+            "width": self.model.config.width,  # type: ignore[union-attr]
+            "ch_names": list(self.ch_names),
+            "sfreq_hz": self.sfreq_hz,
+            "scaling": self.scaling,
+            "units": SCALINGS.get(self.scaling, self.scaling),
+            "window_s": self.window_s,
+            "preprocessing": to_dict(self.preprocessing),
+            "source": self.source,
+            "source_sha256": self.sha256,
+        }
+
+
+def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
+    """Load a run folder, a ``.safetensors`` checkpoint or the authors' ``.pth`` file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    if path.suffix in AUTHORS_SUFFIXES:
+        model = load_authors_checkpoint(path).eval()
+        names = tuple(f"ch{i}" for i in range(model.config.n_chans))
+        return TrainedModel(
+            model, names, 128.0, "quantile95", 0.0, PreprocessingConfig(), path.name, _sha256(path)
+        )
+    checkpoint = load_checkpoint(path, which)  # type: ignore[arg-type]
+    header = checkpoint.header
+    windows: WindowConfig = checkpoint.windows
+    return TrainedModel(
+        checkpoint.model,
+        tuple(header["ch_names"]),
+        float(header["sfreq_hz"]),
+        windows.scaling,
+        windows.window_s,
+        checkpoint.preprocessing,
+        checkpoint.path.name,
+        _sha256(checkpoint.path),
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
