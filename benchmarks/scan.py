@@ -1,7 +1,8 @@
 """Time and memory of the forms of the selective scan, forward and with its gradient, within one run.
 
 Every form is first compared with the float64 recurrence on a short input, then timed; the forms take turns,
-so that a busy machine slows all of them. Peak memory is measured in a process per form. The last line is JSON.
+so that a busy machine slows all of them. Peak memory is measured in a process per form. The recurrence is
+timed once, forward only. The last line is JSON.
 
     python benchmarks/scan.py [--length 12800] [--repeats 7] [--out FILE.json]
 """
@@ -157,11 +158,12 @@ def main() -> None:
                 work(name, inputs, training)
                 if turn:
                     times[name].append(1000 * (time.perf_counter() - start))
-        start = time.perf_counter()
-        work("recurrence", inputs, training)
-        times["recurrence"] = [1000 * (time.perf_counter() - start)] * 2
+        if not training:
+            start = time.perf_counter()
+            work("recurrence", inputs, training)
+            times["recurrence"] = [1000 * (time.perf_counter() - start)] * 2
         base = statistics.median(times["plain-256"])
-        for name in FORMS:
+        for name in times:
             quartiles = statistics.quantiles(times[name], n=4)
             row = {
                 "form": name,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 njit: Any = numba.njit
 logger = logging.getLogger("eegm2")
-PATIENCE_S = 0.7  # a first call longer than this is compiling, not reading its cache
+PATIENCE_S = 2.0  # a first call longer than this is compiling, not reading its cache
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
 _announced = threading.Event()
 _compiling = threading.RLock()
