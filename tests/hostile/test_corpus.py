@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.readers import companion_files, read_raw
+from eegm2.data.readers import read_raw
 from eegm2.data.store import RecordingStore
+from tests.hostile.corpus import REAL, real_seeds, table
 from tests.hostile.mutations import BY_SUFFIX, GENERAL, NUMBERS, mutate
 from tests.hostile.seeds import CH_NAMES, N_TIMES, Seed, signal_uv, write_seeds
 from tests.hostile.worker import Reader
@@ -79,25 +81,14 @@ def test_a_thousand_damaged_files(seeds: dict[str, Seed], reader: Reader, tmp_pa
     assert total.total() >= 1000
 
 
-REAL = {
-    "edf": "eegmmidb/**/*R01.edf",
-    "bdf": "formats/*.bdf",
-    "set+fdt": "formats/*.set",
-    "epoc": "epoc_eyes/**/*_eeg.edf",
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_damaged_real_files(name: str, reader: Reader, tmp_path: Path) -> None:
     root = os.environ.get("EEGM2_TEST_DATA")
     if not root:
         pytest.skip("EEGM2_TEST_DATA does not name a folder with real recordings")
-    from eegm2.data.preprocessing import default_channels
-
-    path = sorted(Path(root).glob(REAL[name]))[0]
-    seed = Seed(name, path, (path, *companion_files(path)))
-    channels = default_channels(read_raw(path), path.name)
+    found = {seed.kind: (seed, channels) for seed, channels in real_seeds(Path(root))}
+    seed, channels = found[f"real {name}"]
     counts = try_mutants(reader, seed, range(60), tmp_path, channels)
     assert counts["refused"] > 0
     assert counts["read"] > 0
@@ -183,3 +174,13 @@ def test_a_folder_with_damaged_files_goes_on(tmp_path: Path) -> None:
 
 def test_numbers_are_hostile_enough() -> None:
     assert {b"-1", b"nan", b"inf", b"", b"99999999"} <= set(NUMBERS)
+
+
+def test_the_documented_counts_are_those_of_the_stored_result() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "results"
+    result = json.loads((folder / "corpus.json").read_text())
+    assert (folder / "corpus.md").read_text() == table(result)
+    assert sum(sum(counts.values()) for counts in result["counts"].values()) >= 1000
+    assert all(
+        counts[name] == 0 for counts in result["counts"].values() for name in ("escaped", "crash", "hang")
+    )

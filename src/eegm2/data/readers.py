@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegm2.data.channels import canonical, is_known, looks_like_eeg
+from eegm2.data.fiffile import check_fiffile
 from eegm2.data.matfile import check_matfile
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
@@ -37,6 +38,9 @@ READERS = {
 
 SFREQ_LIMITS_HZ = (1.0, 200_000.0)
 """Beyond these a header's sampling rate is damage, not a recording."""
+
+MAX_SAMPLES_PER_BYTE = 16
+"""FIF files may leave out silent stretches; no other format says more in less."""
 
 
 def file_suffix(path: Path) -> str:
@@ -77,6 +81,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         _refuse_short_brainvision(path)
     if suffix == ".set":
         check_matfile(path)
+    if suffix == ".fif":
+        check_fiffile(path)
     import mne
 
     with reading(path):
@@ -96,8 +102,21 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
             beside = Path(os.path.normpath(name)).parent.absolute() == path.parent.absolute()
             if not beside and suffix in (".set", ".vhdr"):
                 raise _elsewhere(path, name, "data file")
+        _refuse_samples_from_nowhere(path, raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         return raw
+
+
+def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
+    """Refuse a header that promises far more samples than its files can hold."""
+    if file_suffix(path).endswith(".gz") or raw.preload:
+        return
+    size = sum(Path(name).stat().st_size for name in map(str, raw.filenames))
+    if raw.n_times * len(raw.ch_names) > MAX_SAMPLES_PER_BYTE * size:
+        raise DataError(
+            f"{path}: truncated: the header promises {raw.n_times} samples of {len(raw.ch_names)} channels, "
+            f"its files have {size} bytes; copy them again"
+        )
 
 
 class ReadingWarning(UserWarning):

@@ -1,0 +1,121 @@
+"""Count what becomes of damaged recordings: ``python -m tests.hostile.corpus --per-kind 1000``.
+
+Writes docs/results/corpus.json and the table that the documentation shows. With EEGM2_TEST_DATA naming a
+folder of real recordings, those are damaged too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import mne
+import scipy
+
+import eegm2
+from tests.hostile.mutations import mutate
+from tests.hostile.seeds import CH_NAMES, Seed, write_seeds
+from tests.hostile.worker import MEMORY_MB, ROOT, TIME_S, Reader
+
+RESULTS = ROOT / "docs" / "results"
+OUTCOMES = ("read", "refused", "escaped", "memory", "crash", "hang")
+REAL = {
+    "edf": "eegmmidb/**/*R01.edf",
+    "bdf": "formats/*.bdf",
+    "set+fdt": "formats/*.set",
+    "epoc": "epoc_eyes/**/*_eeg.edf",
+}
+
+
+def real_seeds(root: Path) -> list[tuple[Seed, tuple[str, ...]]]:
+    """Return one real recording of each kind below `root`, with its channels."""
+    from eegm2.data.preprocessing import default_channels
+    from eegm2.data.readers import companion_files, read_raw
+
+    found = []
+    for kind, pattern in REAL.items():
+        for path in sorted(root.glob(pattern))[:1]:
+            channels = default_channels(read_raw(path), path.name)
+            found.append((Seed(f"real {kind}", path, (path, *companion_files(path))), channels))
+    return found
+
+
+def count(seed: Seed, channels: tuple[str, ...], numbers: range, reader: Reader) -> Counter[str]:
+    """Return how many damaged copies came to which outcome."""
+    counts: Counter[str] = Counter()
+    for number in numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            mutant = mutate(seed, number, Path(folder))
+            counts[reader.read(mutant.main, channels)["outcome"]] += 1
+    return counts
+
+
+def main() -> None:
+    """Run the corpus and write its counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--per-kind", type=int, default=1000, help="damaged copies of each small recording")
+    parser.add_argument("--per-real", type=int, default=100, help="damaged copies of each real recording")
+    options = parser.parse_args()
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder, Reader() as reader:
+        jobs = [(seed, CH_NAMES, options.per_kind) for seed in write_seeds(Path(folder))]
+        if root := os.environ.get("EEGM2_TEST_DATA"):
+            jobs += [(seed, channels, options.per_real) for seed, channels in real_seeds(Path(root))]
+        for seed, channels, copies in jobs:
+            counts = count(seed, channels, range(copies), reader)
+            rows[seed.kind] = {name: counts[name] for name in OUTCOMES}
+            print(f"{seed.kind:14}", rows[seed.kind], flush=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    result = {
+        "counts": rows,
+        "limits": {"memory_mb": MEMORY_MB, "time_s": TIME_S},
+        "versions": {"eegm2": eegm2.__version__, "mne": mne.__version__, "scipy": scipy.__version__},
+        "python": platform.python_version(),
+        "commit": commit,
+    }
+    (RESULTS / "corpus.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "corpus.md").write_text(table(result))
+
+
+def table(result: dict) -> str:
+    """Return the counts as a table in Markdown."""
+    lines = [
+        "| recording | damaged copies | read | refused with file and reason | failures |",
+        "| --- " * 5 + "|",
+    ]
+    total: Counter[str] = Counter()
+    for kind, counts in result["counts"].items():
+        total.update(counts)
+        lines.append(_row(kind, counts))
+    limits, versions = result["limits"], result["versions"]
+    return "\n".join(
+        [
+            *lines,
+            _row("all", total),
+            "",
+            f"Limits: {limits['memory_mb']} MB beyond the idle process, {limits['time_s']:g} s a file. "
+            f"MNE {versions['mne']}, SciPy {versions['scipy']}. Failures: crash, hang, out of memory, or an "
+            "exception that nobody foresaw.",
+            "",
+        ]
+    )
+
+
+def _row(kind: str, counts: dict[str, int]) -> str:
+    failures = sum(counts[name] for name in ("escaped", "memory", "crash", "hang"))
+    return (
+        f"| {kind} | {sum(counts.values()):,} | {counts['read']:,} | {counts['refused']:,} | {failures:,} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
