@@ -37,6 +37,32 @@ def test_the_audit_says_when_it_is_skipped(tmp_path: Path) -> None:
     assert done.stdout.startswith("audit skipped: pip-audit is not installed")
 
 
+@pytest.mark.parametrize(
+    ("rows", "status", "message"),
+    [
+        ('{"name": "a", "version": "1", "vulns": []}', 0, "1 of 1 packages looked up, 0 advisories"),
+        ('{"name": "a", "version": "1", "vulns": [{"id": "X-1"}]}', 1, "a 1: X-1"),
+        ('{"name": "a", "skip_reason": "not found"}', 0, "audit skipped: none of 1 packages"),
+    ],
+)
+def test_the_audit_counts_what_was_looked_up(rows: str, status: int, message: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n*--version*) exit 0 ;;\n*pip_audit*)\n'
+        'for word in "$@"; do\n[ "$before" = --output ] && echo \'{"dependencies": ['
+        f"{rows}"
+        ']}\' > "$word"\nbefore=$word\ndone\nexit 1 ;;\n'
+        f'*) exec {sys.executable} "$@" ;;\nesac\n'
+    )
+    python.chmod(0o755)
+    environment = {"PYTHON": str(python), "PATH": "/usr/bin:/bin"}
+    command = ["bash", str(ROOT / ".ci" / "audit")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert message in done.stdout
+    assert done.returncode == status
+
+
 @pytest.mark.slow
 def test_the_wheel_has_what_it_needs(tmp_path: Path) -> None:
     pytest.importorskip(
