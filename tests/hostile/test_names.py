@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegm2.data.readers import read_raw
+from eegm2.data.readers import ReadingWarning, read_raw
 from eegm2.data.recording import file_stem
 from eegm2.data.store import RecordingInfo, RecordingStore
 from eegm2.errors import DataError
 from tests.data.samples import write_store
-from tests.hostile.seeds import signal_uv, write_brainvision, write_set
+from tests.hostile.seeds import signal_uv, write_brainvision, write_edf, write_set
 
 NAMES = [
     "../../outside", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "C:\\x", "nul\0byte", "new\nline", "~root",
@@ -82,3 +82,16 @@ def test_links_to_recordings_are_followed(tmp_path: Path) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def test_annotations_in_latin_1_are_read_and_said(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "one.edf", signal_uv()).main
+    data = path.read_bytes()
+    assert data.count(b"eyes open") == 1
+    path.write_bytes(data.replace(b"eyes open", "geöffnet!".encode("latin-1")))
+    with pytest.warns(ReadingWarning, match="annotations are not UTF-8, read as Latin-1"):
+        raw = read_raw(path)
+    assert list(raw.annotations.description) == ["geöffnet!", "eyes closed"]
+    path.write_bytes(data.replace(b"eyes open", b"eye\x96\xff\x81pen"))
+    with pytest.raises(DataError, match="neither UTF-8 nor Latin-1"):
+        read_raw(path)

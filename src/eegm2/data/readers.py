@@ -7,11 +7,12 @@ truncated ones; here these are errors. Nothing is read by pickle.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,8 +87,16 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
     import mne
 
     with reading(path):
-        reader = getattr(mne.io, READERS[suffix])
-        raw: mne.io.BaseRaw = reader(path, preload=False, verbose="warning", **arguments)
+        reader = functools.partial(
+            getattr(mne.io, READERS[suffix]), path, preload=False, verbose="warning", **arguments
+        )
+        raw: mne.io.BaseRaw
+        try:
+            raw = reader()
+        except Exception as error:
+            if suffix not in (".edf", ".bdf", ".gdf") or "latin1" not in str(error):
+                raise
+            raw = _read_latin1(reader)
         if raw.n_times == 0:
             raise DataError(f"{path}: holds no samples; record or export it again")
         sfreq_hz = float(raw.info["sfreq"])
@@ -107,6 +116,16 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         return raw
 
 
+def _read_latin1(reader: Callable[..., mne.io.BaseRaw]) -> mne.io.BaseRaw:
+    """Read a file whose annotations are not UTF-8, as the format asks; older devices write Latin-1."""
+    raw = reader(encoding="latin1")
+    for text in map(str, raw.annotations.description):
+        if not text.isprintable():
+            raise ValueError(f"an annotation is neither UTF-8 nor Latin-1: {text[:40]!r}")
+    warnings.warn("annotations in Latin-1", stacklevel=2)
+    return raw
+
+
 def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
     """Refuse a header that promises far more samples than its files can hold."""
     if file_suffix(path).endswith(".gz") or raw.preload:
@@ -124,6 +143,7 @@ class ReadingWarning(UserWarning):
 
 
 _WORTH_TELLING = {
+    r"annotations in (Latin-1)": "annotations are not UTF-8, read as {}",
     r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
     r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
 }
