@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import export, info, prepare, pretrain
+from eegm2.cli import export, info, prepare, pretrain, stream
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
+app.command("stream")(stream.stream)
 
 
 def main() -> None:
