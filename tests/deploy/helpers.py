@@ -49,3 +49,24 @@ def cuts(n_times: int, size: int | None, seed: int = 0) -> list[int]:
     while sum(lengths) < n_times:
         lengths.append(min(int(rng.integers(0, 91)), n_times - sum(lengths)))
     return lengths
+
+
+EPOC = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+
+
+def checkpoint(
+    path: Path, preset: str = "eegm2", ch_names: tuple[str, ...] = EPOC, **preprocessing: object
+) -> Path:
+    """Write a small model as ``eegm2 pretrain`` does, and return its path."""
+    from eegm2.config import to_dict
+    from eegm2.data.config import PreprocessingConfig, WindowConfig
+    from eegm2.training.checkpoint import save_checkpoint
+
+    header = {
+        "preprocessing": to_dict(PreprocessingConfig(channels=ch_names, **preprocessing)),
+        "windows": to_dict(WindowConfig(window_s=2.0)),
+        "ch_names": list(ch_names),
+        "sfreq_hz": 128.0,
+    }
+    save_checkpoint(path, network(preset, n_chans=len(ch_names)), header)
+    return path

@@ -20,6 +20,7 @@ from eegm2.cli import (
     reconstruct,
     report,
     share,
+    stream,
     verify,
 )
 from eegm2.errors import EEGM2Error
@@ -63,6 +64,7 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)
 app.command("share")(share.share)
 app.command("verify")(verify.verify)
+app.command("stream")(stream.stream)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.model.authors import load_authors_checkpoint
+from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import load_checkpoint
 
 SCALINGS = {
@@ -52,14 +53,21 @@ class TrainedModel:
     source: str
     sha256: str
 
+    @property
+    def config(self) -> EEGM2Config:
+        """Shape of the network."""
+        config = self.model.config
+        assert isinstance(config, EEGM2Config)
+        return config
+
     def facts(self) -> dict[str, Any]:
         """Return what belongs into an exported file, as plain values."""
         from eegm2.config import to_dict
 
         return {
-            "preset": self.model.config.preset_name,  # type: ignore[union-attr]
-            "n_chans": self.model.config.n_chans,  # type: ignore[union-attr]
-            "width": self.model.config.width,  # type: ignore[union-attr]
+            "preset": self.config.preset_name,
+            "n_chans": self.config.n_chans,
+            "width": self.config.width,
             "ch_names": list(self.ch_names),
             "sfreq_hz": self.sfreq_hz,
             "scaling": self.scaling,

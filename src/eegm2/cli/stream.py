@@ -1,0 +1,93 @@
+"""``eegm2 stream``: a trained model on live EEG."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eegm2.cli.options import options
+from eegm2.deploy.config import StreamConfig
+from eegm2.errors import ConfigError
+
+
+@options(StreamConfig)
+def stream(
+    source: Annotated[str, typer.Option("--source", help="lsl, brainflow, or a recording's file.")],
+    model: Annotated[Path, typer.Option("--model", help="Run folder, .safetensors checkpoint or .pth.")],
+    out: Annotated[
+        list[str] | None,
+        typer.Option("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines); repeat for several."),
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="Classifier head (.safetensors) written by eegm2 head.")
+    ] = None,
+    *,
+    config: StreamConfig,
+) -> None:
+    """Reconstruct, encode and classify live EEG, exactly as offline, with a fixed delay."""
+    import signal
+    import threading
+
+    from eegm2.deploy.head import DenseHead
+    from eegm2.deploy.live.pipeline import Pipeline
+    from eegm2.deploy.live.runner import run_stream
+    from eegm2.deploy.live.sinks import Layout, open_sink
+    from eegm2.deploy.live.view import TerminalView
+    from eegm2.deploy.live.web import WebPage
+    from eegm2.deploy.source_model import load_trained
+
+    trained = load_trained(model)
+    typer.echo("preparing the model", err=True)
+    loaded = DenseHead.load(head) if head is not None else None
+    pipeline = Pipeline(trained, config, loaded)
+    origin = _source(source, config)
+    classes = loaded.classes if loaded is not None else None
+    shape = trained.config
+    layout = Layout(trained.ch_names, classes, shape.representation_channels, shape.decoder, trained.sfreq_hz)
+    sinks = [open_sink(where, layout) for where in out or []]
+    facts = {
+        "source": source,
+        "ch_names": list(trained.ch_names),
+        "sfreq_hz": trained.sfreq_hz,
+        "classes": list(classes) if classes else None,
+        "reconstruction_latency_samples": pipeline.stream.latency_samples,
+    }
+    page = WebPage(config.host, config.port, config.token, facts) if config.port else None
+    if page is not None:
+        typer.echo(f"watch at {page.url}", err=True)
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        with TerminalView(f"eegm2 stream: {source}", classes) as view:
+
+            def watch(outputs: Any, statistics: dict[str, Any]) -> None:
+                view.push(outputs, statistics)
+                if page is not None:
+                    page.push(outputs, statistics)
+
+            statistics = run_stream(origin, pipeline, sinks, config, watch=watch, stop=stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if page is not None:
+            page.close()
+    typer.echo(json.dumps(statistics), err=True)
+
+
+def _source(name: str, config: StreamConfig) -> Any:
+    """Return the source that ``--source`` names."""
+    if name == "lsl":
+        from eegm2.deploy.live.lsl import LslSource
+
+        return LslSource(config.stream_name, buffer_s=max(60.0, 2 * config.buffer_s))
+    if name == "brainflow":
+        from eegm2.deploy.live.brainflow import BrainflowSource
+
+        return BrainflowSource(config.board, serial_port=config.serial_port, file=config.board_file)
+    if not Path(name).exists():
+        raise ConfigError(f"source: got '{name}', expected lsl, brainflow or a recording's file")
+    from eegm2.deploy.live.source import RecordingSource
+
+    return RecordingSource(name, speed=config.speed)

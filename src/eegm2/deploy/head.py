@@ -1,0 +1,117 @@
+"""A classifier head as a file of plain arrays: standardise, dense layers, probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.errors import CheckpointError, ConfigError
+
+_KEY = "eegm2_head"
+
+
+class DenseHead:
+    """Features to class probabilities with NumPy alone.
+
+    Parameters
+    ----------
+    mean, scale : array, shape (n_features,)
+        Standardisation ``(f - mean) / scale``.
+    layers : list of (array, array)
+        Weight (out, in) and bias (out,) of each layer; ReLU between them.
+    classes : tuple of str
+    link : {"softmax", "one-vs-rest"}
+        How scores become probabilities; one-vs-rest takes a sigmoid of each and divides by their sum (a
+        single score is that of the second of two classes).
+    facts : dict
+        What it was trained on, stored with it.
+    """
+
+    def __init__(
+        self,
+        mean: np.ndarray,
+        scale: np.ndarray,
+        layers: list[tuple[np.ndarray, np.ndarray]],
+        classes: tuple[str, ...],
+        *,
+        link: str = "softmax",
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        if link not in ("softmax", "one-vs-rest"):
+            raise ConfigError(f"link: got '{link}', expected 'softmax' or 'one-vs-rest'")
+        scores = len(layers[-1][1])
+        if scores != len(classes) and not (link == "one-vs-rest" and scores == 1 and len(classes) == 2):
+            raise ConfigError(f"classes: got {len(classes)} for {scores} scores")
+        self.mean, self.scale, self.layers = mean, scale, layers
+        self.classes, self.link, self.facts = tuple(classes), link, facts or {}
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Any, classes: tuple[str, ...], **facts: Any) -> DenseHead:
+        """Take over a fitted StandardScaler and (one-vs-rest) logistic regression of scikit-learn."""
+        scaler, last = pipeline[0], pipeline[-1]
+        estimators = getattr(last, "estimators_", [last])
+        weight = np.concatenate([e.coef_ for e in estimators])
+        bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
+        multinomial = not hasattr(last, "estimators_") and len(weight) > 1
+        link = "softmax" if multinomial else "one-vs-rest"
+        return cls(scaler.mean_, scaler.scale_, [(weight, bias)], classes, link=link, facts=facts)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Map features (windows, n_features) to probabilities (windows, n_classes)."""
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise ConfigError(f"head: got features {features.shape}, expected (windows, {len(self.mean)})")
+        h = (features - self.mean) / self.scale
+        for i, (weight, bias) in enumerate(self.layers):
+            h = h @ weight.T + bias
+            if i < len(self.layers) - 1:
+                h = np.maximum(h, 0)
+        if self.link == "softmax":
+            e = np.exp(h - h.max(axis=1, keepdims=True))
+            return e / e.sum(axis=1, keepdims=True)
+        p = 0.5 * (1 + np.tanh(h / 2))
+        if p.shape[1] == 1:
+            return np.concatenate([1 - p, p], axis=1)
+        return p / p.sum(axis=1, keepdims=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.safetensors`` file, whole or not at all."""
+        from safetensors.numpy import save
+
+        from eegm2.data.storage import write_atomic
+
+        arrays = {"mean": self.mean, "scale": self.scale}
+        for i, (weight, bias) in enumerate(self.layers):
+            arrays |= {f"layer{i}.weight": weight, f"layer{i}.bias": bias}
+        header = {"format": 1, "classes": list(self.classes), "link": self.link, "facts": self.facts}
+        plain = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}
+        write_atomic(Path(path), [save(plain, metadata={_KEY: json.dumps(header, ensure_ascii=False)})])
+
+    @classmethod
+    def load(cls, path: str | Path) -> DenseHead:
+        """Read a file of :meth:`save`.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, damaged or something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            header = json.loads(metadata[_KEY])
+            layers: list[tuple[np.ndarray, np.ndarray]] = []
+            while f"layer{len(layers)}.weight" in arrays:
+                i = len(layers)
+                layers.append((arrays[f"layer{i}.weight"], arrays[f"layer{i}.bias"]))
+            classes, link, facts = tuple(header["classes"]), header["link"], header["facts"]
+            return cls(arrays["mean"], arrays["scale"], layers, classes, link=link, facts=facts)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: cannot be read as a head ({error})") from error
+        except (KeyError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path}: is not a head written by eegm2 ({error!r})") from error

@@ -1,0 +1,178 @@
+"""LabStreamingLayer as source and sink, through pylsl."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from eegm2.deploy.live.clock import ClockTracker
+from eegm2.deploy.live.source import Chunk, SourceLost, unit_factor
+from eegm2.errors import ConfigError, DataError
+
+LOCAL = """[ports]
+IPv6 = disable
+[multicast]
+ResolveScope = machine
+[lab]
+KnownPeers = {127.0.0.1}
+[log]
+level = -2
+"""
+
+
+@functools.cache
+def load_pylsl() -> Any:
+    """Import pylsl, with discovery kept on this machine unless LSLAPICFG names another configuration.
+
+    Raises
+    ------
+    ConfigError
+        If pylsl or its library cannot be loaded.
+    """
+    try:
+        import pylsl
+    except (ImportError, RuntimeError, OSError) as error:
+        raise ConfigError(f"lsl: pylsl cannot be loaded ({error}); pip install 'eegm2[stream]'") from error
+    if "LSLAPICFG" not in os.environ:
+        pylsl.set_config_content(LOCAL)
+    return pylsl
+
+
+class LslSource:
+    """An EEG stream of another process, found by name or as the only one.
+
+    Its stamps are mapped to this machine's LSL clock (clock synchronisation); gaps, jitter and drift are
+    measured from them.
+
+    Parameters
+    ----------
+    name : str
+        Name of the stream; empty takes the only stream of type EEG.
+    resolve_s : float
+        How long to look for it.
+    buffer_s : float
+        What the inlet may hold.
+    """
+
+    can_wait = False
+
+    def __init__(self, name: str = "", *, resolve_s: float = 5.0, buffer_s: float = 60.0) -> None:
+        self.wanted, self.resolve_s, self.buffer_s = name, resolve_s, buffer_s
+        self.name = f"LSL stream '{name}'" if name else "LSL stream"
+        self.ch_names: list[str] = []
+        self.sfreq_hz = 0.0
+        self._inlet: Any = None
+
+    def open(self) -> None:
+        """Find the stream and connect to it.
+
+        Raises
+        ------
+        SourceLost
+            If there is none.
+        DataError
+            If there are several, or it states no rate, channel names or a known unit.
+        """
+        pylsl = load_pylsl()
+        key, value = ("name", self.wanted) if self.wanted else ("type", "EEG")
+        found = pylsl.resolve_byprop(key, value, minimum=1, timeout=self.resolve_s)
+        if not found:
+            raise SourceLost(f"{self.name}: no stream with {key} '{value}' within {self.resolve_s:g} s")
+        names = sorted({info.name() for info in found})
+        if len(names) > 1:
+            raise DataError(f"{self.name}: there are several: {', '.join(names)}; choose with --stream-name")
+        inlet = pylsl.StreamInlet(
+            found[0], max_buflen=int(self.buffer_s), recover=False, processing_flags=pylsl.proc_clocksync
+        )
+        info = inlet.info(timeout=self.resolve_s)
+        self.name = f"LSL stream '{info.name()}'"
+        if not info.nominal_srate() > 0:
+            raise DataError(f"{self.name}: states no sampling rate; it is not regular EEG")
+        self.sfreq_hz = float(info.nominal_srate())
+        self.ch_names, units = _channels(info)
+        if len(self.ch_names) != info.channel_count():
+            raise DataError(
+                f"{self.name}: describes {len(self.ch_names)} of {info.channel_count()} channels by label; "
+                "add labels to the stream's description"
+            )
+        factors = [unit_factor(unit, self.name) for unit in units]
+        self._factors = np.array(factors)[:, None]
+        inlet.open_stream(timeout=self.resolve_s)
+        self._inlet, self._clock = inlet, ClockTracker(self.sfreq_hz, where=self.name)
+        self._fresh = True
+
+    def read(self, n: int, timeout_s: float) -> Chunk | None:
+        """Return what has arrived, at least one sample."""
+        pylsl = load_pylsl()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                samples, stamps = self._inlet.pull_chunk(timeout=min(0.25, n / self.sfreq_hz), max_samples=n)
+            except (pylsl.LostError, pylsl.InternalError) as error:
+                raise SourceLost(f"{self.name}: lost") from error
+            if len(stamps):
+                break
+            if time.monotonic() > deadline:
+                raise SourceLost(f"{self.name}: no sample for {timeout_s:g} s")
+        times_s = np.asarray(stamps, float)
+        x_uv = np.asarray(samples, float).T * self._factors
+        fresh, self._fresh = self._fresh, False
+        return Chunk(x_uv, times_s, self._clock.push(times_s), fresh)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._inlet is not None:
+            self._inlet.close_stream()
+            self._inlet = None
+
+    def facts(self) -> dict[str, float]:
+        """Return jitter and drift."""
+        if not hasattr(self, "_clock"):
+            return {}
+        return {"jitter_ms": 1e3 * self._clock.jitter_s, "drift_ppm": self._clock.drift_ppm}
+
+
+def _channels(info: Any) -> tuple[list[str], list[str]]:
+    """Return labels and units of a stream's channels."""
+    names, units = [], []
+    channel = info.desc().child("channels").child("channel")
+    for _ in range(info.channel_count()):
+        if channel.empty() or not channel.child_value("label"):
+            break
+        names.append(channel.child_value("label"))
+        units.append(channel.child_value("unit"))
+        channel = channel.next_sibling("channel")
+    return names, units
+
+
+class LslOutlet:
+    """A stream that other programs can receive.
+
+    Parameters
+    ----------
+    name, kind : str
+        Name and type of the stream.
+    ch_names : list of str
+    sfreq_hz : float
+        0 for irregular.
+    unit : str
+    """
+
+    def __init__(self, name: str, kind: str, ch_names: list[str], sfreq_hz: float, unit: str = "") -> None:
+        pylsl = load_pylsl()
+        info = pylsl.StreamInfo(name, kind, len(ch_names), sfreq_hz, "float32", f"eegm2-{name}-{os.getpid()}")
+        channels = info.desc().append_child("channels")
+        for label in ch_names:
+            channel = channels.append_child("channel")
+            channel.append_child_value("label", label)
+            channel.append_child_value("unit", unit)
+        self._outlet = pylsl.StreamOutlet(info)
+
+    def push(self, x: np.ndarray, time_s: float) -> None:
+        """Send (n_chans, k) samples, the last of which belongs to `time_s` on the LSL clock."""
+        if x.shape[1]:
+            self._outlet.push_chunk(np.ascontiguousarray(x.T, dtype=np.float32), time_s)

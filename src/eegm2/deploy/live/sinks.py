@@ -1,0 +1,185 @@
+"""Where outputs go: JSON lines, a table, or the network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+from eegm2.deploy.live.pipeline import Outputs
+from eegm2.errors import ConfigError
+from eegm2.model.stream import STEP
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a sink is told beforehand.
+
+    Attributes
+    ----------
+    ch_names : tuple of str
+    classes : tuple of str or None
+        Of the head, if there is one.
+    n_features : int
+        Channels of the representation.
+    reconstructs : bool
+        Whether the model has a decoder; sinks hand on the representation otherwise.
+    sfreq_hz : float
+    """
+
+    ch_names: tuple[str, ...]
+    classes: tuple[str, ...] | None
+    n_features: int
+    reconstructs: bool
+    sfreq_hz: float
+
+    def signal(self, outputs: Outputs) -> np.ndarray:
+        """Return the outputs that a sink hands on, (n, steps)."""
+        return outputs.reconstruction if self.reconstructs else outputs.representation
+
+    def columns(self) -> list[str]:
+        """Return their names."""
+        return list(self.ch_names) if self.reconstructs else [f"f{i}" for i in range(self.n_features)]
+
+
+class Sink(Protocol):
+    """Takes outputs as they come."""
+
+    def push(self, outputs: Outputs) -> None:
+        """Take what one chunk brought forth."""
+
+    def close(self, statistics: dict[str, Any]) -> None:
+        """Take the final statistics and finish."""
+
+
+class _File:
+    """A text file that bears its own name once it is complete; until then `NAME.part` holds whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            raise ConfigError(f"{path}: is there already; name a new file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.stream: TextIO = self.part.open("w", encoding="utf-8", newline="", buffering=1)
+
+    def close(self) -> None:
+        self.stream.close()
+        self.part.replace(self.path)
+
+
+class JsonLinesSink:
+    """One JSON object a line: events, decisions, reconstruction or representation, and final statistics.
+
+    Parameters
+    ----------
+    path : Path, optional
+        None writes to standard output.
+    layout : Layout
+    """
+
+    def __init__(self, path: Path | None, layout: Layout) -> None:
+        self._layout, self._given = layout, 0
+        self._file = _File(path) if path is not None else None
+        self._stream = self._file.stream if self._file is not None else sys.stdout
+
+    def _line(self, kind: str, values: dict[str, Any]) -> None:
+        self._stream.write(json.dumps({"type": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def push(self, outputs: Outputs) -> None:
+        """Write what is there."""
+        for event in outputs.events:
+            self._line("event", {"time_s": outputs.time_s, **event})
+            if event["event"] == "restart":
+                self._given = 0
+        for decision in outputs.decisions:
+            self._line("decision", decision)
+        y = self._layout.signal(outputs)
+        if y.shape[1]:
+            kind = "reconstruction" if self._layout.reconstructs else "representation"
+            rows = np.round(y.astype(float), 5).tolist()
+            self._line(kind, {"time_s": outputs.time_s, "first": self._given, "values": rows})
+            self._given += y.shape[1]
+
+    def close(self, statistics: dict[str, Any]) -> None:
+        """Write the statistics as the last line."""
+        self._line("statistics", statistics)
+        if self._file is not None:
+            self._file.close()
+
+
+class CsvSink:
+    """A table: decisions if there is a head, else reconstruction or representation, one sample a row."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._file, self._layout, self._row = _File(path), layout, 0
+        self._writer = csv.writer(self._file.stream)
+        if layout.classes is not None:
+            self._writer.writerow(["time_s", "sample", "decided", *(f"p_{name}" for name in layout.classes)])
+        else:
+            self._writer.writerow(["index", *layout.columns()])
+
+    def push(self, outputs: Outputs) -> None:
+        """Write new rows."""
+        if self._layout.classes is not None:
+            for d in outputs.decisions:
+                row = [f"{d['time_s']:.6f}", d["sample"], d["decided"] or "", *d["probabilities"]]
+                self._writer.writerow(row)
+            return
+        for column in self._layout.signal(outputs).T:
+            self._writer.writerow([self._row, *(f"{value:.6g}" for value in column)])
+            self._row += 1
+
+    def close(self, statistics: dict[str, Any]) -> None:
+        """Finish the table."""
+        self._file.close()
+
+
+class LslSink:
+    """LSL outlets: the reconstruction (or representation) as a regular stream, probabilities as another."""
+
+    def __init__(self, layout: Layout, name: str = "eegm2") -> None:
+        from eegm2.deploy.live.lsl import LslOutlet
+
+        self._layout = layout
+        what, kind = ("reconstruction", "EEG") if layout.reconstructs else ("representation", "features")
+        rate_hz = layout.sfreq_hz if layout.reconstructs else layout.sfreq_hz / STEP
+        self._signal = LslOutlet(f"{name}-{what}", kind, layout.columns(), rate_hz, "scaled")
+        self._classes = None
+        if layout.classes:
+            self._classes = LslOutlet(f"{name}-probabilities", "probabilities", list(layout.classes), 0.0)
+
+    def push(self, outputs: Outputs) -> None:
+        """Send what is there."""
+        self._signal.push(self._layout.signal(outputs), outputs.time_s)
+        if self._classes is not None:
+            for decision in outputs.decisions:
+                self._classes.push(np.array([decision["probabilities"]]).T, decision["time_s"])
+
+    def close(self, statistics: dict[str, Any]) -> None:
+        """Close the outlets."""
+        del self._signal
+        self._classes = None
+
+
+def open_sink(where: str, layout: Layout) -> Sink:
+    """Return the sink that ``--out`` names: ``lsl``, ``-`` (JSON lines), ``*.jsonl`` or ``*.csv``.
+
+    Raises
+    ------
+    ConfigError
+        If the name is none of these, or the file is there already.
+    """
+    if where == "lsl":
+        return LslSink(layout)
+    if where == "-":
+        return JsonLinesSink(None, layout)
+    if where.endswith(".jsonl"):
+        return JsonLinesSink(Path(where), layout)
+    if where.endswith(".csv"):
+        return CsvSink(Path(where), layout)
+    raise ConfigError(f"out: got '{where}', expected lsl, a .jsonl or .csv file, or - for standard output")

@@ -1,0 +1,148 @@
+"""What a live source is, and a recording that plays as one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from eegm2.errors import DataError, EEGM2Error
+
+#: Microvolts per unit, by the names that sources use.
+UNITS = {
+    "microvolts": 1.0,
+    "microvolt": 1.0,
+    "uv": 1.0,
+    "µv": 1.0,
+    "millivolts": 1e3,
+    "mv": 1e3,
+    "volts": 1e6,
+    "volt": 1e6,
+    "v": 1e6,
+    "nanovolts": 1e-3,
+    "nv": 1e-3,
+}
+
+
+class SourceLost(EEGM2Error):
+    """A source that stopped sending; it may come back."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Samples of a source.
+
+    Attributes
+    ----------
+    x_uv : array, shape (n_chans, k)
+        Microvolts.
+    times_s : array, shape (k,)
+        Time of each sample on the source's clock.
+    gaps : tuple of (int, int)
+        Index of a sample and how many are missing before it.
+    fresh : bool
+        True for the first chunk after the source came back.
+    """
+
+    x_uv: np.ndarray
+    times_s: np.ndarray
+    gaps: tuple[tuple[int, int], ...] = field(default=())
+    fresh: bool = False
+
+
+class Source(Protocol):
+    """Where samples come from.
+
+    Attributes
+    ----------
+    name : str
+    ch_names : list of str
+    sfreq_hz : float
+        Nominal rate.
+    can_wait : bool
+        Whether it holds samples back while nobody reads (a file), so that none need to be dropped.
+    """
+
+    name: str
+    ch_names: list[str]
+    sfreq_hz: float
+    can_wait: bool
+
+    def open(self) -> None:
+        """Connect; DataError or SourceLost if that fails. May be called again after :meth:`close`."""
+
+    def read(self, n: int, timeout_s: float) -> Chunk | None:
+        """Return up to about `n` new samples, None at the end; SourceLost after `timeout_s` without any."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+    def facts(self) -> dict[str, float]:
+        """Return what was measured of the source's clock, for the statistics."""
+
+
+class RecordingSource:
+    """A recording in any format that can be read, at real or another speed.
+
+    Parameters
+    ----------
+    path : str or Path
+    speed : float
+        1 is real time, 0 as fast as it is read.
+    """
+
+    can_wait = True
+
+    def __init__(self, path: str | Path, *, speed: float = 1.0) -> None:
+        self.name, self.speed = str(path), speed
+        self.ch_names: list[str] = []
+        self.sfreq_hz = 0.0
+
+    def open(self) -> None:
+        """Read the header."""
+        from eegm2.data.readers import read_raw
+
+        self._raw = read_raw(self.name)
+        self.ch_names = list(self._raw.ch_names)
+        self.sfreq_hz = float(self._raw.info["sfreq"])
+        self._at, self._began = 0, time.monotonic()
+
+    def read(self, n: int, timeout_s: float) -> Chunk | None:
+        """Return the next samples when their time has come."""
+        end = min(self._at + n, self._raw.n_times)
+        if end == self._at:
+            return None
+        if self.speed > 0:
+            due = self._began + end / self.sfreq_hz / self.speed
+            time.sleep(max(0.0, due - time.monotonic()))
+        x_uv = self._raw[:, self._at : end][0] * 1e6
+        times_s = np.arange(self._at, end) / self.sfreq_hz
+        self._at = end
+        return Chunk(x_uv, times_s)
+
+    def close(self) -> None:
+        """Close the file."""
+        if hasattr(self, "_raw"):
+            self._raw.close()
+
+    def facts(self) -> dict[str, float]:
+        """Return nothing: a file has no clock."""
+        return {}
+
+
+def unit_factor(unit: str, where: str) -> float:
+    """Return microvolts per unit.
+
+    Raises
+    ------
+    DataError
+        If the unit is stated but unknown.
+    """
+    if not unit:
+        return 1.0
+    if unit.strip().lower() not in UNITS:
+        raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
+    return UNITS[unit.strip().lower()]
