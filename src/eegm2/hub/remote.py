@@ -53,7 +53,7 @@ def push_to_hub(model: EEGM2 | UNet, name: str, *, card: str | None = None, **up
     """
     hub = _library(name)
 
-    class Shared(hub.ModelHubMixin):  # type: ignore[misc, name-defined]
+    class Shared(hub.ModelHubMixin):  # type: ignore[name-defined]
         """Lets the mixin find our folder format."""
 
         def _save_pretrained(self, save_directory: Path) -> None:
