@@ -147,6 +147,15 @@ def test_one_persons_model_is_called_one() -> None:
     assert "Trained on one person" in model_card(made, {"data": {"n_subjects": 1}})
 
 
+def test_the_card_says_when_subjects_were_divided() -> None:
+    made = EEGM2(EEGM2Config.preset("eegm2", n_chans=2, width=4))
+    by_subject = model_card(made, {}, splits=SplitManifest(("a",), ("b",), ("c",)))
+    assert "No subject is in two parts" in by_subject
+    by_recording = model_card(made, {}, splits=SplitManifest(("a",), ("b",), ("c",), by="recording"))
+    assert "one person may be on both sides" in by_recording
+    assert "No subject is in two parts" not in by_recording
+
+
 def test_the_command_shares_a_run(model: EEGM2, tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run", model)
     result = CliRunner().invoke(

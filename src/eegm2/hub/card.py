@@ -67,7 +67,7 @@ def model_card(
         'Ghane, "EEGM2" (arXiv 2502.17873).\n',
         _input(model, header),
         _training(header),
-        _splits(splits, _mapping(header, "data")),
+        _splits(splits),
         _results(probes),
         f"## Limits\n\n{_LIMITS}{_one_person(header)}",
         _use(),
@@ -103,7 +103,10 @@ def _input(model: EEGM2 | UNet, header: Mapping[str, Any]) -> str:
         ("scaling", windows.get("scaling", "unknown")),
         ("window of training", f"{windows['window_s']} s" if "window_s" in windows else "unknown"),
     ]
-    rows += [(label, preprocessing[key]) for key, label in _PREPROCESSING.items() if key in preprocessing]
+    for key, label in _PREPROCESSING.items():
+        if key in preprocessing:
+            unused = key in ("l_freq_hz", "h_freq_hz", "notch_hz") and preprocessing[key] == 0
+            rows.append((label, "none" if unused else preprocessing[key]))
     return f"## Input and preprocessing\n\n{_table(rows)}"
 
 
@@ -126,13 +129,19 @@ def _training(header: Mapping[str, Any]) -> str:
     return f"## Training\n\n{_table(rows)}"
 
 
-def _splits(splits: SplitManifest | None, data: Mapping[str, Any]) -> str:
+def _splits(splits: SplitManifest | None) -> str:
     if splits is None:
         return "## Split\n\nUnknown: the model was saved without its run.\n"
     counts = ", ".join(f"{len(getattr(splits, part))} {part}" for part in PARTS)
+    kept = (
+        "No subject is in two parts"
+        if splits.by == "subject"
+        else "**Recordings were divided, not subjects: one person may be on both sides, so results do not "
+        "generalise to other people**"
+    )
     return (
-        f"## Split\n\nBy {plain(splits.by)}, seed {splits.seed}: {counts}. Nobody is in two parts; "
-        "names are kept in the run's splits.json.\n"
+        f"## Split\n\nBy {plain(splits.by)}, seed {splits.seed}: {counts}. {kept}. Names are kept in the run's "
+        "splits.json.\n"
     )
 
 
