@@ -140,8 +140,8 @@ def _splits(splits: SplitManifest | None) -> str:
         "generalise to other people**"
     )
     return (
-        f"## Split\n\nBy {plain(splits.by)}, seed {splits.seed}: {counts}. {kept}. Names are kept in the run's "
-        "splits.json.\n"
+        f"## Split\n\nBy {plain(splits.by)}, seed {splits.seed}: {counts}. {kept}. Names are kept in the "
+        "run's splits.json.\n"
     )
 
 
