@@ -149,6 +149,7 @@ def test_the_reconstruction_goes_out_by_lsl(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(tmp_path / "got.npy"), x, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_missing_lsl_stream_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("pylsl")
     model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES)

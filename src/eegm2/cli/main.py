@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import eegm2
-from eegm2.cli import export, info, prepare, pretrain, stream
+from eegm2.cli import export, head, info, prepare, pretrain, stream
 from eegm2.errors import EEGM2Error
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _root(
 
 
 app.command("export")(export.export)
+app.command("head")(head.head)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
