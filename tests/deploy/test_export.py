@@ -128,6 +128,24 @@ def test_an_exported_file_runs_where_torch_cannot_be_imported(exported: Path, tm
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=0, atol=1e-4)
 
 
+def test_the_example_streams_a_file(exported: Path, tmp_path: Path) -> None:
+    x = noise(1, 3, 203, seed=9)
+    np.save(tmp_path / "x.npy", x[0])
+    example = Path(__file__).parents[2] / "examples" / "onnx_stream.py"
+    done = subprocess.run(
+        [sys.executable, str(example), str(exported / "step.onnx"), str(tmp_path / "x.npy")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        mean = network("light").encode(torch.from_numpy(x)).mean().item()
+    shape, found = done.stdout.splitlines()[-1].removeprefix("representation: ").split(" mean ")
+    assert shape == "(1, 32, 25)"
+    assert float(found) == pytest.approx(mean, abs=1e-4)
+
+
 def test_bad_input_to_the_runtime_is_refused(exported: Path, tmp_path: Path) -> None:
     stream = OnnxStream(exported / "step.onnx")
     with pytest.raises(ValueError, match=r"got shape \(1, 2, 8\), expected \(1, 3\)"):

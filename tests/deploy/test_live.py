@@ -16,7 +16,9 @@ import torch
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
+from eegm2.data.recipes.base import LabelSpan
 from eegm2.deploy.config import StreamConfig
+from eegm2.deploy.fit_head import fit_head
 from eegm2.deploy.head import DenseHead
 from eegm2.deploy.live.clock import ClockTracker
 from eegm2.deploy.live.pipeline import Outputs, Pipeline
@@ -26,6 +28,7 @@ from eegm2.deploy.live.web import WebPage
 from eegm2.deploy.scale import RunningScale
 from eegm2.deploy.source_model import TrainedModel, load_trained
 from eegm2.errors import CheckpointError, ConfigError, DataError, EEGM2Error
+from tests.data.samples import eeg, write_edf, write_store
 from tests.deploy.helpers import BUNDLED, EPOC, checkpoint, network
 
 NAMES = ("Fz", "Cz", "Pz")
@@ -285,6 +288,29 @@ def test_the_command_streams_a_recording(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*arguments, "--out", str(lines)])
     assert isinstance(again.exception, ConfigError)
     assert "is there already" in str(again.exception)
+
+
+def test_a_head_is_fitted_from_a_store_and_decides_on_a_stream(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", ch_names=NAMES, n_times=2560)
+    model = str(checkpoint(tmp_path / "m.safetensors", "light", ch_names=NAMES))
+    head, table = tmp_path / "head.safetensors", tmp_path / "out.csv"
+    done = CliRunner().invoke(app, ["head", model, str(store.url), "--out", str(head)])
+    assert done.exit_code == 0, done.output
+    assert "closed, open: 16 windows of 4 subjects" in done.output
+    assert DenseHead.load(head).facts["window_s"] == 2.0
+    source = write_edf(tmp_path / "r.edf", eeg(3, 1280), NAMES)
+    arguments = ["--source", str(source), "--model", model, "--head", str(head), "--speed", "0"]
+    done = CliRunner().invoke(app, ["stream", *arguments, "--calibration-s", "2", "--out", str(table)])
+    assert done.exit_code == 0, done.output
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["sample"]) for row in rows] == list(range(256, 1025, 64))
+    assert all(float(row["p_open"]) + float(row["p_closed"]) == pytest.approx(1, abs=1e-5) for row in rows)
+    with pytest.raises(DataError, match="has channels Fz Cz Pz at 128 Hz, the model expects Cz Fz"):
+        fit_head(checkpoint(tmp_path / "other.safetensors", ch_names=("Cz", "Fz")), str(store.url))
+    one = write_store(tmp_path / "one", ch_names=NAMES, labels=[LabelSpan(0.0, 10.0, "open")])
+    with pytest.raises(DataError, match="labelled windows of open only; a head needs at least two"):
+        fit_head(model, str(one.url))
 
 
 def test_the_streamed_recording_equals_offline_on_what_was_prepared(tmp_path: Path) -> None:

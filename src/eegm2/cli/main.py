@@ -13,6 +13,7 @@ from eegm2.cli import (
     datasets,
     embed,
     export,
+    head,
     info,
     prepare,
     pretrain,
@@ -55,6 +56,7 @@ def _root(
 
 app.command("datasets")(datasets.datasets)
 app.command("export")(export.export)
+app.command("head")(head.head)
 app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)

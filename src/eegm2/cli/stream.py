@@ -81,7 +81,8 @@ def _source(name: str, config: StreamConfig) -> Any:
     if name == "lsl":
         from eegm2.deploy.live.lsl import LslSource
 
-        return LslSource(config.stream_name, buffer_s=max(60.0, 2 * config.buffer_s))
+        buffer_s = max(60.0, 2 * config.buffer_s)
+        return LslSource(config.stream_name, resolve_s=min(5.0, config.timeout_s), buffer_s=buffer_s)
     if name == "brainflow":
         from eegm2.deploy.live.brainflow import BrainflowSource
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eegm2.deploy.live.source import Chunk, SourceLost
+from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost
 from eegm2.errors import ConfigError, DataError
 
 
@@ -82,14 +82,14 @@ class BrainflowSource:
         self._last: float | None = None
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
-        """Return what has arrived, at least one sample."""
+        """Return what has arrived."""
         deadline = time.monotonic() + timeout_s
         while True:
             count = self._shim.get_board_data_count()
             if count >= n or (count and time.monotonic() > deadline):
                 break
             if time.monotonic() > deadline:
-                raise SourceLost(f"{self.name}: no sample for {timeout_s:g} s")
+                return NOTHING
             time.sleep(min(0.02, 0.5 * n / self.sfreq_hz))
         data = self._shim.get_board_data(max(count, n))
         fresh, self._fresh = self._fresh, False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.deploy.live.clock import ClockTracker
-from eegm2.deploy.live.source import Chunk, SourceLost, unit_factor
+from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost, unit_factor
 from eegm2.errors import ConfigError, DataError
 
 LOCAL = """[ports]
@@ -106,7 +106,7 @@ class LslSource:
         self._fresh = True
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
-        """Return what has arrived, at least one sample."""
+        """Return what has arrived."""
         pylsl = load_pylsl()
         deadline = time.monotonic() + timeout_s
         while True:
@@ -117,7 +117,7 @@ class LslSource:
             if len(stamps):
                 break
             if time.monotonic() > deadline:
-                raise SourceLost(f"{self.name}: no sample for {timeout_s:g} s")
+                return NOTHING
         times_s = np.asarray(stamps, float)
         x_uv = np.asarray(samples, float).T * self._factors
         fresh, self._fresh = self._fresh, False

@@ -74,7 +74,8 @@ class Pipeline:
         )
         self.statistics: SlidingStatistics | None = None
         if head is not None:
-            window = max(1, round((trained.window_s or 4.0) * trained.sfreq_hz / STEP))
+            window_s = float(head.facts.get("window_s", trained.window_s or 4.0))
+            window = max(1, round(window_s * trained.sfreq_hz / STEP))
             self.statistics = SlidingStatistics(window, max(1, round(config.hop_s * trained.sfreq_hz / STEP)))
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
         self._started = False

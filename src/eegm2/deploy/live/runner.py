@@ -19,6 +19,8 @@ from eegm2.deploy.live.source import Chunk, Source, SourceLost
 
 #: Processing times kept for the percentiles.
 _KEPT = 4096
+#: How long one read may take, so that the reader can be stopped soon.
+_PATIENCE_S = 0.25
 
 
 @dataclass
@@ -94,15 +96,20 @@ class Reader(threading.Thread):
     def run(self) -> None:
         """Read until the end, an error or :meth:`stop`."""
         try:
+            heard_s = time.monotonic()
             while not self.stopping.is_set():
                 try:
-                    chunk = self.source.read(self.chunk, self.config.timeout_s)
+                    chunk = self.source.read(self.chunk, _PATIENCE_S)
+                    if chunk is None:
+                        break
+                    if chunk.x_uv.shape[1]:
+                        self._put(chunk)
+                        heard_s = time.monotonic()
+                    elif time.monotonic() - heard_s > self.config.timeout_s:
+                        raise SourceLost(f"{self.source.name}: no sample for {self.config.timeout_s:g} s")
                 except SourceLost as error:
                     self._reconnect(error)
-                    continue
-                if chunk is None:
-                    break
-                self._put(chunk)
+                    heard_s = time.monotonic()
             self._final(None)
         except BaseException as error:
             self._final(error)
@@ -159,7 +166,7 @@ class Reader(threading.Thread):
     def stop(self) -> None:
         """End reading and let go of the source."""
         self.stopping.set()
-        self.join(timeout=self.config.timeout_s + 5)
+        self.join(timeout=10)
         self.source.close()
 
 

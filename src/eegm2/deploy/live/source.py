@@ -53,6 +53,10 @@ class Chunk:
     fresh: bool = False
 
 
+#: What a source returns while nothing comes.
+NOTHING = Chunk(np.zeros((0, 0)), np.zeros(0))
+
+
 class Source(Protocol):
     """Where samples come from.
 
@@ -75,7 +79,10 @@ class Source(Protocol):
         """Connect; DataError or SourceLost if that fails. May be called again after :meth:`close`."""
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
-        """Return up to about `n` new samples, None at the end; SourceLost after `timeout_s` without any."""
+        """Return about `n` new samples, an empty chunk if none came within `timeout_s`, None at the end.
+
+        Raises SourceLost if the source says that it is gone.
+        """
 
     def close(self) -> None:
         """Let go of the connection."""
