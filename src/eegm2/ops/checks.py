@@ -49,9 +49,7 @@ def check_tensors(op: str, expected: Mapping[str, tuple[Tensor | None, tuple[int
                 f"{op}: {name} has dtype {tensor.dtype}, expected floating point; convert it with .float()"
             )
         if tensor.ndim != len(shape):
-            raise ValueError(
-                f"{op}: {name} has {tensor.ndim} dimensions {tuple(tensor.shape)}, expected {axes}"
-            )
+            raise ValueError(f"{op}: {name} has shape {tuple(tensor.shape)}, expected {axes}")
         for size, wanted in zip(tensor.shape, shape):
             if size != wanted:
                 raise ValueError(
@@ -59,9 +57,7 @@ def check_tensors(op: str, expected: Mapping[str, tuple[Tensor | None, tuple[int
                 )
         device = tensor.device if device is None else device
         if tensor.device != device:
-            raise ValueError(
-                f"{op}: {name} is on {tensor.device}, the first argument on {device}; move it there"
-            )
+            raise ValueError(f"{op}: {name} is on {tensor.device} but others are on {device}; move it there")
         dtypes[name] = tensor.dtype
     doubles = sorted(name for name, dtype in dtypes.items() if dtype == torch.float64)
     if doubles and len(doubles) != len(dtypes):
@@ -76,7 +72,7 @@ def check_rank(op: str, name: str, tensor: Tensor, axes: str) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name} is {type(tensor).__name__}, expected a torch.Tensor")
     if tensor.ndim != axes.count(",") + 1:
-        raise ValueError(f"{op}: {name} has {tensor.ndim} dimensions {tuple(tensor.shape)}, expected {axes}")
+        raise ValueError(f"{op}: {name} has shape {tuple(tensor.shape)}, expected {axes}")
     for axis, size in zip(axes.strip("()").split(","), tensor.shape):
         if size == 0:
             raise ValueError(

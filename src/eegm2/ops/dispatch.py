@@ -78,7 +78,7 @@ def backend_report() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"cpu": {"backend", "why"}, "cuda": {"backend", "why"}, "threads": int}``.
+        ``{"cpu": {"backend", "why"}, "cuda": {"backend", "why"}, "threads": int}``, all strings but threads.
     """
     asked = _requested()
     problem = numba_problem()
@@ -233,7 +233,14 @@ def selective_scan(
     if check_finite:
         _check_finite("selective_scan", dict(zip(NAMES, arguments)))
     chosen = choose_backend(backend, x.device)
-    scan = selective_scan_recurrence if chosen == "recurrence" else selective_scan_chunked
     with _full_precision(x.device):
-        y, state = scan(*_convert(compute_dtype(x), *arguments))
+        converted = _convert(compute_dtype(x), *arguments)
+        if chosen == "numba":
+            from eegm2.ops.cpu.scan import selective_scan_numba
+
+            y, state = selective_scan_numba(*converted)
+        elif chosen == "recurrence":
+            y, state = selective_scan_recurrence(*converted)
+        else:
+            y, state = selective_scan_chunked(*converted)
     return y.to(x.dtype), state

@@ -31,9 +31,9 @@ def mamba2_mix(
     """Convolution, SiLU, scan, skip, gate and normalisation of a projected block of time.
 
     ``x, B, C = silu(conv(xBC))``, ``h = ssd(x, softplus(dt + dt_bias), A, B, C, D) * silu(z)``,
-    ``y = h / sqrt(mean(h²) + eps) * norm_weight``, the mean over d_inner / ngroups channels. On a CPU, where no
-    gradient is asked for, one compiled pass that keeps every value in the cache; else the separate operations.
-    No argument is written to.
+    ``y = h / sqrt(mean(h²) + eps) * norm_weight``, the mean over d_inner / ngroups channels. On a CPU, where
+    no gradient is asked for, one compiled pass that keeps every value in the cache; else the separate
+    operations. No argument is written to.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def mamba2_mix(
     """
     tensors = (zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, conv_state, ssm_state)
     check_mix(*tensors, ngroups, d_state, headdim)
-    batch, length, _ = zxbcdt.shape
+    batch = zxbcdt.shape[0]
     channels, taps = conv_weight.shape
     heads = A.shape[0]
     inner, grouped = heads * headdim, ngroups * d_state

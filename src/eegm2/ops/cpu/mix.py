@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eegm2.ops.cpu.mix_kernels import mix_norm, mix_scan
-from eegm2.ops.cpu.runtime import dense_last, flat, prepare, run
+from eegm2.ops.cpu.runtime import dense_last, flat, prepare, run, useful_threads
 
 
 def mamba2_mix_numba(
@@ -38,7 +38,9 @@ def mamba2_mix_numba(
     state = ssm_state.clone(memory_format=torch.contiguous_format)
     y = torch.empty((batch, length, inner), dtype=dtype)
     squares = torch.empty((batch, heads, length), dtype=dtype)
-    parts = 1 if batch >= torch.get_num_threads() else min(heads, -(-torch.get_num_threads() // batch))
+    work = y.numel() * max(16, 4 * d_state)  # activations weigh as much as a few state elements
+    threads = useful_threads(work)
+    parts = 1 if batch >= threads else min(heads, -(-threads // batch))
     strides = [zxbcdt.stride(0), zxbcdt.stride(1)]
     sizes = np.array([batch, length, heads, headdim, ngroups, d_state, taps, parts, *strides], np.int64)
     tensors = (
@@ -58,9 +60,9 @@ def mamba2_mix_numba(
     tail: tuple[Any, ...] = (numba.int64[::1], numba.float64, numba.int64, numba.int64)
     prepare(mix_scan, (*[real[::1]] * len(tensors), *tail))
     arrays = [flat(tensor, dtype) for tensor in tensors]
-    run(mix_scan, (*arrays, sizes, eps), batch * parts)
+    run(mix_scan, (*arrays, sizes, eps), batch * parts, work)
     if parts > 1:
         prepare(mix_norm, (*[real[::1]] * 3, *tail))
-        run(mix_norm, (arrays[9], arrays[10], arrays[6], sizes, eps), batch * length)
+        run(mix_norm, (arrays[9], arrays[10], arrays[6], sizes, eps), batch * length, y.numel())
     inputs = zxbcdt[:, max(0, length - taps + 1) :, inner : inner + channels]
     return y, torch.cat([before, inputs], dim=1)[:, inputs.shape[1] :], state

@@ -2,8 +2,8 @@
 
 A task is a batch entry and a range of heads. For `BLOCK` steps at a time it convolves and activates B and C
 once, then per head x, the scan, the skip and the gate. Where a task has all heads it also normalises; else
-`mix_norm` does, once every head is there. The mean square is summed per head and then over heads either way, so that the
-result does not depend on how the work was split.
+`mix_norm` does, once every head is there. The mean square is summed per head and then over heads either
+way, so that the result does not depend on how the work was split.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,15 +15,14 @@ import numpy as np
 
 from eegm2.ops.cpu.runtime import kernel
 from eegm2.ops.cpu.simd import (
-    add,
-    divide,
-    exponential,
     fill,
     lane_count,
     lane_sum,
     load,
     multiply,
     multiply_add,
+    silu,
+    softplus,
     store,
 )
 from eegm2.ops.cpu.steps import (
@@ -39,14 +38,8 @@ from eegm2.ops.cpu.steps import (
     transposed,
 )
 
-# places in `sizes`: batch, length, heads, headdim, groups, d_state, kernel, parts per batch entry, and the strides
-# (batch, length) of the projection
-
-
-@kernel
-def silu(value, minus, one):
-    """``value * sigmoid(value)`` of lanes; `minus` and `one` are lanes of -1 and 1."""
-    return divide(value, add(one, exponential(multiply(minus, value))))
+# places in `sizes`: batch, length, heads, headdim, groups, d_state, kernel, parts per batch entry, and the
+# strides (batch, length) of the projection
 
 
 @kernel
@@ -56,19 +49,11 @@ def silu_one(value):
 
 
 @kernel
-def softplus(value):
-    """``log(1 + exp(value))``, as torch: the value itself above 20."""
-    wide = np.float64(value)
-    return wide if wide > 20 else math.log1p(math.exp(wide))
-
-
-@kernel
 def conv_row(zx, place, step, t, before, at_before, weight, bias, c, channels, taps, target, j, size):
     """Convolve `size` channels from `c` on at step t, activate, and write them to ``target[j:]``.
 
     `place` is where step 0 of channel c lies in zx; `before` holds the taps - 1 steps before it, row by row.
     """
-    minus, one = fill(zx.dtype.type(-1)), fill(zx.dtype.type(1))
     lanes = lane_count(zx)
     whole = size - size % lanes
     back = taps - 1
@@ -81,7 +66,7 @@ def conv_row(zx, place, step, t, before, at_before, weight, bias, c, channels, t
             else:
                 value = load(before, at_before + (s + back) * channels + c + m)
             total = multiply_add(load(weight, tap * channels + c + m), value, total)
-        store(target, j + m, silu(total, minus, one))
+        store(target, j + m, silu(total))
     for m in range(whole, size):
         single = bias[c + m]
         for tap in range(taps):
@@ -96,14 +81,13 @@ def conv_row(zx, place, step, t, before, at_before, weight, bias, c, channels, t
 @kernel
 def gated_row(out, vec, i, skip, zx, place, y, j, size):
     """``y[j:] = (out[i:] + skip * vec[i:]) * silu(zx[place:])``; return the sum of its squares."""
-    minus, one = fill(zx.dtype.type(-1)), fill(zx.dtype.type(1))
     lanes = lane_count(zx)
     whole = size - size % lanes
     squares = fill(zx.dtype.type(0))
     group = fill(skip)
     for m in range(0, whole, lanes):
         value = multiply_add(group, load(vec, i + m), load(out, i + m))
-        value = multiply(value, silu(load(zx, place + m), minus, one))
+        value = multiply(value, silu(load(zx, place + m)))
         store(y, j + m, value)
         squares = multiply_add(value, value, squares)
     total = np.float64(lane_sum(squares))
@@ -194,10 +178,12 @@ def mix_scan(zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, s
                 own = hidden[h * rows * width : (h + 1) * rows * width]
                 for u in range(most):
                     s = block + u
-                    dt[u] = softplus(zx[at_dt + s * step + h] + dt_bias[h])
+                    dt[u] = zx[at_dt + s * step + h] + dt_bias[h]
                     prefetch_row(zx, at_z + (s + BLOCK) * step + h * headdim, headdim)
                     prefetch_row(zx, at_x + (s + BLOCK) * step + h * headdim, headdim)
                     prefetch_target(y, ((b * length + s) * heads + h) * headdim, headdim)
+                for u in range(0, most, lane_count(dt)):
+                    store(dt, u, softplus(load(dt, u)))
                 t = 0
                 while t < most:
                     steps, first, rest = block_decays(dt, t, 1, A[h], most - t, times, ratios, inverses)

@@ -1,6 +1,8 @@
 """Compiling, caching and running the kernels: Numba behind one decorator, threads behind one function.
 
-Kernels release the GIL and run on a few threads of our own, the caller being one of them.
+Kernels release the GIL and run on a few threads of our own, the caller being one of them: Numba's OpenMP
+layer was up to a hundred times slower beside torch's OpenMP threads on busy cores and breaks after a fork;
+its workqueue layer took about twice as long to start and allows one caller at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+njit: Any = numba.njit
 logger = logging.getLogger("eegm2")
-PATIENCE_S = 0.7  # a first call longer than this is compiling, not reading its cache
+PATIENCE_S = 2.0  # a first call longer than this is compiling, not reading its cache
+GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
 _announced = threading.Event()
 _compiling = threading.RLock()
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
@@ -30,11 +34,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside this file, or the user's cache folder.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # Numba found no folder that it can write
-        return numba.njit(cache=False, **options)(function)
+        return njit(cache=False, **options)(function)
 
 
 def prepare(worker: Any, signature: tuple[Any, ...]) -> None:
@@ -79,21 +83,28 @@ def dense_last(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def run(worker: Any, arguments: tuple[Any, ...], tasks: int) -> None:
-    """Run ``worker(*arguments, start, stop)`` over ranges of tasks on at most torch's number of threads.
+def useful_threads(work: int) -> int:
+    """Return how many threads `work` (state elements updated) is worth, at most torch's number."""
+    return max(1, min(torch.get_num_threads(), work // GRAIN))
+
+
+def run(worker: Any, arguments: tuple[Any, ...], tasks: int, work: int) -> None:
+    """Run ``worker(*arguments, start, stop)`` over ranges of tasks on as many threads as the work is worth.
 
     Which thread takes which task does not touch the result: every task writes only its own places.
     """
-    threads = min(torch.get_num_threads(), tasks)
+    threads = min(useful_threads(work), tasks)
     if threads <= 1:
         worker(*arguments, 0, tasks)
         return
     edges = [tasks * i // threads for i in range(threads + 1)]
     pool = _threads(threads - 1)
-    futures: list[Future[Any]] = [
-        pool.submit(worker, *arguments, edges[i], edges[i + 1]) for i in range(1, threads)
-    ]
-    worker(*arguments, 0, edges[1])
+    ranges = [(edges[i], edges[i + 1]) for i in range(1, threads)]
+    futures = [pool.submit(worker, *(*arguments, *ends)) for ends in ranges]
+    try:
+        worker(*arguments, 0, edges[1])
+    finally:
+        wait(futures)  # nobody may still write when the arrays are released
     for future in futures:
         future.result()
 

@@ -10,17 +10,22 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
+intrinsic: Any = extending.intrinsic  # its own annotations do not fit how kernels call the result
 BYTES = 64
 _I32 = ir.IntType(32)
+LOG2_E = 1.4426950216293335
+LN_2_HIGH, LN_2_LOW = 0.693145751953125, 1.4286068202862268e-06  # their sum is ln 2; k * LN_2_HIGH is exact
 # e^r = 1 + r + r² q(r) for |r| <= ln(2) / 2, highest power first
 Q = (0.0013757901033386588, 0.00836884044110775, 0.04166940599679947, 0.1666651964187622, 0.49999988079071045)
+# artanh(s) = s p(s²) for s <= 1 / 3
+ARTANH = (0.1408732831478119, 0.1398070901632309, 0.20012426376342773, 0.3333315849304199, 1.0)
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Lanes(types.Type):
     """Numba type of a group of lanes of one float type."""
 
     def __init__(self, dtype: Any) -> None:
@@ -30,7 +35,7 @@ class Lanes(types.Type):  # type: ignore[misc]
 
 
 @register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Lanes) -> None:
         element = ir.FloatType() if fe_type.dtype == types.float32 else ir.DoubleType()
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.width))
@@ -55,16 +60,16 @@ def _call(builder: Any, name: str, vector: Any, *arguments: Any) -> Any:
     return builder.call(function, arguments)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lane_count(typing_context: Any, array: Any) -> Any:
     """Return the number of lanes of a group of this array's dtype, a constant to the compiler."""
     width = BYTES * 8 // array.dtype.bitwidth
     return types.intp(array), lambda *_: ir.Constant(ir.IntType(64), width)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing_context: Any, array: Any, index: Any) -> Any:
-    """``array[index : index + width]`` of a contiguous array as lanes; no bounds check."""
+    """Return ``array[index : index + width]`` of a contiguous array as lanes; no bounds check."""
     lanes = Lanes(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -75,9 +80,9 @@ def load(typing_context: Any, array: Any, index: Any) -> Any:
     return lanes(array, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """``array[index : index + width] = value`` of a contiguous array; no bounds check."""
+    """Set ``array[index : index + width] = value`` in a contiguous array; no bounds check."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(value)
@@ -89,7 +94,7 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def prefetch(typing_context: Any, array: Any, index: Any, write: Any) -> Any:
     """Ask for the cache line of ``array[index]``, to read or (write = 1) to write; any index is harmless."""
 
@@ -109,9 +114,9 @@ def prefetch(typing_context: Any, array: Any, index: Any, write: Any) -> Any:
     return types.void(array, types.intp, write), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def spread(typing_context: Any, array: Any, index: Any) -> Any:
-    """``array[index]`` of a contiguous array in every lane; no bounds check."""
+    """Return ``array[index]`` of a contiguous array in every lane; no bounds check."""
     lanes = Lanes(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -121,7 +126,7 @@ def spread(typing_context: Any, array: Any, index: Any) -> Any:
     return lanes(array, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fill(typing_context: Any, value: Any) -> Any:
     """Return `value` in every lane."""
     lanes = Lanes(value)
@@ -132,9 +137,9 @@ def fill(typing_context: Any, value: Any) -> Any:
     return lanes(value), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, fused where the processor can."""
+    """Return ``a * b + c``, fused where the processor can."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _call(builder, "fmuladd", context.get_value_type(a), *arguments)
@@ -142,25 +147,25 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, a, a), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def multiply(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a * b``."""
+    """Return ``a * b``."""
     return a(a, a), lambda context, builder, signature, arguments: builder.fmul(*arguments)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def divide(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a / b``."""
+    """Return ``a / b``."""
     return a(a, a), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def add(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a + b``."""
+    """Return ``a + b``."""
     return a(a, a), lambda context, builder, signature, arguments: builder.fadd(*arguments)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lane_sum(typing_context: Any, a: Any) -> Any:
     """Return the sum over all lanes, pairwise."""
 
@@ -180,9 +185,9 @@ def lane_sum(typing_context: Any, a: Any) -> Any:
     return a.dtype(a), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def exponential(typing_context: Any, a: Any) -> Any:
-    """``exp(a)``; float32 within 1.5 units in the last place, NaN and overflow as libm, underflow to zero."""
+    """``exp(a)``; float32 within 2 units in the last place, NaN, infinity and underflow as libm."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(a)
@@ -193,31 +198,85 @@ def exponential(typing_context: Any, a: Any) -> Any:
     return a(a), generate
 
 
-def _exp32(builder: Any, vector: Any, x: Any) -> Any:
-    """Emit ``2**k (1 + r + r² q(r))`` with ``x = k ln 2 + r``; q is a least-squares fit of degree 4."""
+@intrinsic
+def silu(typing_context: Any, a: Any) -> Any:
+    """Return ``a / (1 + exp(-a))``; float32 within 2 units in the last place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(a)
+        (x,) = arguments
+        minus, one = (ir.Constant(vector, [value] * vector.count) for value in (-1.0, 1.0))
+        small = a.dtype == types.float32
+        opposite = builder.fmul(x, minus)
+        if small:
+            power = _bounded_exp32(builder, vector, opposite)
+        else:
+            power = _call(builder, "exp", vector, opposite)
+        return builder.fdiv(x, builder.fadd(one, power))
+
+    return a(a), generate
+
+
+@intrinsic
+def softplus(typing_context: Any, a: Any) -> Any:
+    """Return ``log(1 + exp(a)) = max(a, 0) + 2 artanh(u / (2 + u))`` with ``u = exp(-|a|)``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(a)
+        (x,) = arguments
+
+        def constant(value: float) -> Any:
+            return ir.Constant(vector, [value] * vector.count)
+
+        positive = builder.fcmp_ordered(">", x, constant(0.0))
+        opposite = builder.fmul(x, constant(-1.0))
+        minus_size = builder.select(positive, opposite, x)
+        base = builder.select(positive, x, builder.fmul(x, constant(0.0)))  # NaN stays NaN
+        if a.dtype != types.float32:
+            u = _call(builder, "exp", vector, minus_size)
+            return builder.fadd(base, _call(builder, "log", vector, builder.fadd(u, constant(1.0))))
+        u = _bounded_exp32(builder, vector, minus_size)
+        s = builder.fdiv(u, builder.fadd(u, constant(2.0)))
+        z = builder.fmul(s, s)
+        series = constant(ARTANH[0])
+        for coefficient in ARTANH[1:]:
+            series = _call(builder, "fmuladd", vector, series, z, constant(coefficient))
+        return _call(builder, "fmuladd", vector, builder.fadd(s, s), series, base)
+
+    return a(a), generate
+
+
+def _bounded_exp32(builder: Any, vector: Any, x: Any) -> Any:
+    """Emit exp of x held within +-87, where neither it nor its power of two leaves the normal numbers."""
 
     def constant(value: float) -> Any:
         return ir.Constant(vector, [value] * vector.count)
 
-    low, high = constant(-87.33654022216797), constant(88.72283172607422)
-    too_low, too_high = builder.fcmp_ordered("<", x, low), builder.fcmp_ordered(">", x, high)
-    z = builder.select(too_low, low, builder.select(too_high, high, x))
-    k = _call(builder, "nearbyint", vector, builder.fmul(z, constant(1.4426950216293335)))
-    r = _call(builder, "fmuladd", vector, k, constant(-0.693145751953125), z)
-    r = _call(builder, "fmuladd", vector, k, constant(-1.4286068202862268e-06), r)
+    z = builder.select(builder.fcmp_ordered(">", x, constant(-87.0)), x, constant(-87.0))
+    z = builder.select(builder.fcmp_ordered("<", z, constant(87.0)), z, constant(87.0))
+    k = _call(builder, "nearbyint", vector, builder.fmul(z, constant(LOG2_E)))
+    r = _call(builder, "fmuladd", vector, k, constant(-LN_2_HIGH), z)
+    r = _call(builder, "fmuladd", vector, k, constant(-LN_2_LOW), r)
     q = constant(Q[0])
     for coefficient in Q[1:]:
         q = _call(builder, "fmuladd", vector, q, r, constant(coefficient))
     p = _call(builder, "fmuladd", vector, builder.fmul(r, r), q, builder.fadd(r, constant(1.0)))
     integers = ir.VectorType(_I32, vector.count)
-    number = builder.select(builder.fcmp_ordered("==", x, x), k, constant(0.0))
-    exponent = builder.fptosi(number, integers)
-    # 2**k as two factors, because 2**128 is no float32 while e**88.7 is
-    half = builder.ashr(exponent, ir.Constant(integers, [1] * vector.count))
-    result = p
-    for part in (half, builder.sub(exponent, half)):
-        bits = builder.add(part, ir.Constant(integers, [127] * vector.count))
-        bits = builder.shl(bits, ir.Constant(integers, [23] * vector.count))
-        result = builder.fmul(result, builder.bitcast(bits, vector))
-    result = builder.select(too_low, constant(0.0), result)
-    return builder.select(too_high, constant(float("inf")), result)
+    bits = builder.add(builder.fptosi(k, integers), ir.Constant(integers, [127] * vector.count))
+    bits = builder.shl(bits, ir.Constant(integers, [23] * vector.count))
+    return builder.fmul(p, builder.bitcast(bits, vector))
+
+
+def _exp32(builder: Any, vector: Any, x: Any) -> Any:
+    """Emit exp with its limits: zero below the normal numbers, infinity above the largest, NaN for NaN."""
+
+    def constant(value: float) -> Any:
+        return ir.Constant(vector, [value] * vector.count)
+
+    half = constant(0.5)
+    root = _bounded_exp32(builder, vector, builder.fmul(x, half))
+    far = builder.fmul(root, root)  # twice the relative error, where the plain form does not reach
+    near = _bounded_exp32(builder, vector, x)
+    outside = builder.fcmp_ordered(">", _call(builder, "fabs", vector, x), constant(87.0))
+    result = builder.select(outside, far, near)
+    return builder.select(builder.fcmp_ordered("==", x, x), result, x)

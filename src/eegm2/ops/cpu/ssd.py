@@ -54,7 +54,12 @@ def ssd_operator(
     prepare(ssd_forward, _signature(x.dtype, 9))
     tensors = (x, dt, A, B, C, D, y, state, spans)
     arrays = [flat(None if t is None or t.numel() == 0 else t, x.dtype) for t in tensors]
-    run(ssd_forward, (*arrays, _sizes(x, dt, B, C, None, D is not None, keep)), batch * heads)
+    run(
+        ssd_forward,
+        (*arrays, _sizes(x, dt, B, C, None, D is not None, keep)),
+        batch * heads,
+        y.numel() * d_state,
+    )
     return y, state, spans
 
 
@@ -91,7 +96,7 @@ def ssd_backward_operator(
     dfinal: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, dt, A, B, C, D and the initial state."""
-    batch, length, heads, headdim = x.shape
+    batch, length, heads = dt.shape
     groups, d_state = B.shape[2:]
     x, B, C, dy = dense_last(x), dense_last(B), dense_last(C), dense_last(dy)
     A, D = A.contiguous(), None if D is None else D.contiguous()
@@ -104,7 +109,12 @@ def ssd_backward_operator(
     prepare(ssd_backward, _signature(x.dtype, 17, doubles=(12, 15)))
     tensors = (x, dt, A, B, C, D, dy, initial, final_state, spans, dx, ddt, dA, dB, dC, dD, dstate)
     arrays = [flat(None if t is None or t.numel() == 0 else t, x.dtype) for t in tensors]
-    run(ssd_backward, (*arrays, _sizes(x, dt, B, C, dy, D is not None, True)), batch * heads)
+    run(
+        ssd_backward,
+        (*arrays, _sizes(x, dt, B, C, dy, D is not None, True)),
+        batch * heads,
+        4 * dx.numel() * d_state,
+    )
     dB, dC = (t.view(batch, groups, -1, length, d_state).sum(2).transpose(1, 2) for t in (dB, dC))
     return dx, ddt, dA.sum(0).to(x.dtype), dB.contiguous(), dC.contiguous(), dD.sum(0).to(x.dtype), dstate
 

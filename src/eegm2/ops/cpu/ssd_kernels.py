@@ -29,6 +29,7 @@ from eegm2.ops.cpu.steps import (
 )
 
 SPAN = 256
+FORGOTTEN = -25.0  # log decay beyond which w is zero, and only the rounding of its sum would be left
 # places in `sizes`: batch, length, heads, headdim, groups, d_state, then the strides of x, dt, B, C and dy
 # (three each: batch, length, head or group), then whether D is given and whether spans are to be kept
 N_SIZES = 23
@@ -200,6 +201,8 @@ def ssd_backward(
                     scaled_row(out_n, u * wide_n, dB, at_dn + s * d_state, d_state, time)
                     x_q = dot_row(B, at_B + s * sizes[13], out_n, u * wide_n, d_state)
                     w = w + dy_y[s - low] - np.float64(time) * x_q
+                    if np.float64(time) * np.float64(A[h]) < FORGOTTEN:
+                        w = 0.0
                     ddt[(b * length + s) * heads + h] = np.float64(A[h]) * w + x_q
                     sum_A += np.float64(time) * w
                     if sizes[21]:

@@ -43,9 +43,9 @@ def block_decays(dt, place, step, A, most, times, ratios, inverses):
     """Fill dt, r and 1 / r of one block; return (steps, log decay of its first step, of all others).
 
     Step u of the block has its dt at ``dt[place + u * step]``. Forwards in time (step > 0)
-    ``r[u] = exp(A sum_{0 < s <= u} dt[s])``: what a state has decayed since the first step. Backwards, where the
-    gradient of a state meets the decay of the step after it, ``r[u] = exp(A sum_{0 <= s < u} dt[s])``, the first
-    decay is 0 and the others are all of the block's. The sums are taken in float64 and what their
+    ``r[u] = exp(A sum_{0 < s <= u} dt[s])``: what a state has decayed since the first step. Backwards, where
+    the gradient of a state meets the decay of the step after it, ``r[u] = exp(A sum_{0 <= s < u} dt[s])``,
+    the first decay is 0 and the others are all of the block's. The sums are taken in float64 and what their
     rounding to float32 loses is given back to r.
     """
     rate = np.float64(A)

@@ -1,0 +1,217 @@
+"""The compiled kernels: same bits every time, nothing touched outside the arrays, tracing falls back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from scan_cases import mix_inputs, results, scan_inputs, ssd_inputs
+from torch import Tensor
+
+from eegm2 import ops
+from eegm2.ops.cpu import runtime, simd
+from eegm2.ops.cpu.ssd import ssd_operator
+
+SCANS = {"ssd": ssd_inputs, "selective_scan": scan_inputs}
+GUARD = 12345.0
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_bitwise_equal_again_and_on_any_number_of_threads(name: str) -> None:
+    inputs = SCANS[name](257, dtype=torch.float32)
+    runs = []
+    for threads in (1, 1, 2, 3):
+        torch.set_num_threads(threads)
+        runs.append(results(getattr(ops, name), inputs, backend="numba"))
+    for run in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(run, runs[0]))
+
+
+def test_the_mixer_is_bitwise_equal_on_any_number_of_threads() -> None:
+    inputs = mix_inputs(100, batch=1, dtype=torch.float32)
+    runs = []
+    for threads in (1, 1, 2, 3):
+        torch.set_num_threads(threads)
+        runs.append(ops.mamba2_mix(*inputs, backend="numba"))
+    for run in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(run, runs[0]))
+
+
+def guarded(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A view with guard values before, after and between its rows, and the whole that it lies in."""
+    whole = torch.full(
+        (tensor.shape[0], tensor.shape[1] + 2, *tensor.shape[2:-1], tensor.shape[-1] + 7), GUARD
+    )
+    whole = whole.to(tensor.dtype)
+    view = whole[:, 1:-1, ..., 3 : 3 + tensor.shape[-1]]
+    view.copy_(tensor)
+    return view, whole
+
+
+def test_inputs_and_what_lies_around_them_stay_as_they_were() -> None:
+    plain = ssd_inputs(70, dtype=torch.float32)
+    pairs = [guarded(tensor) if tensor.ndim > 2 else (tensor, tensor) for tensor in plain]
+    before = [whole.clone() for _, whole in pairs]
+    found = results(ops.ssd, [view for view, _ in pairs], backend="numba")
+    assert all(torch.equal(whole, kept) for (_, whole), kept in zip(pairs, before))
+    assert all(torch.equal(a, b) for a, b in zip(found, results(ops.ssd, plain, backend="numba")))
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"headdim": 16, "d_state": 16}, {"headdim": 17, "d_state": 1}], ids=str
+)
+def test_kernels_write_only_their_own_arrays(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
+    made: list[tuple[np.ndarray, np.ndarray]] = []
+    flat = runtime.flat
+
+    def with_guards(tensor: Tensor | None, dtype: torch.dtype) -> np.ndarray:
+        array = flat(tensor, dtype)
+        whole = np.full(array.size + 128, GUARD, array.dtype)
+        whole[64:-64] = array
+        made.append((whole, array))
+        return whole[64:-64]
+
+    inputs, mixed = ssd_inputs(70, dtype=torch.float32, **sizes), mix_inputs(70, dtype=torch.float32, **sizes)
+    for module in ("ssd", "mix", "scan"):
+        monkeypatch.setattr(f"eegm2.ops.cpu.{module}.flat", with_guards)
+    results(ops.ssd, inputs, backend="numba")
+    results(ops.selective_scan, scan_inputs(70, dtype=torch.float32), backend="numba")
+    ops.mamba2_mix(*mixed, backend="numba")
+    assert len(made) > 30
+    for whole, _ in made:
+        assert (whole[:64] == GUARD).all()
+        assert (whole[-64:] == GUARD).all()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_operator_is_well_formed(keep: bool) -> None:
+    inputs = [
+        tensor.requires_grad_(keep) for tensor in ssd_inputs(300, batch=1, heads=2, dtype=torch.float64)
+    ]
+    torch.library.opcheck(ssd_operator, (*inputs, keep), test_utils=("test_schema", "test_faketensor"))
+
+
+def test_gradient_without_kept_states_is_refused() -> None:
+    inputs = [tensor.requires_grad_() for tensor in ssd_inputs(5)]
+    y, _, _ = ssd_operator(*inputs, False)
+    with pytest.raises(RuntimeError, match="called with keep=False"):
+        y.sum().backward()
+
+
+def test_only_boundary_states_are_kept() -> None:
+    inputs = ssd_inputs(1000, batch=1, heads=2, dtype=torch.float32)
+    _, _, spans = ssd_operator(*inputs, True)
+    assert spans.shape == (1, 2, 3, 3, 5)
+    assert ssd_operator(*inputs, False)[2].numel() == 0
+
+
+class Both(torch.nn.Module):
+    def forward(
+        self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return ops.ssd(x, dt, A, B, C, D)
+
+
+def test_export_serves_every_length() -> None:
+    import torch.fx.experimental._config as config
+    from torch.export import Dim
+
+    axes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    with config.patch(backed_size_oblivious=True):
+        program = torch.export.export(
+            Both(),
+            tuple(ssd_inputs(100, dtype=torch.float32)[:6]),
+            dynamic_shapes=(axes, axes, None, axes, axes, None),
+        )
+    assert "eegm2" not in str(program.graph)
+    for length, batch in ((1, 1), (31, 2), (33, 3), (1500, 1)):
+        inputs = ssd_inputs(length, batch=batch, dtype=torch.float32)[:6]
+        for found, wanted in zip(program.module()(*inputs), ops.ssd(*inputs)):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_torch_compile_falls_back() -> None:
+    inputs = ssd_inputs(70, dtype=torch.float32)[:6]
+    compiled = torch.compile(Both(), backend="eager", fullgraph=True)
+    for found, wanted in zip(compiled(*inputs), ops.ssd(*inputs, backend="chunked")):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_exponential_and_activations_match_torch() -> None:
+    x = torch.cat([torch.linspace(-200, 200, 200_001), torch.linspace(-1, 1, 100_000), torch.tensor([0.0])])
+    x = torch.cat([x, torch.tensor([torch.inf, -torch.inf, torch.nan])])
+    x = torch.nn.functional.pad(x, (0, -x.numel() % 16))
+    out = np.empty_like(x.numpy())
+    double = x.double()
+    wanted = {
+        "exponential": torch.exp(double).float(),
+        "silu": torch.nn.functional.silu(double).float(),
+        "softplus": torch.nn.functional.softplus(double, threshold=1000).float(),
+    }
+
+    for name, expected in wanted.items():
+        operation = getattr(simd, name)
+
+        @runtime.njit
+        def everywhere(source, target):  # type: ignore[no-untyped-def]
+            for i in range(0, source.size, 16):
+                simd.store(target, i, operation(simd.load(source, i)))  # noqa: B023
+
+        everywhere(x.numpy(), out)
+        finite = torch.isfinite(double)
+        found = torch.from_numpy(out.copy())
+        assert torch.isnan(found[torch.isnan(double)]).all()
+        torch.testing.assert_close(found[finite], expected[finite], rtol=3e-7, atol=1e-35)
+
+
+def test_compiling_is_announced_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(runtime, "_announced", threading.Event())
+
+    class Slow:
+        signatures = ()
+
+        def compile(self, signature: tuple[object, ...]) -> None:
+            time.sleep(0.2)
+
+    runtime.prepare(Slow(), (1,))
+    runtime.prepare(Slow(), (1,))
+    messages = [record.getMessage() for record in caplog.records if record.name == "eegm2"]
+    assert len(messages) == 1
+    assert messages[0].startswith("compiling the CPU kernels")
+
+
+def test_kernels_work_where_no_cache_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runtime.njit
+
+    def no_folder(cache: bool = False, **options: object):  # type: ignore[no-untyped-def]
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(runtime, "njit", no_folder)
+    assert runtime.kernel(lambda a: a + 1)(2) == 3
+
+
+def _in_a_fork(inputs: list[Tensor], queue: multiprocessing.Queue) -> None:
+    torch.set_num_threads(2)
+    queue.put(float(ops.ssd(*inputs, backend="numba")[0].sum()))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+def test_works_in_a_forked_worker() -> None:
+    inputs = ssd_inputs(70, dtype=torch.float32)
+    torch.set_num_threads(2)
+    expected = float(ops.ssd(*inputs, backend="numba")[0].sum())
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=_in_a_fork, args=(inputs, queue))
+    worker.start()
+    assert queue.get(timeout=60) == expected
+    worker.join(10)
