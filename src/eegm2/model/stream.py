@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
-from eegm2.model.incremental import Block, Delay, LayerState, Pool, SameConv, Upsample
+from eegm2.model.incremental import Delay, LayerState, Pool, SameConv, Upsample, sequence_block
 from eegm2.model.network import EEGM2, Encoder, MultiBranchEmbedding
 
 #: Samples per step of the representation; streams of a batch begin at whole multiples of it.
@@ -48,8 +48,8 @@ class StreamNetwork:
     Parameters
     ----------
     model : EEGM2
-        Any preset with a Mamba mixer. Its sequence blocks are shared, its convolutions are copied: build a
-        new StreamNetwork when weights change.
+        Any preset with a Mamba mixer. Some weights are shared and some copied: build a new StreamNetwork when
+        they change.
     n_times : int, optional
         Total number of samples, where known. Makes totals that are not divisible by 8 exact, because the
         interpolation of the offline network then depends on the total.
@@ -82,7 +82,7 @@ class StreamNetwork:
         self.latency_samples = (27 if self.reconstructs else 6) + embedding.look_ahead
         self.layers |= {
             "embedding": (1, embedding),
-            "block1": (1, Block(encoder.block1)),
+            "block1": (1, sequence_block(encoder.block1)),
             "pool1": (1, Pool(self.like, w)),
             "conv2": (2, SameConv(*weights(encoder.conv2))),
             "pool2": (2, Pool(self.like, 2 * w)),
@@ -95,15 +95,15 @@ class StreamNetwork:
         assert model.decoder is not None
         w, decoder = self.config.width, model.decoder
         self.linear_in, self.linear_out = model.mediator.linear_in, model.mediator.linear_out
-        self.layers["mediator"] = (8, Block(model.mediator.block))
+        self.layers["mediator"] = (8, sequence_block(model.mediator.block))
         for level, rate, channels in ((3, 4, 4 * w), (2, 2, 4 * w), (1, 1, 2 * w)):
             lengths = None if self.n_times is None else (self.n_times // (2 * rate), self.n_times // rate)
             self.layers[f"upsample{level}"] = (2 * rate, Upsample(self.like, channels, lengths))
             self.layers[f"skip{level}"] = (rate, Delay(self.like, (1, 2, 4)[level - 1] * w, channels))
         self.layers["deconv3"] = (4, SameConv(*weights(decoder.conv3)))
-        self.layers["deblock3"] = (4, Block(decoder.block3))
+        self.layers["deblock3"] = (4, sequence_block(decoder.block3))
         self.layers["deconv2"] = (2, SameConv(*weights(decoder.conv2)))
-        self.layers["deblock2"] = (2, Block(decoder.block2))
+        self.layers["deblock2"] = (2, sequence_block(decoder.block2))
         self.layers["output"] = (1, SameConv(*output_weights(decoder.conv1, decoder.output)))
 
     def start(self, batch: int) -> StreamState:
