@@ -15,7 +15,9 @@ from eegm2.data.store import RecordingInfo, RecordingStore, StoreWriter
 EPOC = "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4".split()
 
 
-def eeg(n_chans: int, n_times: int, sfreq_hz: float = 128.0, seed: int = 0, offset_uv: float = 0.0) -> np.ndarray:
+def eeg(
+    n_chans: int, n_times: int, sfreq_hz: float = 128.0, seed: int = 0, offset_uv: float = 0.0
+) -> np.ndarray:
     """Rhythm and noise of EEG size: (n_chans, n_times) in µV."""
     generator = np.random.default_rng(seed)
     times = np.arange(n_times) / sfreq_hz

@@ -20,7 +20,9 @@ from eegm2.data.channels import (
 from eegm2.data.positions import positions
 from eegm2.errors import ConfigError, DataError
 
-TUH = [f"EEG {name}-REF" for name in "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ".split()]
+TUH = [
+    f"EEG {name}-REF" for name in "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ".split()
+]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,17 @@ def test_canonical(written: str, name: str) -> None:
 
 def test_what_may_be_eeg() -> None:
     eeg = ["Fp1", "EEG 26-REF", "A7", "F7-T3"]
-    other = ["EOG1", "EEG EKG1-REF", "EMG-REF", "Status", "PHOTIC-REF", "DC1", "EEG LOC-REF", "Trigger", "BATTERY"]
+    other = [
+        "EOG1",
+        "EEG EKG1-REF",
+        "EMG-REF",
+        "Status",
+        "PHOTIC-REF",
+        "DC1",
+        "EEG LOC-REF",
+        "Trigger",
+        "BATTERY",
+    ]
     assert [looks_like_eeg(canonical(name)) for name in eeg + other] == [True] * 4 + [False] * 9
     assert is_known("EEG T3-REF")
     assert not is_known("EEG 26-REF")
@@ -109,7 +121,9 @@ def test_duplicates_are_refused_if_wanted(names: list[str]) -> None:
 
 
 def test_average_reference() -> None:
-    matrix, _ = mixing_matrix(["Cz", "Pz", "Oz"], Montage("", ("Cz", "Pz")), where="x", average_reference=True)
+    matrix, _ = mixing_matrix(
+        ["Cz", "Pz", "Oz"], Montage("", ("Cz", "Pz")), where="x", average_reference=True
+    )
     np.testing.assert_allclose(matrix, [[0.5, -0.5, 0], [-0.5, 0.5, 0]])
     with pytest.raises(ConfigError, match="average does not fit differences such as Cz-Pz"):
         mixing_matrix(["Cz", "Pz"], Montage("", ("Cz-Pz",)), where="x", average_reference=True)

@@ -37,12 +37,15 @@ def write(path: Path) -> Path:
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            raw_array().export(path, fmt="brainvision" if path.suffix == ".vhdr" else "eeglab", verbose="error")
+            raw_array().export(
+                path, fmt="brainvision" if path.suffix == ".vhdr" else "eeglab", verbose="error"
+            )
     return path
 
 
 @pytest.mark.parametrize(
-    ("suffix", "quantum_uv"), [(".edf", 2e-3), (".bdf", 1e-5), ("_raw.fif", 1e-4), (".vhdr", 0.1), (".set", 1e-4)]
+    ("suffix", "quantum_uv"),
+    [(".edf", 2e-3), (".bdf", 1e-5), ("_raw.fif", 1e-4), (".vhdr", 0.1), (".set", 1e-4)],
 )
 def test_every_format_gives_the_same_volts(suffix: str, quantum_uv: float, tmp_path: Path) -> None:
     if suffix == ".vhdr":
@@ -90,7 +93,9 @@ def test_truncated(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"a{suffix}")
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: size - 500])
-    with pytest.raises(DataError, match=rf"truncated: {size - 500} bytes, the header promises {size}; copy") as error:
+    with pytest.raises(
+        DataError, match=rf"truncated: {size - 500} bytes, the header promises {size}; copy"
+    ) as error:
         read_raw(path)
     one_line(error)
 
@@ -113,7 +118,9 @@ def test_truncated_brainvision(tmp_path: Path) -> None:
 def test_differing_rates_of_eeg_channels(tmp_path: Path) -> None:
     rows = [X[0], X[1], X[2][::2]]
     path = write_edf(tmp_path / "a.edf", rows, NAMES, [128, 128, 64])  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"differing sampling rates \(64 Hz: Pz; 128 Hz: Fz Cz\); export them"):
+    with pytest.raises(
+        DataError, match=r"differing sampling rates \(64 Hz: Pz; 128 Hz: Fz Cz\); export them"
+    ):
         read_raw(path)
 
 
@@ -139,7 +146,9 @@ def discontinuous(path: Path, gap_records: int) -> Path:
 
 
 def test_gaps_are_refused_and_a_contiguous_edf_d_is_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"EDF\+D with 1 gaps, the first from 3 s to 5 s; export each") as error:
+    with pytest.raises(
+        DataError, match=r"EDF\+D with 1 gaps, the first from 3 s to 5 s; export each"
+    ) as error:
         read_raw(discontinuous(tmp_path / "a.edf", 2))
     one_line(error)
     assert read_raw(discontinuous(tmp_path / "b.edf", 0)).n_times == 640

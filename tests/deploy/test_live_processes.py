@@ -161,6 +161,7 @@ def test_a_missing_lsl_stream_is_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_synthetic_board_streams(tmp_path: Path) -> None:
     pytest.importorskip("brainflow")
     model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES)
