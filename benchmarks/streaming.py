@@ -171,7 +171,7 @@ def main() -> None:
                         print(
                             f"{preset:6} {runtime:5} {threads} threads, push {push:3}: median "
                             f"{measured['median_ms']:7.3f} ms, p99 {measured['p99_ms']:7.3f}, worst "
-                            f"{measured['worst_ms']:7.3f}, real-time factor {measured['real_time_factor']:7.1f}"
+                            f"{measured['worst_ms']:7.3f}, real time x {measured['real_time_factor']:7.1f}"
                         )
     if arguments.out:
         temporary = arguments.out.with_name(arguments.out.name + ".part")

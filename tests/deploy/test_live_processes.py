@@ -161,6 +161,7 @@ def test_a_missing_lsl_stream_is_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_synthetic_board_streams(tmp_path: Path) -> None:
     pytest.importorskip("brainflow")
     model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES)
@@ -189,3 +190,39 @@ def test_the_playback_board_plays_a_file(tmp_path: Path) -> None:
     statistics = read_lines(tmp_path / "out.jsonl")[-1]
     assert statistics["samples"] >= 450
     assert statistics["gaps"] == 0
+
+
+@pytest.mark.slow
+def test_an_lsl_stream_that_stops_and_comes_back_is_taken_up_again(tmp_path: Path) -> None:
+    pytest.importorskip("pylsl")
+    np.save(tmp_path / "x.npy", 20 * np.random.default_rng(0).standard_normal((3, 512)))
+    model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES, l_freq_hz=0.0, h_freq_hz=0.0)
+    name, code = f"back-{os.getpid()}", SENDER.replace("time.sleep(20)", "time.sleep(1)")
+    first = start(code, name, str(tmp_path / "x.npy"))
+    assert first.stdout.readline() == "ready\n"
+    receiver = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "eegm2", "stream", "--source", "lsl", "--stream-name", name),
+            *("--model", str(model), "--out", str(tmp_path / "out.jsonl"), "--duration-s", "7.5"),
+            *("--calibration-s", "0", "--scale-uv", "20", "--reconnect-s", "20", "--timeout-s", "2"),
+        ],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    second = None
+    try:
+        assert first.wait(timeout=TIMEOUT_S) == 0
+        second = start(code, name, str(tmp_path / "x.npy"))
+        assert receiver.wait(timeout=TIMEOUT_S) == 0, receiver.stderr.read()
+    finally:
+        for process in (first, second, receiver):
+            if process is not None:
+                process.kill()
+                process.wait()
+    records = read_lines(tmp_path / "out.jsonl")
+    assert records[-1]["reconnects"] == 1
+    assert records[-1]["restarts"] == 1
+    assert {"event": "restart", "why": "the source came back"}.items() <= next(
+        r for r in records if r.get("event") == "restart"
+    ).items()

@@ -16,8 +16,8 @@ from tests.deploy.helpers import network, signal
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("n_times", [8, 15, 64, 1001, 3003])
-@pytest.mark.parametrize("block_samples", [61, 512, 100_000])
+@pytest.mark.parametrize("n_times", [8, 15, 1001])
+@pytest.mark.parametrize("block_samples", [61, 100_000])
 def test_blocks_equal_one_call(n_times: int, block_samples: int) -> None:
     model, x = network(), signal(n_times)
     y = reconstruct_long(model, x, block_samples=block_samples)
@@ -30,7 +30,7 @@ def test_blocks_equal_one_call(n_times: int, block_samples: int) -> None:
 @torch.no_grad()
 def test_a_long_odd_length_rounds_its_interpolation_as_offline() -> None:
     model = network(width=2)
-    x = torch.randn(1, 3, 200_003, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 3, 100_003, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(reconstruct_long(model, x, block_samples=50_000), model(x), rtol=0, atol=1e-4)
 
 

@@ -49,7 +49,7 @@ def stream(
     layout = Layout(trained.ch_names, classes, shape.representation_channels, shape.decoder, trained.sfreq_hz)
     sinks = [open_sink(where, layout) for where in out or []]
     facts = {
-        "source": source,
+        "source": Path(source).name,
         "ch_names": list(trained.ch_names),
         "sfreq_hz": trained.sfreq_hz,
         "classes": list(classes) if classes else None,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import MIN_TIMES
-from eegm2.model.stream import STEP, StreamNetwork, StreamState, flatten_state, unflatten_state
+from eegm2.model.stream import STEP, StreamNetwork, StreamState
+from eegm2.model.stream_state import flatten_state, unflatten_state
 
 Output = Literal["reconstruction", "representation"]
 

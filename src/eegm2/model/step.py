@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
+from eegm2.model.fused import embedding_weights, output_weights, weights
 from eegm2.model.mamba1 import Mamba1
 from eegm2.model.mamba2 import Mamba2
 from eegm2.model.network import EEGM2
-from eegm2.model.stream import STEP, check_streamable, embedding_weights, output_weights, weights
+from eegm2.model.stream import STEP, check_streamable
 from eegm2.ops import causal_conv1d, selective_scan
 
 
@@ -263,9 +264,7 @@ def mamba2_block(
     return mixer.out_proj(mixer.norm(y, z)), conv, ssm
 
 
-def one_chunk(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
+def one_chunk(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Mamba-2's SSD layer over a few steps as matrix products; arguments as :func:`eegm2.ops.ssd`.
 
     References

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
-from eegm2.model.incremental import Block, Delay, LayerState, Pool, SameConv, Upsample
-from eegm2.model.network import EEGM2, Encoder, MultiBranchEmbedding
+from eegm2.model.fused import embedding_weights, output_weights, weights
+from eegm2.model.incremental import Delay, LayerState, Pool, SameConv, Upsample, sequence_block
+from eegm2.model.network import EEGM2, Encoder
 
 #: Samples per step of the representation; streams of a batch begin at whole multiples of it.
 STEP = 8
@@ -48,8 +48,8 @@ class StreamNetwork:
     Parameters
     ----------
     model : EEGM2
-        Any preset with a Mamba mixer. Its sequence blocks are shared, its convolutions are copied: build a
-        new StreamNetwork when weights change.
+        Any preset with a Mamba mixer. Some weights are shared and some copied: build a new StreamNetwork when
+        they change.
     n_times : int, optional
         Total number of samples, where known. Makes totals that are not divisible by 8 exact, because the
         interpolation of the offline network then depends on the total.
@@ -82,7 +82,7 @@ class StreamNetwork:
         self.latency_samples = (27 if self.reconstructs else 6) + embedding.look_ahead
         self.layers |= {
             "embedding": (1, embedding),
-            "block1": (1, Block(encoder.block1)),
+            "block1": (1, sequence_block(encoder.block1)),
             "pool1": (1, Pool(self.like, w)),
             "conv2": (2, SameConv(*weights(encoder.conv2))),
             "pool2": (2, Pool(self.like, 2 * w)),
@@ -95,15 +95,15 @@ class StreamNetwork:
         assert model.decoder is not None
         w, decoder = self.config.width, model.decoder
         self.linear_in, self.linear_out = model.mediator.linear_in, model.mediator.linear_out
-        self.layers["mediator"] = (8, Block(model.mediator.block))
+        self.layers["mediator"] = (8, sequence_block(model.mediator.block))
         for level, rate, channels in ((3, 4, 4 * w), (2, 2, 4 * w), (1, 1, 2 * w)):
             lengths = None if self.n_times is None else (self.n_times // (2 * rate), self.n_times // rate)
             self.layers[f"upsample{level}"] = (2 * rate, Upsample(self.like, channels, lengths))
             self.layers[f"skip{level}"] = (rate, Delay(self.like, (1, 2, 4)[level - 1] * w, channels))
         self.layers["deconv3"] = (4, SameConv(*weights(decoder.conv3)))
-        self.layers["deblock3"] = (4, Block(decoder.block3))
+        self.layers["deblock3"] = (4, sequence_block(decoder.block3))
         self.layers["deconv2"] = (2, SameConv(*weights(decoder.conv2)))
-        self.layers["deblock2"] = (2, Block(decoder.block2))
+        self.layers["deblock2"] = (2, sequence_block(decoder.block2))
         self.layers["output"] = (1, SameConv(*output_weights(decoder.conv1, decoder.output)))
 
     def start(self, batch: int) -> StreamState:
@@ -213,117 +213,3 @@ def check_streamable(model: nn.Module, reconstruct: bool) -> None:
         raise ConfigError(
             "streaming: output is 'reconstruction' but this model has no decoder; use output='representation'"
         )
-
-
-def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
-    """Return copies of weight and bias."""
-    assert layer.bias is not None
-    return layer.weight.detach().clone(), layer.bias.detach().clone()
-
-
-def embedding_weights(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Return the one convolution that equals embedding and first linear layer, (w, n_chans, k) and (w,)."""
-    embedding = encoder.embedding
-    if isinstance(embedding, MultiBranchEmbedding):
-        branches = [weights(branch) for branch in embedding.branches if isinstance(branch, nn.Conv1d)]
-        longest = max(weight.shape[2] for weight, _ in branches)
-        padded = [F.pad(weight.double(), [(longest - weight.shape[2]) // 2] * 2) for weight, _ in branches]
-        bias = torch.cat([bias.double() for _, bias in branches])
-        weight, bias = compose(embedding.fuse, torch.cat(padded), bias)
-    else:
-        weight, bias = (tensor.double() for tensor in weights(embedding))
-    linear = encoder.linear1
-    weight, bias = compose(linear, weight, bias)
-    return weight.to(linear.weight), bias.to(linear.weight)
-
-
-def output_weights(conv: nn.Conv1d, output: nn.Conv1d) -> tuple[Tensor, Tensor]:
-    """Return the one convolution that equals the last convolution and the output projection."""
-    assert conv.bias is not None
-    weight, bias = compose(output, conv.weight.double(), conv.bias.double())
-    return weight.to(conv.weight), bias.to(conv.weight)
-
-
-def compose(after: nn.Conv1d | nn.Linear, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply a convolution's weight (float64) and bias by the pointwise layer that follows it."""
-    pointwise = after.weight.detach().double().flatten(1)
-    assert after.bias is not None
-    total = pointwise @ bias.detach() + after.bias.detach().double()
-    return torch.einsum("oi,ick->ock", pointwise, weight.detach()), total
-
-
-def flatten_state(state: StreamState) -> dict[str, Tensor]:
-    """Return a state as named plain tensors; integers become int64 scalars."""
-    flat = {"position": torch.tensor(state.position), "starts": torch.tensor(state.starts)}
-    for name, layer in state.layers.items():
-        for key, value in vars(layer).items():
-            if key == "mamba":
-                if value is not None:
-                    flat |= {f"{name}.{part}": getattr(value, part).clone() for part in ("conv", "ssm")}
-            else:
-                flat[f"{name}.{key}"] = torch.tensor(value) if isinstance(value, int) else value.clone()
-    return flat
-
-
-def unflatten_state(network: StreamNetwork, flat: dict[str, Tensor]) -> StreamState:
-    """Build a state from the tensors of :func:`flatten_state`.
-
-    Raises
-    ------
-    ConfigError
-        If names or shapes do not belong to this network.
-    """
-    from eegm2.model.state import MambaState
-
-    flat = dict(flat)
-    try:
-        position, starts = int(flat.pop("position")), tuple(flat.pop("starts").tolist())
-        template = network.start(len(starts))
-        layers: dict[str, LayerState] = {}
-        for name, fresh in template.layers.items():
-            changes: dict[str, Any] = {}
-            for key, value in vars(fresh).items():
-                if key == "mamba":
-                    if f"{name}.ssm" in flat:
-                        parts = [
-                            flat.pop(f"{name}.{part}").to(network.like.device).clone()
-                            for part in ("conv", "ssm")
-                        ]
-                        _check_mamba(network, name, parts, len(starts))
-                        changes[key] = MambaState(*parts)
-                elif isinstance(value, int):
-                    changes[key] = int(flat.pop(f"{name}.{key}"))
-                else:
-                    tensor = flat.pop(f"{name}.{key}")
-                    if (tensor.shape[0], *tensor.shape[2:]) != (value.shape[0], *value.shape[2:]):
-                        raise ConfigError(
-                            f"stream state: '{name}.{key}' has shape {tuple(tensor.shape)}, expected "
-                            f"({value.shape[0]}, any, {value.shape[2]}); it belongs to another model"
-                        )
-                    changes[key] = tensor.to(value).clone()
-            layers[name] = replace(fresh, **changes)
-    except KeyError as error:
-        raise ConfigError(f"stream state: {error} is missing; it belongs to another model or mode") from error
-    if flat:
-        raise ConfigError(
-            f"stream state: unknown entry '{next(iter(flat))}'; it belongs to another model or mode"
-        )
-    return StreamState(position, layers, starts)
-
-
-def _check_mamba(network: StreamNetwork, name: str, parts: list[Tensor], batch: int) -> None:
-    """Refuse a mixer state of another size."""
-    layer = network.layers[name][1]
-    mixer = layer.block.mixer
-    conv = (batch, mixer.d_conv - 1, mixer.conv1d.in_channels)
-    ssm = (
-        (batch, mixer.n_heads, mixer.headdim, mixer.d_state)
-        if hasattr(mixer, "n_heads")
-        else (batch, mixer.d_inner, mixer.d_state)
-    )
-    for part, tensor, shape in zip(("conv", "ssm"), parts, (conv, ssm)):
-        if tuple(tensor.shape) != shape:
-            raise ConfigError(
-                f"stream state: '{name}.{part}' has shape {tuple(tensor.shape)}, expected {shape}; "
-                "it belongs to another model"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from typing import Any
@@ -78,12 +79,17 @@ class BrainflowSource:
             shim.start_stream(int(60 * self.sfreq_hz))
         except BrainFlowError as error:
             raise SourceLost(f"{self.name}: cannot be started ({error})") from error
-        self._shim, self._fresh = shim, True
+        self._shim, self._fresh, self._error = shim, True, BrainFlowError
         self._last: float | None = None
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
         """Return what has arrived."""
-        deadline = time.monotonic() + timeout_s
+        try:
+            return self._take(n, time.monotonic() + timeout_s)
+        except self._error as error:
+            raise SourceLost(f"{self.name}: lost ({error})") from error
+
+    def _take(self, n: int, deadline: float) -> Chunk:
         while True:
             count = self._shim.get_board_data_count()
             if count >= n or (count and time.monotonic() > deadline):
@@ -110,7 +116,8 @@ class BrainflowSource:
     def close(self) -> None:
         """Stop the stream."""
         if self._shim is not None:
-            self._shim.release_session()
+            with contextlib.suppress(self._error):
+                self._shim.release_session()
             self._shim = None
 
     def facts(self) -> dict[str, float]:

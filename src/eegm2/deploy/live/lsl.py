@@ -35,6 +35,7 @@ def load_pylsl() -> Any:
     """
     try:
         import pylsl
+        import pylsl.util
     except (ImportError, RuntimeError, OSError) as error:
         raise ConfigError(f"lsl: pylsl cannot be loaded ({error}); pip install 'eegm2[stream]'") from error
     if "LSLAPICFG" not in os.environ:
@@ -88,7 +89,11 @@ class LslSource:
         inlet = pylsl.StreamInlet(
             found[0], max_buflen=int(self.buffer_s), recover=False, processing_flags=pylsl.proc_clocksync
         )
-        info = inlet.info(timeout=self.resolve_s)
+        try:
+            info = inlet.info(timeout=self.resolve_s)
+            inlet.open_stream(timeout=self.resolve_s)
+        except (pylsl.util.TimeoutError, pylsl.util.LostError, pylsl.util.InternalError) as error:
+            raise SourceLost(f"{self.name}: was found but does not answer") from error
         self.name = f"LSL stream '{info.name()}'"
         if not info.nominal_srate() > 0:
             raise DataError(f"{self.name}: states no sampling rate; it is not regular EEG")
@@ -101,7 +106,6 @@ class LslSource:
             )
         factors = [unit_factor(unit, self.name) for unit in units]
         self._factors = np.array(factors)[:, None]
-        inlet.open_stream(timeout=self.resolve_s)
         self._inlet, self._clock = inlet, ClockTracker(self.sfreq_hz, where=self.name)
         self._fresh = True
 
@@ -112,7 +116,7 @@ class LslSource:
         while True:
             try:
                 samples, stamps = self._inlet.pull_chunk(timeout=min(0.25, n / self.sfreq_hz), max_samples=n)
-            except (pylsl.LostError, pylsl.InternalError) as error:
+            except (pylsl.util.LostError, pylsl.util.InternalError) as error:
                 raise SourceLost(f"{self.name}: lost") from error
             if len(stamps):
                 break
