@@ -11,6 +11,7 @@ import typer
 import eegm2
 from eegm2.cli import (
     datasets,
+    demo,
     embed,
     export,
     head,
@@ -54,6 +55,7 @@ def _root(
     pass
 
 
+app.command("demo")(demo.demo)
 app.command("datasets")(datasets.datasets)
 app.command("export")(export.export)
 app.command("head")(head.head)
