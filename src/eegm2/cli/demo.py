@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -53,12 +52,14 @@ def demo(
 
 def _bundled(store: Path, out: Path) -> tuple[list[str], list[str]]:
     """Return the window and split options of the bundled runs: learn on one, stop on one, test on one."""
+    from eegm2.data.splits import SplitManifest
     from eegm2.data.store import RecordingStore
 
-    ids = [recording.id for recording in RecordingStore(store).recordings]
-    parts = {part: [i for i in ids if run in i] for part, run in BUNDLED_SPLIT.items()}
+    opened = RecordingStore(store)
+    ids = [recording.id for recording in opened.recordings]
+    parts = {part: tuple(i for i in ids if run in i) for part, run in BUNDLED_SPLIT.items()}
     manifest = out / "split.json"
-    manifest.write_text(json.dumps(parts, indent=2))
+    SplitManifest(**parts, seed=0, by="recording", manifest_sha256=opened.manifest_sha256).to_json(manifest)
     return BUNDLED, ["--splits", str(manifest)]
 
 
