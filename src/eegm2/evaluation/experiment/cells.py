@@ -63,10 +63,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A finished cell: its facts and its predictions."""
+    """A finished cell: its facts and its scores of the test windows."""
 
     facts: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+    score: np.ndarray
 
     @property
     def deterministic(self) -> bool:
@@ -77,7 +77,7 @@ class StoredCell:
     def outcome(self) -> Outcome:
         """The predictions as a protocol returned them."""
         result = self.facts["result"]
-        return Outcome(result["protocol"], result["seed"], self.arrays["score"], result["threshold"])
+        return Outcome(result["protocol"], result["seed"], self.score, result["threshold"])
 
 
 class CellFolder:
@@ -107,7 +107,7 @@ class CellFolder:
                 if facts["key"] != key or hashlib.sha256(data).hexdigest() != facts["predictions_sha256"]:
                     return None
                 with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                    self._read[path] = StoredCell(facts, {name: file[name] for name in file.files})
+                    self._read[path] = StoredCell(facts, file["score"])
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
                 return None
         return self._read[path]

@@ -15,8 +15,9 @@ from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig, split_com
 from eegm2.training.config import PretrainConfig
 
 RANDOM = "random"
-#: What this door decides itself, or the split manifests do.
-OWN_PRETRAIN_KEYS = ("splits", "test", "by", "official", "accelerator", "devices", "num_nodes", "strategy")
+#: What the command line decides, and what the experiment's splits do where its own data are pretrained on.
+HARDWARE_KEYS = ("accelerator", "devices", "num_nodes", "strategy")
+SPLIT_KEYS = ("splits", "split_seed", "val", "test", "by", "official")
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,11 @@ class ModelPlan:
             raise ConfigError(f"model '{self.name}': c: got '{self.c}', expected a number or 'validation'")
         if not isinstance(self.c, str) and not self.c > 0:
             raise ConfigError(f"model '{self.name}': c: got {self.c}, expected above 0")
+        plain = {field.name: field for field in dataclasses.fields(self)}
         for key, wanted in _MEANT_FOR.items():
-            given = getattr(self, key) != _MODEL_DEFAULTS[key]
-            if given and (self.protocol or "baseline") not in wanted:
+            factory = plain[key].default_factory
+            default = plain[key].default if factory is dataclasses.MISSING else factory()
+            if getattr(self, key) != default and (self.protocol or "baseline") not in wanted:
                 raise ConfigError(
                     f"model '{self.name}': {key} is for {', '.join(wanted)}; leave it out of this one"
                 )
@@ -144,9 +147,6 @@ class ModelPlan:
         return from_dict(FitConfig, {**to_dict(given), **self.fit, "device": device}, where=where)
 
 
-_MODEL_DEFAULTS: dict[str, Any] = {
-    "fit": {}, "c": 1.0, "threshold": "validation", "options": {}, "pretrained": "", "preset": "", "width": 0
-}  # fmt: skip
 _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "fit": ("light", "fine", "scratch"),
     "c": ("linear",),
@@ -155,6 +155,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "pretrained": PROTOCOLS,
     "preset": PROTOCOLS,
     "width": PROTOCOLS,
+    "scaling": PROTOCOLS,
 }
 
 
@@ -280,11 +281,11 @@ def _pretrain(name: str, table: Any, data: DataPlan, where: str) -> PretrainPlan
     if mine.get("run") and (rest or mine.get("store")):
         extra = next(iter(rest), "store")
         raise ConfigError(f"{where}: {extra} together with run; a finished run has its options")
-    decided = [key for key in rest if key in OWN_PRETRAIN_KEYS]
-    if decided:
-        raise ConfigError(
-            f"{where}: {decided[0]} is decided by the splits, --device or --threads; leave it out"
-        )
+    refused = dict.fromkeys(HARDWARE_KEYS, "--device")
+    refused |= {} if mine.get("store") else dict.fromkeys(SPLIT_KEYS, "[splits]")
+    for key in rest:
+        if key in refused:
+            raise ConfigError(f"{where}: {key} is decided by {refused[key]}; leave it out")
     windows = {"window_s": data.window_s, "scaling": data.scaling, "exclude_s": list(data.exclude_s)}
     options = _table(PretrainConfig, {**windows, "test": 0.0, **rest}, where)
     return _table(PretrainPlan, {"name": name, **mine, "options": options}, where)

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.config import to_dict
+from eegm2.data.config import sha256_json
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
 from eegm2.evaluation.experiment.config import Plan, PretrainPlan
 from eegm2.evaluation.experiment.results import Finished, machine, write_results
-from eegm2.evaluation.experiment.runners import DataSource, Runner, baseline
+from eegm2.evaluation.experiment.runners import DataSource, Runner, baseline_options
 from eegm2.evaluation.experiment.splits import NamedSplit, named_splits
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.outcome import Outcome, evaluate
@@ -88,7 +90,7 @@ class Experiment:
         for model in plan.models:
             if model.name in self.only:
                 if model.baseline:
-                    baseline(model, self.store.sfreq_hz)
+                    baseline_options(model, device)
                 else:
                     self.weights.check(model)
         self._units = {split.name: split.units(self.data.labelled) for split in self.splits}
@@ -96,7 +98,10 @@ class Experiment:
 
     def key(self, cell: Cell) -> str | None:
         """Return a cell's hash, None while its weights are not there."""
-        fingerprint = self.weights.fingerprint(cell.model, cell.split, cell.seed)
+        if cell.model.baseline:
+            fingerprint: str | None = sha256_json(to_dict(baseline_options(cell.model)))
+        else:
+            fingerprint = self.weights.fingerprint(cell.model, cell.split, cell.seed)
         if fingerprint is None:
             return None
         identity = self.data.identity(cell.model.scaling)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import to_dict
+from eegm2.config import from_dict, to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.storage import write_atomic
 from eegm2.data.store import RecordingStore
@@ -82,13 +82,18 @@ class Runner:
     def __init__(self, data: DataSource, weights: WeightSource, out: Path, device: str) -> None:
         self.data, self.weights, self.out, self.device = data, weights, out, device
         self._features: tuple[Path, NDArray[np.float32]] | None = None
+        self._baselines: dict[str, Any] = {}
 
     def __call__(self, cell: Cell) -> Outcome:
         """Return a cell's predictions of the test windows."""
         model, split, seed = cell.model, cell.split.indices, cell.seed
-        data = self.data(model.scaling)
         if model.baseline:
-            return baseline(model, self.data.store.sfreq_hz, self.device)(data, split, seed)
+            if model.name not in self._baselines:  # they keep what they computed of all windows
+                runner = baseline(model, self.data.store.sfreq_hz, self.device)
+                self._baselines = {model.name: runner}
+            outcome: Outcome = self._baselines[model.name](self.data.labelled, split, seed)
+            return outcome
+        data = self.data(model.scaling)
         config = model.fit_config(self.device)
         if model.protocol in ("fine", "scratch"):
             network = self.weights.network(model, cell.split, seed)
@@ -96,9 +101,9 @@ class Runner:
         features = self.features(cell, data)
         if model.protocol == "light":
             return light_probe(features, data, split, seed=seed, config=config)
-        outcome = linear_probe(features, data, split, c=model.c, threshold=model.threshold)
-        facts = {**outcome.facts, "deterministic": not model.fresh}
-        return Outcome("linear", seed, outcome.score, outcome.threshold, facts)
+        linear = linear_probe(features, data, split, c=model.c, threshold=model.threshold)
+        facts = {**linear.facts, "deterministic": not model.fresh}
+        return Outcome("linear", seed, linear.score, linear.threshold, facts)
 
     def features(self, cell: Cell, data: LabelledWindows) -> NDArray[np.float32]:
         """Return the frozen features of every window, from disk where they are known."""
@@ -127,19 +132,33 @@ class Runner:
         return array if array.ndim == 2 and len(array) == n_windows else None
 
 
-def baseline(model: ModelPlan, sfreq_hz: float, device: str = "cpu") -> Any:
-    """Return a baseline's runner.
+def baseline_options(model: ModelPlan, device: str = "cpu") -> Any:
+    """Return a baseline's options, its defaults filled in.
 
     Raises
     ------
     ConfigError
-        If there is no such baseline; the message lists those there are.
+        If there is no such baseline (those there are are listed), or an option is unknown.
     """
-    from eegm2.evaluation.baselines import BASELINES, baseline_runner
+    from eegm2.evaluation.baselines import BASELINES
 
-    known: Mapping[str, Any] = BASELINES
-    if model.baseline not in known:
+    where = f"model '{model.name}'"
+    if model.baseline not in BASELINES:
         raise ConfigError(
-            f"model '{model.name}': baseline: got '{model.baseline}', there is {', '.join(sorted(known))}"
+            f"{where}: baseline: got '{model.baseline}', there is {', '.join(sorted(BASELINES))}"
         )
-    return baseline_runner(model.baseline, sfreq_hz=sfreq_hz, options=model.options)
+    if "device" in model.options:
+        raise ConfigError(f"{where}: options: device is --device's; leave it out")
+    known = BASELINES[model.baseline]
+    values = {**known.defaults, **model.options}
+    if any(field.name == "device" for field in dataclasses.fields(known.options)):
+        values["device"] = device
+    return from_dict(known.options, values, where=f"{where}: options")
+
+
+def baseline(model: ModelPlan, sfreq_hz: float, device: str = "cpu") -> Any:
+    """Return a baseline's runner; errors as :func:`baseline_options`, and where a library is missing."""
+    from eegm2.evaluation.baselines import baseline_runner
+
+    options = to_dict(baseline_options(model, device))
+    return baseline_runner(model.baseline, sfreq_hz=sfreq_hz, options=options)

@@ -56,7 +56,7 @@ class WeightSource:
         ConfigError
             Naming every difference and the key that permits it.
         """
-        if model.fresh or model.baseline:
+        if model.fresh:
             self.fresh_config(model)
             return
         source = self.plan.pretrain[model.pretrained]
@@ -87,9 +87,7 @@ class WeightSource:
         return EEGM2Config.preset(source.options.preset, n_chans=n_chans, width=source.options.width)
 
     def fingerprint(self, model: ModelPlan, split: NamedSplit, seed: int) -> str | None:
-        """Return what tells a model's first weights from any other; None before they are pretrained."""
-        if model.baseline:
-            return ""
+        """Return what tells a network's first weights from any other; None before they are pretrained."""
         if model.fresh:
             return sha256_json({"random": self.fresh_config(model).to_dict(), "seed": seed})
         source = self.plan.pretrain[model.pretrained]
