@@ -38,11 +38,11 @@ def labelled_store(
     changes: dict | None = None,
     official: dict[int, str] | None = None,
     only: dict[int, str] | None = None,
-    broken: dict[int, float] | None = None,
+    flat: bool = False,
 ) -> RecordingStore:
     """Write one recording per subject: eyes shut (10 Hz) in the first half, open (3 Hz) in the second.
 
-    By number of the subject: `official` part, the `only` label kept, the value of all `broken` samples.
+    By number of the subject: `official` part, the `only` label kept.
     """
     preprocessing = (
         PREPROCESSING if changes is None else PreprocessingConfig(**{**to_dict(PREPROCESSING), **changes})
@@ -54,8 +54,7 @@ def labelled_store(
         array = np.concatenate([rhythm(10, half, rng), rhythm(3, half, rng)], axis=1)
         labels = (LabelSpan(0, seconds / 2, "shut"), LabelSpan(seconds / 2, seconds / 2, "open"))
         labels = tuple(span for span in labels if (only or {}).get(number, span.label) == span.label)
-        if number in (broken or {}):
-            array[:] = broken[number]
+        array *= not flat
         attributes = {"age": str(20 + number), "group": "ab"[number % 2]}
         info = RecordingInfo(f"rec{number}", f"sub{number}", "1", 0, SFREQ_HZ, CHANNELS, labels, attributes)
         info = replace(info, split=(official or {}).get(number))

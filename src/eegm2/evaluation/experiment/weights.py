@@ -100,7 +100,7 @@ class WeightSource:
         if not source.run and not _finished(self.place(source, split)):
             return None
         if path not in self._hashes:
-            self._hashes[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._hashes[path] = _weights_sha256(path)
         return sha256_json([self._hashes[path], list(self.store.ch_names)])
 
     def place(self, source: PretrainPlan, split: NamedSplit) -> Path:
@@ -175,6 +175,16 @@ class WeightSource:
         store = self._opened(source) if source.store else self.store
         windows = to_dict(source.options.window_config())
         return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}
+
+
+def _weights_sha256(path: Path) -> str:
+    """Return the hash of a checkpoint's tensors and network, whatever else its header tells."""
+    size = int.from_bytes((data := path.read_bytes())[:8], "little")
+    tensors = json.loads(data[8 : 8 + size])
+    tensors.pop("__metadata__", None)
+    digest = hashlib.sha256(sha256_json([tensors, read_header(path)["model"]]).encode())
+    digest.update(memoryview(data)[8 + size :])
+    return digest.hexdigest()
 
 
 def _finished(run: Path) -> bool:
