@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eegm2.ops.checks import check_mix, compute_dtype
+from eegm2.ops.checks import check_mix, compute_dtype, needs_gradient
 from eegm2.ops.conv import causal_conv1d
 from eegm2.ops.dispatch import choose_backend, ssd
 
@@ -77,9 +77,8 @@ def mamba2_mix(
     dtype = compute_dtype(zxbcdt)
     if ssm_state is None:
         ssm_state = zxbcdt.new_zeros(batch, heads, headdim, d_state, dtype=dtype)
-    tracked = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     narrow = any(t is not None and t.dtype != dtype for t in tensors)
-    if not tracked and not narrow and choose_backend(backend, zxbcdt.device) == "numba":
+    if not needs_gradient(*tensors) and not narrow and choose_backend(backend, zxbcdt.device) == "numba":
         from eegm2.ops.cpu.mix import mamba2_mix_numba
 
         return mamba2_mix_numba(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
-import numpy as np
 import torch
 from torch import Tensor
 
 from eegm2.ops.cpu.mix_kernels import mix_norm, mix_scan
-from eegm2.ops.cpu.runtime import dense_last, flat, prepare, run, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
 
 
 def mamba2_mix_numba(
@@ -41,8 +37,7 @@ def mamba2_mix_numba(
     work = y.numel() * max(16, 4 * d_state)  # activations weigh as much as a few state elements
     threads = useful_threads(work)
     parts = 1 if batch >= threads else min(heads, -(-threads // batch))
-    strides = [zxbcdt.stride(0), zxbcdt.stride(1)]
-    sizes = np.array([batch, length, heads, headdim, ngroups, d_state, taps, parts, *strides], np.int64)
+    sizes = [batch, length, heads, headdim, ngroups, d_state, taps, parts, *zxbcdt.stride()[:2]]
     tensors = (
         zxbcdt,
         conv_weight.t().contiguous(),
@@ -51,18 +46,13 @@ def mamba2_mix_numba(
         A.contiguous(),
         D.contiguous(),
         norm_weight.contiguous(),
-        before if taps > 1 else None,
+        before,
         state,
         y,
         squares,
     )
-    real = numba.float64 if dtype == torch.float64 else numba.float32
-    tail: tuple[Any, ...] = (numba.int64[::1], numba.float64, numba.int64, numba.int64)
-    prepare(mix_scan, (*[real[::1]] * len(tensors), *tail))
-    arrays = [flat(tensor, dtype) for tensor in tensors]
-    run(mix_scan, (*arrays, sizes, eps), batch * parts, work)
+    launch(mix_scan, tensors, sizes, batch * parts, work, scalars=(eps,))
     if parts > 1:
-        prepare(mix_norm, (*[real[::1]] * 3, *tail))
-        run(mix_norm, (arrays[9], arrays[10], arrays[6], sizes, eps), batch * length, y.numel())
+        launch(mix_norm, (y, squares, tensors[6]), sizes, batch * length, y.numel(), scalars=(eps,))
     inputs = zxbcdt[:, max(0, length - taps + 1) :, inner : inner + channels]
     return y, torch.cat([before, inputs], dim=1)[:, inputs.shape[1] :], state
