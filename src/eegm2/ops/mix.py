@@ -90,7 +90,7 @@ def mamba2_mix(
     x, B, C = torch.split(F.silu(xBC), [inner, grouped, grouped], dim=-1)
     y, ssm_state = ssd(
         x.unflatten(-1, (heads, headdim)),
-        F.softplus(dt + dt_bias),
+        F.softplus(dt.to(dtype) + dt_bias.to(dtype)),
         A,
         B.unflatten(-1, (ngroups, d_state)),
         C.unflatten(-1, (ngroups, d_state)),
@@ -98,6 +98,6 @@ def mamba2_mix(
         ssm_state,
         backend=backend,
     )
-    y = (y.flatten(-2) * F.silu(z)).unflatten(-1, (ngroups, -1))
+    y = (y.flatten(-2) * F.silu(z)).to(dtype).unflatten(-1, (ngroups, -1))
     y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
-    return y.flatten(-2) * norm_weight, conv_state, ssm_state
+    return (y.flatten(-2) * norm_weight).to(zxbcdt.dtype), conv_state, ssm_state
