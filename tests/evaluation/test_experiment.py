@@ -363,3 +363,25 @@ def test_a_folder_of_something_else_is_refused(place: Path, done: Path) -> None:
         evaluate(place, WHOLE, out="run3")
     with pytest.raises(ConfigError, match=r"--only: got 'linnear', .* has linear, random"):
         evaluate(place, WHOLE, "--only", "linnear")
+
+
+def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: Path, tmp_path: Path) -> None:
+    from eegm2.report.contents import ReportData
+    from eegm2.report.folders import read_evaluations
+    from eegm2.report.html import render_report
+
+    shutil.copytree(done / "out", tmp_path / "out")
+    rows = rows_of(done)
+    unknown = next(i for i, row in enumerate(rows) if row["metric"] == "auroc")
+    rows[unknown] |= {"mean": None, "ci_low": None, "ci_high": None}
+    (tmp_path / "out" / "results.json").write_text(json.dumps(rows))
+    found, problem = read_evaluations([tmp_path / "out"])
+    assert problem == ""
+    page = render_report(ReportData("run", evaluations=found))
+    assert "Figure left out" not in page
+    row = next(row for row in rows if (row["model"], row["metric"]) == ("fine", "auroc"))
+    assert f"{row['ci_low']:.3f} – {row['ci_high']:.3f}" in page
+    pair = next(row for row in details_of(done)["comparisons"] if row["metric"] == "kappa")
+    assert f"{pair['ci_low']:.3f} – {pair['ci_high']:.3f}" in page
+    assert "fine: pretraining saw 0 of the 3 test subjects." in page
+    assert "random: no pretraining" not in page

@@ -12,7 +12,7 @@ from tests.evaluation.experiments import plan_text, write_plan
 from tests.evaluation.helpers import labelled_store
 from tests.training.kill_harness import run_killed, run_whole, warm_up
 
-MODELS = ("linear", "random", "light", "fine", "band_power")
+MODELS = ("linear", "random", "light", "fine")
 
 
 def evaluate_command(plan: str, out: str) -> None:
@@ -34,7 +34,6 @@ def campaign(folder: Path, *, kills: int, seed: int) -> int:
     labelled_store(folder / "store")
     plan = str(write_plan(folder, plan_text(*MODELS, tail='\n[[compare]]\na = "light"\nb = "random"\n')))
     run_whole(warm_up)
-    run_whole(evaluate_command, plan, str(folder / "warm"))
     seconds = run_whole(evaluate_command, plan, str(folder / "whole"))
     expected = kept(folder / "whole")
     hits = runs = 0
