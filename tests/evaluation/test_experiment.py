@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sklearn import metrics as sk
 from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.experiment.config import read_plan
 from eegm2.evaluation.metrics import predict_labels
 from eegm2.evaluation.probes import C_GRID, choose_c
 from tests.evaluation.experiments import (
@@ -25,6 +27,7 @@ from tests.evaluation.experiments import (
     model,
     plan_text,
     rows_of,
+    write_plan,
 )
 from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store
 
@@ -385,3 +388,14 @@ def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: P
     assert f"{pair['ci_low']:.3f} – {pair['ci_high']:.3f}" in page
     assert "fine: pretraining saw 0 of the 3 test subjects." in page
     assert "random: no pretraining" not in page
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text()
+    block = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)[0]
+    plan = read_plan(write_plan(tmp_path, block))
+    assert [m.name for m in plan.models] == ["linear", "linear_random", "fine", "scratch", "band_power"]
+    assert plan.data.store == str(tmp_path / "store")
+    assert plan.pretrain["own"].options.window_s == plan.data.window_s == 4.0
+    assert plan.pretrain["own"].options.exclude_s == ("0:5", "170:195")
+    assert read_plan(write_plan(tmp_path, block), store="elsewhere").data.store == "elsewhere"
