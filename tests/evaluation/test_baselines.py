@@ -241,7 +241,7 @@ def test_covariances_are_definite_and_scale_with_the_square() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, riemann"),
+        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, slow_pot"),
         ("band_power", {"band": 3}, r"baseline band_power: unknown key 'band'; did you mean 'bands'\?"),
         ("band_power", {"bands": ["alpha=13:8"]}, r"bands: got 'alpha=13:8', expected name=low:high in Hz"),
         ("band_power", {"bands": ["a=1:4", "a=4:8"]}, r"bands: a is given twice"),

@@ -58,8 +58,8 @@ def stretch_means(x: NDArray[np.floating], stretches: int, name: str) -> NDArray
     """
     if x.shape[-1] < stretches:
         raise DataError(
-            f"baseline {name}: windows of {x.shape[-1]} samples for {stretches} stretches; use longer windows "
-            "or fewer stretches"
+            f"baseline {name}: windows of {x.shape[-1]} samples for {stretches} stretches; use longer "
+            "windows or fewer stretches"
         )
     means = [part.mean(-1) for part in np.array_split(x, stretches, axis=-1)]
     return np.stack(means, axis=-1).reshape(len(x), -1)
