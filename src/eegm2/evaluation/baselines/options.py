@@ -40,6 +40,23 @@ class BandPowerOptions:
 
 
 @dataclass(frozen=True)
+class SlowOptions:
+    """Mean amplitude per channel in stretches of the window and a linear model."""
+
+    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+        "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
+    )
+    stretches: int = option(8, "Equal stretches of the window.")
+    c: float = option(1.0, "Inverse strength of the L2 penalty.")
+    threshold: Threshold = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "stretches", "c")
+
+
+@dataclass(frozen=True)
 class RiemannOptions:
     """Covariances in the tangent space at their Riemannian mean, and a linear model."""
 
