@@ -114,6 +114,8 @@ def test_details_comparisons_table_and_log(done: Path) -> None:
     assert {row["subject"] for row in cell["result"]["per_subject"]} <= {f"sub{i}" for i in range(6)}
     linear = next(cell for cell in details["cells"] if cell["model"] == "linear")
     assert linear["result"]["c"] in C_GRID
+    power = next(cell for cell in details["cells"] if cell["model"] == "band_power")
+    assert set(power["result"]["c_validation_loss"]) == {f"{c:g}" for c in C_GRID}
     assert "24 cells, 24 to do" in (done / "out" / "evaluate.log").read_text()
 
 
@@ -293,6 +295,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
             ConfigError,
             "pretrain.own: unknown key 'epoch'; did you mean 'epochs'",
         ),
+        (('c = "validation"', 'c = "val"'), ConfigError, "model 'linear': c: got 'val', expected above 0"),
         (("epochs = 1", "test = 0.1"), ConfigError, r"pretrain.own: test is decided by \[splits\]"),
         (("[splits]", "[split]"), ConfigError, "unknown key 'split'; known keys: data, splits"),
     ],
@@ -300,7 +303,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
 def test_bad_files_and_data_are_refused_before_anything_is_computed(
     place: Path, change: tuple[str, str], error: type[Exception], message: str
 ) -> None:
-    text = plan_text("band_power", "linear")
+    text = plan_text("linear", "band_power")
     assert change[0] in text
     with pytest.raises(error, match=message):
         evaluate(place, text.replace(*change, 1), out="refused")
