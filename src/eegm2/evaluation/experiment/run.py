@@ -16,6 +16,7 @@ import numpy as np
 
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
+from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
@@ -154,7 +155,8 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
     """
     with locked(experiment.out):
         log = _log(experiment.out / "evaluate.log", say)
-        experiment.folder.tidy()
+        for name in ("", "cells", "features", "splits"):  # what a killed process was writing
+            remove_stale_temporaries(experiment.out / name)
         done = Evaluated()
         try:
             _run(experiment, done, log)
