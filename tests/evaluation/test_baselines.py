@@ -18,6 +18,7 @@ from eegm2.evaluation.baselines import library as library_module
 from eegm2.evaluation.baselines.band_power import FLOOR_UV2, log_band_power
 from eegm2.evaluation.baselines.options import BandPowerOptions, NetworkOptions, band_edges
 from eegm2.evaluation.baselines.riemann import window_covariances
+from eegm2.evaluation.baselines.slow import stretch_means
 from eegm2.evaluation.baselines.windows import rescaled
 from eegm2.evaluation.crossval import cross_validate, subject_splits
 from eegm2.evaluation.labelled import LabelledWindows, Split
@@ -205,6 +206,28 @@ def test_test_windows_inform_nothing() -> None:
         np.testing.assert_allclose(moved.score[0], first.score[0], rtol=1e-6)
 
 
+def test_slow_potentials_see_the_offset_that_band_power_does_not() -> None:
+    rng = np.random.default_rng(4)
+    y = np.arange(48) % 2
+    x = 5 * rng.standard_normal((48, 2, 64)) + np.where(y, 4.0, -4.0)[:, None, None]
+    data = LabelledWindows.from_arrays(x, y, np.repeat(np.arange(6), 8))
+    split = thirds(data)
+    auroc = {}
+    for name, options in (("slow_potentials", {}), ("band_power", {"bands": BANDS})):
+        outcome = baseline_runner(name, sfreq_hz=SFREQ_HZ, options=options)(data, split, 0)
+        assert outcome.facts["deterministic"]
+        auroc[name] = evaluate(outcome, data, split.test)["metrics"]["auroc"]
+    assert auroc["slow_potentials"] > 0.95
+    assert auroc["band_power"] < 0.8
+    means = stretch_means(x[:3], 3, "slow_potentials")
+    assert means.shape == (3, 6)
+    np.testing.assert_allclose(means[1, 3], x[1, 1, :22].mean())
+    with pytest.raises(DataError, match=r"windows of 64 samples for 65 stretches"):
+        baseline_runner("slow_potentials", sfreq_hz=SFREQ_HZ, options={"stretches": 65})(data, split, 0)
+    with pytest.raises(ConfigError, match=r"stretches: got 0, expected above 0"):
+        baseline_runner("slow_potentials", sfreq_hz=SFREQ_HZ, options={"stretches": 0})
+
+
 @needs_pyriemann
 def test_covariances_are_definite_and_scale_with_the_square() -> None:
     x = np.stack([rhythm(6, 20, np.random.default_rng(i)) for i in range(4)]).astype(float)
@@ -218,7 +241,7 @@ def test_covariances_are_definite_and_scale_with_the_square() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, riemann"),
+        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, slow_pot"),
         ("band_power", {"band": 3}, r"baseline band_power: unknown key 'band'; did you mean 'bands'\?"),
         ("band_power", {"bands": ["alpha=13:8"]}, r"bands: got 'alpha=13:8', expected name=low:high in Hz"),
         ("band_power", {"bands": ["a=1:4", "a=4:8"]}, r"bands: a is given twice"),
