@@ -155,3 +155,40 @@ def test_without_gradients_the_peak_does_not_hold_a_whole_projection(monkeypatch
         mixer(torch.randn(1, 6000, 64))
     assert len(shapes) > 1
     assert max(shape.numel() for shape in shapes) * 4 < 10 * 2**20
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "s3", "s5"])
+def test_checkpointed_blocks_have_equal_gradients_and_keep_less(preset: str) -> None:
+    model = build_model(EEGM2Config.preset(preset, n_chans=3, width=8))
+    x = torch.randn(2, 3, 600)
+
+    def gradients() -> tuple[list[torch.Tensor], int]:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(0)  # dropout
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(x).square().mean()
+        held = sum(kept.values())
+        return list(torch.autograd.grad(loss, list(model.parameters()))), held
+
+    plain, all_held = gradients()
+    assert model.checkpoint_blocks() is model
+    found, held = gradients()
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert held < all_held / 2
+    model.checkpoint_blocks(False)
+    assert gradients()[1] == all_held
+
+
+def test_a_checkpointed_block_carries_its_state() -> None:
+    block = SequenceBlock(8, EEGM2Config()).double()
+    u = torch.randn(1, 40, 8, dtype=torch.float64)
+    whole, _ = block(u)
+    block.checkpointed = True
+    first, state = block(u[:, :15])
+    second, _ = block(u[:, 15:], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-10, atol=1e-10)

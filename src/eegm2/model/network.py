@@ -156,6 +156,20 @@ class EEGM2(Pretrained, nn.Module):
         """Return the nine time statistics of the representation, (batch, 9 * 4w)."""
         return time_statistics(self.encode(x))
 
+    def checkpoint_blocks(self, on: bool = True) -> EEGM2:
+        """Train with less memory: keep only the input of each sequence block, compute it twice.
+
+        Gradients stay the same. Returns the model itself.
+
+        References
+        ----------
+        Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
+        """
+        for module in self.modules():
+            if isinstance(module, SequenceBlock):
+                module.checkpointed = on
+        return self
+
     def light(self) -> EEGM2:
         """Return the encoder alone (EEGM2 Light), sharing this model's weights."""
         model = EEGM2(self.config.replace(decoder=False))
