@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.experiment.config import read_plan
+from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.metrics import predict_labels
 from eegm2.evaluation.probes import C_GRID, choose_c
 from tests.evaluation.experiments import (
