@@ -435,3 +435,15 @@ def test_interrupted_it_keeps_what_is_done_and_goes_on(place: Path, monkeypatch:
     assert whole.exit_code == 0
     results = [(place / out / "results.json").read_bytes() for out in ("interrupted", "uninterrupted")]
     assert results[0] == results[1]
+
+
+def test_values_are_evaluated_too(place: Path) -> None:
+    head = HEAD.replace("window_s", 'target = "age"\nregression = true\nwindow_s')
+    scratch = model("scratch", 'protocol = "scratch"\npreset = "s5"\nwidth = 4\nfit = {max_epochs = 1}')
+    text = head + FOLDS + scratch + model("band_power")
+    text += '\n[[compare]]\na = "scratch"\nb = "band_power"\n'
+    assert evaluate(place, text, out="values").exit_code == 0
+    rows = rows_of(place, "values")
+    assert {row["metric"] for row in rows} == {"r2", "mae", "pearson_r"}
+    assert all(0 < row["mean"] < 100 for row in rows if row["metric"] == "mae")
+    assert "| scratch − band_power | mae |" in (place / "values" / "results.md").read_text()
