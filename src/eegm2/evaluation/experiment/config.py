@@ -104,6 +104,7 @@ class ModelPlan:
     baseline: str = option("", "Name of a baseline, instead of a protocol.")
     options: dict[str, Any] = option({}, "Options of the baseline.")
     scaling: Scaling | Literal[""] = option("", "Scaling of this model's windows, if another than [data]'s.")
+    seeds: tuple[int, ...] = option((), "Seeds of this model, if others than the file's.")
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -119,6 +120,10 @@ class ModelPlan:
             check_c(self.c)
         except ConfigError as error:
             raise ConfigError(f"model '{self.name}': {error}") from error
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=0) < 0:
+            raise ConfigError(
+                f"model '{self.name}': seeds: got {self.seeds}, expected different numbers >= 0"
+            )
         plain = {field.name: field for field in dataclasses.fields(self)}
         for key, wanted in _MEANT_FOR.items():
             factory = plain[key].default_factory
