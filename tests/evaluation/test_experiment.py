@@ -224,6 +224,9 @@ def test_manifests_and_official_parts(place: Path) -> None:
     assert details_of(place, "official")["splits"]["official"]["test"] == ["rec4", "rec5"]
     row = rows_of(place, "official")[0]
     assert (row["unit"], row["n_recordings"], row["n_subjects"]) == ("recording", 2, 2)
+    table = (place / "official" / "results.md").read_text()
+    assert "95 % interval over recordings" in table
+    assert "subjects" not in table
 
 
 def test_a_finished_run_and_a_store_of_other_channels(place: Path) -> None:

@@ -24,12 +24,15 @@ def markdown(
     """Return the results as Markdown tables: mean with its interval, and differences."""
     found = {row["metric"] for row in rows}
     metrics = [name for name in METRIC_ORDER if name in found]
-    lines = ["# Results", "", "Mean over folds and seeds, with the 95 % interval over subjects.", ""]
-    lines += _row(["model", *metrics, "subjects", "seeds"]) + _row(["---"] * (len(metrics) + 3))
+    unit = next((row["unit"] for row in rows if "unit" in row), "subject")
+    lines = ["# Results", "", f"Mean over folds and seeds, with the 95 % interval over {unit}s.", ""]
+    if unit == "recording":
+        lines += ["One person's recordings may be in several parts: the results hold for those people.", ""]
+    lines += _row(["model", *metrics, f"{unit}s", "seeds"]) + _row(["---"] * (len(metrics) + 3))
     for model in dict.fromkeys(row["model"] for row in rows):
         mine = {row["metric"]: row for row in rows if row["model"] == model}
         any_row = next(iter(mine.values()))
-        tail = [str(any_row["n_subjects"]), ", ".join(map(str, any_row["seeds"]))]
+        tail = [str(any_row[f"n_{unit}s"]), ", ".join(map(str, any_row["seeds"]))]
         lines += _row([model, *(_figure(mine[name], "mean") for name in metrics), *tail])
     if not rows:
         lines.append("No model has been through all splits yet.")
@@ -38,7 +41,7 @@ def markdown(
             "",
             "## Differences",
             "",
-            "Paired by subject; p from exchanging predictions subject by subject.",
+            f"Paired by {unit}; p from exchanging predictions {unit} by {unit}.",
             "",
         ]
         lines += _row(["pair", "metric", "difference", "p"]) + _row(["---"] * 4)
