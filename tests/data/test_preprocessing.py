@@ -13,13 +13,8 @@ from scipy import signal
 
 from eegm2.config import from_dict, to_dict
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.preprocessing import (
-    band_filter,
-    default_channels,
-    notch_filters,
-    preprocess,
-    resampling_ratio,
-)
+from eegm2.data.filters import band_filter, notch_filters, resampling_ratio
+from eegm2.data.preprocessing import default_channels, preprocess
 from eegm2.data.quality import clipped_share, flat_channels, line_noise
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg

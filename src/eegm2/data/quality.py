@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import fft
 
+from eegm2.data.compiled import kernels
+from eegm2.data.order_statistics import medians
 from eegm2.data.storage import Storage
 
 FLAT_SHARE_OF_MEDIAN = 1e-3
@@ -22,6 +25,23 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def extremes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return lowest and highest sample of every channel, and whether all samples are finite.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_chans, n_times)
+        Quick where it is float32 and lies time-major in memory, as prepared recordings do.
+    """
+    compiled = _kernels(x)
+    if compiled is None:
+        low = np.array([row.min() for row in x])
+        high = np.array([row.max() for row in x])
+        return low, high, bool(np.isfinite(x.sum()))
+    low, high = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
+    return low, high, bool(compiled.extremes(x.T, low, high))
+
+
 def flat_channels(x: np.ndarray, ch_names: Sequence[str]) -> list[str]:
     """Return the channels whose whole range is at most 0.1 % of the median channel's (or zero).
 
@@ -30,7 +50,8 @@ def flat_channels(x: np.ndarray, ch_names: Sequence[str]) -> list[str]:
     x : ndarray, shape (n_chans, n_times)
         Unfiltered, any unit.
     """
-    ranges = np.array([np.ptp(row) for row in x])
+    low, high, _ = extremes(x)
+    ranges = high - low
     alive = ranges[ranges > 0]
     limit = FLAT_SHARE_OF_MEDIAN * float(np.median(alive)) if len(alive) else 0.0
     return [name for name, size in zip(ch_names, ranges) if size <= limit]
@@ -38,19 +59,25 @@ def flat_channels(x: np.ndarray, ch_names: Sequence[str]) -> list[str]:
 
 def clipped_share(x: np.ndarray) -> float:
     """Return the share of samples that stay at their channel's highest or lowest value for three or more."""
-    clipped = 0
-    for row in x:
-        low, high = row.min(), row.max()
-        if low == high:
-            continue
-        at_edge = (row == low) | (row == high)
-        same = at_edge[1:-1] & (row[1:-1] == row[:-2]) & (row[1:-1] == row[2:])
-        inside = np.zeros(len(row), bool)
-        inside[1:-1] |= same
-        inside[:-2] |= same
-        inside[2:] |= same
-        clipped += int(inside.sum())
-    return clipped / x.size
+    low, high, _ = extremes(x)
+    counts = np.zeros(len(x), np.int64)
+    compiled = _kernels(x)
+    if compiled is not None:
+        compiled.clipped(x.T, low, high, counts)
+    else:
+        counts[:] = [_clipped(row, *ends) for row, *ends in zip(x, low, high)]
+    return int(counts[low < high].sum()) / x.size
+
+
+def _clipped(row: np.ndarray, low: float, high: float) -> int:
+    """Return how many samples stay at an extreme for three or more."""
+    at_edge = (row == low) | (row == high)
+    same = at_edge[1:-1] & (row[1:-1] == row[:-2]) & (row[1:-1] == row[2:])
+    inside = np.zeros(len(row), bool)
+    inside[1:-1] |= same
+    inside[:-2] |= same
+    inside[2:] |= same
+    return int(inside.sum())
 
 
 def line_noise(x: np.ndarray, sfreq_hz: float) -> tuple[float | None, float | None]:
@@ -64,29 +91,31 @@ def line_noise(x: np.ndarray, sfreq_hz: float) -> tuple[float | None, float | No
     usable = [mains for mains in MAINS_HZ if mains + 4 < sfreq_hz / 2]
     if pieces < 1 or not usable:
         return None, None
-    starts = np.linspace(0, x.shape[1] - n, pieces).astype(int)
-    window = np.hanning(n).astype(np.float32)
-    power = np.zeros((x.shape[0], n // 2 + 1))
-    for start in starts:
-        piece = x[:, start : start + n]
-        power += np.abs(np.fft.rfft((piece - piece.mean(1, keepdims=True)) * window)) ** 2
+    window = np.hanning(n).astype(np.float32)[:, None]
     frequency = np.fft.rfftfreq(n, 1 / sfreq_hz)
+    near = (frequency >= MAINS_HZ[0] - 9) & (frequency <= MAINS_HZ[1] + 9)
+    frequency, power = frequency[near], np.zeros((int(near.sum()), len(x)))
+    for start in np.linspace(0, x.shape[1] - n, pieces).astype(int):
+        piece = x.T[start : start + n]  # time-major: all channels are transformed side by side
+        spectrum = fft.rfft((piece - piece.mean(0, dtype=piece.dtype)) * window, axis=0)[near]
+        power += spectrum.real**2 + spectrum.imag**2
     found = []
     for mains in usable:
         distance = np.abs(frequency - mains)
-        around = power[:, (distance >= 4) & (distance <= 8)].mean(1)
-        ratio = power[:, distance <= 1].mean(1)[around > 0] / around[around > 0]
+        around = power[(distance >= 4) & (distance <= 8)].mean(0)
+        ratio = power[distance <= 1].mean(0)[around > 0] / around[around > 0]
         found.append((float(np.median(ratio)) if len(ratio) else 0.0, mains))
     return max(found)
 
 
 def array_quality(x: np.ndarray, ch_names: Sequence[str]) -> dict[str, Any]:
     """Return range, typical amplitude and noisy channels of a prepared array (n_chans, n_times) in µV."""
-    deviations = np.array([row.std(dtype=np.float64) for row in x])
+    deviations = _deviations(x)
     limit = NOISY_TIMES_MEDIAN * float(np.median(deviations))
+    low, high, _ = extremes(x)
     return {
-        "low_uv": round(float(x.min()), 2),
-        "high_uv": round(float(x.max()), 2),
+        "low_uv": round(float(low.min()), 2),
+        "high_uv": round(float(high.max()), 2),
         "typical_uv": float(f"{typical_amplitude(x):.4g}"),
         "noisy_channels": [name for name, value in zip(ch_names, deviations) if limit > 0 and value > limit],
     }
@@ -94,9 +123,25 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str]) -> dict[str, Any]:
 
 def typical_amplitude(x: np.ndarray) -> float:
     """Return the median over channels of 1.4826 times the median absolute deviation (from 5,000 samples)."""
-    step = max(1, x.shape[1] // 5000)
-    spread = [np.median(np.abs(row - np.median(row))) for row in x[:, ::step]]
-    return 1.4826 * float(np.median(spread))
+    some = np.ascontiguousarray(x[:, :: max(1, x.shape[1] // 5000)])
+    return 1.4826 * float(np.median(medians(np.abs(some - medians(some)))))
+
+
+def _deviations(x: np.ndarray) -> np.ndarray:
+    """Return every channel's standard deviation, in float64."""
+    compiled = _kernels(x)
+    if compiled is None:
+        return np.array([row.std(dtype=np.float64) for row in x])
+    total, squares = np.zeros(len(x)), np.zeros(len(x))
+    compiled.moments(x.T, total, squares)
+    variance = squares / x.shape[1] - (total / x.shape[1]) ** 2
+    deviations: np.ndarray = np.sqrt(np.maximum(variance, 0.0))
+    return deviations
+
+
+def _kernels(x: np.ndarray) -> Any | None:
+    """Return the compiled statistics where they fit: float32, time-major in memory."""
+    return kernels("stat_kernels") if x.dtype == np.float32 and x.T.flags.c_contiguous else None
 
 
 def quality_row(

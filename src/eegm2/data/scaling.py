@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.data.config import Scaling
+from eegm2.data.order_statistics import neighbours
 from eegm2.errors import ConfigError
 
 EPSILON_UV = 1e-8
@@ -93,15 +94,9 @@ def _quantiles(x: Any, *shares: float) -> tuple[Any, ...]:
     """Return quantiles over the last axis (kept, length 1), linear between neighbouring order statistics."""
     last = x.shape[-1] - 1
     places = [(int(share * last), share * last - int(share * last)) for share in shares]
-    if isinstance(x, np.ndarray) and len(places) == 1 and last > 0:
-        # one partition and a maximum are four times as fast as sorting
-        rank, fraction = places[0]
-        ordered = np.partition(x, rank + 1, axis=-1)
-        below, above = ordered[..., : rank + 1].max(-1, keepdims=True), ordered[..., rank + 1, None]
-        return (below + (above - below) * fraction,)
-    ordered = np.sort(x, axis=-1) if isinstance(x, np.ndarray) else x.sort(dim=-1).values
-    found = []
-    for low, fraction in places:
-        below, above = ordered[..., low, None], ordered[..., min(low + 1, last), None]
-        found.append(below + (above - below) * fraction)
-    return tuple(found)
+    if isinstance(x, np.ndarray):
+        pairs = [neighbours(x, rank) for rank, _ in places]
+    else:
+        ordered = x.sort(dim=-1).values
+        pairs = [(ordered[..., rank, None], ordered[..., min(rank + 1, last), None]) for rank, _ in places]
+    return tuple(below + (above - below) * fraction for (below, above), (_, fraction) in zip(pairs, places))

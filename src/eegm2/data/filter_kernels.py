@@ -1,0 +1,85 @@
+"""Filtering and resampling of time-major arrays (n_times, n_chans), all channels at each step (Numba)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eegm2.data.compiled import kernel
+
+BLOCK = 32
+
+
+@kernel
+def cascade(x, sos, state, backwards):  # type: ignore[no-untyped-def]
+    """Filter `x` in place by second-order sections, from either end.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (n_times, n_chans)
+    sos : ndarray of float64, shape (n_sections, 6)
+        As `scipy.signal.sosfilt` has it; the fourth column is 1.
+    state : ndarray of float64, shape (n_sections, 2, n_chans)
+        Transposed direct form II; changed.
+    backwards : bool
+        From the last sample to the first.
+    """
+    n_times, n_chans = x.shape
+    for start in range(0, n_times, BLOCK):  # a block stays in the cache for all sections
+        for s in range(len(sos)):
+            b0, b1, b2, a1, a2 = sos[s, 0], sos[s, 1], sos[s, 2], sos[s, 4], sos[s, 5]
+            first, second = state[s, 0], state[s, 1]
+            for step in range(start, min(start + BLOCK, n_times)):
+                row = x[n_times - 1 - step if backwards else step]
+                for c in range(n_chans):
+                    value = row[c]
+                    made = b0 * value + first[c]
+                    first[c] = b1 * value - a1 * made + second[c]
+                    second[c] = b2 * value - a2 * made
+                    row[c] = made
+
+
+@kernel
+def resample(x, taps, up, down, out, first):  # type: ignore[no-untyped-def]
+    """Resample by up/down with an odd, centred filter; zeros beyond the ends (`scipy.signal.resample_poly`).
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (n_times, n_chans)
+    taps : ndarray of float64, shape (n_taps,)
+        Low-pass at the rate `up` times that of `x`, times `up`.
+    up, down : int
+    out : ndarray of float64, shape (n_out, n_chans)
+        Filled.
+    first : int
+        Place of the filter's centre.
+    """
+    n_times, n_chans = x.shape
+    for m in range(len(out)):
+        place = m * down + first
+        phase, newest = place % up, place // up
+        row = out[m]
+        row[:] = 0.0
+        oldest = max(0, newest - (len(taps) - 1 - phase) // up)
+        for i in range(oldest, min(newest, n_times - 1) + 1):
+            weight = taps[phase + (newest - i) * up]
+            sample = x[i]
+            for c in range(n_chans):
+                row[c] += weight * sample[c]
+
+
+@kernel
+def store_less(block, offset, out):  # type: ignore[no-untyped-def]
+    """Write `block - offset` (n_chans, n) of float64 time-major into `out` (n, n_chans) of float32."""
+    n_chans, n = block.shape
+    for start in range(0, n, 64):
+        for c in range(n_chans):
+            for t in range(start, min(start + 64, n)):
+                out[t, c] = np.float32(block[c, t] - offset[c])
+
+
+@kernel
+def pick(x, columns, out):  # type: ignore[no-untyped-def]
+    """Write columns of `x` (n, n_chans) into `out` (n, n_columns) of float64."""
+    for t in range(len(x)):
+        for k in range(len(columns)):
+            out[t, k] = x[t, columns[k]]
