@@ -7,6 +7,7 @@ wanted ones.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,9 +70,14 @@ def canonical(name: str, aliases: Mapping[str, str] | None = None) -> str:
     aliases : mapping, optional
         The user's own names, asked first.
     """
+    if aliases and name.strip() in aliases:
+        return aliases[name.strip()]
+    return _canonical(name)
+
+
+@functools.lru_cache(maxsize=4096)
+def _canonical(name: str) -> str:
     text = name.strip()
-    if aliases and text in aliases:
-        return aliases[text]
     text = re.sub(r"^EEG[ _:-]+", "", text, flags=re.IGNORECASE).strip()
     text = re.sub(rf"[ _-]+{_REFERENCE_WORDS}$", "", text, flags=re.IGNORECASE).rstrip(".").strip()
     if text.upper() in _KNOWN:
@@ -194,7 +200,8 @@ def mixing_matrix(
             f"{where}: missing {len(missing)} of {len(electrodes)} channels: {' '.join(missing)} "
             f"(the file has {have}); choose another montage, or --missing interpolate"
         )
-    weights = {name: np.eye(len(ch_names))[rows[name][0]] for name in electrodes if name in rows}
+    unit = np.eye(len(ch_names))
+    weights = {name: unit[rows[name][0]] for name in electrodes if name in rows}
     if missing:
         from eegm2.data.positions import interpolation_weights
 

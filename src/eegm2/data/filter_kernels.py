@@ -28,14 +28,26 @@ def cascade(x, sos, state, backwards):  # type: ignore[no-untyped-def]
         for s in range(len(sos)):
             b0, b1, b2, a1, a2 = sos[s, 0], sos[s, 1], sos[s, 2], sos[s, 4], sos[s, 5]
             first, second = state[s, 0], state[s, 1]
-            for step in range(start, min(start + BLOCK, n_times)):
-                row = x[n_times - 1 - step if backwards else step]
+            end = min(start + BLOCK, n_times)
+            for step in range(start, end - 1, 2):  # two samples for each time the state is read and written
+                one = x[n_times - 1 - step if backwards else step]
+                two = x[n_times - 2 - step if backwards else step + 1]
                 for c in range(n_chans):
-                    value = row[c]
-                    made = b0 * value + first[c]
-                    first[c] = b1 * value - a1 * made + second[c]
-                    second[c] = b2 * value - a2 * made
-                    row[c] = made
+                    made = b0 * one[c] + first[c]
+                    between = b1 * one[c] - a1 * made + second[c]
+                    later = b2 * one[c] - a2 * made
+                    one[c] = made
+                    made = b0 * two[c] + between
+                    first[c] = b1 * two[c] - a1 * made + later
+                    second[c] = b2 * two[c] - a2 * made
+                    two[c] = made
+            if (end - start) % 2:
+                one = x[n_times - end if backwards else end - 1]
+                for c in range(n_chans):
+                    made = b0 * one[c] + first[c]
+                    first[c] = b1 * one[c] - a1 * made + second[c]
+                    second[c] = b2 * one[c] - a2 * made
+                    one[c] = made
 
 
 @kernel
@@ -60,9 +72,14 @@ def resample(x, taps, up, down, out, first):  # type: ignore[no-untyped-def]
         row = out[m]
         row[:] = 0.0
         oldest = max(0, newest - (len(taps) - 1 - phase) // up)
-        for i in range(oldest, min(newest, n_times - 1) + 1):
-            weight = taps[phase + (newest - i) * up]
-            sample = x[i]
+        end = min(newest, n_times - 1) + 1
+        for i in range(oldest, end - 1, 2):
+            weight, sample = taps[phase + (newest - i) * up], x[i]
+            following, after = taps[phase + (newest - i - 1) * up], x[i + 1]
+            for c in range(n_chans):
+                row[c] = (row[c] + weight * sample[c]) + following * after[c]
+        if (end - oldest) % 2:
+            weight, sample = taps[phase + (newest - end + 1) * up], x[end - 1]
             for c in range(n_chans):
                 row[c] += weight * sample[c]
 

@@ -17,7 +17,8 @@ from eegm2.data.channels import Montage, eeg_channels, mixing_matrix, wanted_cha
 from eegm2.data.compiled import kernels
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.filters import filters
-from eegm2.data.quality import array_quality, clipped_share, extremes, flat_channels, line_noise
+from eegm2.data.order_statistics import medians
+from eegm2.data.quality import Ends, array_quality, clipped_share, extremes, flat_channels, line_noise
 from eegm2.data.readers import reading
 from eegm2.errors import DataError
 
@@ -70,8 +71,8 @@ def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) 
         raise DataError(
             f"{where}: {raw.n_times} samples at {sfreq_hz:g} Hz are too short; leave the recording out"
         )
-    x, offset, nan_share = _read_microvolts(raw, names, config, where)
-    flat = flat_channels(x, names)
+    x, offset, ends, nan_share = _read_microvolts(raw, names, config, where)
+    flat = flat_channels(x, names, ends)
     if flat and config.flat == "refuse":
         raise DataError(
             f"{where}: flat channels: {' '.join(flat)}; choose others, or use --flat interpolate (or keep)"
@@ -84,16 +85,17 @@ def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) 
         "source_sfreq_hz": sfreq_hz,
         "flat_channels": flat,
         "nan_share": nan_share,
-        "clipped_share": round(clipped_share(x), 6),
+        "clipped_share": round(clipped_share(x, ends), 6),
         "interpolated_channels": list(interpolated),
         "dropped_channels": [name for name in raw.ch_names if name not in names],
     }
     ratio, mains = line_noise(x, sfreq_hz)
     quality |= {"line_noise_ratio": None if ratio is None else round(ratio, 2), "line_hz": mains}
     array = _filter_and_resample(x, offset, matrix[:, used], sfreq_hz, config)
-    if not extremes(array)[2]:
+    ends = extremes(array)
+    if not ends[2]:
         raise DataError(f"{where}: values overflow while filtering; check the file's unit (--scale)")
-    quality |= array_quality(array, montage.channels) | {"notes": filters(config, sfreq_hz).note}
+    quality |= array_quality(array, montage.channels, ends) | {"notes": filters(config, sfreq_hz).note}
     if config.amplitude == "microvolts":
         _refuse_amplitude(quality["typical_uv"], where)
     return Preprocessed(array, montage.channels, quality)
@@ -142,8 +144,8 @@ def _matrix(
 
 def _read_microvolts(
     raw: mne.io.BaseRaw, names: list[str], config: PreprocessingConfig, where: str
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return samples, offsets and the share of samples that were not numbers.
+) -> tuple[np.ndarray, np.ndarray, Ends, float]:
+    """Return samples, offsets, extremes and the share of samples that were not numbers.
 
     Read a stretch at a time and kept as float32, time-major, without their offset, which takes digits.
 
@@ -153,6 +155,8 @@ def _read_microvolts(
         In µV, less the offset.
     offset : ndarray of float64, shape (n_chans,)
         Every channel's median at its beginning, in µV.
+    ends : tuple
+        See `eegm2.data.quality.extremes`.
     nan_share : float
     """
     rows = [raw.ch_names.index(name) for name in names]
@@ -164,13 +168,13 @@ def _read_microvolts(
             block = raw[rows, start : start + step][0]
         block *= 1e6 * config.scale
         if start == 0:
-            offset[:] = [_offset(row) for row in block]
+            offset[:] = _offsets(block)
         _store_less(block, offset, x[:, start : start + step])
-    *_, finite = extremes(x)
-    bad = np.zeros(0, bool) if finite else ~np.isfinite(x).all(0)
+    ends = extremes(x)
+    bad = np.zeros(0, bool) if ends[2] else ~np.isfinite(x).all(0)
     if not bad.any():
-        _refuse_impossible(x, names, float(raw.info["sfreq"]), where)
-        return x, offset, 0.0
+        _refuse_impossible(x, names, ends, float(raw.info["sfreq"]), where)
+        return x, offset, ends, 0.0
     affected = [name for name, row in zip(names, x) if not np.isfinite(row).all()]
     share = float(bad.mean())
     if config.nan == "refuse" or share > 0.5:
@@ -183,14 +187,18 @@ def _read_microvolts(
     for row in x:
         good = np.isfinite(row)
         row[~good] = np.interp(times[~good], times[good], row[good]) if good.any() else 0.0
-    _refuse_impossible(x, names, float(raw.info["sfreq"]), where)
-    return x, offset, round(share, 6)
+    ends = extremes(x)
+    _refuse_impossible(x, names, ends, float(raw.info["sfreq"]), where)
+    return x, offset, ends, round(share, 6)
 
 
-def _offset(row: np.ndarray) -> float:
-    some = row[:: max(1, len(row) // 2000)]
-    good = some[np.isfinite(some)]
-    return float(np.median(good)) if len(good) else 0.0
+def _offsets(block: np.ndarray) -> np.ndarray:
+    """Return every channel's median over some 2,000 samples; 0 where none is a number."""
+    some = block[:, :: max(1, block.shape[1] // 2000)].astype(np.float32)
+    if np.isfinite(some).all():
+        return medians(some)[:, 0].astype(np.float64)
+    good = [row[np.isfinite(row)] for row in some]
+    return np.array([np.median(row) if len(row) else 0.0 for row in good], np.float64)
 
 
 def _store_less(block: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
@@ -202,12 +210,11 @@ def _store_less(block: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
         compiled.store_less(block, offset, out.T)
 
 
-def _refuse_impossible(x: np.ndarray, names: list[str], sfreq_hz: float, where: str) -> None:
+def _refuse_impossible(x: np.ndarray, names: list[str], ends: Ends, sfreq_hz: float, where: str) -> None:
     """Refuse samples a million times the usual: damaged numbers, which filters would smear over seconds."""
     typical = float(np.median(np.abs(x[:, :: max(1, x.size // 100_000)])))
     limit = min(1e15, IMPOSSIBLE_TIMES_TYPICAL * typical if typical > 0 else np.inf)
-    low, high, _ = extremes(x)
-    for name, row, largest in zip(names, x, np.maximum(high, -low)):
+    for name, row, largest in zip(names, x, np.maximum(ends[1], -ends[0])):
         if largest > limit:
             worst = int(np.argmax(np.abs(row)))
             raise DataError(

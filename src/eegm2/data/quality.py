@@ -15,6 +15,8 @@ from eegm2.data.compiled import kernels
 from eegm2.data.order_statistics import medians
 from eegm2.data.storage import Storage
 
+Ends = tuple[np.ndarray, np.ndarray, bool]
+"""Every channel's lowest and highest sample, and whether all samples are finite."""
 FLAT_SHARE_OF_MEDIAN = 1e-3
 NOISY_TIMES_MEDIAN = 4.0
 MAINS_HZ = (50.0, 60.0)
@@ -25,7 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def extremes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+def extremes(x: np.ndarray) -> Ends:
     """Return lowest and highest sample of every channel, and whether all samples are finite.
 
     Parameters
@@ -42,24 +44,27 @@ def extremes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     return low, high, bool(compiled.extremes(x.T, low, high))
 
 
-def flat_channels(x: np.ndarray, ch_names: Sequence[str]) -> list[str]:
+def flat_channels(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = None) -> list[str]:
     """Return the channels whose whole range is at most 0.1 % of the median channel's (or zero).
 
     Parameters
     ----------
     x : ndarray, shape (n_chans, n_times)
         Unfiltered, any unit.
+    ch_names : sequence of str
+    ends : tuple, optional
+        Its `extremes`, where they are known.
     """
-    low, high, _ = extremes(x)
+    low, high, _ = ends or extremes(x)
     ranges = high - low
     alive = ranges[ranges > 0]
     limit = FLAT_SHARE_OF_MEDIAN * float(np.median(alive)) if len(alive) else 0.0
     return [name for name, size in zip(ch_names, ranges) if size <= limit]
 
 
-def clipped_share(x: np.ndarray) -> float:
+def clipped_share(x: np.ndarray, ends: Ends | None = None) -> float:
     """Return the share of samples that stay at their channel's highest or lowest value for three or more."""
-    low, high, _ = extremes(x)
+    low, high, _ = ends or extremes(x)
     counts = np.zeros(len(x), np.int64)
     compiled = _kernels(x)
     if compiled is not None:
@@ -84,10 +89,10 @@ def line_noise(x: np.ndarray, sfreq_hz: float) -> tuple[float | None, float | No
     """Return the mains power over that beside it, and which mains frequency it is (None: rate too low).
 
     The ratio compares ±1 Hz around 50 or 60 Hz with the bands 4 to 8 Hz beside it, median over channels, from
-    at most 60 two-second pieces spread over the recording.
+    at most 30 two-second pieces spread over the recording.
     """
     n = round(2 * sfreq_hz)
-    pieces = min(60, x.shape[1] // n)
+    pieces = min(30, x.shape[1] // n)
     usable = [mains for mains in MAINS_HZ if mains + 4 < sfreq_hz / 2]
     if pieces < 1 or not usable:
         return None, None
@@ -108,11 +113,11 @@ def line_noise(x: np.ndarray, sfreq_hz: float) -> tuple[float | None, float | No
     return max(found)
 
 
-def array_quality(x: np.ndarray, ch_names: Sequence[str]) -> dict[str, Any]:
+def array_quality(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = None) -> dict[str, Any]:
     """Return range, typical amplitude and noisy channels of a prepared array (n_chans, n_times) in µV."""
     deviations = _deviations(x)
     limit = NOISY_TIMES_MEDIAN * float(np.median(deviations))
-    low, high, _ = extremes(x)
+    low, high, _ = ends or extremes(x)
     return {
         "low_uv": round(float(low.min()), 2),
         "high_uv": round(float(high.max()), 2),
@@ -155,7 +160,7 @@ def quality_row(
 def write_quality(storage: Storage, rows: Iterable[dict[str, Any]]) -> None:
     """Write the table into the store as quality.json and quality.csv."""
     table = sorted(rows, key=lambda row: str(row["recording"]))
-    storage.write("quality.json", [json.dumps(table, indent=1, allow_nan=False).encode()])
+    storage.write("quality.json", [json.dumps(table, indent=1, allow_nan=False).encode()], durable=False)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
