@@ -87,7 +87,9 @@ class Filters:
 
         As many as are small anyway; of a long recording an eighth: in float64, a quarter of its float32.
         """
-        return max(1, min(n_chans, max(_SMALL // (n_times + 2 * self.padding), n_chans // 8)))
+        most = max(1, _SMALL // (n_times + 2 * self.padding), n_chans // 8)
+        even = -(-n_chans // -(-n_chans // most))  # in as many groups, of about one size
+        return min(most, -(-even // 8) * 8)
 
     def buffer(self, n_times: int, n_chans: int) -> np.ndarray:
         """Return room for series and their continuations; they belong where `inside` says."""

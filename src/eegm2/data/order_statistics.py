@@ -29,7 +29,7 @@ def neighbours(x: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
         return ordered[..., :following].max(-1, keepdims=True), ordered[..., following, None]
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     found = np.empty((len(rows), 2), np.float32)
-    compiled.ranks(rows.view(np.uint32), rank, found.view(np.uint32))
+    compiled.ranks(rows.view(np.int32), rank, found.view(np.int32))
     pairs = found.reshape(*x.shape[:-1], 2)
     return pairs[..., :1], pairs[..., 1:]
 

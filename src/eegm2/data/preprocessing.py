@@ -212,7 +212,7 @@ def _store_less(block: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
 
 def _refuse_impossible(x: np.ndarray, names: list[str], ends: Ends, sfreq_hz: float, where: str) -> None:
     """Refuse samples a million times the usual: damaged numbers, which filters would smear over seconds."""
-    typical = float(np.median(np.abs(x[:, :: max(1, x.size // 100_000)])))
+    typical = float(np.median(np.abs(x[:, :: max(1, x.size // 20_000)])))
     limit = min(1e15, IMPOSSIBLE_TIMES_TYPICAL * typical if typical > 0 else np.inf)
     for name, row, largest in zip(names, x, np.maximum(ends[1], -ends[0])):
         if largest > limit:

@@ -127,8 +127,8 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = No
 
 
 def typical_amplitude(x: np.ndarray) -> float:
-    """Return the median over channels of 1.4826 times the median absolute deviation (from 5,000 samples)."""
-    some = np.ascontiguousarray(x[:, :: max(1, x.shape[1] // 5000)])
+    """Return the median over channels of 1.4826 times the median absolute deviation (from 2,000 samples)."""
+    some = np.ascontiguousarray(x[:, :: max(1, x.shape[1] // 2000)])
     return 1.4826 * float(np.median(medians(np.abs(some - medians(some)))))
 
 
