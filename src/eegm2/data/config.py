@@ -104,7 +104,7 @@ class PrepareConfig(PreprocessingConfig):
     dtype: Literal["float32", "float16"] = option(
         "float32", "Type of the stored samples; float16 halves the store."
     )
-    jobs: int = option(0, "Processes; 0: one per core.")
+    jobs: int = option(0, "Processes; 0: one per core, fewer where little is to be done.")
     dask: str = option("", "Address of a Dask scheduler to work on instead, e.g. tcp://host:8786.")
 
     def preprocessing(self) -> PreprocessingConfig:

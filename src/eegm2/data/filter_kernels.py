@@ -51,7 +51,7 @@ def cascade(x, sos, state, backwards):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def resample(x, taps, up, down, out, first):  # type: ignore[no-untyped-def]
+def resample(x, taps, up, down, offset, out):  # type: ignore[no-untyped-def]
     """Resample by up/down with an odd, centred filter; zeros beyond the ends (`scipy.signal.resample_poly`).
 
     Parameters
@@ -60,16 +60,16 @@ def resample(x, taps, up, down, out, first):  # type: ignore[no-untyped-def]
     taps : ndarray of float64, shape (n_taps,)
         Low-pass at the rate `up` times that of `x`, times `up`.
     up, down : int
-    out : ndarray of float64, shape (n_out, n_chans)
+    offset : ndarray of float64, shape (n_chans,)
+        Added to the result.
+    out : ndarray of float32, shape (n_out, n_chans)
         Filled.
-    first : int
-        Place of the filter's centre.
     """
     n_times, n_chans = x.shape
+    row = np.empty(n_chans)
     for m in range(len(out)):
-        place = m * down + first
+        place = m * down + len(taps) // 2
         phase, newest = place % up, place // up
-        row = out[m]
         row[:] = 0.0
         oldest = max(0, newest - (len(taps) - 1 - phase) // up)
         end = min(newest, n_times - 1) + 1
@@ -82,6 +82,8 @@ def resample(x, taps, up, down, out, first):  # type: ignore[no-untyped-def]
             weight, sample = taps[phase + (newest - end + 1) * up], x[end - 1]
             for c in range(n_chans):
                 row[c] += weight * sample[c]
+        for c in range(n_chans):
+            out[m, c] = np.float32(row[c] + offset[c])
 
 
 @kernel

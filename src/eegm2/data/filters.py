@@ -85,9 +85,11 @@ class Filters:
     def channels_at_once(self, n_times: int, n_chans: int) -> int:
         """Return how many channels to filter together, so that they take little beside the recording.
 
-        As many as are small anyway; of a long recording an eighth: in float64, a quarter of its float32.
+        As many as are small anyway; of a long recording a quarter, which in float64 is half of its float32,
+        or eight, which run side by side, but not more than half of it.
         """
-        most = max(1, _SMALL // (n_times + 2 * self.padding), n_chans // 8)
+        half = -(-n_chans // 2)
+        most = max(_SMALL // (n_times + 2 * self.padding), n_chans // 4, min(8, half))
         even = -(-n_chans // -(-n_chans // most))  # in as many groups, of about one size
         return min(most, -(-even // 8) * 8)
 
@@ -100,7 +102,7 @@ class Filters:
         n_times = max(len(buffer) - 2 * self.padding, (len(buffer) + 2) // 3)
         return buffer[(len(buffer) - n_times) // 2 :][:n_times]
 
-    def run(self, buffer: np.ndarray) -> np.ndarray:
+    def run(self, buffer: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
         """Filter forwards and backwards (without delay), then resample.
 
         As `scipy.signal.sosfiltfilt` for each of the sections, the ends continued by their reflection in the
@@ -111,10 +113,10 @@ class Filters:
         ----------
         buffer : ndarray of float64
             From `buffer`, with the series in it; changed.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_out, n_chans)
+        offset : ndarray of float64, shape (n_chans,)
+            Added to the result.
+        out : ndarray of float32, shape (n_out, n_chans)
+            Filled.
         """
         compiled, series = kernels("filter_kernels"), self.inside(buffer)
         padding = self._padding(len(series))
@@ -127,14 +129,13 @@ class Filters:
             for backwards in (False, True):
                 state = settled[:, :, None] * buffer[-1 if backwards else 0]
                 compiled.cascade(buffer, sos, state, backwards)
-        if self.taps is None:
-            return series
         up, down = self.ratio.numerator, self.ratio.denominator
-        if compiled is None:
-            return signal.resample_poly(series, up, down, axis=0, window=self.taps)[: self.n_out(len(series))]
-        out = np.empty((self.n_out(len(series)), series.shape[1]))
-        compiled.resample(series, self.taps * up, up, down, out, len(self.taps) // 2)
-        return out
+        if self.taps is not None and compiled is not None:
+            compiled.resample(series, self.taps * up, up, down, offset, out)
+            return
+        if self.taps is not None:
+            series = signal.resample_poly(series, up, down, axis=0, window=self.taps)[: len(out)]
+        np.add(series, offset, out=out, casting="same_kind")
 
     def _padding(self, n_times: int) -> int:
         return min(n_times - 1, self.padding)

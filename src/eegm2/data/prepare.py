@@ -22,6 +22,10 @@ from eegm2.data.worker import Job, Outcome, clip_labels, prepare_one, source_nam
 from eegm2.errors import ConfigError, DataError
 
 
+_BYTES_PER_PROCESS = 48 << 20
+"""So much EDF takes one process longer to prepare than another one takes to start."""
+
+
 def prepare(
     source: str | Path,
     out: str | Path,
@@ -201,7 +205,7 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
     if config.dask:
         yield from _run_dask(todo, job, config.dask)
         return
-    jobs = min(config.jobs or _cores(), len(todo))
+    jobs = min(config.jobs or _useful_jobs(todo), len(todo))
     if jobs <= 1:
         yield from (prepare_one(source, job) for source in todo)
         return
@@ -233,6 +237,14 @@ def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iter
         futures = client.map(prepare_one, todo, job=job, pure=False)
         for future in as_completed(futures):
             yield future.result()
+
+
+def _useful_jobs(todo: Sequence[SourceRecording]) -> int:
+    """Return one process per core, but no more than are worth starting: importing takes each some seconds."""
+    sizes = [sum(size for size, _ in source_stat(source)) for source in todo]
+    if not all(sizes):  # not files of their own: nobody knows how much work they are
+        return _cores()
+    return max(1, min(_cores(), round(sum(sizes) / _BYTES_PER_PROCESS)))
 
 
 def _cores() -> int:

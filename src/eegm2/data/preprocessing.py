@@ -238,7 +238,7 @@ def _filter_and_resample(
         rows = slice(first, min(first + group, len(matrix)))
         buffer = chain.buffer(x.shape[1], rows.stop - first)
         _mix(matrix[rows], x, chain.inside(buffer))
-        np.add(chain.run(buffer), kept[rows], out=out[:, rows], casting="same_kind")
+        chain.run(buffer, kept[rows], out[:, rows])
     return out.T
 
 
