@@ -19,7 +19,8 @@ def write_tables(path: Path) -> None:
     source = (
         f"<!-- made by benchmarks/data.py --tables docs/results/{path.name} -->\n\n"
         f"{result['processor']}, {result['cores']} cores, Python {result['python']}, "
-        f"commit {result['commit']}, {result['date']}, load {result['load_before']} before and {result.get('load_after', '?')} after.\n"
+        f"commit {result['commit']}, {result['date']}, "
+        f"load {result['load_before']} before and {result.get('load_after', '?')} after.\n"
     )
     _write(path.with_suffix(".md"), source + "\n" + "\n".join(parts))
 

@@ -21,7 +21,6 @@ from eegm2.data.store import RecordingStore, StoreWriter
 from eegm2.data.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
 from eegm2.errors import ConfigError, DataError
 
-
 _BYTES_PER_PROCESS = 48 << 20
 """So much EDF takes one process longer to prepare than another one takes to start."""
 
@@ -71,7 +70,8 @@ def prepare(
     if existing is not None:
         StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
         if isinstance(storage, LocalStorage):
-            remove_stale_temporaries(storage.path / "recordings")
+            for folder in (storage.path, storage.path / "recordings"):
+                remove_stale_temporaries(folder)
     job = Job(str(out), str(root if root.is_dir() else root.parent), wanted, config.dtype)
     done: list[Outcome] = []
     todo = []
@@ -139,13 +139,9 @@ def _recipe(name: str, root: Path) -> Recipe:
 
 
 def _with_recipe(config: PrepareConfig, recipe: Recipe) -> PreprocessingConfig:
-    """Return the preprocessing with the recipe's values where the user left the defaults."""
-    own, default = config.preprocessing(), PreprocessingConfig()
-    chosen = {
-        key: value
-        for key, value in recipe.preprocessing.items()
-        if getattr(own, key) == getattr(default, key)
-    }
+    """Return the preprocessing with the recipe's values where the user gave none."""
+    own = config.preprocessing()
+    chosen = {key: value for key, value in recipe.preprocessing.items() if key not in config.given}
     if own.montage or own.channels:
         chosen = {key: value for key, value in chosen.items() if key not in ("montage", "channels")}
     return dataclasses.replace(own, **chosen)
