@@ -50,6 +50,19 @@ def test_one_sided_and_no_band(low: float, high: float, kept: float) -> None:
     np.testing.assert_allclose(made.array[0, 2560:-2560], x[0, 2560:-2560], atol=0.5)
 
 
+@pytest.mark.parametrize("sfreq_hz", [128.0, 160.0])
+@pytest.mark.parametrize("high", [0.0, 40.0])
+def test_the_offset_stays_where_nothing_high_passes(sfreq_hz: float, high: float) -> None:
+    x = eeg(2, 2000, sfreq_hz, offset_uv=4200)
+    x[1] -= 300
+    made = run(x, sfreq_hz, l_freq_hz=0.0, h_freq_hz=high, channels=("Fz", "Fz-Cz"), amplitude="any")
+    np.testing.assert_allclose(np.median(made.array, axis=1), [4200, 300], atol=5)
+    np.testing.assert_allclose(made.array[:, [0, -1]].mean(1), [4200, 300], atol=80)  # nor do the ends fall
+    if sfreq_hz == 128 and not high:
+        np.testing.assert_allclose(made.array[0], x[0], rtol=1e-6)
+    assert np.abs(np.median(run(x, sfreq_hz).array, axis=1)).max() < 5
+
+
 def test_slow_recordings_have_no_low_pass_and_say_so() -> None:
     made = run(eeg(2, 1000, 64.0), 64.0)
     assert made.quality["notes"] == "no low-pass: recorded at 64 Hz"

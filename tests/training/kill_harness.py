@@ -30,6 +30,12 @@ PRELOAD = [
     "eegm2.training.trainer",
     "eegm2.training.pretrain",
     "eegm2.training.progress",
+    "mne.io.edf.edf",
+    "eegm2.data.prepare",
+    "eegm2.data.preprocessing",
+    "eegm2.data.filter_kernels",
+    "eegm2.data.select_kernels",
+    "eegm2.data.stat_kernels",
 ]
 WAIT_S = 100.0
 
