@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -39,15 +40,20 @@ def campaign(folder: Path, kills: int, seed: int) -> int:
     for number in range(5):
         write_edf(folder / "in" / f"s{number}.edf", eeg(4, 6400, 160.0, number), NAMES, 160.0)
     source, whole = str(folder / "in"), folder / "whole"
-    run_whole(prepare_command, source, str(folder / "first"))  # compiles and imports
-    seconds = run_whole(prepare_command, source, str(whole))
+    prepare_command(source, str(folder / "first"))  # compiles and imports; the others are forks
+    fork = multiprocessing.get_context("fork")
+    seconds = run_whole(prepare_command, source, str(whole), context=fork)
     assert len(RecordingStore(whole)) == 5
     hits = runs = 0
     while hits < kills:
         out = folder / f"killed{runs}"
-        arguments = (source, str(out))
         done = run_killed(
-            prepare_command, *arguments, kills=min(5, kills - hits), longest_s=seconds, seed=100 * seed + runs
+            prepare_command,
+            *(source, str(out)),
+            kills=min(5, kills - hits),
+            longest_s=seconds,
+            seed=100 * seed + runs,
+            context=fork,
         )
         assert differences(whole, out) == []
         assert RecordingStore(out).verify() == {}

@@ -30,12 +30,6 @@ PRELOAD = [
     "eegm2.training.trainer",
     "eegm2.training.pretrain",
     "eegm2.training.progress",
-    "mne.io.edf.edf",
-    "eegm2.data.prepare",
-    "eegm2.data.preprocessing",
-    "eegm2.data.filter_kernels",
-    "eegm2.data.select_kernels",
-    "eegm2.data.stat_kernels",
 ]
 WAIT_S = 100.0
 
@@ -48,9 +42,9 @@ class Killed:
     starts: int
 
 
-def run_whole(command: Callable[..., None], *arguments: Any) -> float:
+def run_whole(command: Callable[..., None], *arguments: Any, context: Any = None) -> float:
     """Run a command undisturbed in a process of its own; return its seconds."""
-    process = _context().Process(target=_quietly, args=(command, *arguments))
+    process = (context or _context()).Process(target=_quietly, args=(command, *arguments))
     began = time.monotonic()
     process.start()
     process.join(WAIT_S)
@@ -59,7 +53,12 @@ def run_whole(command: Callable[..., None], *arguments: Any) -> float:
 
 
 def run_killed(
-    command: Callable[..., None], *arguments: Any, kills: int, longest_s: float, seed: int
+    command: Callable[..., None],
+    *arguments: Any,
+    kills: int,
+    longest_s: float,
+    seed: int,
+    context: Any = None,
 ) -> Killed:
     """Start a command, SIGKILL it after a random time, and so on; then let it get through.
 
@@ -73,11 +72,13 @@ def run_killed(
         Upper end of the random times.
     seed : int
         Seed of the times.
+    context : optional
+        From `multiprocessing.get_context`; by default a fork server that has imported the training.
     """
     rng = random.Random(seed)
     hit = 0
     for _ in range(kills):
-        process = _context().Process(target=_quietly, args=(command, *arguments))
+        process = (context or _context()).Process(target=_quietly, args=(command, *arguments))
         process.start()
         process.join(rng.uniform(0.0, longest_s))
         if process.exitcode is None:
@@ -88,7 +89,7 @@ def run_killed(
         else:
             assert process.exitcode == 0, f"{command.__name__} left with {process.exitcode} after {hit} kills"
             return Killed(hit, hit + 1)
-    run_whole(command, *arguments)
+    run_whole(command, *arguments, context=context)
     return Killed(hit, hit + 1)
 
 
