@@ -10,8 +10,9 @@ from eegm2.data.compiled import kernel
 @kernel
 def extremes(x, low, high):  # type: ignore[no-untyped-def]
     """Fill `low` and `high` (n_chans,) with every channel's extremes; return whether all is finite."""
-    low[:], high[:] = x[0], x[0]
     wrong = np.zeros(x.shape[1], np.float32)
+    for c in range(x.shape[1]):
+        low[c] = high[c] = x[0, c]
     for t in range(len(x)):
         row = x[t]
         for c in range(len(row)):
@@ -19,7 +20,10 @@ def extremes(x, low, high):  # type: ignore[no-untyped-def]
             low[c] = min(low[c], value)
             high[c] = max(high[c], value)
             wrong[c] += value - value  # not a number unless finite
-    return bool(np.all(wrong == 0))
+    for c in range(x.shape[1]):
+        if wrong[c] != 0:
+            return False
+    return True
 
 
 @kernel
