@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import mne
@@ -52,15 +54,17 @@ def test_one_sided_and_no_band(low: float, high: float, kept: float) -> None:
 
 @pytest.mark.parametrize("sfreq_hz", [128.0, 160.0])
 @pytest.mark.parametrize("high", [0.0, 40.0])
-def test_the_offset_stays_where_nothing_high_passes(sfreq_hz: float, high: float) -> None:
+def test_a_kept_offset_outlasts_what_does_not_high_pass(sfreq_hz: float, high: float) -> None:
     x = eeg(2, 2000, sfreq_hz, offset_uv=4200)
     x[1] -= 300
-    made = run(x, sfreq_hz, l_freq_hz=0.0, h_freq_hz=high, channels=("Fz", "Fz-Cz"), amplitude="any")
+    options: Any = {"l_freq_hz": 0.0, "h_freq_hz": high, "channels": ("Fz", "Fz-Cz")}
+    made = run(x, sfreq_hz, offset="keep", **options)
     np.testing.assert_allclose(np.median(made.array, axis=1), [4200, 300], atol=5)
     np.testing.assert_allclose(made.array[:, [0, -1]].mean(1), [4200, 300], atol=80)  # nor do the ends fall
     if sfreq_hz == 128 and not high:
         np.testing.assert_allclose(made.array[0], x[0], rtol=1e-6)
-    assert np.abs(np.median(run(x, sfreq_hz).array, axis=1)).max() < 5
+    for other in (run(x, sfreq_hz, **options), run(x, sfreq_hz, offset="keep")):
+        assert np.abs(np.median(other.array, axis=1)).max() < 5
 
 
 def test_slow_recordings_have_no_low_pass_and_say_so() -> None:
@@ -173,6 +177,21 @@ def test_too_short() -> None:
 
 def test_average_reference_sums_to_zero() -> None:
     np.testing.assert_allclose(run(eeg(3, 640), reference="average").array.sum(0), 0, atol=1e-3)
+
+
+def test_the_offset_is_removed_or_kept() -> None:
+    x = eeg(2, 640, offset_uv=300.0)
+    plain = {"l_freq_hz": 0.0, "h_freq_hz": 0.0}
+    removed, kept = run(x, **plain).array, run(x, offset="keep", **plain).array
+    np.testing.assert_allclose(kept, x, rtol=1e-5, atol=1e-3)
+    assert np.abs(np.median(removed, axis=1)).max() < 1
+
+
+def test_removing_the_offset_is_what_older_stores_did() -> None:
+    config = PreprocessingConfig(channels=("Fz", "Cz"))
+    info = json.loads((Path(__file__).parents[1] / "formats/store-1/recordings/r0.json").read_text())
+    assert config.sha256() == info["preprocessing_sha256"]
+    assert dataclasses.replace(config, offset="keep").sha256() != config.sha256()
 
 
 def test_config_survives_json_and_refuses_nonsense() -> None:

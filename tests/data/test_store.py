@@ -104,12 +104,12 @@ def test_a_store_of_an_earlier_version_keeps_its_hash_and_is_not_mixed(tmp_path:
     store = write_store(tmp_path)
     facts = json.loads((tmp_path / "store.json").read_text())
     assert facts["preprocessing_version"] == PREPROCESSING_VERSION
-    (tmp_path / "store.json").write_text(json.dumps(facts | {"preprocessing_version": 1}))
+    (tmp_path / "store.json").write_text(json.dumps(facts | {"preprocessing_version": 0}))
     earlier = RecordingStore(tmp_path)
     assert earlier.manifest_sha256 != store.manifest_sha256
-    assert CONFIG.sha256(1) != CONFIG.sha256() == CONFIG.sha256(PREPROCESSING_VERSION)
+    assert CONFIG.sha256(0) != CONFIG.sha256() == CONFIG.sha256(PREPROCESSING_VERSION)
     np.testing.assert_array_equal(earlier.read("r0"), store.read("r0"))
-    with pytest.raises(ConfigError, match=r"the store has preprocessing_version 1, asked for \d; use"):
+    with pytest.raises(ConfigError, match=r"the store has preprocessing_version 0, asked for \d; use"):
         StoreWriter(tmp_path, CONFIG, ("Fz", "Cz"))
 
 

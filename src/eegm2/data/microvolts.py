@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 IMPOSSIBLE_TIMES_TYPICAL = 1e6
 _BLOCK_SAMPLES = 1 << 19
+_OFFSET_SAMPLES = 1 << 18
 
 
 def read_microvolts(
@@ -46,7 +47,7 @@ def read_microvolts(
             block = raw[rows, start : start + step][0]
         block *= 1e6 * config.scale
         if start == 0:
-            offset[:] = _offsets(block)
+            offset[:] = _offsets(block, len(raw.ch_names))
         _store_less(block, offset, x[:, start : start + step])
     ends = extremes(x)
     bad = np.zeros(0, bool) if ends[2] else ~np.isfinite(x).all(0)
@@ -70,9 +71,9 @@ def read_microvolts(
     return x, offset, ends, round(share, 6)
 
 
-def _offsets(block: np.ndarray) -> np.ndarray:
-    """Return every channel's median over some 2,000 samples; 0 where none is a number."""
-    some = block[:, :: max(1, block.shape[1] // 2000)].astype(np.float32)
+def _offsets(block: np.ndarray, n_chans: int) -> np.ndarray:
+    """Return every channel's median over the beginning; 0 where none is a number."""
+    some = block[:, : max(1, _OFFSET_SAMPLES // n_chans)].astype(np.float32)
     if np.isfinite(some).all():
         return medians(some)[:, 0].astype(np.float64)
     good = [row[np.isfinite(row)] for row in some]

@@ -145,10 +145,12 @@ def _filter_and_resample(
 ) -> np.ndarray:
     """Return the wanted channels, filtered and at the wanted rate, time-major in memory.
 
-    What has no high-pass gets its offset back: it was taken off for the sake of digits and of the ends only.
+    An offset to be kept was taken off for the sake of digits and of the ends only, and comes back here,
+    unless the high-pass takes it anyway.
     """
     chain = filters(config, sfreq_hz)
-    kept = np.zeros(len(matrix)) if config.l_freq_hz else matrix @ offset
+    keep = config.offset == "keep" and not config.l_freq_hz
+    kept = matrix @ offset if keep else np.zeros(len(matrix))
     out = np.empty((chain.n_out(x.shape[1]), len(matrix)), np.float32)
     group = chain.channels_at_once(x.shape[1], len(matrix))
     for first in range(0, len(matrix), group):
