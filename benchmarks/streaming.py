@@ -107,7 +107,7 @@ def export_steps(presets: list[str], pushes: list[int], folder: Path) -> None:
             model, names, 128.0, "quantile95", 4.0, PreprocessingConfig(), "benchmark", sha256=""
         )
         for push in pushes:
-            config = ExportConfig(parts=("step",), hop=push, int8=False, torch_export=False)
+            config = ExportConfig(parts=("step",), hop=push, format=("onnx",), int8=False)
             export_model(facts, folder / f"{preset}-{push}", config)
 
 

@@ -18,7 +18,8 @@ pytest.importorskip("onnxscript")
 from eegm2 import StreamingEEGM2, build_model
 from eegm2.data.config import PreprocessingConfig
 from eegm2.deploy.config import ExportConfig
-from eegm2.deploy.export import export_model, noise
+from eegm2.deploy.export import export_model
+from eegm2.deploy.export_check import noise
 from eegm2.deploy.runtime import OnnxModel, OnnxStream
 from eegm2.deploy.source_model import TrainedModel
 from eegm2.errors import ConfigError
@@ -173,8 +174,8 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(
         export_model(trained(model=s5), tmp_path / "a")
     import onnx
 
-    translated = (None, onnx.load(exported / "step.onnx"))
-    monkeypatch.setattr("eegm2.deploy.export._translate", lambda part: translated)
+    translated = onnx.load(exported / "step.onnx")
+    monkeypatch.setattr("eegm2.deploy.export.onnx_model", lambda part: translated)
     other = network("light", seed=1)
     with pytest.raises(ConfigError, match=r"step\.onnx differs from torch"):
         export_model(trained(model=other), tmp_path / "a", ExportConfig(parts=("step",), hop=16))
