@@ -49,13 +49,15 @@ def measure_lsl(model: Any, folder: str, name: str, signal_s: float) -> dict:
         inlet.open_stream(timeout=10)
         time.sleep(0.5)
         pushed, arrived = exchange(outlet, inlet, len(names), round(signal_s * SFREQ_HZ / BLOCK))
+        inlet.close_stream()
     finally:
         child.kill()
         child.wait()
     latencies = []
     for k, when in enumerate(arrived):
         needed = round((WINDOW_S + k * HOP_S) * SFREQ_HZ) - 1 + LOOK_AHEAD
-        latencies.append(1e3 * (when - pushed[needed // BLOCK]))
+        if needed // BLOCK < len(pushed):  # the last classes come from the flush at the end
+            latencies.append(1e3 * (when - pushed[needed // BLOCK]))
     if len(latencies) < 20 or min(latencies) < 0:
         raise SystemExit(
             f"LSL: {len(latencies)} classes came back, earliest {min(latencies, default=0):.1f} ms"

@@ -92,7 +92,8 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
         lines.append(
             f"- {lsl['preset']}, LSL round trip between two processes, {lsl['decisions']} decisions, blocks "
             f"of {lsl['block_samples']} samples: from the push of the sample that completes a decision to "
-            f"its class, median {lsl['median_ms']:.1f} ms, p99 {lsl['p99_ms']:.1f}, worst {lsl['worst_ms']:.1f}."
+            f"its class, median {lsl['median_ms']:.1f} ms, p99 {lsl['p99_ms']:.1f} ms, worst "
+            f"{lsl['worst_ms']:.1f} ms."
         )
     return "\n".join([*lines, "", f"![Time per push, and memory over the hour](results/{picture})", ""])
 
