@@ -77,7 +77,7 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
         )
     lines += [
         "",
-        "`ms` is the median. A process with torch holds torch itself; `grown` is what the timed pushes added.",
+        "`ms` is the median, `MiB` the whole process, `grown` what the timed pushes added.",
         "",
     ]
     for hour in result["hours"]:
@@ -130,6 +130,6 @@ def figure(result: dict[str, Any], path: Path) -> None:
         resident = hour["resident_mib"]
         right.plot(range(1, len(resident) + 1), resident, label=hour["preset"])
     right.set(xlabel="minutes of EEG streamed", ylabel="resident memory, MiB")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.15 * max(max(hour["resident_mib"]) for hour in result["hours"]))
     right.legend(fontsize=8)
     fig.savefig(path, metadata={"Date": None})
