@@ -35,7 +35,7 @@ MONTAGES = {
     name: tuple(text.split())
     for name, text in (("tcp16", _TCP16), ("epoc14", _EPOC14), ("1020_19", _1020_19))
 }
-"""tcp16: the bipolar pairs of PAPER §5 (TUAB); epoc14: Emotiv EPOC; 1020_19: the 10-20 system."""
+"""tcp16: the bipolar pairs of the paper (TUAB); epoc14: Emotiv EPOC; 1020_19: the 10-20 system."""
 
 _KNOWN = {name.upper(): name for name in CANONICAL} | ALIASES
 _REFERENCE_WORDS = r"(?:REF|LE|AR|AVG|AVE|CAR|AVERAGE|A1A2|M1M2|A1\+A2|M1\+M2)"

@@ -18,7 +18,7 @@ Scaling = Literal["quantile95", "robust", "zscore", "none"]
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """From a recording in volts to the stored array in microvolts (PAPER §5 gives the defaults)."""
+    """From a recording in volts to the stored array in microvolts (defaults: arXiv 2502.17873)."""
 
     montage: str = option(
         "",

@@ -14,7 +14,7 @@ from eegm2.data.compiled import kernels
 from eegm2.data.config import PreprocessingConfig
 
 LOW_STOP, HIGH_STOP = 0.2 / 0.5, 48.0 / 40.0
-"""Stop edges relative to the pass edges, from the 0.2-0.5 and 40-48 Hz of PAPER §5."""
+"""Stop edges relative to the pass edges, from the 0.2-0.5 and 40-48 Hz of the paper's filter (arXiv 2502.17873, datasets)."""
 _PADDING_S = 5.0
 _SMALL = 1 << 19
 """Samples (of float64) that may be filtered at once, however short the recording."""
@@ -30,7 +30,7 @@ def band_filter(config: PreprocessingConfig, sfreq_hz: float) -> tuple[np.ndarra
 
     References
     ----------
-    PAPER §5.
+    EEGM2, arXiv 2502.17873, datasets and preprocessing.
     """
     nyquist_hz = sfreq_hz / 2
     low, high, note = config.l_freq_hz, config.h_freq_hz, ""

@@ -45,7 +45,7 @@ def scale_window(x: Any, method: Scaling) -> Any:
 
     References
     ----------
-    PAPER §5 (TUAB windows) for ``quantile95``.
+    EEGM2, arXiv 2502.17873, datasets and preprocessing (TUAB windows), for ``quantile95``.
     """
     if method == "none":
         return np.array(x, order="C") if isinstance(x, np.ndarray) else x.clone()
