@@ -14,7 +14,7 @@ from eegm2.data.compiled import kernels
 from eegm2.data.config import PreprocessingConfig
 
 LOW_STOP, HIGH_STOP = 0.2 / 0.5, 48.0 / 40.0
-"""Stop edges relative to the pass edges, from the 0.2-0.5 and 40-48 Hz of the paper's filter (arXiv 2502.17873, datasets)."""
+"""Stop edges relative to the pass edges: 0.2 to 0.5 and 40 to 48 Hz in the paper's filter."""
 _PADDING_S = 5.0
 _SMALL = 1 << 19
 """Samples (of float64) that may be filtered at once, however short the recording."""
