@@ -131,6 +131,23 @@ def mix_norm(y, squares, weight, sizes, eps, start, stop):
 
 
 @kernel
+def mix_gate(scanned, zx, norm, y, squares, sizes, eps, start, stop):
+    """Gate and normalise rows start … stop - 1 of all (batch x length) rows; squares (b h l)."""
+    length, heads, headdim, groups = sizes[1], sizes[2], sizes[3], sizes[4]
+    none = y.dtype.type(0)
+    for row in range(start, stop):
+        b, t = row // length, row % length
+        for h in range(heads):
+            place = (row * heads + h) * headdim
+            at_z = b * sizes[8] + t * sizes[9] + h * headdim
+            squares[(b * heads + h) * length + t] = gated_row(
+                scanned, scanned, place, none, zx, at_z, y, place, headdim
+            )
+        at = b * heads * length + t
+        normed_row(y, row * heads * headdim, squares, at, length, norm, heads, headdim, groups, eps)
+
+
+@kernel
 def mix_scan(
     zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, spans, sizes, eps, start, stop
 ):
