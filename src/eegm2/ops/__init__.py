@@ -1,5 +1,6 @@
 """State-space scans and what surrounds them: one call each, the fastest form for the device behind it."""
 
+from eegm2.ops.allocator import keep_freed_memory
 from eegm2.ops.checks import compute_dtype, needs_gradient
 from eegm2.ops.conv import causal_conv1d
 from eegm2.ops.dispatch import backend_report, choose_backend, selective_scan, ssd
@@ -10,6 +11,7 @@ __all__ = [
     "causal_conv1d",
     "choose_backend",
     "compute_dtype",
+    "keep_freed_memory",
     "mamba2_mix",
     "needs_gradient",
     "selective_scan",

@@ -1,0 +1,227 @@
+"""``eegm2 evaluate``: run an experiment cell by cell, go on where it stopped, and write its results."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.data.storage import remove_stale_temporaries
+from eegm2.errors import EEGM2Error
+from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.config import PretrainPlan
+from eegm2.evaluation.experiment.results import machine, write_results
+from eegm2.evaluation.experiment.runners import Runner
+from eegm2.evaluation.experiment.splits import NamedSplit
+from eegm2.evaluation.experiment.state import Experiment
+from eegm2.evaluation.outcome import Outcome, evaluate
+from eegm2.training.checkpoint import provenance
+from eegm2.training.runfolder import locked
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Evaluated:
+    """What a call came to.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Contents of results.json.
+    failures : dict
+        Cell → message.
+    stale : list of str
+        Cells that belong to an earlier form of the experiment.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
+
+
+def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
+    """Run what is to do, then write results.json, details.json and results.md.
+
+    A cell that fails is recorded, and the rest goes on. Ctrl-C leaves what is finished.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Opened and checked.
+    say : callable
+        Takes the lines of progress; they are kept in evaluate.log too.
+    """
+    with locked(experiment.out):
+        log = _log(experiment.out / "evaluate.log", say)
+        for name in ("", "cells", "features", "splits"):  # what a killed process was writing
+            remove_stale_temporaries(experiment.out / name)
+        done = Evaluated()
+        try:
+            _run(experiment, done, log)
+        finally:
+            done.stale = experiment.stale()
+            done.rows = write_results(
+                experiment.out,
+                experiment.plan,
+                experiment.data.labelled,
+                experiment.finished(),
+                statements=experiment.statements(),
+                failures=done.failures,
+                stale=done.stale,
+                device=experiment.device,
+            )
+        log(f"{len(done.rows)} rows in results.json; {len(done.failures)} cells failed")
+    return done
+
+
+def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
+    """Run the cells that need no pretraining, then each pretraining followed by its own cells."""
+    runner = Runner(experiment.data, experiment.weights, experiment.out, experiment.device)
+    mine = [cell for cell in experiment.cells if cell.model.name in experiment.only]
+    groups: dict[str, list[Cell]] = {}
+    for cell in mine:
+        source = _source(experiment, cell)
+        groups.setdefault(
+            "" if source is None else str(experiment.weights.place(source, cell.split)), []
+        ).append(cell)
+    clock = _Clock([cell for cell in mine if experiment.state(cell) not in ("done", "not needed")])
+    log(f"{experiment.plan.path.name}: {len(mine)} cells, {clock.left} to do")
+    log(json.dumps({**provenance(), **machine(experiment.device)}))
+    for place in sorted(groups, key=lambda name: name != ""):
+        todo = [cell for cell in groups[place] if experiment.state(cell) not in ("done", "not needed")]
+        if not todo:
+            continue
+        source = _source(experiment, todo[0])
+        if source is not None and not source.run:
+            log(f"pretraining {Path(place).relative_to(experiment.out)}")
+            message = _attempt(lambda: experiment.weights.pretrain(source, todo[0].split), log)  # noqa: B023
+            if message:
+                done.failures |= {cell.label: f"pretraining {source.name}: {message}" for cell in todo}
+                log(f"FAILED pretraining {source.name}: {message}")
+                clock.skip(todo)
+                continue
+        for cell in todo:
+            if experiment.state(cell) == "not needed":
+                clock.skip([cell])
+            else:
+                _one(experiment, runner, cell, done, clock, log)
+
+
+def _source(experiment: Experiment, cell: Cell) -> PretrainPlan | None:
+    return (
+        None if cell.model.fresh or cell.model.baseline else experiment.plan.pretrain[cell.model.pretrained]
+    )
+
+
+def _one(
+    experiment: Experiment, runner: Runner, cell: Cell, done: Evaluated, clock: _Clock, log: Say
+) -> None:
+    """Run a cell, keep it, and say how it went."""
+    began = time.monotonic()
+    facts: dict[str, Any] = {}
+
+    def work() -> None:
+        outcome = runner(cell)
+        key = experiment.key(cell)
+        assert key is not None
+        facts.update(_facts(experiment, cell, outcome, time.monotonic() - began))
+        experiment.folder.write(cell, key, facts, _arrays(experiment, cell.split, outcome))
+
+    message = _attempt(work, log)
+    timing = clock.tick(cell, time.monotonic() - began)
+    if message:
+        done.failures[cell.label] = message
+        log(f"{clock.place} {cell.label}: FAILED: {message} {timing}")
+        return
+    metrics = facts["result"]["metrics"]
+    main = [name for name in ("balanced_accuracy", "auroc", "r2", "mae") if name in metrics]
+    shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in main if metrics[name] is not None)
+    log(f"{clock.place} {cell.label}: {shown} {timing}")
+
+
+def _attempt(work: Callable[[], None], log: Say) -> str:
+    """Do something; return an empty string, or what went wrong in one line."""
+    from eegm2.training.state import Interrupted
+
+    try:
+        work()
+    except Interrupted:
+        raise
+    except EEGM2Error as error:
+        return str(error)
+    except Exception as error:
+        for line in traceback.format_exc().splitlines():
+            log(f"  {line}")
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return ""
+
+
+def _facts(experiment: Experiment, cell: Cell, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    result = evaluate(outcome, experiment.data.labelled, cell.split.indices.test)
+    about: dict[str, Any] = {"model": cell.model.name, "split": cell.split.name, "seed": cell.seed}
+    if cell.split.n_labelled is not None:
+        about["train_subjects"] = cell.split.n_labelled
+    saw = experiment.weights.statement(cell.model, cell.split)
+    where = {"device": experiment.device, "seconds": round(seconds, 2)}
+    return {**about, "pretraining_saw": saw, **where, "result": {**result, "seed": cell.seed}}
+
+
+def _arrays(experiment: Experiment, split: NamedSplit, outcome: Outcome) -> dict[str, np.ndarray]:
+    data, test = experiment.data.labelled, split.indices.test
+    return {
+        "score": np.asarray(outcome.score),
+        "y_true": data.y[test],
+        "subject": data.subject[test].astype(str),
+        "recording": data.recording[test].astype(str),
+        "start_s": np.asarray(data.start_s)[test],
+    }
+
+
+class _Clock:
+    """Counts cells and foretells how long the rest takes: as long as the same model's cells took."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.total = len(cells)
+        self.rest = Counter(cell.model.name for cell in cells)
+        self.spent: dict[str, list[float]] = {}
+
+    @property
+    def left(self) -> int:
+        return self.rest.total()
+
+    @property
+    def place(self) -> str:
+        return f"[{self.total - self.left}/{self.total}]"
+
+    def skip(self, cells: Sequence[Cell]) -> None:
+        self.rest.subtract(cell.model.name for cell in cells)
+
+    def tick(self, cell: Cell, seconds: float) -> str:
+        self.skip([cell])
+        self.spent.setdefault(cell.model.name, []).append(seconds)
+        every = [value for values in self.spent.values() for value in values]
+        rest = sum(n * float(np.mean(self.spent.get(name, every))) for name, n in self.rest.items())
+        return f"({_span(seconds)}; {_span(sum(every))} so far, about {_span(rest)} left)"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _log(path: Path, say: Say) -> Say:
+    def write(line: str) -> None:
+        say(line)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    return write
