@@ -178,17 +178,8 @@ def mix_scan(
         at_before = b * (taps - 1) * channels
         for h in range(low, high):
             carried[h] = 0.0
-            transposed(
-                state,
-                (b * heads + h) * matrix,
-                hidden,
-                h * rows * width,
-                headdim,
-                d_state,
-                d_state,
-                width,
-                real(1),
-            )
+            at, own_at = (b * heads + h) * matrix, h * rows * width
+            transposed(state, at, hidden, own_at, headdim, d_state, d_state, width, real(1))
         for block in range(0, length, BLOCK):
             most = min(BLOCK, length - block)
             for u in range(most):
@@ -241,14 +232,5 @@ def mix_scan(
                     normed_row(y, place, squares, at, length, norm, heads, headdim, groups, eps)
         for h in range(low, high):
             decay = real(math.exp(carried[h]))
-            transposed(
-                hidden,
-                h * rows * width,
-                state,
-                (b * heads + h) * matrix,
-                d_state,
-                headdim,
-                width,
-                d_state,
-                decay,
-            )
+            at, own_at = (b * heads + h) * matrix, h * rows * width
+            transposed(hidden, own_at, state, at, d_state, headdim, width, d_state, decay)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
 from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients, useful_threads
-from eegm2.ops.cpu.ssd_kernels import SPAN, ssd_backward, ssd_forward, ssd_states
+from eegm2.ops.cpu.ssd_kernels import SPAN, ssd_backward, ssd_forward
+from eegm2.ops.cpu.ssd_states import ssd_states
 
 
 def time_segments(pairs: int, length: int, work: int) -> tuple[int, int]:
