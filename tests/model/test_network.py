@@ -10,7 +10,7 @@ from eegm2 import EEGM2, EEGM2Config, build_model, time_statistics
 from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
 from eegm2.model.config import PRESETS
-from eegm2.model.layers import join
+from eegm2.model.layers import TimeConv, join
 
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if p != "light"])
@@ -192,3 +192,30 @@ def test_a_checkpointed_block_carries_its_state() -> None:
     first, state = block(u[:, :15])
     second, _ = block(u[:, 15:], state)
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_convolutions_and_their_gradients_are_torchs(kernel: int, batch: int) -> None:
+    layer = TimeConv(4, 5, kernel).double()
+    x = torch.randn(batch, 4, 9, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    expected = torch.nn.functional.conv1d(x, layer.weight, layer.bias, padding=kernel // 2)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    slope = torch.randn_like(y)
+    leaves = [x, layer.weight, layer.bias]
+    found = torch.autograd.grad(y, leaves, slope)
+    for a, b in zip(found, torch.autograd.grad(expected, leaves, slope), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_convolution_under_autocast_keeps_its_gradients_in_float32() -> None:
+    layer, x = TimeConv(4, 5, 3), torch.randn(2, 4, 50)
+    expected = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    found = torch.autograd.grad(y.float().square().sum(), list(layer.parameters()))
+    assert y.dtype == torch.bfloat16
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert float((a - b).abs().max() / b.abs().max()) < 0.05

@@ -42,6 +42,8 @@ BAD_SCAN = [
     (1, lambda t: t[..., :-1], r"dt has shape \(2, 10, 5\)"),
     (2, lambda t: t[:, 0], r"A has shape \(6,\), expected \(channels, d_state\)"),
     (3, lambda t: t.int(), "B has dtype torch.int32"),
+    (4, lambda t: t.to("meta"), "C is on meta but others are on cpu"),
+    (5, lambda t: t.double(), "D is float64 but"),
     (6, lambda t: t[..., 1:], r"initial_state has shape \(2, 6, 4\)"),
 ]
 
@@ -75,6 +77,10 @@ def test_conv_refuses() -> None:
     x, weight, bias = torch.zeros(2, 5, 3), torch.zeros(3, 2), torch.zeros(3)
     with pytest.raises(ValueError, match="x has zero length"):
         ops.causal_conv1d(x[:, :0], weight, bias)
+    with pytest.raises(TypeError, match=r"weight has dtype torch.int64, expected floating point"):
+        ops.causal_conv1d(x, weight.long(), bias)
+    with pytest.raises(ValueError, match="bias is on meta but others are on cpu"):
+        ops.causal_conv1d(x, weight, bias.to("meta"))
     with pytest.raises(ValueError, match=r"weight has shape \(2, 2\)"):
         ops.causal_conv1d(x, weight[:2], bias)
     with pytest.raises(ValueError, match=r"state has shape \(2, 2, 3\), expected .* = \(2, 1, 3\)"):

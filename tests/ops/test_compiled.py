@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scan_cases import mix_inputs, results, scan_inputs, ssd_inputs
+from scan_cases import mix_inputs, oracle, results, scan_inputs, ssd_inputs, worst
 from torch import Tensor
 
 from eegm2 import ops
 from eegm2.ops.cpu import runtime, simd, ssd_kernels
 from eegm2.ops.cpu.mix import mix_operator
-from eegm2.ops.cpu.ssd import ssd_operator
+from eegm2.ops.cpu.ssd import ssd_operator, time_segments
 
 SCANS = {"ssd": ssd_inputs, "selective_scan": scan_inputs}
 GUARD = 12345.0
@@ -42,6 +42,34 @@ def test_the_mixer_is_bitwise_equal_on_any_number_of_threads() -> None:
         runs.append(results(ops.mamba2_mix, inputs, backend="numba"))
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(run, runs[0]))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("length", [1, 256, 257, 1100])
+def test_time_is_shared_among_more_threads_than_heads(threads: int, length: int) -> None:
+    torch.set_num_threads(threads)
+    cut, steps = time_segments(1, length, 10**9)
+    spans = -(-length // 256)
+    assert cut == -(-spans // -(-spans // threads))
+    assert (cut - 1) * steps < length <= cut * steps
+    sizes = {"batch": 1, "heads": 1, "groups": 1}
+    inputs = ssd_inputs(length, **sizes, headdim=17)
+    inputs[2] = inputs[2] * 0.01  # slow decay, so that every segment matters to the last
+    found = results(ops.ssd, inputs, backend="numba")
+    assert worst(found, oracle("ssd", inputs)) < 1e-9
+    assert all(torch.equal(a, b) for a, b in zip(results(ops.ssd, inputs, backend="numba"), found))
+    mixed = mix_inputs(length, **sizes)
+    mixed[4] = mixed[4] * 0.01
+    expected = results(ops.mamba2_mix, mixed, backend="recurrence")
+    assert worst(results(ops.mamba2_mix, mixed, backend="numba"), expected) < 1e-8
+
+
+def test_segments_of_several_heads_and_groups() -> None:
+    torch.set_num_threads(13)
+    inputs = ssd_inputs(700, batch=1, heads=4, groups=2)
+    inputs[2] = inputs[2] * 0.01
+    assert time_segments(4, 700, 10**9)[0] == 3
+    assert worst(results(ops.ssd, inputs, backend="numba"), oracle("ssd", inputs)) < 1e-9
 
 
 def guarded(tensor: Tensor) -> tuple[Tensor, Tensor]:

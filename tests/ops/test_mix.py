@@ -102,6 +102,18 @@ def test_gradcheck() -> None:
     torch.autograd.gradcheck(lambda *args: ops.mamba2_mix(*args, backend="numba"), leaves, atol=1e-6)
 
 
+def test_strided_arguments_are_read_in_place_and_others_copied() -> None:
+    inputs = mix_inputs(70)
+    expected = results(ops.mamba2_mix, inputs, backend="numba")
+    wide = torch.zeros(2, 72, inputs[0].shape[-1] + 7, dtype=torch.float64)
+    wide[:, 1:-1, 3:-4] = inputs[0]
+    with torch.no_grad():
+        for view in (wide[:, 1:-1, 3:-4], inputs[0].transpose(1, 2).contiguous().transpose(1, 2)):
+            assert not view.is_contiguous()
+            found = ops.mamba2_mix(view, *inputs[1:], backend="numba")
+            assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
 def test_the_gradient_keeps_nothing_but_the_projection_and_boundary_states() -> None:
     inputs = mix_inputs(1000, batch=1, dtype=torch.float32)
     inputs[0].requires_grad_()
@@ -134,6 +146,8 @@ def test_extreme_activations() -> None:
         (0, torch.zeros(2, 5, 9), r"zxbcdt has shape \(2, 5, 9\), expected .* = \(2, 5, 56\)"),
         (1, torch.zeros(32, 2, dtype=torch.int64), "conv_weight has dtype torch.int64"),
         (4, torch.zeros(4, dtype=torch.float64), "A is float64 but"),
+        (6, torch.zeros(20, device="meta"), "norm_weight is on meta but others are on cpu"),
+        (9, torch.zeros(2, 4, 3, 5), r"ssm_state has shape \(2, 4, 3, 5\), expected .* = \(2, 4, 5, 3\)"),
         (8, torch.zeros(2, 3, 32), r"conv_state has shape \(2, 3, 32\)"),
         (10, 3, r"heads \(4\) is not divisible by ngroups \(3\)"),
         (12, 0, "headdim is 0, expected at least 1"),

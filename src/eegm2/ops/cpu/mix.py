@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eegm2.ops.cpu.mix_kernels import mix_norm, mix_scan
+from eegm2.ops.cpu.mix_kernels import mix_gate, mix_norm, mix_scan
 from eegm2.ops.cpu.mix_slopes import ROWS_EACH, activated, conv_backward, gate_backward
 from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
-from eegm2.ops.cpu.ssd import ssd_backward_operator, ssd_operator
+from eegm2.ops.cpu.ssd import ssd_backward_operator, ssd_operator, time_segments
 from eegm2.ops.cpu.steps import SPAN
 
 
@@ -19,6 +19,28 @@ def _sizes(zxbcdt: Tensor, A: Tensor, taps: int, shape: list[int], parts: int, k
     batch, length, _ = zxbcdt.shape
     strides = zxbcdt.stride()[:2]
     return [batch, length, A.shape[0], headdim, ngroups, d_state, taps, parts, *strides, keep]
+
+
+def _scan_inputs(
+    zxbcdt: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    before: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    ssm_state: Tensor,
+    sizes: list[int],
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return the seven arguments of the scan, and dt before its softplus; weight is (k, channels)."""
+    batch, length, heads, headdim, ngroups, d_state = sizes[:6]
+    channels, inner = bias.shape[0], heads * headdim
+    active = zxbcdt.new_empty(batch, length, channels)
+    launch(activated, (zxbcdt, weight, bias, before, active), sizes, batch * length, 4 * active.numel())
+    x = active[..., :inner].unflatten(-1, (heads, headdim))
+    B, C = active[..., inner:].unflatten(-1, (2, ngroups, d_state)).unbind(2)
+    dt = zxbcdt[..., inner + channels :] + dt_bias
+    return (x, torch.nn.functional.softplus(dt), A, B, C, D, ssm_state), dt
 
 
 def _tail(before: Tensor, inputs: Tensor) -> Tensor:
@@ -75,6 +97,12 @@ def mix_operator(
         spans,
     )
     sizes = _sizes(zxbcdt, A, taps, shape, parts, keep)
+    if time_segments(batch * heads, length, y.numel() * d_state)[0] > 1:  # more threads than heads
+        scan, _ = _scan_inputs(zxbcdt, tensors[1], tensors[2], before, dt_bias, A, D, ssm_state, sizes)
+        scanned, state, spans = ssd_operator(*scan, keep)
+        arrays = (scanned, zxbcdt, tensors[6], y, squares)
+        launch(mix_gate, arrays, sizes, batch * length, work, scalars=(eps,))
+        return y, _tail(before, zxbcdt[..., inner : inner + channels]), state, spans
     launch(mix_scan, tensors, sizes, batch * parts, work, scalars=(eps,))
     if parts > 1:
         launch(mix_norm, (y, squares, tensors[6]), sizes, batch * length, y.numel(), scalars=(eps,))
@@ -111,22 +139,17 @@ def mix_backward_operator(
     shape: list[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of the first nine arguments."""
-    ngroups, d_state, headdim = shape
+    headdim = shape[2]
     batch, length, columns = zxbcdt.shape
     channels, taps = conv_weight.shape
-    heads, inner = A.shape[0], A.shape[0] * headdim
+    inner = A.shape[0] * headdim
     zxbcdt, before, dy = dense_last(zxbcdt), conv_state.contiguous(), dy.contiguous()
     weight, bias = conv_weight.t().contiguous(), conv_bias.contiguous()
     sizes = _sizes(zxbcdt, A, taps, shape, 1, False)
     rows, tasks = batch * length, batch * -(-length // ROWS_EACH)
     work = 4 * rows * inner
 
-    active = zxbcdt.new_empty(batch, length, channels)
-    launch(activated, (zxbcdt, weight, bias, before, active), sizes, rows, work)
-    x = active[..., :inner].unflatten(-1, (heads, headdim))
-    B, C = active[..., inner:].unflatten(-1, (2, ngroups, d_state)).unbind(2)
-    dt = zxbcdt[..., inner + channels :] + dt_bias
-    scan = (x, torch.nn.functional.softplus(dt), A, B, C, D, ssm_state)
+    scan, dt = _scan_inputs(zxbcdt, weight, bias, before, dt_bias, A, D, ssm_state, sizes)
     slopes = ssd_operator(*scan, False)[0]
 
     dzx = zxbcdt.new_empty(batch, length, columns)
@@ -138,7 +161,7 @@ def mix_backward_operator(
     dx, ddt, dA, dB, dC, dD, dstate = ssd_backward_operator(*scan, final_state, spans, slopes, dfinal)
     ddt = ddt * torch.sigmoid(dt)
     dzx[..., inner + channels :] = ddt
-    del active, slopes, scan, x, B, C
+    del slopes, scan
 
     dbefore = torch.empty_like(before)
     dweight, dbias = zxbcdt.new_zeros(tasks, taps, channels), zxbcdt.new_zeros(tasks, channels)

@@ -131,6 +131,23 @@ def mix_norm(y, squares, weight, sizes, eps, start, stop):
 
 
 @kernel
+def mix_gate(scanned, zx, norm, y, squares, sizes, eps, start, stop):
+    """Gate and normalise rows start … stop - 1 of all (batch x length) rows; squares (b h l)."""
+    length, heads, headdim, groups = sizes[1], sizes[2], sizes[3], sizes[4]
+    none = y.dtype.type(0)
+    for row in range(start, stop):
+        b, t = row // length, row % length
+        for h in range(heads):
+            place = (row * heads + h) * headdim
+            at_z = b * sizes[8] + t * sizes[9] + h * headdim
+            squares[(b * heads + h) * length + t] = gated_row(
+                scanned, scanned, place, none, zx, at_z, y, place, headdim
+            )
+        at = b * heads * length + t
+        normed_row(y, row * heads * headdim, squares, at, length, norm, heads, headdim, groups, eps)
+
+
+@kernel
 def mix_scan(
     zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, spans, sizes, eps, start, stop
 ):
@@ -161,17 +178,8 @@ def mix_scan(
         at_before = b * (taps - 1) * channels
         for h in range(low, high):
             carried[h] = 0.0
-            transposed(
-                state,
-                (b * heads + h) * matrix,
-                hidden,
-                h * rows * width,
-                headdim,
-                d_state,
-                d_state,
-                width,
-                real(1),
-            )
+            at, own_at = (b * heads + h) * matrix, h * rows * width
+            transposed(state, at, hidden, own_at, headdim, d_state, d_state, width, real(1))
         for block in range(0, length, BLOCK):
             most = min(BLOCK, length - block)
             for u in range(most):
@@ -224,14 +232,5 @@ def mix_scan(
                     normed_row(y, place, squares, at, length, norm, heads, headdim, groups, eps)
         for h in range(low, high):
             decay = real(math.exp(carried[h]))
-            transposed(
-                hidden,
-                h * rows * width,
-                state,
-                (b * heads + h) * matrix,
-                d_state,
-                headdim,
-                width,
-                d_state,
-                decay,
-            )
+            at, own_at = (b * heads + h) * matrix, h * rows * width
+            transposed(hidden, own_at, state, at, d_state, headdim, width, d_state, decay)
