@@ -93,6 +93,7 @@ def _draw(axis: Axes, curves: dict[str, list[tuple[float, float, float]]], colum
             fontsize=7.5,
             fontweight="bold" if name in ("eegm2", "light") else "normal",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             annotation_clip=False,
         )
 
@@ -111,12 +112,13 @@ def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
         return []
     gap = min(gap, 1.0 / len(heights))
     order = np.argsort(np.asarray(heights), kind="stable")
-    placed = np.clip(np.asarray(heights, float)[order], 0, 1)
-    for i in range(1, len(placed)):
-        placed[i] = max(placed[i], placed[i - 1] + gap)
-    placed[-1] = min(placed[-1], 1.0)
-    for i in range(len(placed) - 2, -1, -1):
-        placed[i] = min(placed[i], placed[i + 1] - gap)
+    wanted = np.clip(np.asarray(heights, float)[order], 0, 1)
+    steps = gap * np.arange(len(wanted))
+    pushed_up = np.maximum.accumulate(wanted - steps) + steps
+    pushed_down = np.minimum.accumulate((wanted - steps)[::-1])[::-1] + steps
+    placed = (pushed_up + pushed_down) / 2  # both keep the distances, so their mean does
+    placed = np.maximum(placed, steps)
+    placed = np.minimum(placed, 1.0 - steps[::-1])
     result = np.empty_like(placed)
     result[order] = placed
     return [float(value) for value in result]
