@@ -11,7 +11,7 @@ def record(
     work: str, model: str, n_times: int, seconds: float, memory_mb: float = 10.0, **more: Any
 ) -> dict[str, Any]:
     """Return a measurement that succeeded; `more` goes to the measurement where it is a field of it."""
-    fields = {key: more.pop(key) for key in ("batch", "precision") if key in more}
+    fields = {key: more.pop(key) for key in ("batch", "precision", "keep_memory") if key in more}
     m = Measurement(work, model, n_times, threads=2, **fields)  # type: ignore[arg-type]
     return {
         "measurement": m.to_dict(),

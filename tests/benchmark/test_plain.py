@@ -112,6 +112,9 @@ def test_a_training_step_trains_and_the_scan_alone_is_checked() -> None:
     assert subject.facts["error"] < 1e-4
     subject.warm_up()
     subject.step(*subject.inputs)
+    for model in ("eegm2", "light"):
+        blocks = build_subject(Measurement("blocks", model, 64, n_chans=3, width=8))
+        assert blocks.step(*blocks.inputs).shape == ((1, 3, 64) if model == "eegm2" else (1, 32, 8))
     for model in ("eegm2", "plain"):
         scan = build_subject(Measurement("scan-train", model, 40))
         assert scan.inputs[0].shape == (1, 40, 8, 64)

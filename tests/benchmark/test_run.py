@@ -203,7 +203,7 @@ def test_the_suites_hold_what_they_should() -> None:
     for length in (1400, 12_800):
         assert {m.model for m in paper if m.work == "forward" and m.n_times == length} >= {"light", *PEERS}
     assert Measurement("forward", "eegm2", HOUR, threads=2) in paper
-    assert {m.work for m in paper} == {"forward", "train", "scan", "scan-train"}
+    assert {m.work for m in paper} == {"forward", "blocks", "train", "scan", "scan-train"}
     assert all(m.threads == 2 for m in paper)
     assert set(SUITES) == {"default", "paper", "quick"}
     named = measurements(BenchmarkConfig(peers=True, train=True, lengths=(400,), batch=(2,)))

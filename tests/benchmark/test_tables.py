@@ -36,6 +36,8 @@ def whole(light: float = 0.01, peer: float = 0.02) -> dict:
         *(record("forward", "light", length, light) for length in (1400, 12_800)),
         *(record("forward", name, length, peer) for name in ("s5", *PEERS) for length in (1400, 12_800)),
         record("forward", "eegm2", 12_800, 0.6, precision="bfloat16", error=0.012),
+        record("train", "eegm2", 12_800, 77.0, keep_memory=True),
+        record("blocks", "eegm2", HOUR, 55.0),
         failed("forward", "light", 99, "timeout", "more than 60 s"),
     )
 
@@ -121,6 +123,8 @@ def test_the_page_is_made_of_the_results() -> None:
         widths = {re.sub(r"\\\|", "", line).count("|") for line in block.splitlines()}
         assert len(widths) == 1, block
     assert page.count("| 11.00 | met |") == 1
+    assert "| EEGM2 | 1 × 12,800 | 77,000 (69,300–92,400) | 10 |" in page
+    assert "| EEGM2 | 55,000 (49,500–66,000) |" in page
     assert "EEGM2 Light, 1 × 99: timeout" in overview(content)
 
 

@@ -37,9 +37,12 @@ def measure(values: dict[str, Any]) -> dict[str, Any]:
     from eegm2.benchmark.peers import NotInstalled
     from eegm2.benchmark.subject import build_subject
     from eegm2.benchmark.suites import Measurement
+    from eegm2.ops import keep_freed_memory
 
     m = Measurement(**values)
     torch.set_num_threads(m.threads)
+    if m.keep_memory:
+        keep_freed_memory()
     try:
         subject = build_subject(m)
         return {"status": "ok", **subject.facts, **_time(m, subject)}
@@ -77,7 +80,7 @@ def _time(m: Any, subject: Any) -> dict[str, Any]:
         "memory_mb": memory,
         "idle_mb": peak.idle_mb,
         "memory_method": peak.method,
-        "samples": subject.inputs[0].shape[-1] if m.work in ("forward", "train") else m.n_times,
+        "samples": m.n_times if m.work.startswith("scan") else subject.inputs[0].shape[-1],
     }
     if subject.plain is not None:
         training = m.work == "train"

@@ -33,7 +33,7 @@ ELECTRODES = [
 #: Samples per patch, where an input must be whole patches.
 PATCH = {"CBraMod": 200, "LUNA": 40, "Labram": 200}
 #: Shortest input.
-SHORTEST = {"EEGPT": 64}
+SHORTEST = {"EEGPT": 64, "EEGConformer": 99}
 
 
 class NotInstalled(Exception):

@@ -95,9 +95,7 @@ class PlainMamba2(nn.Module):
             C.unflatten(-1, (m.ngroups, m.d_state)),
             m.D,
         )
-        y = y.flatten(2) * F.silu(z)
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + m.norm.eps) * m.norm.weight
-        return m.out_proj(y), None
+        return m.out_proj(m.norm(y.flatten(2), z)), None
 
 
 class PlainEEGM2(nn.Module):

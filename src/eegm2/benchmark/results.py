@@ -45,8 +45,9 @@ class Results:
         self, work: str, model: str, n_times: int, batch: int = 1, precision: str = "float32"
     ) -> dict[str, Any] | None:
         """Return the measurement of that name, or None."""
-        wanted = {"work": work, "model": model, "n_times": n_times, "batch": batch, "precision": precision}
-        return next((r for r in self.records if wanted.items() <= r["measurement"].items()), None)
+        wanted = {"model": model, "n_times": n_times}
+        found = self.select(work, batch, precision)
+        return next((r for r in found if wanted.items() <= r["measurement"].items()), None)
 
     def seconds(
         self, work: str, model: str, n_times: int, batch: int = 1, precision: str = "float32"
@@ -65,12 +66,15 @@ class Results:
         found = {r["measurement"]["model"] for r in self.select(work)}
         return [name for name in (*OURS, *PEERS) if name in found]
 
-    def select(self, work: str, batch: int | None = None, precision: str = "float32") -> list[dict[str, Any]]:
+    def select(
+        self, work: str, batch: int | None = None, precision: str = "float32", keep_memory: bool = False
+    ) -> list[dict[str, Any]]:
         """Return the measurements of some work."""
         return [
             r
             for r in self.records
             if r["measurement"]["work"] == work
             and r["measurement"]["precision"] == precision
+            and r["measurement"]["keep_memory"] == keep_memory
             and batch in (None, r["measurement"]["batch"])
         ]

@@ -16,6 +16,7 @@ from eegm2.benchmark.config import PEERS
 from eegm2.benchmark.peers import build_peer
 from eegm2.benchmark.plain import PlainEEGM2, ssd_plain
 from eegm2.benchmark.suites import Measurement
+from eegm2.deploy.long import encode_long, reconstruct_long
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2
 from eegm2.ops import ssd
@@ -103,7 +104,7 @@ def _network(m: Measurement) -> Subject:
     def warm_up() -> object:
         return _work(copy.deepcopy(network), m)(small)
 
-    mamba2 = model.config.mixer == "mamba2" and m.precision == "float32"
+    mamba2 = model.config.mixer == "mamba2" and m.precision == "float32" and m.work != "blocks"
     plain = (lambda: PlainEEGM2(copy.deepcopy(model))) if mamba2 else None
     return Subject(_work(network, m), inputs, warm_up, facts, plain)
 
@@ -143,6 +144,9 @@ def _peer(m: Measurement) -> Subject:
 
 def _work(network: nn.Module, m: Measurement) -> Callable[[Tensor], object]:
     """Return the forward pass, or the training step with an optimiser of its own."""
+    if m.work == "blocks":
+        whole = encode_long if m.model == "light" else reconstruct_long
+        return lambda x: whole(network, x)
     if m.work == "forward":
         half = torch.autocast("cpu", torch.bfloat16, enabled=m.precision == "bfloat16")
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from eegm2.benchmark.config import OURS, PEERS, BenchmarkConfig
 
-Work = Literal["forward", "train", "scan", "scan-train"]
+Work = Literal["forward", "blocks", "train", "scan", "scan-train"]
 Precision = Literal["float32", "bfloat16", "int8"]
 
 #: A recording of one hour at 128 Hz.
@@ -25,15 +25,17 @@ class Measurement:
 
     Attributes
     ----------
-    work : {"forward", "train", "scan", "scan-train"}
-        Without gradients; a training step; the scan alone at (batch, n_times, 8, 64, d_state 16), and with
-        its gradients.
+    work : {"forward", "blocks", "train", "scan", "scan-train"}
+        Without gradients; the same in blocks of time; a training step; the scan alone at
+        (batch, n_times, 8, 64, d_state 16), and with its gradients.
     model : str
         Network; for the scan "eegm2" (the compiled one) or "plain".
     n_times, batch, threads, n_chans, width : int
         Sizes.
     precision : {"float32", "bfloat16", "int8"}
         Of the products of the network.
+    keep_memory : bool
+        Whether freed memory stays in the process, as in ``eegm2 pretrain``.
     """
 
     work: Work
@@ -44,6 +46,7 @@ class Measurement:
     precision: Precision = "float32"
     n_chans: int = 16
     width: int = 64
+    keep_memory: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -51,8 +54,9 @@ class Measurement:
 
     def title(self) -> str:
         """Return a line that says what is measured."""
-        precision = "" if self.precision == "float32" else f" in {self.precision}"
-        return f"{self.work} {self.model}, {self.batch} × {self.n_chans} × {self.n_times}{precision}"
+        how = "" if self.precision == "float32" else f" in {self.precision}"
+        how += ", freed memory kept" if self.keep_memory else ""
+        return f"{self.work} {self.model}, {self.batch} × {self.n_chans} × {self.n_times}{how}"
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,21 @@ class Grid:
     lengths: tuple[int, ...]
     batch: tuple[int, ...] = (1,)
     precision: Precision = "float32"
+    keep_memory: bool = False
 
     def combinations(self) -> Iterator[Measurement]:
         """Yield them, models side by side: what is compared is measured close in time."""
         for batch in self.batch:
             for length in self.lengths:
                 for model in self.models:
-                    yield Measurement(self.work, model, length, batch, precision=self.precision)
+                    yield Measurement(
+                        self.work,
+                        model,
+                        length,
+                        batch,
+                        precision=self.precision,
+                        keep_memory=self.keep_memory,
+                    )
 
 
 #: The comparisons behind the aims come first: a run that is cut short has them.
@@ -79,11 +91,13 @@ PAPER = (
     Grid("scan", ("eegm2", "plain"), (12_800,)),
     Grid("train", ("eegm2", "plain"), (12_800,)),
     Grid("forward", ("eegm2", "light"), (HOUR,)),
+    Grid("blocks", ("eegm2", "light"), (12_800, HOUR)),
     Grid("forward", ("light", *PEERS), (12_800,)),
     Grid("forward", ("light", "plain", "s5", *PEERS), (1400,)),
     Grid("forward", ("eegm2", "light"), (12_800,), precision="bfloat16"),
     Grid("forward", ("eegm2", "light"), (12_800,), precision="int8"),
     Grid("scan-train", ("eegm2", "plain"), (12_800,)),
+    Grid("train", ("eegm2", "plain"), (12_800,), keep_memory=True),
     Grid("forward", ("eegm2", "light", "s1", "s3", "s5", "plain"), LENGTHS),
     Grid("forward", PEERS, LENGTHS),
     Grid("train", ("eegm2", "light", "s3", "s5", "plain"), (1400, 12_800)),

@@ -31,6 +31,9 @@ def markdown(document: Record, figures: Sequence[str] = ()) -> str:
         parts.append(
             _by_length(results, "forward", batch, "Forward pass, peak memory above idle, MB", _megabytes)
         )
+    blocks = "In blocks of time (reconstruct_long, encode_long)"
+    parts.append(_by_length(results, "blocks", 1, f"{blocks}, ms", _milliseconds))
+    parts.append(_by_length(results, "blocks", 1, f"{blocks}, peak memory above idle, MB", _megabytes))
     for batch in sorted({r["measurement"]["batch"] for r in results.select("train")}):
         parts.append(
             _by_length(results, "train", batch, "Training step (loss, backward, AdamW), ms", _milliseconds)
@@ -38,7 +41,7 @@ def markdown(document: Record, figures: Sequence[str] = ()) -> str:
         parts.append(
             _by_length(results, "train", batch, "Training step, peak memory above idle, MB", _megabytes)
         )
-    parts += [_scan(results), _bound(results), _precision(results), _notes(results)]
+    parts += [_kept(results), _scan(results), _bound(results), _precision(results), _notes(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -114,6 +117,18 @@ def _scan(results: Results) -> str:
             rows.append((f"{name}, {words}", f"{m['n_times']:,}", _milliseconds(r), _megabytes(r)))
     header = ("scan alone (8 heads of 64, d_state 16)", "steps", "ms", "MB above idle")
     return "### Scan\n\n" + table(header, rows) if rows else ""
+
+
+def _kept(results: Results) -> str:
+    rows = []
+    for r in results.select("train", keep_memory=True):
+        m = r["measurement"]
+        rows.append(
+            (display_name(m["model"]), f"{m['batch']} × {m['n_times']:,}", _milliseconds(r), _megabytes(r))
+        )
+    header = ("training step", "input", "ms", "MB above idle")
+    title = "### Freed memory kept in the process, as eegm2 pretrain does\n\n"
+    return title + table(header, rows) if rows else ""
 
 
 def _bound(results: Results) -> str:
