@@ -101,6 +101,10 @@ def test_products_are_those_of_the_network() -> None:
     }
     assert dict(shapes) == expected
     assert operations(shapes) == sum(2 * r * k * n for r, k, n in expected)
+    fewer = product_shapes(PlainEEGM2(small("light")), chans, 800, 2, composed=True)
+    removed = {(rows, k * chans, w) for k in (1, 3, 7)} | {(rows, 3 * w, w), (rows, w, w)}
+    assert set(expected) - set(fewer) == removed - {(rows, 7 * chans, w)}
+    assert fewer[(rows, 7 * chans, w)] == 1
     whole = product_shapes(PlainEEGM2(small()), chans, 800, 2)
     assert operations(whole) > 2 * operations(shapes)
 

@@ -11,7 +11,6 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,15 @@ PROBE = 256
 #: Rows of a product that is timed; longer ones count in proportion.
 ROWS = 16_384
 SQUARES = (512, 1024, 1536)
+#: Layers that inference may multiply out to one convolution, and those of them that only follow others.
+EMBEDDING, AFTER = ("encoder.embedding", "encoder.linear1"), ("fuse", "linear1")
 
 Shape = tuple[float, int, int]
 
 
-def product_shapes(network: PlainEEGM2, n_chans: int, n_times: int, batch: int) -> Counter[Shape]:
+def product_shapes(
+    network: PlainEEGM2, n_chans: int, n_times: int, batch: int, *, composed: bool = False
+) -> Counter[Shape]:
     """Return (rows, inner, columns) of every product of linear layers and convolutions, with its count.
 
     Parameters
@@ -36,6 +39,9 @@ def product_shapes(network: PlainEEGM2, n_chans: int, n_times: int, batch: int) 
         Its mixers are plain, so every product passes through a module.
     n_chans, n_times, batch : int
         Shape of the input; rows are exact where n_times is divisible by 8.
+    composed : bool
+        Count embedding and first linear layer as the one convolution that they multiply out to, as inference
+        may: the lower bound of the two.
 
     Returns
     -------
@@ -43,28 +49,29 @@ def product_shapes(network: PlainEEGM2, n_chans: int, n_times: int, batch: int) 
         A convolution over time is a product of (rows, channels * kernel) with (channels * kernel, outputs).
         Depthwise convolutions are not products.
     """
-    shapes: Counter[Shape] = Counter()
+    found: dict[str, Shape] = {}
 
-    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def note(name: str, module: nn.Module, output: Tensor) -> None:
         if isinstance(module, nn.Linear):
-            rows, inner, columns = (
-                output.numel() // module.out_features,
-                module.in_features,
-                module.out_features,
-            )
+            found[name] = (output.numel() // module.out_features, module.in_features, module.out_features)
         elif isinstance(module, nn.Conv1d) and module.groups == 1:
-            rows, columns = output.numel() // module.out_channels, module.out_channels
             inner = module.in_channels * module.kernel_size[0]
-        else:
-            return
-        shapes[(rows * batch * n_times / PROBE, inner, columns)] += 1
+            found[name] = (output.numel() // module.out_channels, inner, module.out_channels)
 
-    handles = [module.register_forward_hook(note) for module in network.modules()]
-    with torch.no_grad():
+    handles = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, module, output))
+        for name, module in network.named_modules()
+    ]
+    with torch.enable_grad():  # without gradients, layers may be multiplied out and pass no module
         network(torch.zeros(1, n_chans, PROBE))
     for handle in handles:
         handle.remove()
-    return shapes
+    if composed:
+        first = {name: found.pop(name) for name in list(found) if name.startswith(EMBEDDING)}
+        rows, _, columns = first["encoder.linear1"]
+        found["composed"] = (rows, max(i for n, (_, i, _) in first.items() if not n.endswith(AFTER)), columns)
+    scale = batch * n_times / PROBE
+    return Counter((rows * scale, inner, columns) for rows, inner, columns in found.values())
 
 
 def operations(shapes: Counter[Shape]) -> float:
@@ -105,7 +112,7 @@ def products_alone_s(shapes: Counter[Shape]) -> float:
 
 def bound(network: PlainEEGM2, n_chans: int, n_times: int, batch: int, *, training: bool) -> dict[str, float]:
     """Return the bound of a forward pass, or of a training step: three products for each."""
-    shapes = product_shapes(network, n_chans, n_times, batch)
+    shapes = product_shapes(network, n_chans, n_times, batch, composed=not training)
     times = 3 if training else 1
     rate = product_rate()
     return {

@@ -154,7 +154,8 @@ def _bound(results: Results) -> str:
     text = (
         "### Bound\n\nThe matrix products of linear layers and convolutions alone: their operations at the "
         "highest rate measured on square products in the same process, and the same at their own shapes. "
-        "A training step counts three products for each of the forward's.\n\n"
+        "Embedding and first linear layer count as the one convolution that they multiply out to in a "
+        "forward pass. A training step counts three products for each of the network's layers.\n\n"
     )
     return text + table(header, rows) if rows else ""
 
