@@ -109,7 +109,7 @@ def test_the_page_is_made_of_the_results() -> None:
     content = whole()
     change = "input of 200 samples: it takes whole patches of 200"
     content["results"].append(record("forward", "CBraMod", 50, 0.02, changes=[change]))
-    page = markdown(content, ["results/cpu-forward.svg"])
+    page = markdown(content, ["cpu-forward.svg"])
     assert "An Ordinary CPU, 2 cores, 8 GB" in page
     assert "commit 0123456789ab;" in page
     assert "Load average of the machine before each measurement: 0.5 to 0.7." in page
@@ -118,7 +118,9 @@ def test_the_page_is_made_of_the_results() -> None:
     assert "- EEGM2 Light, forward 1 × 99: timeout: more than 60 s" in page
     assert f"- CBraMod: {change} (at 50)" in page
     assert "| EEGM2, forward | 1 × 12,800 | 300 | 30.00 | 150 | 200 | 67% | 250 | 83% |" in page
-    assert "![cpu forward](results/cpu-forward.svg)" in page
+    assert page.startswith("![Time and memory against length](cpu-forward.svg)\n")
+    assert page.index("[start:tables]") < page.index("An Ordinary CPU")
+    assert page.endswith("<!-- --8<-- [end:tables] -->\n")
     for block in re.findall(r"(?:^\|.*\n)+", page, re.M):
         widths = {re.sub(r"\\\|", "", line).count("|") for line in block.splitlines()}
         assert len(widths) == 1, block

@@ -43,7 +43,6 @@ def render(path: Path) -> list[Path]:
             written.append(path.with_name(f"{path.stem}-{work}.svg"))
             write_atomic(written[-1], [buffer.getvalue()])
     page = path.with_suffix(".md")
-    # Pages that show this one lie a folder above it.
-    text = markdown(document, [f"{figure.parent.name}/{figure.name}" for figure in written])
+    text = markdown(document, [figure.name for figure in written])
     write_atomic(page, [text.encode()])
     return [page, *written]

@@ -10,22 +10,26 @@ from eegm2.benchmark.config import PEERS
 from eegm2.benchmark.results import Results, display_name
 
 Record = dict[str, Any]
+#: Name of the section; see the snippets of pymdownx.
+SECTION = "tables"
 SFREQ_HZ = 128  # of the paper: what real time means
 
 
 def markdown(document: Record, figures: Sequence[str] = ()) -> str:
-    """Return the whole page: origin, aims, time, memory, training, bound, precision, what did not run.
+    """Return the whole page: figures, origin, aims, time, memory, training, bound, precision, what failed.
+
+    All but the figures is a section of its own that another page can include.
 
     Parameters
     ----------
     document : dict
         As written by ``eegm2 benchmark --out``.
     figures : sequence of str
-        Paths of images, relative to where the page will be read.
+        Paths of images, relative to the page.
     """
     results = Results(document)
-    parts = [_origin(results), _aims(results)]
-    parts += [f"![{figure.rsplit('/')[-1].split('.')[0].replace('-', ' ')}]({figure})" for figure in figures]
+    parts = [f"![Time and memory against length]({figure})" for figure in figures]
+    parts += [f"<!-- --8<-- [start:{SECTION}] -->", _origin(results), _aims(results)]
     for batch in sorted({r["measurement"]["batch"] for r in results.select("forward")}):
         parts.append(_by_length(results, "forward", batch, "Forward pass, ms", _milliseconds))
         parts.append(
@@ -42,6 +46,7 @@ def markdown(document: Record, figures: Sequence[str] = ()) -> str:
             _by_length(results, "train", batch, "Training step, peak memory above idle, MB", _megabytes)
         )
     parts += [_kept(results), _scan(results), _bound(results), _precision(results), _notes(results)]
+    parts.append(f"<!-- --8<-- [end:{SECTION}] -->")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
