@@ -119,6 +119,12 @@ def test_a_training_step_trains_and_the_scan_alone_is_checked() -> None:
     for model in ("eegm2", "light"):
         blocks = build_subject(Measurement("blocks", model, 64, n_chans=3, width=8))
         assert blocks.step(*blocks.inputs).shape == ((1, 3, 64) if model == "eegm2" else (1, 32, 8))
+    lower = {
+        p: build_subject(Measurement("forward", "eegm2", 64, precision=p)).facts for p in ("bfloat16", "int8")
+    }
+    assert all(1e-4 < facts["error"] < 0.5 for facts in lower.values()), (
+        "it was measured, and in lower precision"
+    )
     for model in ("eegm2", "plain"):
         scan = build_subject(Measurement("scan-train", model, 40))
         assert scan.inputs[0].shape == (1, 40, 8, 64)

@@ -15,7 +15,7 @@ from typing import Any
 #: Repeats: until this many seconds have been measured, but not fewer or more than these.
 ENOUGH_S, FEWEST, MOST = 1.5, 3, 40
 #: A run as long as this is repeated less often.
-LONG_S, FEWEST_LONG = 15.0, 2
+LONG_S, FEWEST_LONG = 8.0, 2
 
 
 def measure(values: dict[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,10 @@ def form(model: EEGM2, m: Measurement) -> nn.Module:
     if m.model == "plain":
         network = PlainEEGM2(copy.deepcopy(model))
     if m.precision == "int8":
-        network = torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+        mixers = {
+            n for n, module in network.named_modules() if isinstance(module, nn.Linear) and ".mixer." in n
+        }
+        network = torch.ao.quantization.quantize_dynamic(network, mixers, dtype=torch.qint8)
     return network
 
 

@@ -103,8 +103,8 @@ PAPER = (
     Grid("train", ("eegm2", "light", "s3", "s5", "plain"), (1400, 12_800)),
     Grid("train", PEERS, (1400,)),
     Grid("forward", ("eegm2", "light", "plain", "s5", *PEERS), (1400,), batch=(16,)),
-    Grid("train", PEERS, (12_800,)),
     Grid("forward", ("eegm2", "light"), (51_200, 153_600)),
+    Grid("train", PEERS, (12_800,)),
 )
 DEFAULT = (
     Grid("forward", ("eegm2", "light"), (512, 1280, 12_800)),
