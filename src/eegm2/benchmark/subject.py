@@ -115,9 +115,8 @@ def form(model: EEGM2, m: Measurement) -> nn.Module:
     if m.model == "plain":
         network = PlainEEGM2(copy.deepcopy(model))
     if m.precision == "int8":
-        mixers = {
-            n for n, module in network.named_modules() if isinstance(module, nn.Linear) and ".mixer." in n
-        }
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        mixers = {name for name in linear if ".mixer." in name}
         network = torch.ao.quantization.quantize_dynamic(network, mixers, dtype=torch.qint8)
     return network
 

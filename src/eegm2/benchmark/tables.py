@@ -180,8 +180,8 @@ def _precision(results: Results) -> str:
         )
     header = ("network", "precision", "steps", "ms", "times faster than float32", "largest error")
     text = (
-        "### Lower precision\n\nbfloat16 by autocast, int8 by dynamic quantisation of the mixers' projections; the "
-        "error is relative to the largest value, with random weights.\n\n"
+        "### Lower precision\n\nbfloat16 by autocast, int8 by dynamic quantisation of the mixers' projections; "
+        "the error is relative to the largest value, with random weights.\n\n"
     )
     return text + table(header, rows, left=2) if rows else ""
 
