@@ -27,7 +27,7 @@ GATE_TIMES = 96
 WARM_TIMES = 400
 #: Largest error against float64 recurrences, relative to the largest value; half precision is only recorded.
 TOLERANCE = 1e-4
-GRADIENT_TOLERANCE = 1e-3
+GRADIENT_TOLERANCE = 5e-3
 #: Gradients below this share of the largest one are sums that cancel; their errors count against the share.
 SMALL = 1e-3
 

@@ -180,7 +180,7 @@ def _precision(results: Results) -> str:
         )
     header = ("network", "precision", "steps", "ms", "times faster than float32", "largest error")
     text = (
-        "### Lower precision\n\nbfloat16 by autocast, int8 by dynamic quantisation of the mixers' projections; "
+        "### Lower precision\n\nbfloat16 by autocast, int8 by dynamically quantised mixers; "
         "the error is relative to the largest value, with random weights.\n\n"
     )
     return text + table(header, rows, left=2) if rows else ""
