@@ -78,10 +78,12 @@ def test_what_a_model_raises_is_recorded(
 
 
 def test_a_missing_braindecode_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.setitem(sys.modules, "braindecode", None)
+    monkeypatch.setitem(sys.modules, "braindecode.models", None)
     found = measure(Measurement("forward", "BIOT", 64).to_dict())
     assert found["status"] == "not installed"
-    assert "torchaudio" in found["reason"]
+    assert "braindecode" in found["reason"]
+    assert "pip install 'eegm2[baselines]'" in found["reason"]
 
 
 class Fake:

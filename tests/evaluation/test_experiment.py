@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from sklearn import metrics as sk
 from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.metrics import predict_labels
+from eegm2.evaluation.outcome import Outcome
 from eegm2.evaluation.probes import C_GRID, choose_c
 from tests.evaluation.experiments import (
     FOLDS,
@@ -25,6 +29,7 @@ from tests.evaluation.experiments import (
     model,
     plan_text,
     rows_of,
+    write_plan,
 )
 from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store
 
@@ -111,6 +116,8 @@ def test_details_comparisons_table_and_log(done: Path) -> None:
     assert {row["subject"] for row in cell["result"]["per_subject"]} <= {f"sub{i}" for i in range(6)}
     linear = next(cell for cell in details["cells"] if cell["model"] == "linear")
     assert linear["result"]["c"] in C_GRID
+    power = next(cell for cell in details["cells"] if cell["model"] == "band_power")
+    assert set(power["result"]["c_validation_loss"]) == {f"{c:g}" for c in C_GRID}
     assert "24 cells, 24 to do" in (done / "out" / "evaluate.log").read_text()
 
 
@@ -125,6 +132,17 @@ def test_again_nothing_is_computed_and_the_results_are_the_same(done: Path, tmp_
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"evaluate.log", "details.json"}
     assert set(after) == set(before)
+
+
+def test_a_model_may_have_seeds_of_its_own(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "x")
+    light = model("light")
+    fewer = WHOLE.replace(light, light + "seeds = [1]\n")
+    assert evaluate(tmp_path / "x", fewer).exit_code == 0
+    assert {tuple(row["seeds"]) for row in rows_of(tmp_path / "x") if row["model"] == "light"} == {(1,)}
+    assert len(details_of(tmp_path / "x")["stale"]) == 2  # seed 0 of the two folds; seed 1 was kept
+    with pytest.raises(ConfigError, match=r"model 'light': seeds: got \(1, 1\), expected different numbers"):
+        evaluate(tmp_path / "x", WHOLE.replace(light, light + "seeds = [1, 1]\n"), "--dry-run")
 
 
 def test_a_changed_model_is_run_again_and_its_old_cells_are_told(done: Path, tmp_path: Path) -> None:
@@ -205,6 +223,9 @@ def test_manifests_and_official_parts(place: Path) -> None:
     assert details_of(place, "official")["splits"]["official"]["test"] == ["rec4", "rec5"]
     row = rows_of(place, "official")[0]
     assert (row["unit"], row["n_recordings"], row["n_subjects"]) == ("recording", 2, 2)
+    table = (place / "official" / "results.md").read_text()
+    assert "95 % interval over recordings" in table
+    assert "subjects" not in table
 
 
 def test_a_finished_run_and_a_store_of_other_channels(place: Path) -> None:
@@ -290,6 +311,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
             ConfigError,
             "pretrain.own: unknown key 'epoch'; did you mean 'epochs'",
         ),
+        (('c = "validation"', 'c = "val"'), ConfigError, "model 'linear': c: got 'val', expected above 0"),
         (("epochs = 1", "test = 0.1"), ConfigError, r"pretrain.own: test is decided by \[splits\]"),
         (("[splits]", "[split]"), ConfigError, "unknown key 'split'; known keys: data, splits"),
     ],
@@ -297,7 +319,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
 def test_bad_files_and_data_are_refused_before_anything_is_computed(
     place: Path, change: tuple[str, str], error: type[Exception], message: str
 ) -> None:
-    text = plan_text("band_power", "linear")
+    text = plan_text("linear", "band_power")
     assert change[0] in text
     with pytest.raises(error, match=message):
         evaluate(place, text.replace(*change, 1), out="refused")
@@ -363,3 +385,79 @@ def test_a_folder_of_something_else_is_refused(place: Path, done: Path) -> None:
         evaluate(place, WHOLE, out="run3")
     with pytest.raises(ConfigError, match=r"--only: got 'linnear', .* has linear, random"):
         evaluate(place, WHOLE, "--only", "linnear")
+
+
+def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: Path, tmp_path: Path) -> None:
+    from eegm2.report.contents import ReportData
+    from eegm2.report.folders import read_evaluations
+    from eegm2.report.html import render_report
+
+    shutil.copytree(done / "out", tmp_path / "out")
+    rows = rows_of(done)
+    unknown = next(i for i, row in enumerate(rows) if row["metric"] == "auroc")
+    rows[unknown] |= {"mean": None, "ci_low": None, "ci_high": None}
+    (tmp_path / "out" / "results.json").write_text(json.dumps(rows))
+    found, problem = read_evaluations([tmp_path / "out"])
+    assert problem == ""
+    page = render_report(ReportData("run", evaluations=found))
+    assert "Figure left out" not in page
+    row = next(row for row in rows if (row["model"], row["metric"]) == ("fine", "auroc"))
+    assert f"{row['ci_low']:.3f} – {row['ci_high']:.3f}" in page
+    pair = next(row for row in details_of(done)["comparisons"] if row["metric"] == "kappa")
+    assert f"{pair['ci_low']:.3f} – {pair['ci_high']:.3f}" in page
+    assert "fine: pretraining saw 0 of the 3 test subjects." in page
+    assert "random: no pretraining" not in page
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text()
+    block = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)[0]
+    plan = read_plan(write_plan(tmp_path, block))
+    assert [m.name for m in plan.models] == ["linear", "linear_random", "fine", "scratch", "band_power"]
+    assert plan.data.store == str(tmp_path / "store")
+    assert plan.pretrain["own"].options.window_s == plan.data.window_s == 4.0
+    assert plan.pretrain["own"].options.exclude_s == ("0:5", "170:195")
+    assert read_plan(write_plan(tmp_path, block), store="elsewhere").data.store == "elsewhere"
+
+
+def test_interrupted_it_keeps_what_is_done_and_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eegm2.evaluation.experiment.runners import Runner
+
+    text = plan_text("band_power", "random", own="")
+    run, count = Runner.__call__, 0
+
+    def interrupted(self: Runner, cell: Cell) -> Outcome:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return run(self, cell)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "__call__", interrupted)
+        result = evaluate(place, text, out="interrupted")
+    assert result.exit_code == 130
+    assert "run the same command again to go on" in result.output
+    assert {row["model"] for row in rows_of(place, "interrupted")} == {"band_power"}
+    assert details_of(place, "interrupted")["missing"] == [
+        "random fold0 seed 1",
+        "random fold1 seed 0",
+        "random fold1 seed 1",
+    ]
+    assert "8 cells, 3 to do" in evaluate(place, text, out="interrupted").output
+    whole = evaluate(place, text, out="uninterrupted")
+    assert whole.exit_code == 0
+    results = [(place / out / "results.json").read_bytes() for out in ("interrupted", "uninterrupted")]
+    assert results[0] == results[1]
+
+
+def test_values_are_evaluated_too(place: Path) -> None:
+    head = HEAD.replace("window_s", 'target = "age"\nregression = true\nwindow_s')
+    scratch = model("scratch", 'protocol = "scratch"\npreset = "s5"\nwidth = 4\nfit = {max_epochs = 1}')
+    text = head + FOLDS + scratch + model("band_power")
+    text += '\n[[compare]]\na = "scratch"\nb = "band_power"\n'
+    assert evaluate(place, text, out="values").exit_code == 0
+    rows = rows_of(place, "values")
+    assert {row["metric"] for row in rows} == {"r2", "mae", "pearson_r"}
+    assert all(0 < row["mean"] < 100 for row in rows if row["metric"] == "mae")
+    assert "| scratch − band_power | mae |" in (place / "values" / "results.md").read_text()

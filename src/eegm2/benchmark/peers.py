@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 import warnings
 from typing import Any
 
 from torch import nn
+
+from eegm2.errors import ConfigError
+from eegm2.evaluation.baselines.library import braindecode_models
 
 SFREQ_HZ = 128.0
 #: Sixteen electrodes of the 10-20 system, for the models that look positions up.
@@ -41,11 +41,7 @@ class NotInstalled(Exception):
 
 
 def load_braindecode() -> Any:
-    """Import ``braindecode.models``, also where torchaudio's compiled library does not fit this torch.
-
-    braindecode imports torchaudio, whose wheels are built for one torch and for CUDA; beside another torch
-    its library does not load (an OSError), although nothing that is used here needs it. torchaudio then
-    runs on its Python code alone once its loader module says that there is no library.
+    """Import ``braindecode.models``.
 
     Raises
     ------
@@ -53,22 +49,11 @@ def load_braindecode() -> Any:
         If braindecode or what it needs is missing.
     """
     try:
-        importlib.import_module("torchaudio")
-    except ImportError as error:
-        raise NotInstalled(f"{error}; install braindecode and torchaudio") from error
-    except OSError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
-            del sys.modules[name]
-        loader: Any = types.ModuleType("torchaudio._extension")
-        loader._IS_TORCHAUDIO_EXT_AVAILABLE = loader._IS_ALIGN_AVAILABLE = False
-        loader.fail_if_no_align = lambda function: function
-        sys.modules[loader.__name__] = loader
-    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return importlib.import_module("braindecode.models")
-    except (ImportError, OSError) as error:
-        raise NotInstalled(f"{type(error).__name__}: {error}; install braindecode and torchaudio") from error
+            return braindecode_models()
+    except ConfigError as error:
+        raise NotInstalled(str(error)) from error
 
 
 def accepted_length(name: str, n_times: int) -> int:

@@ -145,6 +145,9 @@ class HardwareOptions:
         "32-true", "Arithmetic; the scan's state and the loss stay in float32."
     )
     compile: bool = option(False, "Compile the network with torch.compile.")
+    checkpoint_blocks: bool = option(
+        False, "Compute every sequence block again for its gradient: less memory, a longer step."
+    )
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,10 @@ class PretrainConfig(
             raise ConfigError(
                 f"patience: got {self.patience} without validation; set val above 0 or patience to 0"
             )
+        if self.checkpoint_blocks and self.preset == "unet":
+            raise ConfigError(
+                "checkpoint_blocks: preset unet has no sequence blocks; leave --checkpoint-blocks off"
+            )
         if self.ema_decay and self.strategy == "fsdp":
             raise ConfigError(
                 f"ema_decay: got {self.ema_decay} with strategy fsdp, which shards weights; use strategy ddp"
@@ -217,6 +224,7 @@ FREE_ON_RESUME = frozenset(
         "num_nodes",
         "strategy",
         "compile",
+        "checkpoint_blocks",
         "splits",
     }
 )

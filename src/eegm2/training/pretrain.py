@@ -16,7 +16,7 @@ from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.model.config import EEGM2Config
-from eegm2.model.network import build_model
+from eegm2.model.network import EEGM2, build_model
 from eegm2.training.beginning import environment_rank, open_run, run_splits
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
@@ -123,7 +123,10 @@ def _fit(
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        module = PretrainModule(build_model(EEGM2Config.from_dict(facts["model"])), config, train, val)
+        model = build_model(EEGM2Config.from_dict(facts["model"]))
+        if config.checkpoint_blocks and isinstance(model, EEGM2):
+            model.checkpoint_blocks()
+        module = PretrainModule(model, config, train, val)
         if config.compile:
             module.model.compile()
         callbacks = [recorder, Progress(recorder)]
