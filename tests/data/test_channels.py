@@ -15,8 +15,8 @@ from eegm2.data.channels import (
     is_known,
     load_montage,
     looks_like_eeg,
-    mixing_matrix,
 )
+from eegm2.data.mixing import mixing_matrix
 from eegm2.data.positions import positions
 from eegm2.errors import ConfigError, DataError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,33 @@ def test_bids(tmp_path: Path) -> None:
     assert two.attributes == {"group": "control", "task": "rest"}
     assert two.labels == ()
     assert one.quality["dropped_channels"] == ["X"]  # an EOG channel, says channels.tsv
+
+
+@pytest.mark.parametrize(("given", "low_hz"), [([], 0.0), (["--l-freq-hz", "0.5"], 0.5)])
+def test_a_recipe_leaves_what_was_given_be_it_the_default(
+    given: list[str], low_hz: float, tmp_path: Path
+) -> None:
+    windows = {"train_data": 4200 + eeg(14, 1024).reshape(14, 4, 256).swapaxes(0, 1)}
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", windows | {"train_label": [0, 1, 0, 1]}, allow_pickle=True)  # type: ignore[arg-type]
+    command = ["prepare", str(tmp_path / "in"), "--recipe", "authors_npy", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*command, "--jobs", "1", *given], catch_exceptions=False)
+    assert done.exit_code == 0
+    store = RecordingStore(tmp_path / "out")
+    assert (store.preprocessing.l_freq_hz, store.preprocessing.h_freq_hz) == (low_hz, 0.0)
+    stored = store.read(store.recordings[0].id)[:, :256]
+    if given:
+        assert abs(stored.mean()) < 5
+    else:  # nothing filters, nothing is resampled: the store holds what the file does, its offset too
+        np.testing.assert_allclose(stored, windows["train_data"][0], rtol=1e-6)
+
+
+def test_what_was_given_is_remembered() -> None:
+    assert PrepareConfig().given == frozenset()
+    config = PrepareConfig("epoc14", l_freq_hz=0.5)
+    assert config.given == {"montage", "l_freq_hz"}
+    assert pickle.loads(pickle.dumps(config)).given == config.given  # noqa: S301 (our own object)
+    assert config == PrepareConfig(montage="epoc14")
 
 
 def test_running_again_does_only_what_changed(tmp_path: Path) -> None:
@@ -292,6 +320,35 @@ def test_a_dask_cluster_gives_the_same_store(tmp_path: Path) -> None:
     assert (
         RecordingStore(tmp_path / "one").manifest_sha256 == RecordingStore(tmp_path / "two").manifest_sha256
     )
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_processes_gives_the_same_store(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs a Dask cluster")
+    source = hostile(tmp_path / "in")
+    prepare(source, tmp_path / "one", ALONE)
+    options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=2, **options) as cluster:
+        config = PrepareConfig(dask=cluster.scheduler_address)
+        assert prepare(source, tmp_path / "two", config).counts == {"prepared": 2, "skipped": 7}
+        assert prepare(source, tmp_path / "two", config).counts == {"unchanged": 2, "skipped": 7}
+    assert (
+        RecordingStore(tmp_path / "one").manifest_sha256 == RecordingStore(tmp_path / "two").manifest_sha256
+    )
+
+
+def test_few_and_small_recordings_take_no_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import joblib
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("started processes")
+
+    monkeypatch.setattr(joblib, "Parallel", refuse)
+    assert prepare(folder(tmp_path / "in"), tmp_path / "out").counts == {"prepared": 3}
+    monkeypatch.setattr("eegm2.data.prepare._BYTES_PER_PROCESS", 100)
+    monkeypatch.setattr("eegm2.data.prepare._cores", lambda: 2)
+    with pytest.raises(AssertionError, match="started processes"):
+        prepare(tmp_path / "in", tmp_path / "other")
 
 
 def test_a_store_in_memory(tmp_path: Path) -> None:

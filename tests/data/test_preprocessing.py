@@ -15,13 +15,8 @@ from scipy import signal
 
 from eegm2.config import from_dict, to_dict
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.preprocessing import (
-    band_filter,
-    default_channels,
-    notch_filters,
-    preprocess,
-    resampling_ratio,
-)
+from eegm2.data.filters import band_filter, notch_filters, resampling_ratio
+from eegm2.data.preprocessing import default_channels, preprocess
 from eegm2.data.quality import clipped_share, flat_channels, line_noise
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg
@@ -55,6 +50,21 @@ def test_one_sided_and_no_band(low: float, high: float, kept: float) -> None:
     x = 50 * np.sin(2 * np.pi * kept * times)[None]
     made = run(x, 256.0, l_freq_hz=low, h_freq_hz=high, sfreq_hz=256.0, flat="keep")
     np.testing.assert_allclose(made.array[0, 2560:-2560], x[0, 2560:-2560], atol=0.5)
+
+
+@pytest.mark.parametrize("sfreq_hz", [128.0, 160.0])
+@pytest.mark.parametrize("high", [0.0, 40.0])
+def test_a_kept_offset_outlasts_what_does_not_high_pass(sfreq_hz: float, high: float) -> None:
+    x = eeg(2, 2000, sfreq_hz, offset_uv=4200)
+    x[1] -= 300
+    options: Any = {"l_freq_hz": 0.0, "h_freq_hz": high, "channels": ("Fz", "Fz-Cz")}
+    made = run(x, sfreq_hz, offset="keep", **options)
+    np.testing.assert_allclose(np.median(made.array, axis=1), [4200, 300], atol=5)
+    np.testing.assert_allclose(made.array[:, [0, -1]].mean(1), [4200, 300], atol=80)  # nor do the ends fall
+    if sfreq_hz == 128 and not high:
+        np.testing.assert_allclose(made.array[0], x[0], rtol=1e-6)
+    for other in (run(x, sfreq_hz, **options), run(x, sfreq_hz, offset="keep")):
+        assert np.abs(np.median(other.array, axis=1)).max() < 5
 
 
 def test_slow_recordings_have_no_low_pass_and_say_so() -> None:

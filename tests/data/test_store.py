@@ -6,13 +6,14 @@ import json
 import multiprocessing
 import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from eegm2.data.config import PreprocessingConfig
+from eegm2.data.config import PREPROCESSING_VERSION, PreprocessingConfig
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.storage import open_storage, remove_stale_temporaries, write_atomic
 from eegm2.data.store import RecordingInfo, RecordingStore, StoreWriter
@@ -97,6 +98,48 @@ def test_manifest_is_independent_of_the_order_and_sees_every_change(tmp_path: Pa
         build("g", [0, 1, 2], config=PreprocessingConfig(channels=("Fz", "Cz"), notch_hz=50.0)),
     ]
     assert len({first, *others}) == 6
+
+
+def test_a_store_of_an_earlier_version_keeps_its_hash_and_is_not_mixed(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    facts = json.loads((tmp_path / "store.json").read_text())
+    assert facts["preprocessing_version"] == PREPROCESSING_VERSION
+    (tmp_path / "store.json").write_text(json.dumps(facts | {"preprocessing_version": 0}))
+    earlier = RecordingStore(tmp_path)
+    assert earlier.manifest_sha256 != store.manifest_sha256
+    assert CONFIG.sha256(0) != CONFIG.sha256() == CONFIG.sha256(PREPROCESSING_VERSION)
+    np.testing.assert_array_equal(earlier.read("r0"), store.read("r0"))
+    with pytest.raises(ConfigError, match=r"the store has preprocessing_version 0, asked for \d; use"):
+        StoreWriter(tmp_path, CONFIG, ("Fz", "Cz"))
+
+
+def test_facts_never_vouch_for_samples_that_are_not_there(tmp_path: Path) -> None:
+    """After a power cut the folder may have the facts' name and not the samples'."""
+    write_store(tmp_path, 2)
+    (samples,) = (tmp_path / "recordings").glob("r0-*.raw")
+    samples.unlink()
+    store = RecordingStore(tmp_path)
+    assert [item.id for item in store.recordings] == ["r1"]
+    assert "is missing; prepare the recording again" in store.damaged["r0"]
+
+
+def test_every_content_is_synced_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = StoreWriter(tmp_path, CONFIG, ("Fz", "Cz"))
+    events: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        events.append("sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync file")
+        sync(handle)
+
+    def rename(self: Path, target: Path) -> Path:
+        events.append(f"name {Path(target).suffix}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    writer.write(info("a"), eeg(2, 640).astype(np.float32))
+    assert events == ["sync file", "name .raw", "sync file", "name .json", "sync folder"]
 
 
 def test_another_specification_is_refused(url: str) -> None:

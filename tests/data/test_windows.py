@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from eegm2.data.config import SplitConfig, WindowConfig
 from eegm2.data.recipes.base import LabelSpan
@@ -20,7 +20,7 @@ from eegm2.data.sampling import WindowSampler, epoch_order
 from eegm2.data.scaling import scale_window
 from eegm2.data.splits import SplitManifest, split_subjects, subject_folds, subject_labels
 from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.windows import WindowDataset, collate_windows
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg, write_store
 
@@ -152,6 +152,31 @@ def test_workers_give_the_same_windows_epoch_after_epoch(store: RecordingStore, 
         order = epoch_order(len(data), seed=3, epoch=epoch)
         assert torch.cat([batch["index"] for batch in batches]).tolist() == order.tolist()
         assert torch.equal(batches[1]["x"][3], data[int(order[11])]["x"])
+
+
+@pytest.mark.parametrize("method", ["quantile95", "robust", "zscore", "none"])
+def test_a_batch_is_its_windows(store: RecordingStore, method: Any) -> None:
+    data = WindowDataset(store, WindowConfig(window_s=2.0, scaling=method))
+    places = [7, 0, 11, 7, 3]
+    items = data.__getitems__(places)
+    batch = collate_windows(items)
+    assert [item["index"] for item in items] == batch["index"].tolist() == places
+    assert batch["y"].tolist() == data.labels[places].tolist()
+    for place, window, item in zip(places, batch["x"], items):
+        assert torch.equal(window, data[place]["x"])
+        assert item["x"].data_ptr() == window.data_ptr()  # no copy in between
+    plain = default_collate([data[place] for place in places])
+    assert plain.keys() == batch.keys()
+    assert all(torch.equal(plain[key], batch[key]) and plain[key].dtype == batch[key].dtype for key in plain)
+    assert all(torch.equal(plain[key], value) for key, value in collate_windows(list(items)).items())
+
+
+def test_workers_hand_batches_over_in_shared_memory(store: RecordingStore) -> None:
+    data = WindowDataset(store, WindowConfig(window_s=2.0))
+    loader = DataLoader(data, 4, num_workers=1, collate_fn=collate_windows, multiprocessing_context="fork")
+    batch = next(iter(loader))
+    assert batch["x"].is_shared()
+    assert torch.equal(batch["x"][2], data[2]["x"])
 
 
 # scaling

@@ -30,11 +30,11 @@ def signal(n_times: int, batch: int = 2, n_chans: int = 3, seed: int = 1) -> tor
     return x + 0.05 * torch.randn(batch, n_chans, n_times, generator=generator).cumsum(dim=2)
 
 
-def recording() -> torch.Tensor:
+def recording(number: int = 1) -> torch.Tensor:
     """Return a bundled real recording, (1, n_chans, n_times), each channel scaled to its 0.95 quantile."""
     import edfio
 
-    edf = edfio.read_edf(sorted(BUNDLED.glob("*.edf"))[1])
+    edf = edfio.read_edf(sorted(BUNDLED.glob("*.edf"))[number])
     n = min(len(s.data) for s in edf.signals)
     x = np.stack([s.data[:n] for s in edf.signals]).astype(np.float32)
     x -= np.median(x, axis=1, keepdims=True)

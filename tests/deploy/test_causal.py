@@ -7,7 +7,7 @@ import pytest
 from scipy import signal as dsp
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.preprocessing import band_filter
+from eegm2.data.filters import band_filter
 from eegm2.data.scaling import scale_window
 from eegm2.deploy.causal import CausalPreprocessor, StreamingResampler, causal_filter
 from eegm2.deploy.scale import DecisionRule, RunningScale, window_scale

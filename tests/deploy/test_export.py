@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ pytest.importorskip("onnxscript")
 from eegm2 import StreamingEEGM2, build_model
 from eegm2.data.config import PreprocessingConfig
 from eegm2.deploy.config import ExportConfig
-from eegm2.deploy.export import export_model, noise
+from eegm2.deploy.export import export_model
+from eegm2.deploy.export_check import noise
 from eegm2.deploy.runtime import OnnxModel, OnnxStream
 from eegm2.deploy.source_model import TrainedModel
 from eegm2.errors import ConfigError
@@ -173,14 +175,51 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(
         export_model(trained(model=s5), tmp_path / "a")
     import onnx
 
-    translated = (None, onnx.load(exported / "step.onnx"))
-    monkeypatch.setattr("eegm2.deploy.export._translate", lambda part: translated)
+    translated = onnx.load(exported / "step.onnx")
+    monkeypatch.setattr("eegm2.deploy.export.onnx_model", lambda part: translated)
     other = network("light", seed=1)
     with pytest.raises(ConfigError, match=r"step\.onnx differs from torch"):
         export_model(trained(model=other), tmp_path / "a", ExportConfig(parts=("step",), hop=16))
     with pytest.raises(ConfigError, match="parts: got 'decoder', expected some of"):
         ExportConfig(parts=("decoder",))
     assert list(tmp_path.iterdir()) == []
+
+
+EXPORT_AND_WAIT = """
+import sys
+import time
+from pathlib import Path
+import eegm2.deploy.export as export
+from eegm2.deploy.config import ExportConfig
+from tests.deploy.test_export import trained
+
+def wait(part):
+    print("waiting", flush=True)
+    time.sleep(60)
+
+export.onnx_model = wait
+export.export_model(trained(), sys.argv[1], ExportConfig(parts=("step",)))
+"""
+
+
+def test_an_interrupted_export_leaves_nothing_behind(tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / ".other.tmp-1"
+    killed = tmp_path / ".out.tmp-999999999"  # no process has this number
+    for folder in (other, killed):
+        folder.mkdir()
+    child = subprocess.Popen(
+        [sys.executable, "-c", EXPORT_AND_WAIT, str(out)],
+        env={**os.environ, "PYTHONPATH": f"src{os.pathsep}."},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "waiting\n"
+    assert set(tmp_path.iterdir()) == {other, tmp_path / f".out.tmp-{child.pid}"}
+    child.terminate()
+    child.communicate(timeout=60)
+    assert child.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.slow

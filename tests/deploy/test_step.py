@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from eegm2.errors import ConfigError
-from eegm2.model.step import StreamStep, one_chunk
+from eegm2.model.step import StreamStep
+from eegm2.model.step_mixers import one_chunk
 from eegm2.ops import ssd
 from tests.deploy.helpers import network, signal
 

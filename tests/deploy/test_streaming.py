@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import eegm2
 from eegm2 import EEGM2Config, StreamingEEGM2, build_model, time_statistics
+from eegm2.data.config import PreprocessingConfig
+from eegm2.data.scaling import scale_window
 from eegm2.deploy.classifier import StreamingClassifier, TorchHead
 from eegm2.errors import ConfigError, DataError
 from tests.deploy.helpers import cuts, network, recording, signal
@@ -35,6 +40,49 @@ def test_any_cut_of_a_real_recording_equals_the_offline_network(preset: str, rea
         x = real[..., : 96 if size == 1 else 1200 if size == 1000 else 600]
         y = streamed(StreamingEEGM2(model), x, cuts(x.shape[2], size))
         torch.testing.assert_close(y, model(x), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_encoder_reconstruction_and_head_agree_on_every_bundled_recording(number: int) -> None:
+    x = recording(number)[..., :900]
+    model = network(n_chans=x.shape[1])
+    expected = model.encode(x)
+    for size in (7, 64, 1000, None):
+        lengths = cuts(900, size, seed=number)
+        f = streamed(StreamingEEGM2(model, output="representation"), x, lengths)
+        torch.testing.assert_close(f, expected, rtol=0, atol=1e-4)
+        both = StreamingEEGM2(model)
+        parts = [both.advance(part) for part in x.split(lengths, dim=2)] + [both.finish()]
+        torch.testing.assert_close(torch.cat([p[0] for p in parts], dim=2), expected, rtol=0, atol=1e-4)
+        head = TorchHead(torch.nn.Linear(9 * 32, 3))
+        classifier = StreamingClassifier(model, head, sfreq_hz=128, window_s=2.0, hop_s=0.5)
+        decided = [d for part in x.split(lengths, dim=2) for d in classifier.push(part)] + classifier.flush()
+        assert [d.end_sample for d in decided] == list(range(256, 900, 64))
+        for d in decided:
+            features = time_statistics(expected[..., (d.end_sample - 256) // 8 : d.end_sample // 8]).numpy()
+            np.testing.assert_allclose(d.probabilities, head(features), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.skipif("EEGM2_TEST_DATA" not in os.environ, reason="EEGM2_TEST_DATA names no folder")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_any_cut_of_somebody_elses_recordings_equals_the_offline_network(preset: str) -> None:
+    from eegm2.data.preprocessing import preprocess
+    from eegm2.data.readers import read_raw
+
+    root = Path(os.environ["EEGM2_TEST_DATA"])
+    files = sorted(root.rglob("*.edf"))
+    assert files, f"{root}: holds no .edf file"
+    for seed, file in enumerate(files[:: max(1, len(files) // 4)][:4]):
+        prepared = preprocess(read_raw(str(file)), PreprocessingConfig(), where=file.name).array
+        x = torch.from_numpy(scale_window(prepared[:, : 20 * 128], "quantile95"))[None]
+        x = x[..., : x.shape[2] // 8 * 8]
+        model = network(preset, n_chans=x.shape[1], width=4 if preset in ("s3", "s4") else 8)
+        for size in (1, 7, 64, 1000, None):
+            part = x[..., :160] if size == 1 else x
+            y = streamed(StreamingEEGM2(model), part, cuts(part.shape[2], size, seed))
+            torch.testing.assert_close(y, model(part), rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
@@ -72,6 +120,32 @@ def test_an_open_end_inside_a_step_gives_every_sample_and_deviates_where_documen
     torch.testing.assert_close(y[..., :960], whole[..., :960], rtol=0, atol=1e-5)
     representation = streamed(StreamingEEGM2(model, output="representation"), x, cuts(1003, 64))
     torch.testing.assert_close(representation, model.encode(x), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("n_times", [*range(1001, 1008), 9, 15])
+def test_an_open_end_is_the_network_whose_interpolation_always_doubles(
+    n_times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doubled(skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        up = torch.nn.functional.interpolate(x, scale_factor=2, mode="linear", align_corners=False)
+        missing = skip.shape[-1] - up.shape[-1]
+        assert missing in (0, 1)
+        return torch.cat([skip, torch.cat([up, up[..., -1:].expand(-1, -1, missing)], dim=2)], dim=1)
+
+    model, x = network(), signal(n_times)
+    y = streamed(StreamingEEGM2(model), x, cuts(n_times, 64))
+    monkeypatch.setattr(model.decoder, "join", doubled)
+    torch.testing.assert_close(y, model(x), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_total_moves_every_sample_of_the_offline_network_so_no_flush_can_make_up_for_it() -> None:
+    model, x = network().double(), signal(1003).double()
+    early = slice(300, 400)  # hundreds of samples before the end, long given out by a stream
+    whole, longer = model(x[..., :1000])[..., early], model(x)[..., early]
+    assert (whole - longer).abs().max() > 1e-3
+    assert (whole - model(x[..., :992])[..., early]).abs().max() < 1e-9
 
 
 @torch.no_grad()

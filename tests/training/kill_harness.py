@@ -44,9 +44,9 @@ class Killed:
     starts: int
 
 
-def run_whole(command: Callable[..., None], *arguments: Any) -> float:
+def run_whole(command: Callable[..., None], *arguments: Any, context: Any = None) -> float:
     """Run a command undisturbed in a process of its own; return its seconds."""
-    process = _context().Process(target=_quietly, args=(command, *arguments))
+    process = (context or _context()).Process(target=_quietly, args=(command, *arguments))
     began = time.monotonic()
     process.start()
     process.join(WAIT_S)
@@ -55,7 +55,12 @@ def run_whole(command: Callable[..., None], *arguments: Any) -> float:
 
 
 def run_killed(
-    command: Callable[..., None], *arguments: Any, kills: int, longest_s: float, seed: int
+    command: Callable[..., None],
+    *arguments: Any,
+    kills: int,
+    longest_s: float,
+    seed: int,
+    context: Any = None,
 ) -> Killed:
     """Start a command, SIGKILL it after a random time, and so on; then let it get through.
 
@@ -69,11 +74,13 @@ def run_killed(
         Upper end of the random times.
     seed : int
         Seed of the times.
+    context : optional
+        From `multiprocessing.get_context`; by default a fork server that has imported the training.
     """
     rng = random.Random(seed)
     hit = 0
     for _ in range(kills):
-        process = _context().Process(target=_quietly, args=(command, *arguments))
+        process = (context or _context()).Process(target=_quietly, args=(command, *arguments))
         process.start()
         process.join(rng.uniform(0.0, longest_s))
         if process.exitcode is None:
@@ -84,7 +91,7 @@ def run_killed(
         else:
             assert process.exitcode == 0, f"{command.__name__} left with {process.exitcode} after {hit} kills"
             return Killed(hit, hit + 1)
-    run_whole(command, *arguments)
+    run_whole(command, *arguments, context=context)
     return Killed(hit, hit + 1)
 
 

@@ -14,25 +14,49 @@ def head(
     out: Annotated[Path, typer.Option("--out", help="File to write, .safetensors.")],
     *,
     subjects: Annotated[
-        list[str] | None, typer.Option("--subject", help="Fit on this subject only; repeat for more.")
+        list[str] | None, typer.Option("--subject", help="Use this subject only; repeat for more.")
     ] = None,
     target: Annotated[str, typer.Option(help="annotations, or a recordings' attribute.")] = "annotations",
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Class in order of its number; none given: all.")
     ] = None,
+    val: Annotated[
+        float,
+        typer.Option(help="Share of the subjects left out of the fit, to judge it; 0: none."),
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Draws the subjects who are left out.")] = 0,
 ) -> None:
     """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
 
-    Fitted on every labelled window of the store, or of the subjects named: judge it with eegm2 probe, on
-    subjects that it has not seen.
+    Some subjects are left out of the fit and judge it: one split, for a first look and not for a paper. For
+    several seeds, protocols and a test part use eegm2 probe.
     """
     from eegm2.deploy.fit_head import fit_head
 
     fitted = fit_head(
-        run, store, subjects=subjects or None, target=target, classes=tuple(classes) if classes else None
+        run,
+        store,
+        subjects=subjects or None,
+        target=target,
+        classes=tuple(classes) if classes else None,
+        val=val,
+        seed=seed,
     )
     fitted.save(out)
-    facts = fitted.facts
+    facts, judged = fitted.facts, fitted.facts["validation"]
     typer.echo(
-        f"{out}  {', '.join(fitted.classes)}: {facts['n_windows']} windows of {facts['n_subjects']} subjects"
+        f"{out}  {', '.join(fitted.classes)}: fitted on {facts['n_windows']} windows of "
+        f"{facts['n_subjects']} subjects"
     )
+    if judged["metrics"] is None:
+        typer.echo(f"not validated: {judged['notes']['metrics']}")
+        return
+    typer.echo(
+        f"validation on {judged['n_windows']} windows of {judged['n_subjects']} other "
+        f"subject{'s' * (judged['n_subjects'] != 1)} "
+        f"({', '.join(judged['left_out'])}), seed {seed}; {judged['pretraining']}"
+    )
+    for name, value in judged["metrics"].items():
+        shown = "undefined" if value is None else f"{value:.3f}"
+        why = judged["notes"].get(name)
+        typer.echo(f"  {name:17} {shown}" + (f"  ({why})" if why else ""))

@@ -10,7 +10,7 @@ import typer
 
 from eegm2.cli.options import options
 from eegm2.deploy.config import StreamConfig
-from eegm2.errors import ConfigError
+from eegm2.errors import ConfigError, DataError
 
 
 @options(StreamConfig)
@@ -74,6 +74,17 @@ def stream(
         if page is not None:
             page.close()
     typer.echo(json.dumps(statistics), err=True)
+    if not statistics["calibrated"]:
+        raise DataError(_too_short(Path(source).name, statistics["signal_s"], *pipeline.scale.baseline_s))
+
+
+def _too_short(source: str, received_s: float, there_s: float, needed_s: float) -> str:
+    """Say that a stream ended within its baseline, and what to do."""
+    shorter = f"--calibration-s {there_s / 2:.3g} or " if there_s >= 2 else ""
+    return (
+        f"{source}: ended after {received_s:.1f} s of signal, of which the baseline had {there_s:.1f} of the "
+        f"{needed_s:.1f} s it needs, so nothing was put out; stream longer, or give {shorter}--scale-uv"
+    )
 
 
 def _source(name: str, config: StreamConfig) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from eegm2.config import option, to_dict
 from eegm2.errors import ConfigError
@@ -18,7 +18,7 @@ Scaling = Literal["quantile95", "robust", "zscore", "none"]
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """From a recording in volts to the stored array in microvolts (PAPER §5 gives the defaults)."""
+    """From a recording in volts to the stored array in microvolts (defaults: arXiv 2502.17873)."""
 
     montage: str = option(
         "",
@@ -87,20 +87,26 @@ class PreprocessingConfig:
         if self.scale == 0:
             raise ConfigError("scale: got 0, expected a factor such as 1e-6")
 
-    def sha256(self) -> str:
-        """Return the hash of the choices and of the version of the code that carries them out.
+    def sha256(self, version: int = PREPROCESSING_VERSION) -> str:
+        """Return the hash of the choices and of the version of the code that carried them out.
 
         Choices added later count only where they differ from what was always done.
         """
         values = to_dict(self)
         if self.offset == "remove":
             del values["offset"]
-        return sha256_json({"version": PREPROCESSING_VERSION, **values})
+        return sha256_json({"version": version, **values})
 
 
 @dataclass(frozen=True)
 class PrepareConfig(PreprocessingConfig):
-    """Everything ``eegm2 prepare`` can be told; the preprocessing part is kept in the store."""
+    """Everything ``eegm2 prepare`` can be told; the preprocessing part is kept in the store.
+
+    Attributes
+    ----------
+    given : frozenset of str
+        Names of the options that were given, be it their default: a recipe does not touch these.
+    """
 
     recipe: str = option(
         "auto", "How the folder is laid out: auto, folder, bids or a name of eegm2 datasets."
@@ -113,8 +119,17 @@ class PrepareConfig(PreprocessingConfig):
     dtype: Literal["float32", "float16"] = option(
         "float32", "Type of the stored samples; float16 halves the store."
     )
-    jobs: int = option(0, "Processes; 0: one per core.")
+    jobs: int = option(0, "Processes; 0: one per core, fewer where little is to be done.")
     dask: str = option("", "Address of a Dask scheduler to work on instead, e.g. tcp://host:8786.")
+
+    given: ClassVar[frozenset[str]] = frozenset()
+
+    def __new__(cls, *values: Any, **options: Any) -> PrepareConfig:
+        """Remember what was given."""
+        made = super().__new__(cls)
+        names = [entry.name for entry in fields(cls)][: len(values)]
+        object.__setattr__(made, "given", frozenset([*names, *options]))
+        return made
 
     def preprocessing(self) -> PreprocessingConfig:
         """Return the part that decides the samples."""

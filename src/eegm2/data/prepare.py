@@ -21,6 +21,9 @@ from eegm2.data.store import RecordingStore, StoreWriter
 from eegm2.data.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
 from eegm2.errors import ConfigError, DataError
 
+_BYTES_PER_PROCESS = 48 << 20
+"""So much EDF takes one process longer to prepare than another one takes to start."""
+
 
 def prepare(
     source: str | Path,
@@ -67,7 +70,8 @@ def prepare(
     if existing is not None:
         StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
         if isinstance(storage, LocalStorage):
-            remove_stale_temporaries(storage.path / "recordings")
+            for folder in (storage.path, storage.path / "recordings"):
+                remove_stale_temporaries(folder)
     job = Job(str(out), str(root if root.is_dir() else root.parent), wanted, config.dtype)
     done: list[Outcome] = []
     todo = []
@@ -135,14 +139,10 @@ def _recipe(name: str, root: Path) -> Recipe:
 
 
 def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> PreprocessingConfig:
-    """Return the preprocessing with the recipe's values where the user left the defaults."""
-    own, default = config.preprocessing(), PreprocessingConfig()
-    of_folder = recipe.preprocessing_of(root) if recipe.preprocessing_of else {}
-    chosen = {
-        key: value
-        for key, value in {**recipe.preprocessing, **of_folder}.items()
-        if getattr(own, key) == getattr(default, key)
-    }
+    """Return the preprocessing with the recipe's values where the user gave none."""
+    own = config.preprocessing()
+    suggested = recipe.preprocessing | (recipe.preprocessing_of(root) if recipe.preprocessing_of else {})
+    chosen = {key: value for key, value in suggested.items() if key not in config.given}
     if own.montage or own.channels:
         chosen = {key: value for key, value in chosen.items() if key not in ("montage", "channels")}
     return dataclasses.replace(own, **chosen)
@@ -202,7 +202,7 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
     if config.dask:
         yield from _run_dask(todo, job, config.dask)
         return
-    jobs = min(config.jobs or _cores(), len(todo))
+    jobs = min(config.jobs or _useful_jobs(todo), len(todo))
     if jobs <= 1:
         yield from (prepare_one(source, job) for source in todo)
         return
@@ -234,6 +234,14 @@ def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iter
         futures = client.map(prepare_one, todo, job=job, pure=False)
         for future in as_completed(futures):
             yield future.result()
+
+
+def _useful_jobs(todo: Sequence[SourceRecording]) -> int:
+    """Return one process per core, but no more than are worth starting: importing takes each some seconds."""
+    sizes = [sum(size for size, _ in source_stat(source)) for source in todo]
+    if not all(sizes):  # not files of their own: nobody knows how much work they are
+        return _cores()
+    return max(1, min(_cores(), round(sum(sizes) / _BYTES_PER_PROCESS)))
 
 
 def _cores() -> int:

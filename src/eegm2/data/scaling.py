@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.data.compiled import kernels
 from eegm2.data.config import Scaling
+from eegm2.data.order_statistics import neighbours
 from eegm2.errors import ConfigError
 
 EPSILON_UV = 1e-8
@@ -43,12 +45,35 @@ def scale_window(x: Any, method: Scaling) -> Any:
 
     References
     ----------
-    PAPER §5 (TUAB windows) for ``quantile95``.
+    EEGM2, arXiv 2502.17873, datasets and preprocessing (TUAB windows), for ``quantile95``.
     """
     if method == "none":
         return np.array(x, order="C") if isinstance(x, np.ndarray) else x.clone()
     offset, gain = scale_constants(x, method)
     return (x if offset is None else x - offset) / gain
+
+
+def scale_stored(stored: np.ndarray, method: Scaling, out: np.ndarray) -> None:
+    """Write `scale_window` of a stored window into `out`: the same numbers, in one pass where compiled.
+
+    Parameters
+    ----------
+    stored : ndarray of float32 or float16, shape (n_times, n_chans)
+        Microvolts, time-major, as `RecordingStore.view` returns them.
+    method : str
+        As in `scale_window`.
+    out : ndarray of float32, shape (n_chans, n_times)
+        Contiguous; filled.
+    """
+    compiled = kernels("select_kernels") if method == "quantile95" else None
+    if compiled is None:
+        out[:] = stored.T
+        if method != "none":
+            out[:] = scale_window(out, method)
+        return
+    x = np.asarray(stored, np.float32)
+    rank, fraction = _place(0.95, len(x))
+    compiled.scale_by_quantile(x, rank, np.float32(fraction), np.float32(EPSILON_UV), out, out.view(np.int32))
 
 
 def scale_constants(x: Any, method: Scaling) -> tuple[Any | None, Any]:
@@ -92,16 +117,16 @@ def scale_constants(x: Any, method: Scaling) -> tuple[Any | None, Any]:
 def _quantiles(x: Any, *shares: float) -> tuple[Any, ...]:
     """Return quantiles over the last axis (kept, length 1), linear between neighbouring order statistics."""
     last = x.shape[-1] - 1
-    places = [(int(share * last), share * last - int(share * last)) for share in shares]
-    if isinstance(x, np.ndarray) and len(places) == 1 and last > 0:
-        # one partition and a maximum are four times as fast as sorting
-        rank, fraction = places[0]
-        ordered = np.partition(x, rank + 1, axis=-1)
-        below, above = ordered[..., : rank + 1].max(-1, keepdims=True), ordered[..., rank + 1, None]
-        return (below + (above - below) * fraction,)
-    ordered = np.sort(x, axis=-1) if isinstance(x, np.ndarray) else x.sort(dim=-1).values
-    found = []
-    for low, fraction in places:
-        below, above = ordered[..., low, None], ordered[..., min(low + 1, last), None]
-        found.append(below + (above - below) * fraction)
-    return tuple(found)
+    places = [_place(share, x.shape[-1]) for share in shares]
+    if isinstance(x, np.ndarray):
+        pairs = [neighbours(x, rank) for rank, _ in places]
+    else:
+        ordered = x.sort(dim=-1).values
+        pairs = [(ordered[..., rank, None], ordered[..., min(rank + 1, last), None]) for rank, _ in places]
+    return tuple(below + (above - below) * fraction for (below, above), (_, fraction) in zip(pairs, places))
+
+
+def _place(share: float, n: int) -> tuple[int, float]:
+    """Return between which ranks of `n` values a quantile lies: after which one, and how far."""
+    place = share * (n - 1)
+    return int(place), place - int(place)

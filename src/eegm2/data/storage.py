@@ -31,8 +31,8 @@ class Storage(Protocol):
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """Return the whole content of several files, those that could be read."""
 
-    def write(self, name: str, chunks: Iterable[bytes | memoryview]) -> None:
-        """Write a file whole or not at all."""
+    def write(self, name: str, chunks: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
+        """Write a file whole or not at all; `durable` as `write_atomic` has it."""
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless it is there already; return whether it was written."""
@@ -68,8 +68,14 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
 
 
-def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write `chunks` to `path` so that it holds the old content or all of the new one, never a part."""
+def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
+    """Write `chunks` to `path` so that it holds the old content or all of the new one, never a part.
+
+    The content is synced before the file gets its name, so the name can only ever mean all of it, whenever
+    the process is killed or the power fails. The folder is synced after that, so that the name itself
+    outlasts a power cut; where another file of the same folder follows that this one is nothing without,
+    `durable=False` leaves it to that one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
@@ -82,7 +88,8 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_folder(path.parent)
+    if durable:
+        fsync_folder(path.parent)
 
 
 def remove_stale_temporaries(folder: Path, *, older_than_s: float = 86_400.0) -> None:
@@ -122,16 +129,18 @@ class LocalStorage:
                 found[name] = (self.path / name).read_bytes()
         return found
 
-    def write(self, name: str, chunks: Iterable[bytes | memoryview]) -> None:
+    def write(self, name: str, chunks: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
         """Write a file whole or not at all."""
-        write_atomic(self.path / name, chunks)
+        write_atomic(self.path / name, chunks, durable=durable)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file unless it is there; return whether it was written."""
         path = self.path / name
+        if path.exists():
+            return False
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
-        write_atomic(temporary, [data])
+        write_atomic(temporary, [data], durable=False)
         try:
             os.link(temporary, path)  # fails if the name is taken: the first of several writers wins
         except FileExistsError:
@@ -142,6 +151,7 @@ class LocalStorage:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
         return True
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -198,8 +208,8 @@ class RemoteStorage:
         found = fs.cat([f"{root}/{name}" for name in names], on_error="omit")
         return {path[len(root) + 1 :]: data for path, data in found.items()}
 
-    def write(self, name: str, chunks: Iterable[bytes | memoryview]) -> None:
-        """Write a file whole or not at all."""
+    def write(self, name: str, chunks: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
+        """Write a file whole or not at all; object stores make it durable by themselves."""
         fs, root = self._fs()
         folder, _, _ = f"{root}/{name}".rpartition("/")
         fs.makedirs(folder, exist_ok=True)

@@ -106,7 +106,7 @@ class RecordingStore:
                 "format": FORMAT,
                 "dtype": self.dtype.name,
                 "ch_names": self.ch_names,
-                "preprocessing": self.preprocessing.sha256(),
+                "preprocessing": self.preprocessing.sha256(self.preprocessing_version),
                 "recordings": [
                     {
                         "id": [info.id, info.subject, info.session, info.split],

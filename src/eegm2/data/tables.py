@@ -27,7 +27,8 @@ def apply_table(
     Raises
     ------
     DataError
-        If the file cannot be read, lacks the column ``recording``, or a time is not a number.
+        If the file cannot be read, lacks the column ``recording``, a time is not a number, or two rows say
+        different things of one recording's subject, session or split.
     """
     rows = _read(Path(path))
     names: dict[str, set[int]] = {}
@@ -39,6 +40,7 @@ def apply_table(
             names.setdefault(name, set()).add(place)
     changed = list(sources)
     spans: dict[int, list[LabelSpan]] = {}
+    told: dict[int, tuple[int, dict[str, str]]] = {}
     messages, seen = [], set()
     for number, row in enumerate(rows, start=2):
         places = names.get(row["recording"], set())
@@ -58,16 +60,40 @@ def apply_table(
             raise DataError(
                 f"{path}: line {number}: split: got '{given['split']}', expected train, val or test"
             )
+        earlier = told.setdefault(place, (number, given))
+        for key in given.keys() & earlier[1].keys():
+            if given[key] != earlier[1][key]:
+                raise DataError(
+                    f"{path}: line {number}: {key} of '{row['recording']}' is '{given[key]}', "
+                    f"line {earlier[0]} says '{earlier[1][key]}'; correct one of them"
+                )
         attributes = {**changed[place].attributes, **facts}
         changed[place] = dataclasses.replace(changed[place], attributes=attributes, **given)  # type: ignore[arg-type]
         if row.get("label", "") not in ("", "n/a"):
             spans.setdefault(place, []).append(_span(row, f"{path}: line {number}"))
     for place, of_recording in spans.items():
         changed[place] = dataclasses.replace(changed[place], labels=tuple(sorted(of_recording)))
+    divided = _in_several_splits(changed)
+    if divided:
+        messages.append(
+            f"{path}: subjects in more than one split: {', '.join(divided)}; "
+            "keep each in one, or training will refuse the split (--no-official draws another)"
+        )
     without = [source.recording_id for place, source in enumerate(sources) if place not in seen]
     if without:
         messages.append(f"{path}: no row for {len(without)} recordings: {', '.join(without)}")
     return changed, messages
+
+
+def _in_several_splits(sources: list[SourceRecording]) -> list[str]:
+    """Return the subjects whose recordings are in more than one split, and in which."""
+    splits: dict[str, set[str]] = {}
+    for source in sources:
+        if source.split:
+            splits.setdefault(source.subject, set()).add(source.split)
+    return [
+        f"{name} ({', '.join(sorted(parts))})" for name, parts in sorted(splits.items()) if len(parts) > 1
+    ]
 
 
 def _read(path: Path) -> list[dict[str, str]]:

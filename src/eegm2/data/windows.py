@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.labelling import label_spans, recording_windows
-from eegm2.data.scaling import scale_window
+from eegm2.data.scaling import scale_stored
 from eegm2.data.store import RecordingInfo, RecordingStore
 from eegm2.errors import ConfigError, DataError
 
 INDEX_DTYPE = np.dtype([("recording", np.int32), ("start", np.int64), ("label", np.int32)])
+
+
+class WindowBatch(list[dict[str, Any]]):
+    """Windows read at once into one tensor: a list of items whose ``x`` are its parts.
+
+    Any `collate_fn` takes it as the list that it is, by copying; `collate_windows` takes what lies behind it.
+
+    Attributes
+    ----------
+    batch : dict
+        ``{"x": float32 Tensor (batch, n_chans, n_times), "y": int64 Tensor (batch,), "index": the same}``.
+    """
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> None:
+        parts = zip(x, y.tolist(), index.tolist())
+        super().__init__({"x": window, "y": label, "index": place} for window, label, place in parts)
+        self.batch = {"x": x, "y": y, "index": index}
+
+
+def collate_windows(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Return the batch of several windows; no copy where they were read together."""
+    if isinstance(items, WindowBatch):
+        return items.batch
+    batch: dict[str, torch.Tensor] = default_collate(items)
+    return batch
+
+
+def _empty(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return room for float32; in a loader's worker in memory that the main process sees too."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
+    return torch.empty(0).set_(storage).view(shape)
 
 
 class WindowDataset(Dataset[dict[str, Any]]):
@@ -114,10 +148,25 @@ class WindowDataset(Dataset[dict[str, Any]]):
             "index": int(item),
         }
 
+    def __getitems__(self, items: Sequence[int]) -> WindowBatch:
+        """Return several windows at once, as a DataLoader asks for a batch: see `WindowBatch`."""
+        places = np.asarray(items, np.int64)
+        rows = self.index[places]
+        x = _empty((len(places), len(self.store.ch_names), self.n_times))
+        out = x.numpy()
+        for i in np.lexsort((rows["start"], rows["recording"])):  # in the order in which they lie in files
+            self._read(int(rows["recording"][i]), int(rows["start"][i]), out[i])
+        return WindowBatch(x, torch.from_numpy(rows["label"].astype(np.int64)), torch.from_numpy(places))
+
     def window(self, recording: int, start: int) -> np.ndarray:
         """Return the scaled window of row `recording` of `recordings` that starts at sample `start`."""
+        out = np.empty((len(self.store.ch_names), self.n_times), np.float32)
+        self._read(recording, start, out)
+        return out
+
+    def _read(self, recording: int, start: int, out: np.ndarray) -> None:
         stored = self.store.view(self.recordings[recording].id, start, start + self.n_times)
-        return scale_window(np.ascontiguousarray(stored.T, dtype=np.float32), self.config.scaling)
+        scale_stored(stored, self.config.scaling, out)
 
     @property
     def subjects(self) -> np.ndarray:

@@ -71,6 +71,12 @@ class StoreWriter:
     def write(self, info: RecordingInfo, array: np.ndarray) -> RecordingInfo:
         """Write one recording and return its facts with the checksum filled in.
 
+        Three syncs: of the samples, of the facts, and of the folder that has both names. Samples are synced
+        before the facts that name them exist, so facts never vouch for samples that are not all on the disk.
+        Killed in between, the recording is not in the store, or its old version is. After a power cut the
+        folder may remember the facts but not the samples; a store then calls the recording damaged, as it
+        compares names and sizes when it is opened, and ``eegm2 prepare`` prepares it again.
+
         Parameters
         ----------
         info : RecordingInfo
@@ -97,7 +103,8 @@ class StoreWriter:
             digest.update(block.data.cast("B"))
         checksum = digest.hexdigest()
         name = f"{file_stem(info.id)}-{checksum[:16]}.raw"
-        self.storage.write(f"recordings/{name}", (block.data.cast("B") for block in self._blocks(array)))
+        content = (block.data.cast("B") for block in self._blocks(array))
+        self.storage.write(f"recordings/{name}", content, durable=False)
         info = dataclasses.replace(
             info,
             n_times=int(array.shape[1]),

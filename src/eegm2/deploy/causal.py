@@ -11,9 +11,10 @@ import math
 import numpy as np
 from scipy import signal
 
-from eegm2.data.channels import Montage, mixing_matrix, wanted_channels
+from eegm2.data.channels import Montage, wanted_channels
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.preprocessing import band_filter, notch_filters, resampling_ratio
+from eegm2.data.filters import band_filter, notch_filters, resampling_ratio
+from eegm2.data.mixing import mixing_matrix
 from eegm2.errors import ConfigError, DataError
 
 #: Frequency at which delays are stated by default: the middle of the alpha band.

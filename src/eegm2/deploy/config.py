@@ -8,6 +8,7 @@ from eegm2.config import option
 from eegm2.errors import ConfigError
 
 PARTS = ("encoder", "reconstruction", "step")
+FORMATS = ("onnx", "torch", "executorch")
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,11 @@ class ExportConfig:
     parts: tuple[str, ...] = option(
         (), "encoder, reconstruction, step; repeat for more; none given: all that the model has."
     )
+    format: tuple[str, ...] = option(
+        (), "onnx, torch (torch.export), executorch (step only); repeat for more; none given: onnx and torch."
+    )
     hop: int = option(32, "Samples per streaming step, a multiple of 8.")
     int8: bool = option(True, "Also write each ONNX file with 8-bit weights, its measured loss inside.")
-    torch_export: bool = option(True, "Also write torch.export programs (.pt2).")
     tolerance: float = option(
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
     )
@@ -28,10 +31,18 @@ class ExportConfig:
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown:
             raise ConfigError(f"parts: got '{unknown[0]}', expected some of {', '.join(PARTS)}")
+        unknown = [form for form in self.format if form not in FORMATS]
+        if unknown:
+            raise ConfigError(f"format: got '{unknown[0]}', expected some of {', '.join(FORMATS)}")
         if self.hop < 8 or self.hop % 8:
             raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
         if not self.tolerance > 0:
             raise ConfigError(f"tolerance: got {self.tolerance}, expected a positive number")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats to write."""
+        return self.format or ("onnx", "torch")
 
 
 @dataclass(frozen=True)

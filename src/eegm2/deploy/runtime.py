@@ -68,35 +68,24 @@ class OnnxModel:
         return self.session.run(None, {"x": np.asarray(x, np.float32)})[0]
 
 
-class OnnxStream:
-    """An exported streaming step: push samples in any cuts, get what is ready.
+class StepStream:
+    """A streaming step of fixed size, fed with samples in any cuts; subclasses say how one step is run.
 
     Parameters
     ----------
-    path : str or Path
-        ``step.onnx`` or its int8 form.
+    facts : dict
+        Of the exported step.
     batch : int
         Streams side by side.
-    threads : int
-        Threads of ONNX Runtime.
-
-    Attributes
-    ----------
-    facts : dict
-        ch_names, sfreq_hz, scaling, units, hop, delay_samples, latency_s … as stated in the file.
-    state : dict of str to array
-        The file's states; copy it to save, set it to continue (with `position` and `waiting`).
     """
 
-    def __init__(self, path: str | Path, *, batch: int = 1, threads: int = 1) -> None:
-        self.session, self.facts = open_session(path, threads)
-        if self.facts["part"] != "step":
-            raise ValueError(
-                f"{path}: is a {self.facts['part']}, not a streaming step; open it with OnnxModel"
-            )
-        self.batch = batch
-        self.names = [output.name for output in self.session.get_outputs()]
+    def __init__(self, facts: dict[str, Any], *, batch: int = 1) -> None:
+        self.facts, self.batch = facts, batch
         self.reset()
+
+    def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one step: named inputs to named outputs."""
+        raise NotImplementedError
 
     def reset(self) -> None:
         """Begin a new stream."""
@@ -152,7 +141,7 @@ class OnnxStream:
                 "end": np.array(end, np.int64),
             }
             feed |= {f"state.{name}": value for name, value in self.state.items()}
-            results = dict(zip(self.names, self.session.run(None, feed)))
+            results = self._run(feed)
             for name in outputs:
                 steps[name].append(self._existing(name, results[name], end))
             self.state = {name: results[f"next.{name}"] for name in self.state}
@@ -168,3 +157,34 @@ class OnnxStream:
         delay = self.facts["delay_steps" if name == "representation" else "delay_samples"]
         first = self.position // per_step - delay
         return y[:, :, max(0, -first) : max(0, min(y.shape[2], end // per_step - first))]
+
+
+class OnnxStream(StepStream):
+    """An exported streaming step: push samples in any cuts, get what is ready.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``step.onnx`` or its int8 form.
+    batch : int
+        Streams side by side.
+    threads : int
+        Threads of ONNX Runtime.
+
+    Attributes
+    ----------
+    facts : dict
+        ch_names, sfreq_hz, scaling, units, hop, delay_samples, latency_s … as stated in the file.
+    state : dict of str to array
+        The file's states; copy it to save, set it to continue (with `position` and `waiting`).
+    """
+
+    def __init__(self, path: str | Path, *, batch: int = 1, threads: int = 1) -> None:
+        self.session, facts = open_session(path, threads)
+        if facts["part"] != "step":
+            raise ValueError(f"{path}: is a {facts['part']}, not a streaming step; open it with OnnxModel")
+        self.names = [output.name for output in self.session.get_outputs()]
+        super().__init__(facts, batch=batch)
+
+    def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.names, self.session.run(None, feed)))

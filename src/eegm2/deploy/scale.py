@@ -72,7 +72,7 @@ class RunningScale:
         adapt_s: float = 0.0,
         scale_uv: float = 0.0,
     ) -> None:
-        self.method = method
+        self.method, self.sfreq_hz = method, sfreq_hz
         self.window = max(8, round(window_s * sfreq_hz))
         self.windows = max(1, round(calibration_s * sfreq_hz / self.window))
         self.rate = 1 - np.exp(-self.window / sfreq_hz / adapt_s) if adapt_s > 0 else 0.0
@@ -91,6 +91,13 @@ class RunningScale:
     def calibrated(self) -> bool:
         """Whether the scale is known."""
         return self.scale is not None
+
+    @property
+    def baseline_s(self) -> tuple[float, float]:
+        """Seconds of the baseline that are there, and that are needed; whole training windows count."""
+        waiting = 0 if self._waiting is None else self._waiting.shape[1]
+        there = len(self._baseline) * self.window + waiting
+        return there / self.sfreq_hz, self.windows * self.window / self.sfreq_hz
 
     def push(self, x_uv: np.ndarray) -> np.ndarray:
         """Take (n_chans, k) microvolts; return them scaled, or (n_chans, 0) while the baseline is measured.

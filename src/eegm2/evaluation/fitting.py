@@ -98,7 +98,8 @@ def fit(
 
     References
     ----------
-    EEGM2, arXiv 2502.17873, section 4.3; PAPER.md §7 lists the faults of the authors' loop avoided here.
+    EEGM2, arXiv 2502.17873, section 4.3; docs/differences.md lists the faults of the authors' loop
+    that are avoided here.
     """
     device = usable_device(config.device)
     network.to(device)

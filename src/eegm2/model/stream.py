@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.fused import embedding_weights, output_weights, weights
-from eegm2.model.incremental import Delay, LayerState, Pool, SameConv, Upsample, sequence_block
+from eegm2.model.incremental import Pool, SameConv, sequence_block
+from eegm2.model.incremental_decoder import Delay, LayerState, Upsample
 from eegm2.model.network import EEGM2, Encoder
 
 #: Samples per step of the representation; streams of a batch begin at whole multiples of it.
@@ -94,7 +95,10 @@ class StreamNetwork:
         assert model.mediator is not None
         assert model.decoder is not None
         w, decoder = self.config.width, model.decoder
-        self.linear_in, self.linear_out = model.mediator.linear_in, model.mediator.linear_out
+        self.linear_in, self.linear_out = (
+            SameConv(layer.weight.detach()[:, :, None], layer.bias.detach())
+            for layer in (model.mediator.linear_in, model.mediator.linear_out)
+        )
         self.layers["mediator"] = (8, sequence_block(model.mediator.block))
         for level, rate, channels in ((3, 4, 4 * w), (2, 2, 4 * w), (1, 1, 2 * w)):
             lengths = None if self.n_times is None else (self.n_times // (2 * rate), self.n_times // rate)
@@ -157,7 +161,7 @@ class StreamNetwork:
         representation = run("pool3", x3)
         reconstruction = None
         if self.reconstructs:
-            y = self.linear_out(run("mediator", self.linear_in(representation)))
+            y = self.linear_out.apply(run("mediator", self.linear_in.apply(representation)))
             y = run("deblock3", run("deconv3", run.join(3, x3, y)))
             y = run("deblock2", run("deconv2", run.join(2, x2, y)))
             reconstruction = run("output", run.join(1, x1, y)).transpose(1, 2)

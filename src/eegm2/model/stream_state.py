@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eegm2.errors import ConfigError
-from eegm2.model.incremental import LayerState
+from eegm2.model.incremental_decoder import LayerState
 from eegm2.model.state import MambaState
 from eegm2.model.stream import StreamNetwork, StreamState
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eegm2.data.sampling import epoch_order
+from eegm2.data.windows import collate_windows
 from eegm2.errors import ConfigError
 
 
@@ -102,6 +103,7 @@ def make_loader(
     return DataLoader(
         dataset,
         batch_sampler=batches,
+        collate_fn=collate_windows,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin,

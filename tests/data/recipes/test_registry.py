@@ -40,6 +40,7 @@ def test_command_lists_and_shows(capsys):
     for name in OURS:
         assert f"\n{name} " in listed.output
     assert max(len(line) for line in listed.output.splitlines()) <= 110
+    assert all(recipe.subjects for recipe in base.all_recipes().values())
     shown = CliRunner().invoke(app, ["datasets", "tuab"])
     for text in (
         "01_tcp_ar",

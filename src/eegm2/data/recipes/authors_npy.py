@@ -141,6 +141,7 @@ Crowdsourced.npy  STEW.npy  ...     each a dict: train_data, train_label, val_..
         preprocessing={
             "l_freq_hz": 0.0,
             "h_freq_hz": 0.0,
+            "offset": "keep",
             "sfreq_hz": 128.0,
             "amplitude": "any",
             "flat": "keep",

@@ -144,6 +144,7 @@ RECIPES = (
         licence="the data set's own (dataset_description.json)",
         url="https://bids.neuroimaging.io",
         discover=discover,
+        subjects="as the data set",
         matches=lambda root: (root / "dataset_description.json").is_file(),
     ),
 )

@@ -72,5 +72,6 @@ RECIPES = (
         licence="your own data",
         url="",
         discover=discover,
+        subjects="as the folder",
     ),
 )

@@ -165,7 +165,7 @@ recording.toml   dataset = "...", sfreq_hz = 128.0, ch_names = ["C3", ...]""",
         url="https://moabb.neurotechx.com/docs/dataset_summary.html",
         discover=discover,
         matches=matches,
-        preprocessing={"l_freq_hz": 0.0, "h_freq_hz": 0.0},
+        preprocessing={"l_freq_hz": 0.0, "h_freq_hz": 0.0, "offset": "keep"},
         subjects="as the data set",
         labels="the paradigm's classes, one span per trial",
         citation="Aristimunha et al., Mother of all BCI Benchmarks, doi:10.5281/zenodo.10034223; and the "

@@ -87,5 +87,5 @@ class TerminalView:
         if self._decision is not None and self.classes is not None:
             for name, p in zip(self.classes, self._decision["probabilities"]):
                 mark = "  decided" if name == self._decision["decided"] else ""
-                table.add_row(name, f"{'█' * round(20 * p):<20} {p:.2f}{mark}")
+                table.add_row(name, f"{p:.2f} {'█' * round(20 * p)}{mark}")
         return table

@@ -1,0 +1,87 @@
+"""``eegm2 prepare`` killed at random moments and started again leaves the store of an undisturbed run."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from eegm2.data.store import RecordingStore
+from tests.data.samples import eeg, write_edf
+from tests.training.kill_harness import run_killed, run_whole
+
+NAMES = ["Fz", "Cz", "Pz", "Oz"]
+
+
+def prepare_command(source: str, out: str) -> None:
+    """Prepare as the command line does."""
+    from eegm2.data.config import PrepareConfig
+    from eegm2.data.prepare import prepare
+
+    prepare(source, out, PrepareConfig(jobs=1))
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """Return in what two stores differ, byte for byte; the report of the run, which has times, aside."""
+    found = []
+    files = [{p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()} for root in (a, b)]
+    for name in sorted(files[0].keys() | files[1].keys()):
+        if name == "prepare_report.json":
+            continue
+        contents = [of[name].read_bytes() if name in of else None for of in files]
+        if contents[0] != contents[1]:
+            found.append(f"{name}: {'left behind' if contents[0] is None else 'differs or is missing'}")
+    return found
+
+
+def campaign(folder: Path, kills: int, seed: int) -> int:
+    """Kill and go on until `kills` have hit; return how many did, every store being like the undisturbed."""
+    for number in range(5):
+        write_edf(folder / "in" / f"s{number}.edf", eeg(4, 6400, 160.0, number), NAMES, 160.0)
+    source, whole = str(folder / "in"), folder / "whole"
+    prepare_command(source, str(folder / "first"))  # compiles and imports; the others are forks
+    fork = multiprocessing.get_context("fork")
+    seconds = run_whole(prepare_command, source, str(whole), context=fork)
+    assert len(RecordingStore(whole)) == 5
+    hits = runs = 0
+    while hits < kills:
+        out = folder / f"killed{runs}"
+        done = run_killed(
+            prepare_command,
+            *(source, str(out)),
+            kills=min(5, kills - hits),
+            longest_s=seconds,
+            seed=100 * seed + runs,
+            context=fork,
+        )
+        assert differences(whole, out) == []
+        assert RecordingStore(out).verify() == {}
+        hits, runs = hits + done.kills, runs + 1
+    return hits
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    assert campaign(tmp_path, 3, seed=1) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    assert campaign(tmp_path, 50, seed=2) == 50
+
+
+def test_a_difference_would_be_seen(tmp_path: Path) -> None:
+    write_edf(tmp_path / "in" / "a.edf", eeg(4, 640), NAMES)
+    for name in ("one", "two"):
+        prepare_command(str(tmp_path / "in"), str(tmp_path / name))
+    assert differences(tmp_path / "one", tmp_path / "two") == []
+    (file,) = (tmp_path / "two" / "recordings").glob("*.raw")
+    content = bytearray(file.read_bytes())
+    content[9] ^= 1
+    file.write_bytes(content)
+    (tmp_path / "two" / "recordings" / ".tmp-x").write_bytes(b"")
+    assert differences(tmp_path / "one", tmp_path / "two") == [
+        "recordings/.tmp-x: left behind",
+        f"recordings/{file.name}: differs or is missing",
+    ]
