@@ -25,35 +25,15 @@ import torch
 from torch import Tensor
 
 from eegm2 import ops
+from eegm2.benchmark.plain import ssd_plain
 
 HEADS, HEADDIM, D_STATE = 8, 64, 16
 FORMS = ("plain-256", "chunked-256", "chunked-32", "numba", "recurrence")
 
 
-def plain(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 256) -> tuple[Tensor, Tensor]:
-    """SSD as the einsum formula of the paper states it, at one chunk size: what users run without CUDA."""
-    length, heads = dt.shape[1:]
-    pad = -length % chunk
-    x, B, C = (torch.nn.functional.pad(t, (0, 0, 0, 0, 0, pad)) for t in (x * dt[..., None], B, C))
-    log = torch.nn.functional.pad(dt * A, (0, 0, 0, pad))
-    x, B, C, log = (t.unflatten(1, (-1, chunk)) for t in (x, B, C, log))
-    B, C = (t.expand(-1, -1, -1, heads, -1) for t in (B, C))
-    summed = log.permute(0, 3, 1, 2).cumsum(-1)
-    lower = torch.ones(chunk, chunk, dtype=torch.bool).tril()
-    within = torch.exp((summed[..., :, None] - summed[..., None, :]).masked_fill(~lower, -torch.inf))
-    y = torch.einsum("bclhn,bcshn,bhcls,bcshp->bclhp", C, B, within, x)
-    states = torch.einsum("bclhn,bhcl,bclhp->bchpn", B, torch.exp(summed[..., -1:] - summed), x)
-    state, before = torch.zeros_like(states[:, 0]), []
-    for c in range(states.shape[1]):
-        before.append(state)
-        state = state * torch.exp(summed[:, :, c, -1])[..., None, None] + states[:, c]
-    y = y + torch.einsum("bclhn,bchpn,bhcl->bclhp", C, torch.stack(before, 1), torch.exp(summed))
-    return y.flatten(1, 2)[:, :length], state
-
-
 def forms() -> dict[str, Callable[..., tuple[Tensor, Tensor]]]:
     return {
-        "plain-256": plain,
+        "plain-256": ssd_plain,
         "chunked-256": lambda *args: ops.ssd(*args, backend="chunked", chunk_size=256),
         "chunked-32": lambda *args: ops.ssd(*args, backend="chunked", chunk_size=32),
         "numba": lambda *args: ops.ssd(*args, backend="numba"),

@@ -19,6 +19,7 @@ LAYERS = [
     ["training", "evaluation"],
     ["deploy", "hub"],
     ["report"],
+    ["benchmark"],
     ["cli"],
 ]
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}

@@ -10,6 +10,7 @@ import typer
 
 import eegm2
 from eegm2.cli import (
+    benchmark,
     datasets,
     demo,
     embed,
@@ -71,6 +72,7 @@ app.command("report")(report.report)
 app.command("share")(share.share)
 app.command("verify")(verify.verify)
 app.command("stream")(stream.stream)
+app.command("benchmark")(benchmark.benchmark)
 
 
 def main() -> None:

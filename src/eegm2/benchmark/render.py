@@ -1,0 +1,48 @@
+"""Write the page and the figures of a file of results beside it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from eegm2.benchmark.run import read_results
+from eegm2.benchmark.tables import markdown
+from eegm2.data.storage import write_atomic
+
+
+def render(path: Path) -> list[Path]:
+    """Write ``NAME.md``, ``NAME-forward.svg`` and ``NAME-train.svg`` beside ``NAME.json``.
+
+    Parameters
+    ----------
+    path : Path
+        A file that ``eegm2 benchmark --out`` wrote.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    ConfigError
+        If `path` is not such a file.
+    """
+    import matplotlib as mpl
+
+    from eegm2.benchmark.plots import by_length
+
+    document = read_results(path)
+    written = []
+    for work in ("forward", "train"):
+        figure = by_length(document, work)
+        if figure is not None:
+            buffer = io.BytesIO()
+            with mpl.rc_context({"svg.hashsalt": "eegm2", "svg.fonttype": "path"}):
+                figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
+            written.append(path.with_name(f"{path.stem}-{work}.svg"))
+            write_atomic(written[-1], [buffer.getvalue()])
+    page = path.with_suffix(".md")
+    text = markdown(document, [figure.name for figure in written])
+    write_atomic(page, [text.encode()])
+    return [page, *written]

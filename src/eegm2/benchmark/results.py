@@ -1,0 +1,80 @@
+"""Look measurements up in a document of results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eegm2.benchmark.config import OURS, PEERS
+
+NAMES = {
+    "eegm2": "EEGM2",
+    "light": "EEGM2 Light",
+    "s1": "S1 (one convolution)",
+    "s3": "S3 (Mamba-1)",
+    "s4": "S4 (S1 and S3)",
+    "s5": "S5 (attention)",
+    "plain": "EEGM2, plain scan",
+    "Labram": "LaBraM",
+}
+
+
+def display_name(model: str) -> str:
+    """Return a model's name for people."""
+    return NAMES.get(model, model)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The measurements of a document.
+
+    Attributes
+    ----------
+    document : dict
+        As `eegm2.benchmark.run.run` returns it.
+    """
+
+    document: dict[str, Any]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All measurements in the order in which they were made."""
+        return list(self.document["results"])
+
+    def find(
+        self, work: str, model: str, n_times: int, batch: int = 1, precision: str = "float32"
+    ) -> dict[str, Any] | None:
+        """Return the measurement of that name, or None."""
+        wanted = {"model": model, "n_times": n_times}
+        found = self.select(work, batch, precision)
+        return next((r for r in found if wanted.items() <= r["measurement"].items()), None)
+
+    def seconds(
+        self, work: str, model: str, n_times: int, batch: int = 1, precision: str = "float32"
+    ) -> float | None:
+        """Return the median time of a measurement that succeeded, or None."""
+        record = self.find(work, model, n_times, batch, precision)
+        return record["seconds"]["median"] if record is not None and record["status"] == "ok" else None
+
+    def memory(self, work: str, model: str, n_times: int, batch: int = 1) -> float | None:
+        """Return the peak memory above idle of a measurement that succeeded, in MB, or None."""
+        record = self.find(work, model, n_times, batch)
+        return record["memory_mb"] if record is not None and record["status"] == "ok" else None
+
+    def models(self, work: str) -> list[str]:
+        """Return the models measured in float32 at some work, ours first."""
+        found = {r["measurement"]["model"] for r in self.select(work)}
+        return [name for name in (*OURS, *PEERS) if name in found]
+
+    def select(
+        self, work: str, batch: int | None = None, precision: str = "float32", keep_memory: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return the measurements of some work."""
+        return [
+            r
+            for r in self.records
+            if r["measurement"]["work"] == work
+            and r["measurement"]["precision"] == precision
+            and r["measurement"]["keep_memory"] == keep_memory
+            and batch in (None, r["measurement"]["batch"])
+        ]

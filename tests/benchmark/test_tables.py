@@ -1,0 +1,159 @@
+"""Aims, tables and figures say what the results say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from eegm2.benchmark.aims import Aim, aims
+from eegm2.benchmark.config import PEERS
+from eegm2.benchmark.plots import by_length, spread_labels
+from eegm2.benchmark.render import render
+from eegm2.benchmark.results import Results
+from eegm2.benchmark.suites import HOUR
+from eegm2.benchmark.tables import markdown, overview
+from tests.benchmark.synthetic import document, failed, record
+
+BOUND = {"gflop": 30.0, "gflop_per_s": 150.0, "at_rate_s": 0.2, "alone_s": 0.25}
+
+
+def whole(light: float = 0.01, peer: float = 0.02) -> dict:
+    """Return results that meet every aim (unless Light is slower than a peer)."""
+    return document(
+        record("forward", "eegm2", 12_800, 0.3, bound=BOUND),
+        record("forward", "plain", 12_800, 3.3),
+        record("scan", "eegm2", 12_800, 0.01),
+        record("scan", "plain", 12_800, 0.5),
+        record("train", "eegm2", 12_800, 1.0, memory_mb=500.0),
+        record("train", "plain", 12_800, 9.0, memory_mb=3600.0),
+        record("forward", "eegm2", HOUR, 0.3 * 36 * 1.1),
+        record("forward", "light", HOUR, light * 36 * 0.9),
+        record("forward", "plain", 1400, 0.4),
+        *(record("forward", "light", length, light) for length in (1400, 12_800)),
+        *(record("forward", name, length, peer) for name in ("s5", *PEERS) for length in (1400, 12_800)),
+        record("forward", "eegm2", 12_800, 0.6, precision="bfloat16", error=0.012),
+        record("train", "eegm2", 12_800, 77.0, keep_memory=True),
+        record("blocks", "eegm2", HOUR, 55.0),
+        failed("forward", "light", 99, "timeout", "more than 60 s"),
+    )
+
+
+def found(content: dict) -> dict[str, Aim]:
+    return {aim.text: aim for aim in aims(Results(content))}
+
+
+def test_every_aim_is_computed() -> None:
+    values = found(whole())
+    assert len(values) == 11
+    forward = values["EEGM2 forward, 16 × 12,800, against the plain scan"]
+    assert (forward.value, forward.verdict) == (pytest.approx(11.0), "met")
+    share = values["EEGM2 forward, 16 × 12,800, share of the bound"]
+    assert (share.value, share.met) == (pytest.approx(2 / 3), True)
+    scan = values["Scan alone, (1, 12,800, 8, 64, d_state 16), against the plain one"]
+    assert (scan.value, scan.met) == (pytest.approx(50.0), True)
+    train = values["Training step, batch 1 × 12,800, against the plain scan"]
+    assert (train.value, train.met) == (pytest.approx(9.0), True)
+    memory = values["Training step, batch 1 × 12,800, memory above idle, share of the plain scan's"]
+    assert (memory.value, memory.met) == (pytest.approx(500 / 3600), True)
+    linear = values["EEGM2, time per step at 460,800 against 12,800 steps"]
+    assert (linear.value, linear.met) == (pytest.approx(1.1), True)
+    assert values["EEGM2 Light, time per step at 460,800 against 12,800 steps"].value == pytest.approx(0.9)
+    light = values["EEGM2 Light at 1,400 steps against the fastest peer"]
+    assert (light.value, light.met) == (pytest.approx(2.0), True)
+    half = values["EEGM2 forward, 16 × 12,800, bfloat16 against float32"]
+    assert half.value == pytest.approx(0.5)
+    assert "1.2e-02" in half.note
+    assert values["EEGM2 forward, 16 × 12,800, int8 against float32"].verdict == "not measured"
+
+
+def test_aims_that_are_not_met() -> None:
+    content = whole(light=0.05)
+    for wanted, seconds in (("plain", 2.9), ("eegm2", 0.4)):
+        for r in content["results"]:
+            if (r["measurement"]["work"], r["measurement"]["model"]) == ("forward", wanted):
+                r["seconds"]["median"] = seconds if r["measurement"]["n_times"] == 12_800 else 99.0
+    values = found(content)
+    verdicts = [aim.verdict for aim in values.values()]
+    assert verdicts.count("not met") == 5  # forward, share, Light twice, linear
+    assert values["EEGM2 Light at 12,800 steps against the fastest peer"].value == pytest.approx(0.4)
+
+
+def test_peers_without_a_time() -> None:
+    content = whole()
+    peers = [r for r in content["results"] if r["measurement"]["model"] in PEERS]
+    for r in peers:
+        r |= {"status": "memory", "reason": "more than 4 GB resident"}
+    text = "EEGM2 Light at 1,400 steps against the fastest peer"
+    assert found(content)[text].met is True, "what met a bound is slower"
+    peers[0]["status"] = "not installed"
+    aim = found(content)[text]
+    assert aim.met is None
+    assert aim.note.endswith("not measured: BIOT")
+
+
+def test_missing_measurements_are_named() -> None:
+    content = document(failed("forward", "plain", 12_800, "timeout", "more than 60 s"))
+    values = aims(Results(content))
+    assert all(aim.met is None for aim in values)
+    assert (
+        values[0].note
+        == "EEGM2 at 12,800: not in this run; EEGM2, plain scan at 12,800: timeout, more than 60 s"
+    )
+
+
+def test_the_page_is_made_of_the_results() -> None:
+    content = whole()
+    change = "input of 200 samples: it takes whole patches of 200"
+    content["results"].append(record("forward", "CBraMod", 50, 0.02, changes=[change]))
+    page = markdown(content, ["cpu-forward.svg"])
+    assert "An Ordinary CPU, 2 cores, 8 GB" in page
+    assert "commit 0123456789ab;" in page
+    assert "Load average of the machine before each measurement: 0.5 to 0.7." in page
+    assert "| EEGM2, plain scan |  |  | 400 (360–480) | 3,300 (2,970–3,960) |  |" in page
+    assert "| EEGM2 Light |  | timeout | 10 (9–12) |" in page
+    assert "- EEGM2 Light, forward 1 × 99: timeout: more than 60 s" in page
+    assert f"- CBraMod: {change} (at 50)" in page
+    assert "| EEGM2, forward | 1 × 12,800 | 300 | 30.00 | 150 | 200 | 67% | 250 | 83% |" in page
+    assert page.startswith("![Time and memory against length](cpu-forward.svg)\n")
+    assert page.index("[start:tables]") < page.index("An Ordinary CPU")
+    assert page.endswith("<!-- --8<-- [end:tables] -->\n")
+    for block in re.findall(r"(?:^\|.*\n)+", page, re.M):
+        widths = {re.sub(r"\\\|", "", line).count("|") for line in block.splitlines()}
+        assert len(widths) == 1, block
+    assert page.count("| 11.00 | met |") == 1
+    assert "| EEGM2 | 1 × 12,800 | 77,000 (69,300–92,400) | 10 |" in page
+    assert "| EEGM2 | 55,000 (49,500–66,000) |" in page
+    assert "EEGM2 Light, 1 × 99: timeout" in overview(content)
+
+
+def test_rendering_is_repeatable_and_shows_every_model(tmp_path: Path) -> None:
+    path = tmp_path / "cpu.json"
+    path.write_text(json.dumps(whole()))
+    names = [written.name for written in render(path)]
+    assert names == ["cpu.md", "cpu-forward.svg", "cpu-train.svg"]
+    first = [(tmp_path / name).read_bytes() for name in names]
+    render(path)
+    assert [(tmp_path / name).read_bytes() for name in names] == first
+    figure = by_length(whole())
+    assert figure is not None
+    for axis in figure.axes:
+        assert {"EEGM2", "EEGM2 Light", "S5 (attention)", "LaBraM"} <= {t.get_text() for t in axis.texts}
+        assert axis.get_xscale() == axis.get_yscale() == "log"
+    assert by_length(whole(), "forward", batch=7) is None
+
+
+def test_labels_are_spread() -> None:
+    wanted = [0.5, 0.5, 0.51, 0.98, 0.99, 0.0]
+    placed = spread_labels(wanted, 0.05)
+    ordered = sorted(placed)
+    assert all(b - a >= 0.05 - 1e-9 for a, b in itertools.pairwise(ordered))
+    assert min(placed) >= 0
+    assert max(placed) <= 1
+    assert placed[5] == min(placed)
+    assert placed[4] == max(placed)
+    assert spread_labels([], 0.1) == []
+    assert len({round(p, 6) for p in spread_labels([0.5] * 30, 0.05)}) == 30
