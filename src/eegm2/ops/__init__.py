@@ -1,7 +1,8 @@
 """State-space scans and what surrounds them: one call each, the fastest form for the device behind it."""
 
+from eegm2.ops.backends import backend_report
 from eegm2.ops.conv import causal_conv1d
-from eegm2.ops.dispatch import backend_report, selective_scan, ssd
+from eegm2.ops.dispatch import selective_scan, ssd
 from eegm2.ops.mix import mamba2_mix
 
 __all__ = ["backend_report", "causal_conv1d", "mamba2_mix", "selective_scan", "ssd"]
