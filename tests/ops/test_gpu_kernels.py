@@ -12,12 +12,12 @@ import pytest
 import torch
 from scan_cases import NAMES, oracle, results, ssd_inputs, worst
 from torch import Tensor
+from triton_interpreter import prepare
 
 from eegm2 import ops
 from eegm2.ops import backends
 from eegm2.ops.gpu import libraries
 from eegm2.ops.gpu.ssd import ssd_fla, ssd_mamba
-from tests.ops.interpreter import prepare
 
 MAPPINGS = {"fla": ssd_fla, "mamba_ssm": ssd_mamba}
 SIZES = {"heads": 4, "headdim": 64, "groups": 1, "d_state": 16}  # those of the network

@@ -1,7 +1,7 @@
-"""The libraries' own Triton kernels on a CPU: Triton's interpreter, with what their launch code asks of a GPU.
+"""The libraries' own Triton kernels on a CPU: Triton's interpreter, and what launching asks of a GPU.
 
-Only for the few cases of `test_gpu_kernels.py`: a process started with TRITON_INTERPRET=1 in which triton and the
-libraries are installed. Nothing of a kernel's arithmetic is replaced.
+Only for `test_gpu_kernels.py`, in a process started with TRITON_INTERPRET=1 where triton and the libraries
+are installed. Nothing of a kernel's arithmetic is replaced.
 """
 
 from __future__ import annotations
