@@ -3,7 +3,7 @@
 ``auto`` takes the compiled CPU kernels where they can run and the chunked torch form everywhere else: on
 other devices, without Numba, and while torch.compile, torch.export or the ONNX exporter trace the model. On
 CUDA devices Mamba-2's scan takes the Triton kernels of flash-linear-attention or mamba_ssm where one of them
-is installed and fits. The environment variable ``EEGM2_BACKEND`` (auto, torch, or one of `BACKENDS`) overrules
+is installed and fits. The environment variable ``EEGM2_BACKEND`` (auto, torch, one of `BACKENDS`) overrules
 ``auto``.
 """
 
