@@ -23,6 +23,13 @@ def pretrain(
         Path, typer.Option("--out", metavar="RUN", help="Folder of the run; given again, the run goes on.")
     ],
     config: PretrainConfig,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Try learning rates, print and plot what was found beside RUN, and begin no run.",
+        ),
+    ] = False,
 ) -> None:
     """Pretrain a network on a store, without labels.
 
@@ -35,6 +42,9 @@ def pretrain(
         from eegm2.training.state import Interrupted
     except KeyboardInterrupt:
         sys.exit(130)
+    if find_lr:
+        _find_lr(store, out, config)
+        return
     try:
         result = run_pretraining(store, out, config)
     except (Interrupted, KeyboardInterrupt) as interruption:
@@ -45,6 +55,17 @@ def pretrain(
         sys.exit(128 + signum)
     if environment_rank() == 0:
         _say_where(result)
+
+
+def _find_lr(store: str, out: Path, config: PretrainConfig) -> None:
+    from eegm2.training.lr_finder import find_learning_rate
+
+    found = find_learning_rate(store, out, config)
+    lowest = found.rates[found.smoothed.argmin()]
+    typer.echo(f"{len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
+    typer.echo(f"  steepest   {found.suggestion:.2g}; the loss is lowest at {lowest:.2g}")
+    typer.echo(f"  written    {found.table}, {found.plot}")
+    typer.echo(f"  suggestion --max-lr {found.suggestion:.2g}")
 
 
 def _say_where(result: PretrainResult) -> None:

@@ -107,6 +107,7 @@ def _fit(
 
     from eegm2.training.module import PretrainModule
     from eegm2.training.progress import Progress
+    from eegm2.training.recompute import recompute_blocks
     from eegm2.training.recorder import Recorder
     from eegm2.training.state import Interrupted, read_state
     from eegm2.training.trainer import make_trainer, quiet_lightning
@@ -123,7 +124,10 @@ def _fit(
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        module = PretrainModule(build_model(EEGM2Config.from_dict(facts["model"])), config, train, val)
+        model = build_model(EEGM2Config.from_dict(facts["model"]))
+        if config.recompute_windows:
+            recompute_blocks(model, config.recompute_windows)
+        module = PretrainModule(model, config, train, val)
         if config.compile:
             module.model.compile()
         callbacks = [recorder, Progress(recorder)]
@@ -196,7 +200,8 @@ def _plain_errors(folder: Path, config: PretrainConfig) -> Iterator[None]:
         if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
             raise ConfigError(
                 f"compile: torch.compile failed on this machine ({str(error).strip().splitlines()[0]}); "
-                "it needs a C++ compiler and Python's headers; leave --compile off"
+                "it needs Python's headers and a C++ compiler (g++, or what CXX names): install them, or "
+                "leave --compile off"
             ) from error
         text = str(error).lower()
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not (
