@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,19 @@ def rhythm(frequency_hz: float, n_times: int, rng: np.random.Generator) -> np.nd
 
 
 def labelled_store(
-    path: Path, *, subjects: int = 6, seconds: float = 24.0, changes: dict | None = None
+    path: Path,
+    *,
+    subjects: int = 6,
+    seconds: float = 24.0,
+    changes: dict | None = None,
+    official: dict[int, str] | None = None,
+    only: dict[int, str] | None = None,
+    flat: bool = False,
 ) -> RecordingStore:
-    """Write one recording per subject: eyes shut (10 Hz) in the first half, open (3 Hz) in the second."""
+    """Write one recording per subject: eyes shut (10 Hz) in the first half, open (3 Hz) in the second.
+
+    By number of the subject: `official` part, the `only` label kept.
+    """
     preprocessing = (
         PREPROCESSING if changes is None else PreprocessingConfig(**{**to_dict(PREPROCESSING), **changes})
     )
@@ -42,8 +53,11 @@ def labelled_store(
     for number in range(subjects):
         array = np.concatenate([rhythm(10, half, rng), rhythm(3, half, rng)], axis=1)
         labels = (LabelSpan(0, seconds / 2, "shut"), LabelSpan(seconds / 2, seconds / 2, "open"))
+        labels = tuple(span for span in labels if (only or {}).get(number, span.label) == span.label)
+        array *= not flat
         attributes = {"age": str(20 + number), "group": "ab"[number % 2]}
         info = RecordingInfo(f"rec{number}", f"sub{number}", "1", 0, SFREQ_HZ, CHANNELS, labels, attributes)
+        info = replace(info, split=(official or {}).get(number))
         writer.write(info, array[: len(preprocessing.channels)])
     return RecordingStore(path)
 

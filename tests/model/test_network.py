@@ -39,9 +39,9 @@ def test_a_block_split_in_two_and_carried_equals_the_whole(mixer: str) -> None:
     whole, end = block(u)
     first, state = block(u[:, :65])
     second, state = block(u[:, 65:], state)
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-10, atol=1e-10)
     for carried, expected in zip(state.tensors(), end.tensors()):
-        torch.testing.assert_close(carried, expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(carried, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("preset", ["eegm2", "s1", "s3", "s4", "s5", "unet", "light"])

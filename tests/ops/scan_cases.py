@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,16 +55,15 @@ def scan_inputs(
 
 
 def results(
-    function: Callable[..., tuple[Tensor, Tensor]], inputs: list[Tensor], **options: object
+    function: Callable[..., tuple[Tensor, ...]], inputs: list[Any], **options: object
 ) -> list[Tensor]:
-    """Outputs, final state and every gradient of a sum that weights both unevenly, as float64."""
-    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    y, state = function(*leaves, **options)
-    loss = sum(
-        (torch.linspace(-1, 1, t.numel(), dtype=t.dtype).reshape(t.shape) * t).sum() for t in (y, state)
-    )
+    """Outputs, states and every gradient of a sum that weights all unevenly, as float64."""
+    arguments = [item.clone().requires_grad_() if isinstance(item, Tensor) else item for item in inputs]
+    outputs = [t for t in function(*arguments, **options) if t.numel()]
+    loss = sum((torch.linspace(-1, 1, t.numel(), dtype=t.dtype).reshape(t.shape) * t).sum() for t in outputs)
+    leaves = [item for item in arguments if isinstance(item, Tensor) and item.numel()]
     gradients = torch.autograd.grad(loss, leaves)
-    return [tensor.detach().double() for tensor in (y, state, *gradients)]
+    return [tensor.detach().double() for tensor in (*outputs, *gradients)]
 
 
 def worst(found: list[Tensor], expected: list[Tensor]) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from scan_cases import mix_inputs, results, scan_inputs, ssd_inputs
 from torch import Tensor
 
 from eegm2 import ops
-from eegm2.ops.cpu import runtime, simd
+from eegm2.ops.cpu import runtime, simd, ssd_kernels
+from eegm2.ops.cpu.mix import mix_operator
 from eegm2.ops.cpu.ssd import ssd_operator
 
 SCANS = {"ssd": ssd_inputs, "selective_scan": scan_inputs}
@@ -32,11 +35,11 @@ def test_bitwise_equal_again_and_on_any_number_of_threads(name: str) -> None:
 
 
 def test_the_mixer_is_bitwise_equal_on_any_number_of_threads() -> None:
-    inputs = mix_inputs(100, batch=1, dtype=torch.float32)
+    inputs = mix_inputs(300, batch=1, dtype=torch.float32)
     runs = []
     for threads in (1, 1, 2, 3):
         torch.set_num_threads(threads)
-        runs.append(ops.mamba2_mix(*inputs, backend="numba"))
+        runs.append(results(ops.mamba2_mix, inputs, backend="numba"))
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(run, runs[0]))
 
@@ -76,15 +79,28 @@ def test_kernels_write_only_their_own_arrays(monkeypatch: pytest.MonkeyPatch, si
         return whole[64:-64]
 
     inputs, mixed = ssd_inputs(70, dtype=torch.float32, **sizes), mix_inputs(70, dtype=torch.float32, **sizes)
-    for module in ("ssd", "mix", "scan"):
-        monkeypatch.setattr(f"eegm2.ops.cpu.{module}.flat", with_guards)
+    monkeypatch.setattr(runtime, "flat", with_guards)
     results(ops.ssd, inputs, backend="numba")
     results(ops.selective_scan, scan_inputs(70, dtype=torch.float32), backend="numba")
-    ops.mamba2_mix(*mixed, backend="numba")
-    assert len(made) > 30
+    results(ops.mamba2_mix, mixed, backend="numba")
+    assert len(made) > 60
     for whole, _ in made:
         assert (whole[:64] == GUARD).all()
         assert (whole[-64:] == GUARD).all()
+
+
+def test_compiled_code_is_kept_under_a_name_that_follows_every_source_file(tmp_path: Path) -> None:
+    source = Path(runtime.__file__).parent
+    for path in source.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    assert runtime.sources_digest(tmp_path) == runtime.SOURCES
+    ops.ssd(*ssd_inputs(3), backend="numba")
+    assert runtime.SOURCES in Path(ssd_kernels.ssd_forward._cache._cache_file._index_path).name
+    digests = {runtime.SOURCES}
+    for path in sorted(tmp_path.glob("*.py")):
+        path.write_text(path.read_text() + "\n# changed\n")
+        digests.add(runtime.sources_digest(tmp_path))
+    assert len(digests) == 1 + len(list(tmp_path.glob("*.py"))) > 6
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -98,8 +114,22 @@ def test_operator_is_well_formed(keep: bool) -> None:
 def test_gradient_without_kept_states_is_refused() -> None:
     inputs = [tensor.requires_grad_() for tensor in ssd_inputs(5)]
     y, _, _ = ssd_operator(*inputs, False)
-    with pytest.raises(RuntimeError, match="called with keep=False"):
+    with pytest.raises(RuntimeError, match="scan was called with keep=False"):
         y.sum().backward()
+
+
+def test_the_mixer_without_kept_states_has_no_gradient() -> None:
+    inputs = [t.requires_grad_() for t in mix_inputs(5) if isinstance(t, Tensor)]
+    y, *_ = mix_operator(*inputs, 1e-5, [2, 3, 5], False)
+    with pytest.raises(RuntimeError, match="mixer was called with keep=False"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_mixers_operator_is_well_formed(keep: bool) -> None:
+    inputs = [t.requires_grad_(keep) for t in mix_inputs(300, batch=1) if isinstance(t, Tensor)]
+    arguments = (*inputs, 1e-5, [2, 3, 5], keep)
+    torch.library.opcheck(mix_operator, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_only_boundary_states_are_kept() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scan_cases import LENGTHS, mix_inputs, worst
+from scan_cases import LENGTHS, mix_inputs, results, worst
 
 from eegm2 import ops
 
@@ -76,13 +76,42 @@ def test_states_are_zero_by_default_and_arguments_stay_as_they_were() -> None:
         assert torch.equal(found, wanted)
 
 
-def test_gradient_goes_through_the_separate_operations() -> None:
-    inputs = mix_inputs(20)
-    inputs[1].requires_grad_()
-    y, _, _ = ops.mamba2_mix(*inputs)
-    y.sum().backward()
-    assert inputs[1].grad is not None
-    assert inputs[1].grad.abs().max() > 0
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("length", [1, 2, 65, 257])
+def test_gradients_equal_those_of_the_recurrence(
+    length: int, sizes: dict[str, int], dtype: torch.dtype
+) -> None:
+    inputs = mix_inputs(length, **sizes, dtype=dtype)
+    expected = results(ops.mamba2_mix, double(inputs), backend="recurrence")
+    found = results(ops.mamba2_mix, inputs, backend="numba")
+    assert worst(found, expected) < (1e-8 if dtype == torch.float64 else 1e-3)
+
+
+@pytest.mark.parametrize("place", [*range(7), 8, 9])
+def test_one_percent_of_any_argument_is_noticed_in_the_gradients(place: int) -> None:
+    inputs = mix_inputs(65)
+    changed = [item * 1.01 if i == place else item for i, item in enumerate(inputs)]
+    expected = results(ops.mamba2_mix, inputs, backend="recurrence")
+    assert worst(results(ops.mamba2_mix, changed, backend="numba")[3:], expected[3:]) > 2e-3
+
+
+def test_gradcheck() -> None:
+    inputs = mix_inputs(5, batch=1, heads=2, headdim=3, groups=1, d_state=2)
+    leaves = [item.requires_grad_() if isinstance(item, torch.Tensor) else item for item in inputs]
+    torch.autograd.gradcheck(lambda *args: ops.mamba2_mix(*args, backend="numba"), leaves, atol=1e-6)
+
+
+def test_the_gradient_keeps_nothing_but_the_projection_and_boundary_states() -> None:
+    inputs = mix_inputs(1000, batch=1, dtype=torch.float32)
+    inputs[0].requires_grad_()
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        ops.mamba2_mix(*inputs, backend="numba")
+    given = {item.data_ptr() for item in inputs if isinstance(item, torch.Tensor)}
+    new = [tensor for tensor in kept if tensor.data_ptr() not in given]
+    assert sum(tensor.numel() for tensor in new) < 1000 * 4 * 5 / 10
+    assert len(kept) > len(new) > 0
 
 
 def test_extreme_activations() -> None:

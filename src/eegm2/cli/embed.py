@@ -25,6 +25,9 @@ def embed(
 ) -> None:
     """Write the representation of every window of a recording or store, with its time in seconds."""
     from eegm2.evaluation.embedding import embed as run_embed
+    from eegm2.ops import keep_freed_memory
+
+    keep_freed_memory()
 
     with bar() as progress:
         made = run_embed(run, source, out, config, lambda done, total: progress("windows", done, total))

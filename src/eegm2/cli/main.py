@@ -13,6 +13,7 @@ from eegm2.cli import (
     datasets,
     demo,
     embed,
+    evaluate,
     export,
     head,
     info,
@@ -63,6 +64,7 @@ app.command("info")(info.info)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
+app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)

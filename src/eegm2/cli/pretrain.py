@@ -37,11 +37,13 @@ def pretrain(
     are the paper's values but for --epochs, where the paper has 500.
     """
     try:
+        from eegm2.ops import keep_freed_memory
         from eegm2.training.beginning import environment_rank
         from eegm2.training.pretrain import pretrain as run_pretraining
         from eegm2.training.state import Interrupted
     except KeyboardInterrupt:
         sys.exit(130)
+    keep_freed_memory()
     if find_lr:
         _find_lr(store, out, config)
         return

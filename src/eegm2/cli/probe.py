@@ -35,6 +35,9 @@ def probe(
     subjects. The run's own split is used where the store is the one it was pretrained on.
     """
     from eegm2.evaluation.probe import probe as run_probe
+    from eegm2.ops import keep_freed_memory
+
+    keep_freed_memory()
 
     with bar() as progress:
         result = run_probe(run, store, out, config, progress)

@@ -142,7 +142,7 @@ def split_subjects(
         raise DataError(
             f"{store.url}: {found} cannot be divided into {needed} parts; set val or test to 0{other}"
         )
-    order = _stratified_order(rest, labels or {}, config.seed)
+    order = stratified_order(rest, labels or {}, config.seed)
     sizes = {part: max(1, round(share * len(rest))) if share > 0 else 0 for part, share in shares.items()}
     while sum(sizes.values()) >= len(rest):
         sizes[max(sizes, key=lambda part: sizes[part])] -= 1
@@ -173,7 +173,7 @@ def subject_folds(
     names = sorted(set(subjects))
     if not 2 <= n_folds <= len(names):
         raise DataError(f"n_folds: got {n_folds}, expected 2 to {len(names)} (the number of subjects)")
-    order = _stratified_order(names, labels or {}, seed)
+    order = stratified_order(names, labels or {}, seed)
     folds = [tuple(sorted(order[fold::n_folds])) for fold in range(n_folds)]
     return [(tuple(name for name in names if name not in set(test)), test) for test in folds]
 
@@ -206,7 +206,7 @@ def _official_parts(store: RecordingStore, by: str) -> dict[str, str]:
     return {name: next(iter(found)) for name, found in parts.items()}
 
 
-def _stratified_order(names: Sequence[str], labels: Mapping[str, str], seed: int) -> list[str]:
+def stratified_order(names: Sequence[str], labels: Mapping[str, str], seed: int) -> list[str]:
     """Return the names shuffled within each label, the labels evenly interleaved."""
     generator = np.random.default_rng([seed, len(names)])
     strata: dict[str, list[str]] = {}

@@ -43,7 +43,7 @@ def subject_splits(data: LabelledWindows, n_folds: int, *, val: float = 0.2, see
     subjects = sorted(set(data.subject.tolist()))
     if n_folds < 2 or len(subjects) < max(n_folds, 3):
         raise DataError(f"n_folds: got {n_folds} for {len(subjects)} subjects; expected 2 to {len(subjects)}")
-    labels = _labels(data)
+    labels = subject_labels_of(data)
     splits = []
     for number, (rest, test) in enumerate(subject_folds(subjects, n_folds, seed=seed, labels=labels)):
         count = min(max(1, round(val * len(rest))), len(rest) - 1)
@@ -141,10 +141,7 @@ def cross_validate(
         made = tuple(runner(data, split, seed) for split in splits)
         outcomes.append(made)
         parts.append(
-            tuple(
-                TestPart(data.y[s.test], np.asarray(o.score), data.subject[s.test], o.threshold)
-                for o, s in zip(made, splits)
-            )
+            tuple(tested_part(data, split, outcome, "subject") for outcome, split in zip(made, splits))
         )
         used.append(seed)
         if made[0].facts.get("deterministic"):
@@ -154,6 +151,12 @@ def cross_validate(
             f"cross_validate: got {len(splits)} splits and {len(used)} seeds, expected at least one each"
         )
     return CrossValidated(tuple(parts), tuple(used), tuple(outcomes))
+
+
+def tested_part(data: LabelledWindows, split: Split, outcome: Outcome, by: str) -> TestPart:
+    """Return an outcome's predictions with the truth; `by` is what is resampled later."""
+    origin = data.subject if by == "subject" else data.recording
+    return TestPart(data.y[split.test], np.asarray(outcome.score), origin[split.test], outcome.threshold)
 
 
 def nested(candidates: Mapping[str, Runner], metric: str, *, n_inner: int = 3) -> Runner:
@@ -194,11 +197,12 @@ def nested(candidates: Mapping[str, Runner], metric: str, *, n_inner: int = 3) -
     return run
 
 
-def _labels(data: LabelledWindows) -> dict[str, str]:
-    """Return the labels of every subject, to stratify by; none for values."""
+def subject_labels_of(data: LabelledWindows, by: str = "subject") -> dict[str, str]:
+    """Return the labels of every subject (recording), joined by ``+``, to stratify by; none for values."""
     if data.is_regression:
         return {}
+    origin = data.subject if by == "subject" else data.recording
     return {
-        str(subject): "+".join(data.classes[i] for i in np.unique(data.y[data.subject == subject]))
-        for subject in np.unique(data.subject)
+        str(unit): "+".join(data.classes[i] for i in np.unique(data.y[origin == unit]))
+        for unit in np.unique(origin)
     }

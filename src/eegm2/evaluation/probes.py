@@ -27,13 +27,16 @@ from eegm2.evaluation.metrics import best_threshold
 from eegm2.evaluation.outcome import Outcome
 from eegm2.model.heads import light_head
 
+#: Inverse penalties that ``c="validation"`` tries.
+C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
 
 def linear_probe(
     features: NDArray[np.floating],
     data: LabelledWindows,
     split: Split,
     *,
-    c: float = 1.0,
+    c: float | str = 1.0,
     threshold: str = "validation",
 ) -> Outcome:
     """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
@@ -46,8 +49,9 @@ def linear_probe(
         Targets.
     split : Split
         Learnt on train; val gives the threshold of two classes; predictions are of test.
-    c : float
-        Inverse strength of the L2 penalty.
+    c : float or "validation"
+        Inverse strength of the L2 penalty; ``validation`` tries :data:`C_GRID` and keeps the one of
+        the lowest loss on the validation part (log loss, classes weighted equally; squared error).
     threshold : {"validation", "half"}
         How two classes are decided.
 
@@ -58,16 +62,53 @@ def linear_probe(
     """
     features = usable_features(features, split)
     check_targets(data, split.train, "train")
-    model = linear_model(data.is_regression, c)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(features[split.train], data.y[split.train])
-    facts = {"c": c, "n_features": features.shape[1], "converged": not caught, "deterministic": True}
+    chosen, table = choose_c(features, data, split) if isinstance(c, str) else (c, {})
+    model, converged = _fitted(features, data, split, float(chosen))
+    facts = {
+        "c": float(chosen),
+        "n_features": features.shape[1],
+        "converged": converged,
+        "deterministic": True,
+    }
+    if table:
+        facts["c_validation_loss"] = table
     if data.is_regression:
         return Outcome("linear", 0, model.predict(features[split.test]), None, facts)
     score = model.predict_proba(features[split.test])
     cut = choose_threshold(data, split, model.predict_proba(features[split.val]), threshold)
     return Outcome("linear", 0, score, cut, facts)
+
+
+def choose_c(
+    features: NDArray[np.floating], data: LabelledWindows, split: Split
+) -> tuple[float, dict[str, float]]:
+    """Return the C of the lowest loss on the validation part (the smallest of equals), and every C's loss.
+
+    Classes that the validation part lacks do not count; the test part is never looked at.
+    """
+    y = data.y[split.val]
+    table: dict[str, float] = {}
+    for c in C_GRID:
+        model, _ = _fitted(features, data, split, c)
+        if data.is_regression:
+            table[f"{c:g}"] = float(np.mean((model.predict(features[split.val]) - y) ** 2))
+            continue
+        p = model.predict_proba(features[split.val])[np.arange(len(y)), y]
+        losses = -np.log(np.maximum(p, 1e-12))
+        table[f"{c:g}"] = float(np.mean([losses[y == i].mean() for i in np.unique(y)]))
+    best = min(C_GRID, key=lambda c: (table[f"{c:g}"], c))
+    return best, table
+
+
+def _fitted(
+    features: NDArray[np.floating], data: LabelledWindows, split: Split, c: float
+) -> tuple[Pipeline, bool]:
+    """Return the Linear model fitted on the training part, and whether it converged."""
+    model = linear_model(data.is_regression, c)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(features[split.train], data.y[split.train])
+    return model, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
 def linear_model(regression: bool = False, c: float = 1.0) -> Pipeline:

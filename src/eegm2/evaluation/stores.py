@@ -15,6 +15,7 @@ from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.crossval import subject_labels_of
 from eegm2.evaluation.labelled import LabelledWindows, Split
 
 #: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
@@ -199,7 +200,7 @@ def choose_split(
             else f"split by recording, so the same people may be in several parts ({people} people): not "
             "a finding"
         )
-    return ChosenSplit(manifest, indices, source, _seen(manifest, run_split, same), tuple(notes))
+    return ChosenSplit(manifest, indices, source, pretraining_saw(manifest, run_split, same), tuple(notes))
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
@@ -210,16 +211,11 @@ def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:
     """Draw a split, stratified by label where every subject (recording) has one label only."""
-    origin = data.subject if config.by == "subject" else data.recording
-    labels = {}
-    if not data.is_regression:
-        for unit in sorted(set(origin.tolist())):
-            labels[unit] = "+".join(data.classes[i] for i in np.unique(data.y[origin == unit]))
     choice = SplitConfig(seed=config.split_seed, val=config.val, test=config.test, by=config.by)
-    return split_subjects(store, choice, labels)
+    return split_subjects(store, choice, subject_labels_of(data, config.by))
 
 
-def _seen(manifest: SplitManifest, run_split: SplitManifest | None, same: bool) -> str:
+def pretraining_saw(manifest: SplitManifest, run_split: SplitManifest | None, same: bool) -> str:
     """Say what pretraining saw of the test part."""
     if run_split is None:
         return "the checkpoint has no split beside it: whether pretraining saw the test part is unknown"

@@ -213,7 +213,7 @@ class Mamba2Block(Block):
 def sequence_block(block: SequenceBlock) -> Block:
     """Return the incremental form of a sequence block."""
     mixer = block.mixer
-    return Mamba2Block(block) if isinstance(mixer, Mamba2) and mixer.ngroups == 1 else Block(block)
+    return Mamba2Block(block) if isinstance(mixer, Mamba2) else Block(block)
 
 
 class Upsample:

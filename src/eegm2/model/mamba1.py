@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eegm2.model.config import EEGM2Config
 from eegm2.model.mamba2 import DT_RANGE, inverse_softplus, log_uniform
 from eegm2.model.state import MambaState
-from eegm2.ops import causal_conv1d, selective_scan
+from eegm2.ops import causal_conv1d, compute_dtype, selective_scan
 
 
 class Mamba1(nn.Module):
@@ -55,15 +55,16 @@ class Mamba1(nn.Module):
         )
         x = F.silu(x)
         dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dtype = compute_dtype(self.A_log)
         with torch.autocast(device_type=u.device.type, enabled=False):
-            dt = F.softplus(F.linear(dt.float(), self.dt_proj.weight.float(), self.dt_proj.bias.float()))
+            rate = F.linear(dt.to(dtype), self.dt_proj.weight.to(dtype), self.dt_proj.bias.to(dtype))
             y, ssm_state = selective_scan(
-                x.float(),
-                dt,
-                -torch.exp(self.A_log.float()),
-                B.float(),
-                C.float(),
-                self.D.float(),
+                x,
+                F.softplus(rate),
+                -torch.exp(self.A_log.to(dtype)),
+                B,
+                C,
+                self.D,
                 state.ssm if state is not None else None,
             )
         return self.out_proj(y.to(z.dtype) * F.silu(z)), MambaState(conv_state, ssm_state)

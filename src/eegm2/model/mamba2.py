@@ -16,25 +16,26 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
 from eegm2.model.state import MambaState
-from eegm2.ops import causal_conv1d, mamba2_mix, ssd
+from eegm2.ops import compute_dtype, mamba2_mix
 
 DT_RANGE = (1e-3, 1e-1)
 A_RANGE = (1.0, 16.0)
 
 
 class GatedRMSNorm(nn.Module):
-    """Root-mean-square norm of a gated signal, ``RMSNorm(y * silu(z)) * weight``."""
+    """Root-mean-square norm of a gated signal, ``RMSNorm(y * silu(z)) * weight``, in groups of channels."""
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, groups: int = 1, eps: float = 1e-5) -> None:
         super().__init__()
+        self.groups = groups
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """Return the normed product, shape of `y`: (..., channels)."""
-        gated = (y * F.silu(z)).float()
+        gated = (y * F.silu(z)).to(compute_dtype(y)).unflatten(-1, (self.groups, -1))
         scale = torch.rsqrt(gated.square().mean(dim=-1, keepdim=True) + self.eps)
-        return (gated * scale * self.weight).to(z.dtype)
+        return ((gated * scale).flatten(-2) * self.weight).to(z.dtype)
 
 
 class Mamba2(nn.Module):
@@ -70,7 +71,7 @@ class Mamba2(nn.Module):
         self.dt_bias = nn.Parameter(inverse_softplus(log_uniform(self.n_heads, *DT_RANGE)))
         self.A_log = nn.Parameter(torch.empty(self.n_heads).uniform_(*A_RANGE).log())
         self.D = nn.Parameter(torch.ones(self.n_heads))
-        self.norm = GatedRMSNorm(self.d_inner)
+        self.norm = GatedRMSNorm(self.d_inner, self.ngroups)
         self.out_proj = nn.Linear(self.d_inner, channels, bias=False)
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
@@ -89,37 +90,13 @@ class Mamba2(nn.Module):
         state : MambaState
             State after `u`.
         """
-        if self.ngroups == 1 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(u.device.type):
-            return self._fused(u, state)
-        batch, length, _ = u.shape
-        groups = self.ngroups * self.d_state
-        z, xBC, dt = self.in_proj(u).split([self.d_inner, self.d_inner + 2 * groups, self.n_heads], dim=-1)
-        xBC, conv_state = causal_conv1d(
-            xBC, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv if state is not None else None
-        )
-        x, B, C = F.silu(xBC).split([self.d_inner, groups, groups], dim=-1)
-        with torch.autocast(device_type=u.device.type, enabled=False):
-            y, ssm_state = ssd(
-                x.reshape(batch, length, self.n_heads, self.headdim).float(),
-                F.softplus(dt.float() + self.dt_bias.float()),
-                -torch.exp(self.A_log.float()),
-                B.reshape(batch, length, self.ngroups, self.d_state).float(),
-                C.reshape(batch, length, self.ngroups, self.d_state).float(),
-                self.D.float(),
-                state.ssm if state is not None else None,
-            )
-        y = self.norm(y.reshape(batch, length, self.d_inner), z)
-        return self.out_proj(y), MambaState(conv_state, ssm_state)
-
-    def _fused(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
-        """Mix without gradients: everything between the two projections in one compiled pass on a CPU."""
         assert self.conv1d.bias is not None
         y, conv_state, ssm_state = mamba2_mix(
             self.in_proj(u),
             self.conv1d.weight.squeeze(1),
             self.conv1d.bias,
             self.dt_bias,
-            -torch.exp(self.A_log),
+            -torch.exp(self.A_log.to(compute_dtype(self.A_log))),
             self.D,
             self.norm.weight,
             self.norm.eps,

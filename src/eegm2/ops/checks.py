@@ -20,6 +20,11 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     return torch.float64 if double else torch.float32
 
 
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Return whether autograd will ask for the gradient of any of these."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
 def check_tensors(op: str, expected: Mapping[str, tuple[Tensor | None, tuple[int, ...], str]]) -> None:
     """Check type, dtype, device and shape of named arguments.
 

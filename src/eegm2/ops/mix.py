@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eegm2.ops.checks import check_mix, compute_dtype
+from eegm2.ops.checks import check_mix, compute_dtype, needs_gradient
 from eegm2.ops.conv import causal_conv1d
 from eegm2.ops.dispatch import choose_backend, ssd
 
@@ -31,9 +31,9 @@ def mamba2_mix(
     """Convolution, SiLU, scan, skip, gate and normalisation of a projected block of time.
 
     ``x, B, C = silu(conv(xBC))``, ``h = ssd(x, softplus(dt + dt_bias), A, B, C, D) * silu(z)``,
-    ``y = h / sqrt(mean(h²) + eps) * norm_weight``, the mean over d_inner / ngroups channels. On a CPU, where
-    no gradient is asked for, one compiled pass that keeps every value in the cache; else the separate
-    operations. No argument is written to.
+    ``y = h / sqrt(mean(h²) + eps) * norm_weight``, the mean over d_inner / ngroups channels. On a CPU one
+    compiled pass that keeps every value in the cache, and whose gradient computes again all but the scan's
+    states every 256 steps; else the separate operations. No argument is written to.
 
     Parameters
     ----------
@@ -77,21 +77,19 @@ def mamba2_mix(
     dtype = compute_dtype(zxbcdt)
     if ssm_state is None:
         ssm_state = zxbcdt.new_zeros(batch, heads, headdim, d_state, dtype=dtype)
-    tracked = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     narrow = any(t is not None and t.dtype != dtype for t in tensors)
-    if not tracked and not narrow and choose_backend(backend, zxbcdt.device) == "numba":
-        from eegm2.ops.cpu.mix import mamba2_mix_numba
+    if not narrow and choose_backend(backend, zxbcdt.device) == "numba":
+        from eegm2.ops.cpu.mix import mix_operator
 
-        return mamba2_mix_numba(
-            zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, float(eps),
-            conv_state, ssm_state, ngroups, d_state, headdim,
-        )  # fmt: skip
+        arguments = (*tensors[:7], conv_state, ssm_state)
+        shape = [ngroups, d_state, headdim]
+        return mix_operator(*arguments, float(eps), shape, needs_gradient(*arguments))[:3]
     z, xBC, dt = torch.split(zxbcdt, [inner, channels, heads], dim=-1)
     xBC, conv_state = causal_conv1d(xBC, conv_weight, conv_bias, conv_state)
     x, B, C = torch.split(F.silu(xBC), [inner, grouped, grouped], dim=-1)
     y, ssm_state = ssd(
         x.unflatten(-1, (heads, headdim)),
-        F.softplus(dt + dt_bias),
+        F.softplus(dt.to(dtype) + dt_bias.to(dtype)),
         A,
         B.unflatten(-1, (ngroups, d_state)),
         C.unflatten(-1, (ngroups, d_state)),
@@ -99,6 +97,6 @@ def mamba2_mix(
         ssm_state,
         backend=backend,
     )
-    y = (y.flatten(-2) * F.silu(z)).unflatten(-1, (ngroups, -1))
+    y = (y.flatten(-2) * F.silu(z)).to(dtype).unflatten(-1, (ngroups, -1))
     y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
-    return y.flatten(-2) * norm_weight, conv_state, ssm_state
+    return (y.flatten(-2) * norm_weight).to(zxbcdt.dtype), conv_state, ssm_state

@@ -29,6 +29,7 @@ from eegm2.ops.cpu.steps import (
     BLOCK,
     LANES,
     ROWS,
+    SPAN,
     advance,
     block_decays,
     prefetch_row,
@@ -38,8 +39,8 @@ from eegm2.ops.cpu.steps import (
     transposed,
 )
 
-# places in `sizes`: batch, length, heads, headdim, groups, d_state, kernel, parts per batch entry, and the
-# strides (batch, length) of the projection
+# places in `sizes`: batch, length, heads, headdim, groups, d_state, kernel, parts per batch entry, the
+# strides (batch, length) of the projection, and whether spans are to be kept
 
 
 @kernel
@@ -130,14 +131,19 @@ def mix_norm(y, squares, weight, sizes, eps, start, stop):
 
 
 @kernel
-def mix_scan(zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, sizes, eps, start, stop):
-    """Tasks start … stop - 1 of batch x parts; `state` (b h p n) is read as initial, written as final."""
+def mix_scan(
+    zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, spans, sizes, eps, start, stop
+):
+    """Tasks start … stop - 1 of batch x parts; `state` (b h p n) is read as initial, written as final.
+
+    Where asked for, spans (b h span n p) receives the states every `SPAN` steps but the first.
+    """
     length, heads, headdim, groups, d_state = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     taps, parts, step = sizes[6], sizes[7], sizes[9]
     inner, n_bc = heads * headdim, 2 * groups * d_state
     channels = inner + n_bc
     width, rows = round_up(headdim, LANES), round_up(d_state, ROWS)
-    matrix = headdim * d_state
+    matrix, kept = headdim * d_state, (length + SPAN - 1) // SPAN - 1
     real = A.dtype.type
     vec, out = np.zeros(BLOCK * width, A.dtype), np.zeros(BLOCK * width, A.dtype)
     left, right = np.zeros(BLOCK * rows, A.dtype), np.zeros(BLOCK * rows, A.dtype)
@@ -176,6 +182,11 @@ def mix_scan(zx, weight, bias, dt_bias, A, D, norm, before, state, y, squares, s
             for h in range(low, high):
                 g = h // (heads // groups)
                 own = hidden[h * rows * width : (h + 1) * rows * width]
+                if block > 0 and block % SPAN == 0 and sizes[10]:
+                    at = ((b * heads + h) * kept + block // SPAN - 1) * matrix
+                    decay = real(math.exp(carried[h]))
+                    for n in range(d_state):
+                        scaled_row(own, n * width, spans, at + n * headdim, headdim, decay)
                 for u in range(most):
                     s = block + u
                     dt[u] = zx[at_dt + s * step + h] + dt_bias[h]

@@ -7,12 +7,14 @@ its workqueue layer took about twice as long to start and allows one caller at a
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -29,11 +31,25 @@ _compiling = threading.RLock()
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
 
+def sources_digest(folder: Path) -> str:
+    """Return a short digest of every source file in a folder: any may be compiled into a kernel."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+SOURCES = sources_digest(Path(__file__).parent)
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile with Numba on first use; keep the code on disk, or only in memory where no folder is writable.
 
-    The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside this file, or the user's cache folder.
+    The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside this file, or the user's cache folder. Numba
+    looks at the age of the kernel's own file only, not at what is compiled into it from others: the digest
+    of all of them goes into the name under which the code is kept.
     """
+    function.__qualname__ += f"_{SOURCES}"
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return njit(cache=True, **options)(function)
@@ -72,10 +88,54 @@ def flat(tensor: Tensor | None, dtype: torch.dtype) -> Any:
 
     Strides are the caller's to apply, so that slices of a projection are read where they lie.
     """
-    if tensor is None:
+    if tensor is None or tensor.numel() == 0:
         return np.empty(0, np.float64 if dtype == torch.float64 else np.float32)
     span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
     return tensor.detach().as_strided((span,), (1,)).numpy()
+
+
+def launch(
+    worker: Any,
+    tensors: Sequence[Tensor | None],
+    sizes: Sequence[int],
+    tasks: int,
+    work: int,
+    *,
+    scalars: tuple[float, ...] = (),
+) -> None:
+    """Compile `worker` for these dtypes if need be and run ``worker(*arrays, sizes, *scalars, start, stop)``.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor or None
+        The first one is given, and its dtype is that of the absent ones.
+    sizes : sequence of int
+        Shapes and strides, as the kernel expects them.
+    tasks, work : int
+        As for `run`.
+    """
+    first = tensors[0]
+    assert first is not None
+    dtypes = [first.dtype if tensor is None else tensor.dtype for tensor in tensors]
+    types = [(numba.float64 if dtype == torch.float64 else numba.float32)[::1] for dtype in dtypes]
+    tail = (numba.int64[::1], *[numba.float64] * len(scalars), numba.int64, numba.int64)
+    prepare(worker, (*types, *tail))
+    arrays = [flat(tensor, dtype) for tensor, dtype in zip(tensors, dtypes)]
+    run(worker, (*arrays, np.array(sizes, np.int64), *scalars), tasks, work)
+
+
+def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a scan's seven inputs and None for `keep`.
+
+    `ctx` has saved the inputs (x, dt, A, B, C, D, initial state; the last two may be None) and the states
+    that `operator` takes after them, before the gradients of y and of the final state.
+    """
+    if not ctx.kept:
+        raise RuntimeError("this scan was called with keep=False; its gradient needs keep=True")
+    saved = ctx.saved_tensors  # read once: under activation checkpointing each reading is a recomputation
+    gradients = operator(*saved, *slopes)
+    given = [None if t is None else gradient for t, gradient in zip(saved, gradients)]
+    return *given, None
 
 
 def dense_last(tensor: Tensor) -> Tensor:

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-import numpy as np
 import torch
 from torch import Tensor
 
-from eegm2.ops.cpu.runtime import dense_last, flat, prepare, run
+from eegm2.ops.checks import needs_gradient
+from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients
 from eegm2.ops.cpu.scan_kernels import LANES, SPAN, scan_backward, scan_forward
-
-
-def _signature(dtype: torch.dtype, arrays: int) -> tuple[Any, ...]:
-    real = numba.float64 if dtype == torch.float64 else numba.float32
-    return (*[real[::1]] * arrays, numba.int64[::1], numba.int64, numba.int64)
 
 
 def _groups(channels: int) -> int:
     return -(-channels // LANES)
 
 
-def _sizes(x: Tensor, A: Tensor, others: tuple[Tensor, ...], skip: bool, keep: bool) -> Any:
+def _sizes(x: Tensor, A: Tensor, others: tuple[Tensor, ...], skip: bool, keep: bool) -> list[int]:
     strides = [tensor.stride(axis) for tensor in (x, *others) for axis in (0, 1)]
-    return np.array([*x.shape, A.shape[1], _groups(x.shape[2]), *strides, skip, keep], np.int64)
-
-
-def _arrays(tensors: tuple[Tensor | None, ...], dtype: torch.dtype) -> list[Any]:
-    return [flat(None if t is None or t.numel() == 0 else t, dtype) for t in tensors]
+    return [*x.shape, A.shape[1], _groups(x.shape[2]), *strides, skip, keep]
 
 
 @torch.library.custom_op("eegm2::selective_scan", mutates_args=(), device_types="cpu")
@@ -53,26 +43,16 @@ def scan_operator(
         state.copy_(initial_state.transpose(1, 2))
     spans = x.new_empty(batch, groups, (length - 1) // SPAN if keep else 0, d_state, LANES)
     tensors = (x, dt, A.t().contiguous(), B, C, None if D is None else D.contiguous(), y, state, spans)
-    prepare(scan_forward, _signature(x.dtype, 9))
     sizes = _sizes(x, A, (dt, B, C, x), D is not None, keep)
-    run(scan_forward, (*_arrays(tensors, x.dtype), sizes), batch * groups, 8 * y.numel() * d_state)
+    launch(scan_forward, tensors, sizes, batch * groups, 8 * y.numel() * d_state)
     return y, state.transpose(1, 2).contiguous(), spans
 
 
 @scan_operator.register_fake
-def _(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    initial_state: Tensor | None,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, dt: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     batch, length, channels = x.shape
     d_state = A.shape[1]
-    spans = x.new_empty(batch, _groups(channels), (length - 1) // SPAN if keep else 0, d_state, LANES)
+    spans = x.new_empty(batch, _groups(channels), (length - 1) // SPAN if others[-1] else 0, d_state, LANES)
     return x.new_empty(batch, length, channels), x.new_empty(batch, channels, d_state), spans
 
 
@@ -102,28 +82,17 @@ def scan_backward_operator(
     dB, dC = (x.new_empty(batch, groups, length, d_state) for _ in range(2))
     skip = None if D is None else D.contiguous()
     tensors = (x, dt, A.t().contiguous(), B, C, skip, dy, initial, spans, dx, ddt, dA, dB, dC, dD, dstate)
-    prepare(scan_backward, _signature(x.dtype, 16))
     sizes = _sizes(x, A, (dt, B, C, dy), D is not None, True)
-    run(scan_backward, (*_arrays(tensors, x.dtype), sizes), batch * groups, 32 * dx.numel() * d_state)
+    launch(scan_backward, tensors, sizes, batch * groups, 32 * dx.numel() * d_state)
     dinitial = dstate.transpose(1, 2).contiguous()
     return dx, ddt, dA.sum(0).t().contiguous(), dB.sum(1), dC.sum(1), dD.sum(0), dinitial
 
 
 @scan_backward_operator.register_fake
-def _(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    initial_state: Tensor | None,
-    spans: Tensor,
-    dy: Tensor,
-    dfinal: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    made = [t.new_empty(t.shape) for t in (x, dt, A, B, C, dfinal)]
-    return made[0], made[1], made[2], made[3], made[4], x.new_empty(x.shape[2]), made[5]
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    x, dt, A, B, C = inputs[:5]
+    made = [t.new_empty(t.shape) for t in (x, dt, A, B, C)]
+    return *made, x.new_empty(x.shape[2]), x.new_empty(x.shape[0], x.shape[2], A.shape[1])
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -132,12 +101,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 
 def _backward(ctx: Any, dy: Tensor, dfinal: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    x, dt, A, B, C, D, initial, spans = ctx.saved_tensors
-    if not ctx.kept:
-        raise RuntimeError("eegm2::selective_scan was called with keep=False; its gradient needs keep=True")
-    gradients = scan_backward_operator(x, dt, A, B, C, D, initial, spans, dy, dfinal)
-    dD, dinitial = None if D is None else gradients[5], None if initial is None else gradients[6]
-    return *gradients[:5], dD, dinitial, None
+    return scan_gradients(ctx, scan_backward_operator, dy, dfinal)
 
 
 scan_operator.register_autograd(_backward, setup_context=_setup)
@@ -154,6 +118,5 @@ def selective_scan_numba(
 ) -> tuple[Tensor, Tensor]:
     """Mamba-1's selective scan, compiled; arguments as `selective_scan_recurrence`, already checked."""
     inputs = (x, dt, A, B, C, D, initial_state)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    y, state, _ = scan_operator(*inputs, keep)
+    y, state, _ = scan_operator(*inputs, needs_gradient(*inputs))
     return y, state

@@ -17,6 +17,7 @@ from eegm2.ops.cpu.steps import (
     BLOCK,
     LANES,
     ROWS,
+    SPAN,
     advance,
     block_decays,
     dot_row,
@@ -28,7 +29,6 @@ from eegm2.ops.cpu.steps import (
     transposed,
 )
 
-SPAN = 256
 FORGOTTEN = -25.0  # log decay beyond which w is zero, and only the rounding of its sum would be left
 # places in `sizes`: batch, length, heads, headdim, groups, d_state, then the strides of x, dt, B, C and dy
 # (three each: batch, length, head or group), then whether D is given and whether spans are to be kept

@@ -27,6 +27,7 @@ from eegm2.ops.cpu.simd import (
 )
 
 BLOCK = 32
+SPAN = 256  # steps between the states that are kept for a gradient, a multiple of BLOCK
 LIMIT = 50.0
 LANES = 16  # vectors are padded to this: one group of float32, two of float64
 ROWS = 4  # rows of the state that stay in registers together

@@ -1,0 +1,159 @@
+"""braindecode's networks, trained from random weights by the loop that trains ours.
+
+Lengths that their authors give in seconds, or in samples at their own sampling rate, are kept in seconds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eegm2.config import to_dict
+from eegm2.errors import DataError
+from eegm2.evaluation.baselines.library import braindecode_models
+from eegm2.evaluation.baselines.options import NetworkOptions
+from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, refuse_not_finite, rescaled
+from eegm2.evaluation.fitting import Task, fit
+from eegm2.evaluation.labelled import LabelledWindows, Split
+from eegm2.evaluation.outcome import Outcome
+from eegm2.evaluation.probes import predictions
+
+CLASSES = {
+    "eegnet": "EEGNet",
+    "shallow_fbcsp": "ShallowFBCSPNet",
+    "eegconformer": "EEGConformer",
+    "biot": "BIOT",
+}
+EEGNET_POOLING = 32
+
+
+def network_runner(name: str, sfreq_hz: float, options: NetworkOptions) -> BaselineRunner:
+    """Return the runner; see `eegm2.evaluation.baselines.baseline_runner`."""
+    models = braindecode_models()
+
+    def prepare(data: LabelledWindows) -> LabelledWindows:
+        scaling = "none" if options.scaling == "train" else options.scaling
+        windows = rescaled(data, scaling).in_memory()
+        if isinstance(windows.x, np.ndarray):
+            refuse_not_finite(windows.x, data, 0, name)
+        return windows
+
+    def learn(windows: LabelledWindows, data: LabelledWindows, split: Split, seed: int) -> Outcome:
+        _, n_chans, n_times = windows.batch(split.train[:1]).shape
+        offset, gain = _standardisation(windows, split, options, name)
+        task = Task(
+            lambda i: (windows.batch(i) - offset) / gain, data.y, split.train, split.val, len(data.classes)
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = build_network(models, name, n_chans, n_times, task.n_outputs, sfreq_hz)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A window was not provided")  # BIOT's spectra are so
+            history = fit(network, task, options.fit(), seed)
+            facts: dict[str, Any] = {
+                "epochs": len(history.val_loss),
+                "best_epoch": history.best_epoch,
+                "train_loss": history.train_loss,
+                "val_loss": history.val_loss,
+                "n_parameters": sum(p.numel() for p in network.parameters()),
+                "options": to_dict(options),
+            }
+            return predictions(name, seed, network, task, data, split, options.fit(), facts)
+
+    return BaselineRunner(prepare, learn)
+
+
+def build_network(
+    models: Any, name: str, n_chans: int, n_times: int, n_outputs: int, sfreq_hz: float
+) -> nn.Module:
+    """Return a network with fresh weights, its kernels as long in seconds as its authors have them.
+
+    Parameters
+    ----------
+    models : module
+        ``braindecode.models``.
+    name : str
+        A key of `CLASSES`.
+    n_chans, n_times, n_outputs : int
+        Shape of the windows and number of outputs.
+    sfreq_hz : float
+        Sampling rate in Hz.
+
+    Raises
+    ------
+    DataError
+        If the windows are too short; the message has the shortest length.
+    """
+    shortest = shortest_window(name, sfreq_hz)
+    if n_times < shortest:
+        raise DataError(
+            f"baseline {name}: got windows of {n_times} samples, needs at least {shortest} "
+            f"({shortest / sfreq_hz:.3g} s at {sfreq_hz:g} Hz); use longer windows or leave it out"
+        )
+    shape: dict[str, Any] = {
+        "n_chans": n_chans,
+        "n_times": n_times,
+        "n_outputs": n_outputs,
+        "sfreq": sfreq_hz,
+    }
+    if name == "biot":
+        # a second of spectrum (the window where it is shorter), half overlapping; the rate must be whole
+        rate = round(sfreq_hz)
+        shape |= {"sfreq": rate, "hop_length": rate // 2}
+    doubled = name == "shallow_fbcsp" and n_chans == 1  # its spatial layer in braindecode fails at one
+    shape["n_chans"] = 2 if doubled else n_chans
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = getattr(models, CLASSES[name])(**shape, **_lengths(name, sfreq_hz))
+    return nn.Sequential(_Twice(), network) if doubled else network
+
+
+class _Twice(nn.Module):
+    """A single channel given twice: a spatial filter of both is one weight on it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, 2, n_times) of (batch, 1, n_times)."""
+        return x.expand(-1, 2, -1)
+
+
+def shortest_window(name: str, sfreq_hz: float) -> int:
+    """Return the fewest samples a window may have."""
+    lengths = _lengths(name, sfreq_hz)
+    if name in ("shallow_fbcsp", "eegconformer"):
+        return lengths["filter_time_length"] + lengths["pool_time_length"] - 1
+    return EEGNET_POOLING if name == "eegnet" else max(2, round(sfreq_hz) // 2)
+
+
+def _lengths(name: str, sfreq_hz: float) -> dict[str, int]:
+    """Return kernel lengths in samples: half a second for EEGNet; 25, 75 and 15 samples at 250 Hz."""
+    if name == "eegnet":
+        return {"kernel_length": max(2, round(sfreq_hz / 2))}
+    if name in ("shallow_fbcsp", "eegconformer"):
+        times = {"filter_time_length": 0.1, "pool_time_length": 0.3, "pool_time_stride": 0.06}
+        return {key: max(1, round(seconds * sfreq_hz)) for key, seconds in times.items()}
+    return {}
+
+
+def _standardisation(
+    windows: LabelledWindows, split: Split, options: NetworkOptions, name: str
+) -> tuple[Tensor | float, Tensor | float]:
+    """Return mean and standard deviation of each channel over the training windows, or 0 and 1."""
+    if options.scaling != "train":
+        return 0.0, 1.0
+    total: NDArray[np.float64] | float = 0.0
+    squares: NDArray[np.float64] | float = 0.0
+    count = 0
+    for x in chunks(windows.take(split.train), name):
+        total = total + x.sum((0, 2))
+        squares = squares + (x**2).sum((0, 2))
+        count += x.shape[0] * x.shape[2]
+    mean = np.asarray(total) / count
+    spread = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 0))
+    spread[spread == 0] = 1.0  # a constant channel stays zero
+    offset, gain = (torch.tensor(v, dtype=torch.float32)[None, :, None] for v in (mean, spread))
+    return offset, gain

@@ -1,0 +1,254 @@
+"""From finished cells to results.json, details.json and results.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.config import to_dict
+from eegm2.data.storage import write_atomic
+from eegm2.errors import EEGM2Error
+from eegm2.evaluation.crossval import CrossValidated, tested_part
+from eegm2.evaluation.experiment.cells import Cell, StoredCell
+from eegm2.evaluation.experiment.config import Plan
+from eegm2.evaluation.labelled import LabelledWindows
+from eegm2.evaluation.resampling import compare
+from eegm2.training.checkpoint import provenance, write_json
+
+METRIC_ORDER = (
+    "balanced_accuracy",
+    "auroc",
+    "accuracy",
+    "auprc",
+    "weighted_f1",
+    "kappa",
+    "r2",
+    "mae",
+    "pearson_r",
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell of the plan with its result, if it has one.
+
+    Attributes
+    ----------
+    cell : Cell
+        Which.
+    stored : StoredCell or None
+        None: not done, or failed.
+    """
+
+    cell: Cell
+    stored: StoredCell | None
+
+
+def cross_validated(
+    cells: Sequence[Finished], data: LabelledWindows
+) -> dict[tuple[str, int | None], CrossValidated]:
+    """Return every model's predictions, by name and number of labelled subjects, where no split lacks.
+
+    A seed counts only where it has been through all splits; a deterministic model has the first seed only.
+    """
+    groups: dict[tuple[str, int | None], dict[int, list[Finished]]] = {}
+    for done in cells:
+        key = (done.cell.model.name, done.cell.split.n_labelled)
+        groups.setdefault(key, {}).setdefault(done.cell.seed, []).append(done)
+    found = {}
+    for key, by_seed in groups.items():
+        whole = {seed: row for seed, row in by_seed.items() if all(done.stored is not None for done in row)}
+        if not whole:
+            continue
+        first = next(iter(whole))
+        if all(done.stored is not None and done.stored.deterministic for done in whole[first]):
+            whole = {first: whole[first]}
+        outcomes = {
+            s: tuple(d.stored.outcome for d in row if d.stored is not None) for s, row in whole.items()
+        }
+        parts = tuple(
+            tuple(
+                tested_part(data, done.cell.split.indices, outcome, done.cell.split.manifest.by)
+                for done, outcome in zip(row, outcomes[seed])
+            )
+            for seed, row in whole.items()
+        )
+        found[key] = CrossValidated(parts, tuple(whole), tuple(outcomes.values()))
+    return found
+
+
+def result_rows(
+    results: dict[tuple[str, int | None], CrossValidated], data: LabelledWindows, plan: Plan, by: str
+) -> list[dict[str, Any]]:
+    """Return the rows of results.json, in the order of the plan's models.
+
+    Returns
+    -------
+    list of dict
+        model, metric, mean, std, ci_low, ci_high, n_subjects, seeds; train_subjects on a learning curve; unit
+        and n_recordings where recordings are resampled and not subjects.
+    """
+    order = {model.name: i for i, model in enumerate(plan.models)}
+    rows = []
+    for (name, count), result in sorted(
+        results.items(), key=lambda item: (order[item[0][0]], item[0][1] or 0)
+    ):
+        label = name if count is None else f"{name}, {count} subjects"
+        for row in result.rows(label, n_bootstrap=plan.n_bootstrap):
+            extra: dict[str, Any] = {} if count is None else {"train_subjects": count}
+            if by == "recording":
+                tested = np.isin(data.recording, [u for part in result.parts[0] for u in set(part.subject)])
+                extra |= {"unit": "recording", "n_recordings": row["n_subjects"]}
+                row["n_subjects"] = len(set(data.subject[tested].tolist()))
+            rows.append({**row, **extra})
+    return rows
+
+
+def comparisons(results: dict[tuple[str, int | None], CrossValidated], plan: Plan) -> list[dict[str, Any]]:
+    """Return every pair's difference in every metric; a pair that cannot be compared says why."""
+    rows: list[dict[str, Any]] = []
+    counts = list(dict.fromkeys(count for _, count in results))
+    for pair, count in product(plan.compare, counts or [None]):
+        about: dict[str, Any] = {"a": pair.a, "b": pair.b}
+        about |= {} if count is None else {"train_subjects": count}
+        absent = [name for name in (pair.a, pair.b) if (name, count) not in results]
+        if absent:
+            rows.append({**about, "problem": f"{' and '.join(absent)} not finished"})
+            continue
+        a, b = results[pair.a, count], results[pair.b, count]
+        for metric in a.metrics:
+            try:
+                found = asdict(compare(a, b, metric, n_resamples=plan.n_bootstrap))
+            except EEGM2Error as error:
+                rows.append({**about, "metric": metric, "problem": str(error)})
+                continue
+            plain = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in found.items()}
+            rows.append({**about, **plain})
+    return rows
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Return where this was computed."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def write_results(
+    out: Path,
+    plan: Plan,
+    data: LabelledWindows,
+    cells: Sequence[Finished],
+    *,
+    statements: dict[str, dict[str, str]],
+    failures: dict[str, str],
+    stale: Sequence[str],
+    device: str,
+) -> list[dict[str, Any]]:
+    """Write results.json, details.json and results.md; return the rows."""
+    by = cells[0].cell.split.manifest.by if cells else "subject"
+    results = cross_validated(cells, data)
+    rows = result_rows(results, data, plan, by)
+    pairs = comparisons(results, plan)
+    missing = [done.cell.label for done in cells if done.stored is None and not _spare(done, cells)]
+    splits = {done.cell.split.name: done.cell.split.units(data) for done in cells}
+    details = {
+        "format": 1,
+        "config": {**to_dict(plan), "path": plan.path.name},
+        "task": {
+            "classes": list(data.classes),
+            "n_windows": len(data),
+            "n_per_class": {name: int((data.y == i).sum()) for i, name in enumerate(data.classes)},
+            "n_subjects": len(set(data.subject.tolist())),
+            "unit": by,
+        },
+        "splits": splits,
+        "pretraining_saw": statements,
+        "comparisons": pairs,
+        "failures": failures,
+        "missing": missing,
+        "stale": list(stale),
+        "cells": [done.stored.facts for done in cells if done.stored is not None],
+        "provenance": {**provenance(), "machine": machine(device)},
+    }
+    write_json(out / "details.json", details)
+    write_atomic(out / "results.md", [markdown(rows, pairs, [*failures, *missing]).encode()])
+    write_json(out / "results.json", rows)
+    return rows
+
+
+def _spare(done: Finished, cells: Sequence[Finished]) -> bool:
+    """Return whether a cell need not run: the first seed's outcome says that chance plays no part."""
+    first = next(
+        other
+        for other in cells
+        if other.cell.model.name == done.cell.model.name and other.cell.split.name == done.cell.split.name
+    )
+    return first is not done and first.stored is not None and first.stored.deterministic
+
+
+def markdown(
+    rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], unfinished: Sequence[str]
+) -> str:
+    """Return the results as Markdown tables: mean with its interval, and differences."""
+    found = {row["metric"] for row in rows}
+    metrics = [name for name in METRIC_ORDER if name in found]
+    lines = ["# Results", "", "Mean over folds and seeds, with the 95 % interval over subjects.", ""]
+    lines += _row(["model", *metrics, "subjects", "seeds"]) + _row(["---"] * (len(metrics) + 3))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = {row["metric"]: row for row in rows if row["model"] == model}
+        any_row = next(iter(mine.values()))
+        tail = [str(any_row["n_subjects"]), ", ".join(map(str, any_row["seeds"]))]
+        lines += _row([model, *(_figure(mine[name], "mean") for name in metrics), *tail])
+    if not rows:
+        lines.append("No model has been through all splits yet.")
+    if pairs:
+        lines += [
+            "",
+            "## Differences",
+            "",
+            "Paired by subject; p from exchanging predictions subject by subject.",
+            "",
+        ]
+        lines += _row(["pair", "metric", "difference", "p"]) + _row(["---"] * 4)
+    for pair in pairs:
+        name = f"{pair['a']} − {pair['b']}"
+        if "train_subjects" in pair:
+            name += f", {pair['train_subjects']} subjects"
+        if "problem" in pair:
+            lines += _row([name, pair.get("metric", ""), pair["problem"], ""])
+            continue
+        p = "–" if pair["p"] is None else f"{pair['p']:.3f}"
+        lines += _row([name, pair["metric"], _figure(pair, "difference"), p])
+    if unfinished:
+        lines += ["", "## Not finished", "", *(f"- {name}" for name in dict.fromkeys(unfinished))]
+    return "\n".join(lines) + "\n"
+
+
+def _row(values: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(value.replace("|", "/") for value in values) + " |"]
+
+
+def _figure(row: dict[str, Any], key: str) -> str:
+    if row[key] is None:
+        return "–"
+    sign = "+" if key == "difference" else ""
+    if row["ci_low"] is None:
+        return f"{row[key]:{sign}.3f}"
+    return f"{row[key]:{sign}.3f} [{row['ci_low']:{sign}.3f}, {row['ci_high']:{sign}.3f}]"

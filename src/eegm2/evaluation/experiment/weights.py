@@ -1,0 +1,195 @@
+"""The weights that models start from: pretrained for every split, a finished run's, or random."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eegm2.config import to_dict
+from eegm2.data.config import sha256_json
+from eegm2.data.splits import SplitManifest
+from eegm2.data.store import RecordingStore
+from eegm2.errors import ConfigError
+from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
+from eegm2.evaluation.experiment.splits import NamedSplit
+from eegm2.evaluation.stores import preprocessing_differences, pretraining_saw, read_run_split
+from eegm2.evaluation.transfer import adapt_channels
+from eegm2.model.config import EEGM2Config
+from eegm2.model.network import EEGM2, build_model
+from eegm2.model.unet import UNet
+from eegm2.training.checkpoint import checkpoint_path, load_checkpoint, read_header
+from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+
+
+class WeightSource:
+    """Pretrains where needed, and hands out networks.
+
+    Parameters
+    ----------
+    plan : Plan
+        The experiment.
+    store : RecordingStore
+        Its data.
+    out : Path
+        Its folder; runs are kept below ``pretrained/``.
+    device : str
+        Where to pretrain.
+    """
+
+    def __init__(self, plan: Plan, store: RecordingStore, out: Path, device: str) -> None:
+        self.plan, self.store, self.out, self.device = plan, store, out, device
+        self._hashes: dict[Path, str] = {}
+        self._stores: dict[str, RecordingStore] = {}
+
+    def check(self, model: ModelPlan) -> None:
+        """Refuse a pretraining whose data differ from the experiment's, with the differences.
+
+        Raises
+        ------
+        ConfigError
+            Naming every difference and the key that permits it.
+        """
+        if model.fresh:
+            self.fresh_config(model)
+            return
+        source = self.plan.pretrain[model.pretrained]
+        where = f"{self.plan.path}: pretrain.{source.name}"
+        header = self._header(source)
+        differences = preprocessing_differences(header, self.store)
+        other = [text for text in differences if text.startswith("channels:")]
+        if other and source.channels != "adapt":
+            remedy = "prepare the recordings alike, or set channels = 'adapt'"
+            raise ConfigError(f"{where}: {'; '.join(differences)}; {remedy}")
+        differences = [text for text in differences if text not in other]
+        scaling = model.scaling or self.plan.data.scaling
+        if header["windows"]["scaling"] != scaling:
+            differences.append(f"scaling: {header['windows']['scaling']} in pretraining, {scaling} here")
+        if differences and not source.allow_mismatch:
+            remedy = "prepare the recordings alike, or set allow_mismatch = true"
+            raise ConfigError(f"{where}: {'; '.join(differences)}; {remedy}")
+
+    def fresh_config(self, model: ModelPlan) -> EEGM2Config:
+        """Return the shape of a network without its weights."""
+        n_chans = len(self.store.ch_names)
+        if model.pretrained in ("", RANDOM):
+            return EEGM2Config.preset(model.preset or "eegm2", n_chans=n_chans, width=model.width or 64)
+        source = self.plan.pretrain[model.pretrained]
+        if source.run:
+            header = read_header(self.plan.place(source.run), source.which)
+            return EEGM2Config.from_dict(header["model"]).replace(n_chans=n_chans)
+        return EEGM2Config.preset(source.options.preset, n_chans=n_chans, width=source.options.width)
+
+    def fingerprint(self, model: ModelPlan, split: NamedSplit, seed: int) -> str | None:
+        """Return what tells a network's first weights from any other; None before they are pretrained."""
+        if model.fresh:
+            return sha256_json({"random": self.fresh_config(model).to_dict(), "seed": seed})
+        source = self.plan.pretrain[model.pretrained]
+        try:
+            path = checkpoint_path(self.place(source, split), source.which)
+        except ConfigError:
+            raise
+        except ValueError:
+            return None
+        if not source.run and not _finished(self.place(source, split)):
+            return None
+        if path not in self._hashes:
+            self._hashes[path] = _weights_sha256(path)
+        return sha256_json([self._hashes[path], list(self.store.ch_names)])
+
+    def place(self, source: PretrainPlan, split: NamedSplit) -> Path:
+        """Return the run folder (or file) of a pretraining for a split."""
+        if source.run:
+            return Path(self.plan.place(source.run))
+        choices = {k: v for k, v in to_dict(source.options).items() if k not in FREE_ON_RESUME}
+        if source.store:
+            key = sha256_json([choices, self._opened(source).manifest_sha256])
+            return self.out / "pretrained" / source.name / f"all-{key[:8]}"
+        parts = [split.manifest.by, split.manifest.train, split.manifest.val]
+        key = sha256_json([choices, self.store.manifest_sha256, parts])
+        return self.out / "pretrained" / source.name / f"{split.name.partition('/')[0]}-{key[:8]}"
+
+    def pretrain(self, source: PretrainPlan, split: NamedSplit) -> None:
+        """Pretrain for a split, or go on with it; nothing to do where it has finished."""
+        from eegm2.training.pretrain import pretrain
+
+        run = self.place(source, split)
+        if source.run or _finished(run):
+            return
+        kind, _, number = self.device.partition(":")
+        options: dict[str, Any] = {"accelerator": ACCELERATORS.get(kind, "auto")}
+        if kind != "cpu":
+            options["devices"] = f"{number}," if number else "1"
+        store = self.store
+        if source.store:
+            store = self._opened(source)
+        else:
+            manifest = self.out / "splits" / f"{run.name}.json"
+            split.manifest.to_json(manifest)
+            options["splits"] = str(manifest)
+        config: PretrainConfig = dataclasses.replace(source.options, **options)
+        pretrain(store, run, config)
+
+    def network(self, model: ModelPlan, split: NamedSplit, seed: int) -> EEGM2 | UNet:
+        """Return a model's network in evaluation mode; other channels get new layers, seeded."""
+        if model.fresh:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                return build_model(self.fresh_config(model)).eval()
+        source = self.plan.pretrain[model.pretrained]
+        checkpoint = load_checkpoint(self.place(source, split), source.which)
+        trained_on, here = list(checkpoint.header["ch_names"]), list(self.store.ch_names)
+        if trained_on == here or source.channels != "adapt":
+            return checkpoint.model
+        names = {"trained_on": trained_on, "ch_names": here}
+        return adapt_channels(checkpoint.model, len(here), seed=seed, **names)
+
+    def statement(self, model: ModelPlan, split: NamedSplit) -> str:
+        """Say what pretraining saw of a split's test part."""
+        if model.fresh or model.baseline:
+            return "no pretraining"
+        source = self.plan.pretrain[model.pretrained]
+        seen = read_run_split(self.place(source, split), self.store)
+        return pretraining_saw(split.manifest, seen, self._same_store(source, seen))
+
+    def _same_store(self, source: PretrainPlan, seen: SplitManifest | None) -> bool:
+        if not source.run:
+            return not source.store
+        return seen is not None and seen.manifest_sha256 == self.store.manifest_sha256
+
+    def _opened(self, source: PretrainPlan) -> RecordingStore:
+        if source.store not in self._stores:
+            self._stores[source.store] = RecordingStore(self.plan.place(source.store))
+        return self._stores[source.store]
+
+    def _header(self, source: PretrainPlan) -> dict[str, Any]:
+        """Return what a checkpoint's header says of its data, of one still to be trained too."""
+        if source.run:
+            return read_header(self.plan.place(source.run), source.which)
+        store = self._opened(source) if source.store else self.store
+        windows = to_dict(source.options.window_config())
+        return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}
+
+
+def _weights_sha256(path: Path) -> str:
+    """Return the hash of a checkpoint's tensors and network, whatever else its header tells."""
+    size = int.from_bytes((data := path.read_bytes())[:8], "little")
+    tensors = json.loads(data[8 : 8 + size])
+    tensors.pop("__metadata__", None)
+    digest = hashlib.sha256(sha256_json([tensors, read_header(path)["model"]]).encode())
+    digest.update(memoryview(data)[8 + size :])
+    return digest.hexdigest()
+
+
+def _finished(run: Path) -> bool:
+    """Return whether a run folder says that it has finished."""
+    try:
+        return bool(json.loads((run / "run.json").read_bytes())["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,61 @@
+"""An experiment that is killed at random moments ends with the same results, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.evaluation.experiments import plan_text, write_plan
+from tests.evaluation.helpers import labelled_store
+from tests.training.kill_harness import run_killed, run_whole, warm_up
+
+MODELS = ("linear", "random", "light", "fine", "band_power")
+
+
+def evaluate_command(plan: str, out: str) -> None:
+    """Evaluate as the command line does."""
+    from eegm2.evaluation.experiment.config import read_plan
+    from eegm2.evaluation.experiment.run import Experiment, run_experiment
+
+    run_experiment(Experiment(read_plan(plan), out))
+
+
+def kept(out: Path) -> dict[str, bytes]:
+    """Return what must be equal: the results and every cell's predictions."""
+    files = [out / "results.json", out / "results.md", *(out / "cells").glob("*.npz")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def campaign(folder: Path, *, kills: int, seed: int) -> int:
+    """Kill experiments until `kills` hit; return how many did."""
+    labelled_store(folder / "store")
+    plan = str(write_plan(folder, plan_text(*MODELS, tail='\n[[compare]]\na = "light"\nb = "random"\n')))
+    run_whole(warm_up)
+    run_whole(evaluate_command, plan, str(folder / "warm"))
+    seconds = run_whole(evaluate_command, plan, str(folder / "whole"))
+    expected = kept(folder / "whole")
+    hits = runs = 0
+    while hits < kills:
+        out = folder / f"killed{runs}"
+        at_most = min(5, kills - hits)
+        done = run_killed(
+            evaluate_command, plan, str(out), kills=at_most, longest_s=seconds, seed=seed * 1000 + runs
+        )
+        hits, runs = hits + done.kills, runs + 1
+        assert kept(out) == expected
+        assert json.loads((out / "details.json").read_text())["failures"] == {}
+        assert [path.name for path in out.rglob(".*")] == []
+    return hits
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    assert campaign(tmp_path, kills=2, seed=1) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_thirty_random_moments(tmp_path: Path) -> None:
+    assert campaign(tmp_path, kills=30, seed=random.Random(2).randrange(100)) == 30
