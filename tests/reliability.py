@@ -1,10 +1,11 @@
-"""Run the long reliability suites and keep their counts: docs/results/reliability.json and the table made from it.
+"""Run the long reliability suites; keep their counts in docs/results/reliability.json and a table.
 
     python -m tests.reliability                  # everything, hours on two cores
     python -m tests.reliability pretrain --kills 50
     python -m tests.reliability --table          # only write the table again
 
-The corpus of damaged files has its own command, ``python -m tests.hostile.corpus``; its stored counts enter the table.
+The corpus of damaged files has its own command, ``python -m tests.hostile.corpus``; its stored counts
+enter the table.
 """
 
 from __future__ import annotations

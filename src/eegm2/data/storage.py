@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -64,14 +65,15 @@ def fsync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path` by which `remove_stale_temporaries` knows its writer."""
     return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write `chunks` to `path` so that it holds the old content or all of the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             for chunk in chunks:
@@ -92,7 +94,7 @@ def remove_stale_temporaries(folder: Path, *, older_than_s: float = 86_400.0) ->
             host, process, _ = path.name[len(_TEMPORARY) :].rsplit("-", 2)
             ours = host == socket.gethostname()
             if (ours and not _alive(int(process))) or time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -130,7 +132,7 @@ class LocalStorage:
         """Write a file unless it is there; return whether it was written."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
+        temporary = temporary_name(path)
         write_atomic(temporary, [data])
         try:
             os.link(temporary, path)  # fails if the name is taken: the first of several writers wins
