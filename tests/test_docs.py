@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md")) + [path for path in [ROOT / "README.md"] if path.is_file()]
 GROUP = typer.main.get_group(app)
 #: Described before they are registered; take a name out once its command is there.
-PENDING = {"demo", "evaluate", "stream", "export"} - set(GROUP.commands)
+PENDING = {"demo", "stream", "export"} - set(GROUP.commands)
 
 
 def blocks(path: Path, *languages: str) -> Iterator[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import mne
@@ -165,6 +167,21 @@ def test_too_short() -> None:
 
 def test_average_reference_sums_to_zero() -> None:
     np.testing.assert_allclose(run(eeg(3, 640), reference="average").array.sum(0), 0, atol=1e-3)
+
+
+def test_the_offset_is_removed_or_kept() -> None:
+    x = eeg(2, 640, offset_uv=300.0)
+    plain = {"l_freq_hz": 0.0, "h_freq_hz": 0.0}
+    removed, kept = run(x, **plain).array, run(x, offset="keep", **plain).array
+    np.testing.assert_allclose(kept, x, rtol=1e-5, atol=1e-3)
+    assert np.abs(np.median(removed, axis=1)).max() < 1
+
+
+def test_removing_the_offset_is_what_older_stores_did() -> None:
+    config = PreprocessingConfig(channels=("Fz", "Cz"))
+    info = json.loads((Path(__file__).parents[1] / "formats/store-1/recordings/r0.json").read_text())
+    assert config.sha256() == info["preprocessing_sha256"]
+    assert dataclasses.replace(config, offset="keep").sha256() != config.sha256()
 
 
 def test_config_survives_json_and_refuses_nonsense() -> None:

@@ -32,7 +32,8 @@ MODELS: dict[str, str] = {
     "light": 'protocol = "light"\npretrained = "own"\nfit = {max_epochs = 3}',
     "fine": 'protocol = "fine"\npretrained = "own"\nfit = {max_epochs = 2, lr = 1e-3, head = "statistics"}',
     "scratch": 'protocol = "scratch"\npretrained = "own"\nfit = {max_epochs = 1, head = "statistics"}',
-    "band_power": 'baseline = "band_power"\noptions = {bands = ["low=1:6", "high=6:14"], segment_s = 1.0}',
+    "band_power": 'baseline = "band_power"\n'
+    'options = {bands = ["low=1:6", "high=6:14"], segment_s = 1.0, c = "validation"}',
 }
 FOLDS = "\n[splits]\nn_folds = 2\nval = 0.34\n"
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from eegm2.evaluation.baselines import library as library_module
 from eegm2.evaluation.baselines.band_power import FLOOR_UV2, log_band_power
 from eegm2.evaluation.baselines.options import BandPowerOptions, NetworkOptions, band_edges
 from eegm2.evaluation.baselines.riemann import window_covariances
+from eegm2.evaluation.baselines.slow import stretch_means
 from eegm2.evaluation.baselines.windows import rescaled
 from eegm2.evaluation.crossval import cross_validate, subject_splits
 from eegm2.evaluation.labelled import LabelledWindows, Split
@@ -205,6 +209,28 @@ def test_test_windows_inform_nothing() -> None:
         np.testing.assert_allclose(moved.score[0], first.score[0], rtol=1e-6)
 
 
+def test_slow_potentials_see_the_offset_that_band_power_does_not() -> None:
+    rng = np.random.default_rng(4)
+    y = np.arange(48) % 2
+    x = 5 * rng.standard_normal((48, 2, 64)) + np.where(y, 4.0, -4.0)[:, None, None]
+    data = LabelledWindows.from_arrays(x, y, np.repeat(np.arange(6), 8))
+    split = thirds(data)
+    auroc = {}
+    for name, options in (("slow_potentials", {}), ("band_power", {"bands": BANDS})):
+        outcome = baseline_runner(name, sfreq_hz=SFREQ_HZ, options=options)(data, split, 0)
+        assert outcome.facts["deterministic"]
+        auroc[name] = evaluate(outcome, data, split.test)["metrics"]["auroc"]
+    assert auroc["slow_potentials"] > 0.95
+    assert auroc["band_power"] < 0.8
+    means = stretch_means(x[:3], 3, "slow_potentials")
+    assert means.shape == (3, 6)
+    np.testing.assert_allclose(means[1, 3], x[1, 1, :22].mean())
+    with pytest.raises(DataError, match=r"windows of 64 samples for 65 stretches"):
+        baseline_runner("slow_potentials", sfreq_hz=SFREQ_HZ, options={"stretches": 65})(data, split, 0)
+    with pytest.raises(ConfigError, match=r"stretches: got 0, expected above 0"):
+        baseline_runner("slow_potentials", sfreq_hz=SFREQ_HZ, options={"stretches": 0})
+
+
 @needs_pyriemann
 def test_covariances_are_definite_and_scale_with_the_square() -> None:
     x = np.stack([rhythm(6, 20, np.random.default_rng(i)) for i in range(4)]).astype(float)
@@ -218,7 +244,7 @@ def test_covariances_are_definite_and_scale_with_the_square() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, riemann"),
+        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, slow_pot"),
         ("band_power", {"band": 3}, r"baseline band_power: unknown key 'band'; did you mean 'bands'\?"),
         ("band_power", {"bands": ["alpha=13:8"]}, r"bands: got 'alpha=13:8', expected name=low:high in Hz"),
         ("band_power", {"bands": ["a=1:4", "a=4:8"]}, r"bands: a is given twice"),
@@ -259,6 +285,29 @@ def test_missing_braindecode_says_how_to_install_it(name: str, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "braindecode", None)
     with pytest.raises(ConfigError, match=r"braindecode .*pip install 'eegm2\[baselines\]'"):
         baseline_runner(name, sfreq_hz=128)
+
+
+def test_torchaudios_compiled_part_is_left_out_where_it_does_not_load(tmp_path: Path) -> None:
+    files = {
+        "torchaudio/__init__.py": "from . import _extension\nready = True\n",
+        "torchaudio/_extension/__init__.py": "raise OSError('Could not load: torchaudio/lib/_torchaudio.so')",
+        "braindecode/__init__.py": "import torchaudio\n",
+        "braindecode/models.py": "import torchaudio\nNAMES = [torchaudio.ready]\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    code = (
+        "from eegm2.evaluation.baselines.library import braindecode_models as m; print(m().NAMES, m().NAMES)"
+    )
+    source = str(Path(library_module.__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), source])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "[True] [True]", done.stderr
+    assert done.stderr.count("torchaudio's compiled part does not fit this torch") == 1
+    (tmp_path / "braindecode/models.py").write_text("raise OSError('no disk')")
+    broken = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "ConfigError: baseline: braindecode cannot be imported (no disk)" in broken.stderr
 
 
 def test_missing_pyriemann_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sklearn import metrics as sk
 from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.experiment.config import read_plan
 from eegm2.evaluation.metrics import predict_labels
 from eegm2.evaluation.probes import C_GRID, choose_c
 from tests.evaluation.experiments import (
@@ -25,6 +27,7 @@ from tests.evaluation.experiments import (
     model,
     plan_text,
     rows_of,
+    write_plan,
 )
 from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store
 
@@ -111,6 +114,8 @@ def test_details_comparisons_table_and_log(done: Path) -> None:
     assert {row["subject"] for row in cell["result"]["per_subject"]} <= {f"sub{i}" for i in range(6)}
     linear = next(cell for cell in details["cells"] if cell["model"] == "linear")
     assert linear["result"]["c"] in C_GRID
+    power = next(cell for cell in details["cells"] if cell["model"] == "band_power")
+    assert set(power["result"]["c_validation_loss"]) == {f"{c:g}" for c in C_GRID}
     assert "24 cells, 24 to do" in (done / "out" / "evaluate.log").read_text()
 
 
@@ -290,6 +295,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
             ConfigError,
             "pretrain.own: unknown key 'epoch'; did you mean 'epochs'",
         ),
+        (('c = "validation"', 'c = "val"'), ConfigError, "model 'linear': c: got 'val', expected above 0"),
         (("epochs = 1", "test = 0.1"), ConfigError, r"pretrain.own: test is decided by \[splits\]"),
         (("[splits]", "[split]"), ConfigError, "unknown key 'split'; known keys: data, splits"),
     ],
@@ -297,7 +303,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
 def test_bad_files_and_data_are_refused_before_anything_is_computed(
     place: Path, change: tuple[str, str], error: type[Exception], message: str
 ) -> None:
-    text = plan_text("band_power", "linear")
+    text = plan_text("linear", "band_power")
     assert change[0] in text
     with pytest.raises(error, match=message):
         evaluate(place, text.replace(*change, 1), out="refused")
@@ -363,3 +369,36 @@ def test_a_folder_of_something_else_is_refused(place: Path, done: Path) -> None:
         evaluate(place, WHOLE, out="run3")
     with pytest.raises(ConfigError, match=r"--only: got 'linnear', .* has linear, random"):
         evaluate(place, WHOLE, "--only", "linnear")
+
+
+def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: Path, tmp_path: Path) -> None:
+    from eegm2.report.contents import ReportData
+    from eegm2.report.folders import read_evaluations
+    from eegm2.report.html import render_report
+
+    shutil.copytree(done / "out", tmp_path / "out")
+    rows = rows_of(done)
+    unknown = next(i for i, row in enumerate(rows) if row["metric"] == "auroc")
+    rows[unknown] |= {"mean": None, "ci_low": None, "ci_high": None}
+    (tmp_path / "out" / "results.json").write_text(json.dumps(rows))
+    found, problem = read_evaluations([tmp_path / "out"])
+    assert problem == ""
+    page = render_report(ReportData("run", evaluations=found))
+    assert "Figure left out" not in page
+    row = next(row for row in rows if (row["model"], row["metric"]) == ("fine", "auroc"))
+    assert f"{row['ci_low']:.3f} – {row['ci_high']:.3f}" in page
+    pair = next(row for row in details_of(done)["comparisons"] if row["metric"] == "kappa")
+    assert f"{pair['ci_low']:.3f} – {pair['ci_high']:.3f}" in page
+    assert "fine: pretraining saw 0 of the 3 test subjects." in page
+    assert "random: no pretraining" not in page
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text()
+    block = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)[0]
+    plan = read_plan(write_plan(tmp_path, block))
+    assert [m.name for m in plan.models] == ["linear", "linear_random", "fine", "scratch", "band_power"]
+    assert plan.data.store == str(tmp_path / "store")
+    assert plan.pretrain["own"].options.window_s == plan.data.window_s == 4.0
+    assert plan.pretrain["own"].options.exclude_s == ("0:5", "170:195")
+    assert read_plan(write_plan(tmp_path, block), store="elsewhere").data.store == "elsewhere"

@@ -10,6 +10,7 @@ from eegm2 import EEGM2, EEGM2Config, build_model, time_statistics
 from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
 from eegm2.model.config import PRESETS
+from eegm2.model.layers import join
 
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if p != "light"])
@@ -104,3 +105,90 @@ def test_configuration_survives_the_round_trip() -> None:
         config = EEGM2Config.preset(name, n_chans=14, width=12)
         assert EEGM2Config.from_dict(config.to_dict()) == config
         assert config.preset_name == name
+
+
+@pytest.mark.parametrize("n_times", [8, 9, 63, 250, 1031])
+@pytest.mark.parametrize("preset", ["eegm2", "s1", "s3", "s5", "light"])
+def test_inference_equals_the_forward_pass_with_gradients(
+    preset: str, n_times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eegm2.model.mamba2.BLOCK_BYTES", 40_000)
+    model = build_model(EEGM2Config.preset(preset, n_chans=3, width=8)).double().eval()
+    x = torch.randn(3, 3, n_times, dtype=torch.float64)
+    with torch.no_grad():
+        found = model(x)
+    torch.testing.assert_close(found, model(x).detach(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("length", [1, 30, 31, 100])
+def test_a_mixer_in_blocks_equals_the_whole(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixer = SequenceBlock(8, EEGM2Config()).double().mixer
+    u = torch.randn(5, 17 + length, 8, dtype=torch.float64)
+    with torch.no_grad():
+        _, before = mixer(u[:, :17])
+        whole = mixer(u[:, 17:], before)
+        calls = []
+        mix = mixer._mix
+        monkeypatch.setattr(mixer, "_mix", lambda *args: calls.append(args[0].shape) or mix(*args))
+        monkeypatch.setattr("eegm2.model.mamba2.BLOCK_BYTES", 64 * 8 * (2 * mixer.d_inner + mixer.n_heads))
+        found = mixer(u[:, 17:], before)
+    assert all(batch * steps <= 64 for batch, steps, _ in calls)
+    assert len(calls) == {1: 1, 30: 3, 31: 3, 100: 10}[length]
+    torch.testing.assert_close(found[0], whole[0], rtol=1e-10, atol=1e-10)
+    for carried, expected in zip(found[1].tensors(), whole[1].tensors()):
+        torch.testing.assert_close(carried, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_joining_interpolates_as_torch_does() -> None:
+    skip = torch.randn(2, 10, 3, dtype=torch.float64).transpose(1, 2)
+    x = torch.randn(2, 5, 4, dtype=torch.float64).transpose(1, 2)
+    up = torch.nn.functional.interpolate(x, size=10, mode="linear", align_corners=False)
+    torch.testing.assert_close(join(skip, x), torch.cat([skip, up], dim=1), rtol=1e-12, atol=1e-12)
+    assert join(skip, x).transpose(1, 2).is_contiguous()
+
+
+def test_without_gradients_the_peak_does_not_hold_a_whole_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[torch.Size] = []
+    mixer = SequenceBlock(64, EEGM2Config()).mixer
+    mixer.in_proj.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    with torch.no_grad():
+        mixer(torch.randn(1, 6000, 64))
+    assert len(shapes) > 1
+    assert max(shape.numel() for shape in shapes) * 4 < 10 * 2**20
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "s3", "s5"])
+def test_checkpointed_blocks_have_equal_gradients_and_keep_less(preset: str) -> None:
+    model = build_model(EEGM2Config.preset(preset, n_chans=3, width=8))
+    x = torch.randn(2, 3, 600)
+
+    def gradients() -> tuple[list[torch.Tensor], int]:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(0)  # dropout
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(x).square().mean()
+        held = sum(kept.values())
+        return list(torch.autograd.grad(loss, list(model.parameters()))), held
+
+    plain, all_held = gradients()
+    assert model.checkpoint_blocks() is model
+    found, held = gradients()
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert held < all_held / 2
+    model.checkpoint_blocks(False)
+    assert gradients()[1] == all_held
+
+
+def test_a_checkpointed_block_carries_its_state() -> None:
+    block = SequenceBlock(8, EEGM2Config()).double()
+    u = torch.randn(1, 40, 8, dtype=torch.float64)
+    whole, _ = block(u)
+    block.checkpointed = True
+    first, state = block(u[:, :15])
+    second, _ = block(u[:, 15:], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-10, atol=1e-10)

@@ -30,6 +30,8 @@ PRELOAD = [
     "eegm2.training.trainer",
     "eegm2.training.pretrain",
     "eegm2.training.progress",
+    "eegm2.evaluation.experiment.run",
+    "eegm2.evaluation.baselines.band_power",
 ]
 WAIT_S = 100.0
 

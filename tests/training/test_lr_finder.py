@@ -14,7 +14,15 @@ from eegm2.training.config import PretrainConfig
 from eegm2.training.lr_finder import HIGHEST, LOWEST, find_learning_rate, smooth, steepest
 from tests.training.stores import tiny_store
 
-TINY = PretrainConfig(width=4, window_s=1.0, batch_size=8, seed=3, accelerator="cpu", recompute_windows=4)
+TINY = PretrainConfig(
+    width=4,
+    window_s=1.0,
+    batch_size=8,
+    seed=3,
+    accelerator="cpu",
+    checkpoint_blocks=True,
+    checkpoint_windows=4,
+)
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,15 @@ class TestLearning:
             assert "val_loss" not in rows(tmp_path / "run")[0]
             assert read_header(tmp_path / "run", "best")["epoch"] == 2
 
+    def test_checkpointed_blocks_train_to_the_same_weights(
+        self, store: RecordingStore, run: Path, tmp_path: Path
+    ) -> None:
+        pretrain(store, tmp_path / "run", dataclasses.replace(TINY, checkpoint_blocks=True))
+        plain, found = weights(run), weights(tmp_path / "run")
+        assert all(torch.equal(found[name], plain[name]) for name in plain)
+        with pytest.raises(ConfigError, match="checkpoint_blocks: preset unet has no sequence blocks"):
+            PretrainConfig(preset="unet", checkpoint_blocks=True)
+
     def test_fast_dev_run_is_two_batches(self, store: RecordingStore, tmp_path: Path) -> None:
         result = pretrain(store, tmp_path / "run", dataclasses.replace(TINY, epochs=500, fast_dev_run=True))
         assert (result.epoch, result.step) == (1, 2)

@@ -44,8 +44,10 @@ def evaluate(
     if threads < 0:
         raise ConfigError(f"--threads: got {threads}, expected 0 or more")
     from eegm2.evaluation.experiment.run import Experiment, run_experiment, states
+    from eegm2.ops import keep_freed_memory
     from eegm2.training.state import Interrupted
 
+    keep_freed_memory()
     with _threads(threads):
         experiment = Experiment(plan, out, only=only or (), device=device)
         if dry_run:

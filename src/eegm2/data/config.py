@@ -37,6 +37,9 @@ class PreprocessingConfig:
     reference: Literal["keep", "average"] = option(
         "keep", "Keep the recording's reference or take the channels' average."
     )
+    offset: Literal["remove", "keep"] = option(
+        "remove", "Each channel's constant offset (the median of its beginning): remove, or keep."
+    )
     l_freq_hz: float = option(0.5, "Low edge of the pass band in Hz (stop at 0.4 of it); 0 leaves it out.")
     h_freq_hz: float = option(40.0, "High edge of the pass band in Hz (stop at 1.2 of it); 0 leaves it out.")
     gpass_db: float = option(
@@ -85,8 +88,14 @@ class PreprocessingConfig:
             raise ConfigError("scale: got 0, expected a factor such as 1e-6")
 
     def sha256(self) -> str:
-        """Return the hash of the choices and of the version of the code that carries them out."""
-        return sha256_json({"version": PREPROCESSING_VERSION, **to_dict(self)})
+        """Return the hash of the choices and of the version of the code that carries them out.
+
+        Choices added later count only where they differ from what was always done.
+        """
+        values = to_dict(self)
+        if self.offset == "remove":
+            del values["offset"]
+        return sha256_json({"version": PREPROCESSING_VERSION, **values})
 
 
 @dataclass(frozen=True)

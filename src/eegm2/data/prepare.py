@@ -62,7 +62,7 @@ def prepare(
     sources, messages = _find(recipe, root, config.table)
     storage = open_storage(out)
     existing = RecordingStore(out, allow_empty=True) if "store.json" in storage.sizes("") else None
-    wanted = resolve_preprocessing(_with_recipe(config, recipe), sources, existing)
+    wanted = resolve_preprocessing(_with_recipe(config, recipe, root), sources, existing)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if existing is not None:
         StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
@@ -134,12 +134,13 @@ def _recipe(name: str, root: Path) -> Recipe:
     return detect_recipe(root) if root.is_dir() else get_recipe("folder")
 
 
-def _with_recipe(config: PrepareConfig, recipe: Recipe) -> PreprocessingConfig:
+def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> PreprocessingConfig:
     """Return the preprocessing with the recipe's values where the user left the defaults."""
     own, default = config.preprocessing(), PreprocessingConfig()
+    of_folder = recipe.preprocessing_of(root) if recipe.preprocessing_of else {}
     chosen = {
         key: value
-        for key, value in recipe.preprocessing.items()
+        for key, value in {**recipe.preprocessing, **of_folder}.items()
         if getattr(own, key) == getattr(default, key)
     }
     if own.montage or own.channels:

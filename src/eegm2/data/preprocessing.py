@@ -186,11 +186,11 @@ def _matrix(
 def _read_microvolts(
     raw: mne.io.BaseRaw, names: list[str], config: PreprocessingConfig, where: str
 ) -> tuple[np.ndarray, float]:
-    """Return the samples of `names` as float32 in µV, their offset removed, read a stretch at a time."""
+    """Return the samples of `names` as float32 in µV, read a stretch at a time; the offset as asked."""
     rows = [raw.ch_names.index(name) for name in names]
     x = np.empty((len(names), raw.n_times), np.float32)
     step = max(1, _BLOCK_SAMPLES // len(raw.ch_names))
-    offset: np.ndarray | None = None
+    offset: np.ndarray | None = np.zeros((len(names), 1)) if config.offset == "keep" else None
     for start in range(0, raw.n_times, step):
         with reading(where):
             block = raw[rows, start : start + step][0] * (1e6 * config.scale)

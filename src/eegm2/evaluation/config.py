@@ -16,6 +16,12 @@ def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
 
+def check_c(c: float | str) -> None:
+    """Refuse an inverse penalty that is neither above 0 nor ``validation`` (chosen on that part)."""
+    if c != "validation" and (isinstance(c, str) or not c > 0):
+        raise ConfigError(f"c: got {c!r}, expected above 0, or 'validation'")
+
+
 @dataclass(frozen=True)
 class ProbeConfig:
     """How a pretrained run is probed."""

@@ -19,7 +19,9 @@ from eegm2.evaluation.crossval import subject_labels_of
 from eegm2.evaluation.labelled import LabelledWindows, Split
 
 #: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
-SIGNAL_CHOICES = ("reference", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz")
+SIGNAL_CHOICES = (
+    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
+)
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
@@ -48,6 +50,14 @@ class SequenceBlock(nn.Module):
     config : EEGM2Config
         Chooses the mixer and the norm order.
 
+    Attributes
+    ----------
+    checkpointed : bool
+        Keep nothing but the input for the gradient and compute the block again in the backward pass.
+    checkpoint_windows : int
+        Then compute so many windows of the batch at a time, so that only their inner signals exist together
+        (several times the block's expanded channels); 0 takes the whole batch. Windows do not see each other.
+
     References
     ----------
     EEGM2, arXiv 2502.17873, section 3.2 (``norm_order="before_residual"``).
@@ -58,8 +68,24 @@ class SequenceBlock(nn.Module):
         self.norm_first = config.norm_order == "before_residual"
         self.mixer = MIXERS[config.mixer](channels, config)
         self.norm = nn.LayerNorm(channels)
+        self.checkpointed = False
+        self.checkpoint_windows = 0
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState | None]:
         """Return the block's output, (batch, length, channels), and its state after `u`."""
+        if self.checkpointed and torch.is_grad_enabled():
+            if self.checkpoint_windows and state is None:
+                parts = u.split(self.checkpoint_windows)
+                return torch.cat(
+                    [checkpoint(self._output, part, use_reentrant=False) for part in parts]
+                ), None
+            result: tuple[Tensor, MambaState | None] = checkpoint(self._run, u, state, use_reentrant=False)
+            return result
+        return self._run(u, state)
+
+    def _output(self, u: Tensor) -> Tensor:
+        return self._run(u, None)[0]
+
+    def _run(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState | None]:
         y, state = self.mixer(u, state)
         return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state

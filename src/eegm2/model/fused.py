@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eegm2.model.network import Encoder, MultiBranchEmbedding
+from eegm2.model.layers import MultiBranchEmbedding
+
+if TYPE_CHECKING:
+    from eegm2.model.network import Encoder
 
 
 def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
 from eegm2.model.state import MambaState
-from eegm2.ops import compute_dtype, mamba2_mix
+from eegm2.ops import choose_backend, compute_dtype, mamba2_mix, needs_gradient
 
+BLOCK_BYTES = 8 << 20  # of a projected block of time in inference: it stays in the last-level cache
 DT_RANGE = (1e-3, 1e-1)
 A_RANGE = (1.0, 16.0)
 
@@ -90,6 +91,31 @@ class Mamba2(nn.Module):
         state : MambaState
             State after `u`.
         """
+        batch, length, _ = u.shape
+        steps = max(1, BLOCK_BYTES // (u.element_size() * (2 * self.d_inner + self.n_heads)))
+        if batch * length <= steps or choose_backend("auto", u.device) != "numba":
+            return self._mix(u, state)
+        if needs_gradient(u, *self.parameters(), *(() if state is None else state.tensors())):
+            return self._mix(u, state)
+        return self._in_blocks(u, state, steps)
+
+    def _in_blocks(self, u: Tensor, state: MambaState | None, steps: int) -> tuple[Tensor, MambaState]:
+        """Mix without gradients, `steps` steps of all entries at a time: no whole projection exists."""
+        batch, length, _ = u.shape
+        entries = max(1, steps // length)
+        ys, states = [], []
+        for first in range(0, batch, entries):
+            here = slice(first, first + entries)
+            now = None if state is None else MambaState(*(t[here] for t in state.tensors()))
+            for block in u[here].split(steps, dim=1):
+                y, now = self._mix(block, now)
+                ys.append(y.flatten(0, 1))
+            assert now is not None
+            states.append(now.tensors())
+        conv, ssm = (torch.cat(parts) for parts in zip(*states))
+        return torch.cat(ys).view(batch, length, -1), MambaState(conv, ssm)
+
+    def _mix(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         assert self.conv1d.bias is not None
         y, conv_state, ssm_state = mamba2_mix(
             self.in_proj(u),

@@ -9,50 +9,23 @@ Hong, Mackellar, Ghane, "EEGM2", arXiv 2502.17873, section 3 and Fig. 2.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
 from eegm2.model.config import EEGM2Config
+from eegm2.model.fused import embedding_weights
 from eegm2.model.inputs import check_input
+from eegm2.model.layers import MultiBranchEmbedding, TimeConv, channels_last, convolve, join, pool
 from eegm2.model.pretrained import Pretrained
 from eegm2.model.statistics import time_statistics
 from eegm2.model.unet import UNet
-
-BRANCH_KERNELS = (1, 3, 7)
-
-
-def conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv1d:
-    """Return a convolution over time that keeps the length (zero padding)."""
-    return nn.Conv1d(in_channels, out_channels, kernel, padding=kernel // 2)
-
-
-def pool(x: Tensor) -> Tensor:
-    """Halve the time axis by the maximum of pairs; an odd last step is dropped.
-
-    The two-dimensional form keeps the time axis dynamic in ONNX export, the one-dimensional one freezes it.
-    """
-    return F.max_pool2d(x.unsqueeze(2), (1, 2)).squeeze(2)
+from eegm2.ops import needs_gradient
 
 
 def over_time(block: SequenceBlock, x: Tensor) -> Tensor:
     """Apply a sequence block to (batch, channels, time)."""
     return block(x.transpose(1, 2))[0].transpose(1, 2)
-
-
-class MultiBranchEmbedding(nn.Module):
-    """Receptive fields of 1, 3 and 7 samples in parallel, fused to w channels."""
-
-    def __init__(self, n_chans: int, width: int) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(conv(n_chans, width, kernel) for kernel in BRANCH_KERNELS)
-        self.fuse = conv(len(BRANCH_KERNELS) * width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed (batch, n_chans, time) to (batch, width, time)."""
-        return self.fuse(torch.cat([branch(x) for branch in self.branches], dim=1))
 
 
 class Encoder(nn.Module):
@@ -62,19 +35,27 @@ class Encoder(nn.Module):
         super().__init__()
         w = config.width
         multi = config.embedding == "branches"
-        self.embedding = MultiBranchEmbedding(config.n_chans, w) if multi else conv(config.n_chans, w, 3)
+        self.embedding = MultiBranchEmbedding(config.n_chans, w) if multi else TimeConv(config.n_chans, w, 3)
         self.linear1 = nn.Linear(w, w)
         self.block1 = SequenceBlock(w, config)
-        self.conv2 = conv(w, 2 * w, 3)
-        self.conv3 = conv(2 * w, 4 * w, 3)
+        self.conv2 = TimeConv(w, 2 * w, 3)
+        self.conv3 = TimeConv(2 * w, 4 * w, 3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Return the representation (batch, 4w, T // 8) and the skips (T; w), (T // 2; 2w), (T // 4; 4w)."""
-        x1 = self.embedding(x).transpose(1, 2)
-        x1 = self.block1(self.linear1(x1))[0].transpose(1, 2)
+        x1 = self.block1(self.embed(x))[0].transpose(1, 2)
         x2 = self.conv2(pool(x1))
         x3 = self.conv3(pool(x2))
         return pool(x3), (x1, x2, x3)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return embedding and first linear layer of (batch, n_chans, T) as (batch, T, w).
+
+        Where no gradient is asked for, both are one convolution: nothing stands between them.
+        """
+        if channels_last(x) and not needs_gradient(x, *self.embedding.parameters()):
+            return convolve(x, *embedding_weights(self)).transpose(1, 2)
+        return self.linear1(self.embedding(x).transpose(1, 2))
 
 
 class Mediator(nn.Module):
@@ -99,25 +80,19 @@ class Decoder(nn.Module):
     def __init__(self, config: EEGM2Config) -> None:
         super().__init__()
         w = config.width
-        self.conv3 = conv(8 * w, 4 * w, 3)
+        self.conv3 = TimeConv(8 * w, 4 * w, 3)
         self.block3 = SequenceBlock(4 * w, config)
-        self.conv2 = conv(6 * w, 2 * w, 3)
+        self.conv2 = TimeConv(6 * w, 2 * w, 3)
         self.block2 = SequenceBlock(2 * w, config)
-        self.conv1 = conv(3 * w, w, 3)
-        self.output = conv(w, config.n_chans, 1)
+        self.conv1 = TimeConv(3 * w, w, 3)
+        self.output = TimeConv(w, config.n_chans, 1)
 
     def forward(self, x: Tensor, skips: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Map the mediator's output and the encoder's skips to (batch, n_chans, T)."""
         x1, x2, x3 = skips
-        x = over_time(self.block3, self.conv3(self.join(x3, x)))
-        x = over_time(self.block2, self.conv2(self.join(x2, x)))
-        return self.output(self.conv1(self.join(x1, x)))
-
-    @staticmethod
-    def join(skip: Tensor, x: Tensor) -> Tensor:
-        """Interpolate `x` to the skip's length and put it behind the skip's channels."""
-        up = F.interpolate(x, size=skip.shape[-1], mode="linear", align_corners=False)
-        return torch.cat([skip, up], dim=1)
+        x = over_time(self.block3, self.conv3(join(x3, x)))
+        x = over_time(self.block2, self.conv2(join(x2, x)))
+        return self.output(self.conv1(join(x1, x)))
 
 
 class EEGM2(Pretrained, nn.Module):
@@ -180,6 +155,26 @@ class EEGM2(Pretrained, nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the nine time statistics of the representation, (batch, 9 * 4w)."""
         return time_statistics(self.encode(x))
+
+    def checkpoint_blocks(self, on: bool = True, *, windows: int = 0) -> EEGM2:
+        """Train with less memory: keep only the input of each sequence block, compute it twice.
+
+        Gradients stay the same. Returns the model itself.
+
+        Parameters
+        ----------
+        on : bool
+        windows : int
+            Compute so many windows of the batch at a time, for still less memory; 0: the whole batch.
+
+        References
+        ----------
+        Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
+        """
+        for module in self.modules():
+            if isinstance(module, SequenceBlock):
+                module.checkpointed, module.checkpoint_windows = on, windows
+        return self
 
     def light(self) -> EEGM2:
         """Return the encoder alone (EEGM2 Light), sharing this model's weights."""

@@ -1,8 +1,8 @@
 """State-space scans and what surrounds them: one call each, the fastest form for the device behind it."""
 
 from eegm2.ops.allocator import keep_freed_memory
-from eegm2.ops.backends import backend_report
-from eegm2.ops.checks import compute_dtype
+from eegm2.ops.backends import backend_report, choose_backend
+from eegm2.ops.checks import compute_dtype, needs_gradient
 from eegm2.ops.conv import causal_conv1d
 from eegm2.ops.dispatch import selective_scan, ssd
 from eegm2.ops.mix import mamba2_mix
@@ -10,9 +10,11 @@ from eegm2.ops.mix import mamba2_mix
 __all__ = [
     "backend_report",
     "causal_conv1d",
+    "choose_backend",
     "compute_dtype",
     "keep_freed_memory",
     "mamba2_mix",
+    "needs_gradient",
     "selective_scan",
     "ssd",
 ]

@@ -136,10 +136,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of an ``eegm2 evaluate`` result (model, metric, mean, std, ci_low, ci_high, n_subjects)."""
+    """The rows of an ``eegm2 evaluate`` result (model, metric, mean, std, ci_low, ci_high, n_subjects).
+
+    Attributes
+    ----------
+    comparisons : list of dict
+        a, b, metric, difference, ci_low, ci_high, p (or problem), from details.json.
+    notes : list of str
+        What pretraining saw, and what has failed or is missing.
+    """
 
     name: str
     rows: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass

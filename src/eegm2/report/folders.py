@@ -216,7 +216,23 @@ def read_evaluations(paths: Sequence[str | Path]) -> tuple[list[Evaluation], str
         rows = value.get("rows", value.get("summary")) if isinstance(value, dict) else value
         rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         if rows:
-            found.append(Evaluation(file.parent.name, rows))
+            found.append(Evaluation(file.parent.name, rows, *_evaluation_details(file.parent)))
         else:
             problems.append(f"The evaluation {path} holds no rows: {problem or 'not a list of rows.'}")
     return found, " ".join(problems)
+
+
+def _evaluation_details(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return an evaluation's comparisons and what must be said beside its rows, if details.json is there."""
+    details, _ = read_json(folder / "details.json")
+    details = details if isinstance(details, dict) else {}
+    pairs = details.get("comparisons")
+    comparisons = [row for row in pairs if isinstance(row, dict)] if isinstance(pairs, list) else []
+    notes, saw, failed = [], details.get("pretraining_saw"), details.get("failures")
+    for model, by_split in saw.items() if isinstance(saw, dict) else ():
+        said = sorted({str(text) for text in by_split.values()}) if isinstance(by_split, dict) else []
+        if said and said != ["no pretraining"]:
+            notes.append(f"{model}: {'; '.join(said)}.")
+    if isinstance(failed, dict) and failed:
+        notes.append("Failed: " + "; ".join(f"{cell} ({text})" for cell, text in failed.items()) + ".")
+    return comparisons, notes

@@ -29,7 +29,7 @@ def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca
     """
     from jinja2 import Environment, PackageLoader
 
-    from eegm2.report import results, sections
+    from eegm2.report import evaluation, results, sections
 
     parts = [
         sections.summary(data),
@@ -41,7 +41,7 @@ def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca
         results.representation_section(data, projection),
         results.downstream_section(data),
         results.confusion_section(data),
-        results.evaluation_section(data),
+        evaluation.evaluation_section(data),
         sections.provenance_section(data),
     ]
     environment = Environment(

@@ -149,10 +149,11 @@ class HardwareOptions:
         "32-true", "Arithmetic; the scan's state and the loss stay in float32."
     )
     compile: bool = option(False, "Compile the network with torch.compile.")
-    recompute_windows: int = option(
-        0,
-        "Save memory: blocks keep their input alone and are computed again in the backward pass, so many "
-        "windows of the batch at a time (8, say); 0: off.",
+    checkpoint_blocks: bool = option(
+        False, "Compute every sequence block again for its gradient: less memory, a longer step."
+    )
+    checkpoint_windows: int = option(
+        0, "With --checkpoint-blocks: compute so many windows at a time; fewer need less memory; 0: all."
     )
 
 
@@ -189,7 +190,7 @@ class PretrainConfig(
             "workers",
             "checkpoint_every_steps",
             "overfit_batches",
-            "recompute_windows",
+            "checkpoint_windows",
         ):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("max_lr", "div_factor", "final_div_factor", "mask_patch_s"):
@@ -210,6 +211,15 @@ class PretrainConfig(
             if getattr(self, name) and self.strategy == "fsdp":
                 given = f"{name}: got {getattr(self, name)} with strategy fsdp"
                 raise ConfigError(f"{given}, which shards weights; use strategy ddp")
+        if self.checkpoint_blocks and self.preset == "unet":
+            raise ConfigError(
+                "checkpoint_blocks: preset unet has no sequence blocks; leave --checkpoint-blocks off"
+            )
+        if self.checkpoint_windows and not self.checkpoint_blocks:
+            raise ConfigError(
+                f"checkpoint_windows: got {self.checkpoint_windows} without checkpoint_blocks; "
+                "give --checkpoint-blocks too"
+            )
 
 
 def _check(config: PretrainConfig, name: str, good: bool, expected: str) -> None:
@@ -228,6 +238,7 @@ FREE_ON_RESUME = frozenset(
         "num_nodes",
         "strategy",
         "compile",
+        "checkpoint_blocks",
         "splits",
     }
 )

@@ -16,13 +16,12 @@ from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import DataError
 from eegm2.model.config import EEGM2Config
-from eegm2.model.network import build_model
+from eegm2.model.network import EEGM2, build_model
 from eegm2.training.beginning import run_splits
 from eegm2.training.config import PretrainConfig
 from eegm2.training.loaders import BatchOrder, make_loader
 from eegm2.training.module import parameter_groups
 from eegm2.training.objectives import Objective, window_seed
-from eegm2.training.recompute import recompute_blocks
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
 
@@ -137,8 +136,8 @@ def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -
     model = build_model(
         EEGM2Config.preset(config.preset, n_chans=len(windows.store.ch_names), width=config.width)
     ).to(device)
-    if config.recompute_windows:
-        recompute_blocks(model, config.recompute_windows)
+    if config.checkpoint_blocks and isinstance(model, EEGM2):
+        model.checkpoint_blocks(windows=config.checkpoint_windows)
     model.train()
     objective = Objective(config, windows.store.sfreq_hz)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=float(rates[0]))

@@ -16,7 +16,7 @@ from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.model.config import EEGM2Config
-from eegm2.model.network import build_model
+from eegm2.model.network import EEGM2, build_model
 from eegm2.training.beginning import environment_rank, open_run, run_splits
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
@@ -107,7 +107,6 @@ def _fit(
 
     from eegm2.training.module import PretrainModule
     from eegm2.training.progress import Progress
-    from eegm2.training.recompute import recompute_blocks
     from eegm2.training.recorder import Recorder
     from eegm2.training.state import Interrupted, read_state
     from eegm2.training.trainer import make_trainer, quiet_lightning
@@ -125,8 +124,8 @@ def _fit(
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
         model = build_model(EEGM2Config.from_dict(facts["model"]))
-        if config.recompute_windows:
-            recompute_blocks(model, config.recompute_windows)
+        if config.checkpoint_blocks and isinstance(model, EEGM2):
+            model.checkpoint_blocks(windows=config.checkpoint_windows)
         module = PretrainModule(model, config, train, val)
         if config.compile:
             module.model.compile()

@@ -141,6 +141,8 @@ class Recipe:
         ``matches(root) -> bool``: cheap, whether ``--recipe auto`` may choose this recipe for a folder.
     preprocessing : dict
         Values of `eegm2.data.config.PreprocessingConfig` that suit the set; the user's own options win.
+    preprocessing_of : callable or None
+        ``preprocessing_of(root) -> dict``: further such values that depend on what is in the folder.
     subjects, labels, citation, notes : str
         How many people, what the label spans and attributes are, what to cite, and what was assumed about
         the layout or must be known before use. Shown by ``eegm2 datasets NAME``.
@@ -154,6 +156,7 @@ class Recipe:
     discover: Callable[[Path], list[SourceRecording]]
     matches: Callable[[Path], bool] = never
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    preprocessing_of: Callable[[Path], dict[str, Any]] | None = None
     subjects: str = ""
     labels: str = ""
     citation: str = ""

@@ -25,6 +25,7 @@ def braindecode_models() -> Any:
     ConfigError
         If braindecode is missing or cannot be imported; the message has the command that installs it.
     """
+    left_out = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -34,6 +35,7 @@ def braindecode_models() -> Any:
                 if "torchaudio" not in str(error):
                     raise
                 _without_compiled_torchaudio()
+                left_out = True
                 import braindecode.models as models
         except ModuleNotFoundError as error:
             if error.name != "braindecode":
@@ -45,7 +47,7 @@ def braindecode_models() -> Any:
                 f"baseline: braindecode cannot be imported ({reason}); install torch, torchaudio and "
                 f"braindecode of matching builds, e.g. {INSTALL} in a fresh environment"
             ) from error
-    if getattr(sys.modules.get("torchaudio._extension"), "eegm2_stand_in", False):
+    if left_out:
         warnings.warn(
             "torchaudio's compiled part does not fit this torch and is left out; these networks do without",
             stacklevel=2,
@@ -62,7 +64,6 @@ def _without_compiled_torchaudio() -> None:
         "_IS_TORCHAUDIO_EXT_AVAILABLE": False,
         "_IS_ALIGN_AVAILABLE": False,
         "fail_if_no_align": lambda function: function,
-        "eegm2_stand_in": True,
     }
     stand_in.__dict__.update(facts)
     sys.modules["torchaudio._extension"] = stand_in

@@ -7,7 +7,7 @@ from typing import Literal
 
 from eegm2.config import option
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import FitConfig
+from eegm2.evaluation.config import FitConfig, check_c
 
 Threshold = Literal["validation", "half"]
 BaselineScaling = Literal["none", "train", "zscore", "quantile95", "robust"]
@@ -27,16 +27,35 @@ class BandPowerOptions:
     segment_s: float = option(
         2.0, "Length of Welch's segments in seconds (half overlapping); at most the window."
     )
-    c: float = option(1.0, "Inverse strength of the L2 penalty.")
+    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
     )
 
     def __post_init__(self) -> None:
-        _above_zero(self, "segment_s", "c")
+        _above_zero(self, "segment_s")
+        check_c(self.c)
         if not self.bands:
             raise ConfigError("bands: got none, expected at least one such as alpha=8:13")
         band_edges(self.bands)
+
+
+@dataclass(frozen=True)
+class SlowOptions:
+    """Mean amplitude per channel in stretches of the window and a linear model."""
+
+    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+        "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
+    )
+    stretches: int = option(8, "Equal stretches of the window.")
+    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
+    threshold: Threshold = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "stretches")
+        check_c(self.c)
 
 
 @dataclass(frozen=True)
@@ -52,13 +71,13 @@ class RiemannOptions:
     estimator: Literal["lwf", "oas", "scm"] = option(
         "lwf", "Covariance: Ledoit-Wolf shrinkage, oracle approximating shrinkage, or the sample covariance."
     )
-    c: float = option(1.0, "Inverse strength of the L2 penalty.")
+    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
     )
 
     def __post_init__(self) -> None:
-        _above_zero(self, "c")
+        check_c(self.c)
         band_edges(self.bands)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegm2.config import from_dict
 from eegm2.errors import ConfigError
-from eegm2.evaluation.baselines.options import BandPowerOptions, NetworkOptions, RiemannOptions
+from eegm2.evaluation.baselines.options import BandPowerOptions, NetworkOptions, RiemannOptions, SlowOptions
 
 if TYPE_CHECKING:
     from eegm2.evaluation.labelled import LabelledWindows, Split
@@ -58,8 +58,7 @@ def baseline_runner(name: str, *, sfreq_hz: float, options: Mapping[str, Any] | 
     sfreq_hz : float
         Sampling rate of the windows in Hz.
     options : mapping, optional
-        Values of the baseline's options; see :class:`BandPowerOptions`, :class:`RiemannOptions` and
-        :class:`NetworkOptions`.
+        Values of the baseline's options; see ``eegm2.evaluation.baselines.options``.
 
     Returns
     -------
@@ -94,6 +93,12 @@ def _band_power(name: str, sfreq_hz: float, options: BandPowerOptions) -> Runner
     return band_power_runner(name, sfreq_hz, options)
 
 
+def _slow(name: str, sfreq_hz: float, options: SlowOptions) -> Runner:
+    from eegm2.evaluation.baselines.slow import slow_runner
+
+    return slow_runner(name, sfreq_hz, options)
+
+
 def _riemann(name: str, sfreq_hz: float, options: RiemannOptions) -> Runner:
     from eegm2.evaluation.baselines.riemann import riemann_runner
 
@@ -112,6 +117,13 @@ BASELINES: dict[str, Baseline] = {
         "log band power per channel (Welch), standardised, logistic regression (ridge for a value)",
         _band_power,
         BandPowerOptions,
+        deterministic=True,
+    ),
+    "slow_potentials": Baseline(
+        "mean amplitude per channel in eight stretches of the window, standardised, logistic regression "
+        "(ridge for a value); for data that were not high-passed",
+        _slow,
+        SlowOptions,
         deterministic=True,
     ),
     "riemann": Baseline(

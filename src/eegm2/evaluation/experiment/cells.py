@@ -16,7 +16,7 @@ import numpy as np
 
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
-from eegm2.data.storage import remove_stale_temporaries, write_atomic
+from eegm2.data.storage import write_atomic
 from eegm2.evaluation.experiment.config import ModelPlan
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.outcome import Outcome
@@ -125,7 +125,3 @@ class CellFolder:
         """Return the names of cells that belong to no cell wanted: of an earlier form of the experiment."""
         names = {path.name for path in wanted}
         return sorted(path.name for path in self.folder.glob("*.json") if path.name not in names)
-
-    def tidy(self) -> None:
-        """Remove what a killed process was writing."""
-        remove_stale_temporaries(self.folder)

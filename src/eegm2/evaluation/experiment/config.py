@@ -11,7 +11,7 @@ from typing import Any, Literal
 from eegm2.config import from_dict, option, read_toml, to_dict
 from eegm2.data.config import Scaling, WindowConfig
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig, split_commas
+from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig, check_c, split_commas
 from eegm2.training.config import PretrainConfig
 
 RANDOM = "random"
@@ -119,10 +119,10 @@ class ModelPlan:
                 f"model '{self.name}': protocol: got '{self.protocol}', expected one of "
                 + ", ".join(PROTOCOLS)
             )
-        if isinstance(self.c, str) and self.c != "validation":
-            raise ConfigError(f"model '{self.name}': c: got '{self.c}', expected a number or 'validation'")
-        if not isinstance(self.c, str) and not self.c > 0:
-            raise ConfigError(f"model '{self.name}': c: got {self.c}, expected above 0")
+        try:
+            check_c(self.c)
+        except ConfigError as error:
+            raise ConfigError(f"model '{self.name}': {error}") from error
         plain = {field.name: field for field in dataclasses.fields(self)}
         for key, wanted in _MEANT_FOR.items():
             factory = plain[key].default_factory

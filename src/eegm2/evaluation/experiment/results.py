@@ -139,8 +139,8 @@ def machine(device: str) -> dict[str, Any]:
     import torch
 
     facts: dict[str, Any] = {
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "system": platform.system(),
+        "processor": platform.machine(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
@@ -168,9 +168,10 @@ def write_results(
     pairs = comparisons(results, plan)
     missing = [done.cell.label for done in cells if done.stored is None and not _spare(done, cells)]
     splits = {done.cell.split.name: done.cell.split.units(data) for done in cells}
+    config, store = to_dict(plan), plan.data.store.rstrip("/").rpartition("/")[2]
     details = {
         "format": 1,
-        "config": {**to_dict(plan), "path": plan.path.name},
+        "config": {**config, "path": plan.path.name, "data": {**config["data"], "store": store}},
         "task": {
             "classes": list(data.classes),
             "n_windows": len(data),

@@ -16,6 +16,7 @@ import numpy as np
 
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
+from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
@@ -154,7 +155,8 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
     """
     with locked(experiment.out):
         log = _log(experiment.out / "evaluate.log", say)
-        experiment.folder.tidy()
+        for name in ("", "cells", "features", "splits"):  # what a killed process was writing
+            remove_stale_temporaries(experiment.out / name)
         done = Evaluated()
         try:
             _run(experiment, done, log)
@@ -170,7 +172,7 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
                 stale=done.stale,
                 device=experiment.device,
             )
-        log(f"{len(done.rows)} rows in {experiment.out / 'results.json'}; {len(done.failures)} cells failed")
+        log(f"{len(done.rows)} rows in results.json; {len(done.failures)} cells failed")
     return done
 
 
@@ -185,7 +187,7 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
             "" if source is None else str(experiment.weights.place(source, cell.split)), []
         ).append(cell)
     clock = _Clock([cell for cell in mine if experiment.state(cell) not in ("done", "not needed")])
-    log(f"{experiment.plan.path}: {len(mine)} cells, {clock.left} to do")
+    log(f"{experiment.plan.path.name}: {len(mine)} cells, {clock.left} to do")
     log(json.dumps({**provenance(), **machine(experiment.device)}))
     for place in sorted(groups, key=lambda name: name != ""):
         todo = [cell for cell in groups[place] if experiment.state(cell) not in ("done", "not needed")]
@@ -193,7 +195,7 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
             continue
         source = _source(experiment, todo[0])
         if source is not None and not source.run:
-            log(f"pretraining {source.name} for {todo[0].split.name.partition('/')[0]}: {place}")
+            log(f"pretraining {Path(place).relative_to(experiment.out)}")
             message = _attempt(lambda: experiment.weights.pretrain(source, todo[0].split), log)  # noqa: B023
             if message:
                 done.failures |= {cell.label: f"pretraining {source.name}: {message}" for cell in todo}

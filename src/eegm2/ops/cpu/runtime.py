@@ -132,7 +132,7 @@ def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> t
     """
     if not ctx.kept:
         raise RuntimeError("this scan was called with keep=False; its gradient needs keep=True")
-    saved = ctx.saved_tensors  # read once: under activation checkpointing each reading is a recomputation
+    saved = ctx.saved_tensors  # asked for once: checkpointing computes them only once
     gradients = operator(*saved, *slopes)
     given = [None if t is None else gradient for t, gradient in zip(saved, gradients)]
     return *given, None

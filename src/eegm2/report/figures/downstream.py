@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -326,9 +327,8 @@ def evaluation_scores(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     ValueError
         If no row is of this metric.
     """
-    kept = [
-        row for row in rows if row.get("metric") == metric and np.isfinite(float(row.get("mean", np.nan)))
-    ]
+    kept = [row for row in rows if row.get("metric") == metric and isinstance(row.get("mean"), int | float)]
+    kept = [row for row in kept if np.isfinite(row["mean"])]
     require(bool(kept), f"no row holds the metric {metric!r}")
     kept.sort(key=lambda row: -float(row["mean"]))
     with figure_style():
@@ -339,7 +339,8 @@ def evaluation_scores(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
             low, high = row.get("ci_low"), row.get("ci_high")
             if low is None or high is None:
                 low, high = mean - float(row.get("std") or 0), mean + float(row.get("std") or 0)
-            ours = str(row.get("model")) in {"linear", "light", "fine", "scratch"}
+            words = re.split(r"[^a-z]", str(row.get("model")).lower())
+            ours = bool({"linear", "light", "fine", "scratch"} & set(words))
             axes.hlines(y, float(low), float(high), color=FIRST if ours else MUTED, linewidth=2.5, alpha=0.45)
             axes.plot(mean, y, "o" if ours else "s", color=FIRST if ours else MUTED, markersize=5)
             axes.annotate(

@@ -1,0 +1,65 @@
+"""Slow potentials: mean amplitude per channel in stretches of the window, and a linear model of it.
+
+For tasks that show in the potential itself and not in its rhythms (slow cortical potentials, the readiness
+potential before a movement). The data must not be high-passed: ``eegm2 prepare --l-freq-hz 0 --offset keep``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegm2.config import to_dict
+from eegm2.errors import DataError
+from eegm2.evaluation.baselines.options import SlowOptions
+from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
+from eegm2.evaluation.labelled import LabelledWindows, Split
+from eegm2.evaluation.outcome import Outcome
+from eegm2.evaluation.probes import linear_probe
+
+
+def slow_runner(name: str, sfreq_hz: float, options: SlowOptions) -> BaselineRunner:
+    """Return the runner; see `eegm2.evaluation.baselines.baseline_runner`."""
+
+    def prepare(data: LabelledWindows) -> NDArray[np.float64]:
+        windows = rescaled(data, options.scaling)
+        return np.concatenate([stretch_means(x, options.stretches, name) for x in chunks(windows, name)])
+
+    def learn(features: NDArray[np.float64], data: LabelledWindows, split: Split, seed: int) -> Outcome:
+        outcome = linear_probe(features, data, split, c=options.c, threshold=options.threshold)
+        return replace(outcome, protocol=name, facts={**outcome.facts, "options": to_dict(options)})
+
+    return BaselineRunner(prepare, learn)
+
+
+def stretch_means(x: NDArray[np.floating], stretches: int, name: str) -> NDArray[np.float64]:
+    """Return the mean of each channel over equal stretches of the window.
+
+    Parameters
+    ----------
+    x : array, shape (n, n_chans, n_times)
+        Microvolts.
+    stretches : int
+        How many; lengths differ by one sample at most.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    array, shape (n, n_chans * stretches)
+        Stretch by stretch for the first channel, then the next.
+
+    Raises
+    ------
+    DataError
+        If the window has fewer samples than stretches.
+    """
+    if x.shape[-1] < stretches:
+        raise DataError(
+            f"baseline {name}: windows of {x.shape[-1]} samples for {stretches} stretches; use longer "
+            "windows or fewer stretches"
+        )
+    means = [part.mean(-1) for part in np.array_split(x, stretches, axis=-1)]
+    return np.stack(means, axis=-1).reshape(len(x), -1)

@@ -1,0 +1,83 @@
+"""What EEGM2 does over time outside its sequence blocks: convolve, pool, interpolate.
+
+Tensors are (batch, channels, time) to the reader. On a CPU the channels lie next to each other in memory, as
+the sequence blocks want them: convolutions are then products of neighbouring rows, and nothing is transposed.
+Graphs that are compiled or exported hold torch's own one-dimensional operations.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BRANCH_KERNELS = (1, 3, 7)
+
+
+def channels_last(x: Tensor) -> bool:
+    """Return whether this tensor is worked on with neighbouring channels: on a CPU, outside of graphs."""
+    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and not traced
+
+
+class TimeConv(nn.Conv1d):
+    """Convolution over time that keeps the length (zero padding)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (batch, channels in, time) to (batch, channels out, time)."""
+        if not channels_last(x):
+            return super().forward(x)
+        return convolve(x, self.weight, self.bias)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve with neighbouring channels; weight (channels out, channels in, k), k odd."""
+    if weight.shape[2] == 1:
+        return F.linear(x.transpose(1, 2), weight.squeeze(2), bias).transpose(1, 2)
+    rows = x.transpose(1, 2).contiguous().transpose(1, 2)
+    padding = (0, weight.shape[2] // 2)
+    return F.conv2d(rows.unsqueeze(2), weight.unsqueeze(2), bias, padding=padding).squeeze(2)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Halve the time axis by the maximum of pairs; an odd last step is dropped.
+
+    The two-dimensional form keeps the time axis dynamic in ONNX export, the one-dimensional one freezes it.
+    """
+    if channels_last(x) and not (torch.is_grad_enabled() and x.requires_grad):
+        even = x.shape[2] // 2 * 2
+        return torch.maximum(x[..., 0:even:2], x[..., 1:even:2])
+    return F.max_pool2d(x.unsqueeze(2), (1, 2)).squeeze(2)
+
+
+def join(skip: Tensor, x: Tensor) -> Tensor:
+    """Interpolate `x` linearly to the skip's length and put it behind the skip's channels."""
+    steps = skip.shape[-1]
+    if not channels_last(x) or steps != 2 * x.shape[-1]:
+        up = F.interpolate(x, size=steps, mode="linear", align_corners=False)
+        return torch.cat([skip, up], dim=1)
+    rows = x.transpose(1, 2)
+    before, after = rows[:, :-1], rows[:, 1:]
+    left = torch.cat([rows[:, :1], torch.lerp(after, before, 0.25)], dim=1)
+    right = torch.cat([torch.lerp(before, after, 0.25), rows[:, -1:]], dim=1)
+    pairs = [skip.transpose(1, 2).unflatten(1, (-1, 2)), torch.stack([left, right], dim=2)]
+    return torch.cat(pairs, dim=-1).flatten(1, 2).transpose(1, 2)
+
+
+class MultiBranchEmbedding(nn.Module):
+    """Receptive fields of 1, 3 and 7 samples in parallel, fused to w channels."""
+
+    def __init__(self, n_chans: int, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(TimeConv(n_chans, width, kernel) for kernel in BRANCH_KERNELS)
+        self.fuse = TimeConv(len(BRANCH_KERNELS) * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed (batch, n_chans, time) to (batch, width, time)."""
+        branches = [branch(x) for branch in self.branches]
+        if not channels_last(x):
+            return self.fuse(torch.cat(branches, dim=1))
+        return self.fuse(torch.cat([y.transpose(1, 2) for y in branches], dim=2).transpose(1, 2))
