@@ -2,9 +2,9 @@
 
 First a correctness gate: every form of the scan that can run here against the float64 recurrence, on outputs,
 states and gradients, and the network with mamba_ssm's module against ours. Then, at batch 64 and 16 channels:
-peak memory and time of a training step at four lengths, in float32 and bfloat16, with and without checkpointed
-blocks; times of inference at the paper's lengths; windows per second of ``eegm2 pretrain``. Networks that are
-compared take turns. The last line is JSON.
+peak memory and time of a training step at four lengths, in float32 and bfloat16, with and without
+checkpointed blocks; times of inference at the paper's lengths, the networks taking turns; windows per second
+of ``eegm2 pretrain``. The last line is JSON.
 
     python benchmarks/gpu.py --out docs/results/gpu.json
     python benchmarks/gpu.py --dry-run      # the same code on a CPU at tiny sizes: it would start
@@ -22,109 +22,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_models import AIM_MB, AUTHORS_MB, DRY, SFREQ_HZ, Sizes, Step, network, peer_module, predict
 from torch import Tensor, nn
 
-from eegm2 import EEGM2, EEGM2Config, ops
-from eegm2.model.block import SequenceBlock
+from eegm2 import ops
 from eegm2.ops.backends import LIBRARIES, library_problem
 from eegm2.training.config import PretrainConfig
-from eegm2.training.module import parameter_groups
-from eegm2.training.objectives import Objective
-
-AUTHORS_MB = {
-    1280: 3874,
-    3840: 10991,
-    7680: 21640,
-    12800: 35877,
-}  # PAPER: batch 64, one RTX 6000 Ada, float32
-AIM_MB = 12_000  # at 12,800 steps
-SFREQ_HZ = 128.0
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is measured."""
-
-    device: str
-    batch: int = 64
-    n_chans: int = 16
-    width: int = 64
-    lengths: tuple[int, ...] = tuple(AUTHORS_MB)
-    forward_lengths: tuple[int, ...] = (50, 200, 800, 3000, 6000, 12_000)
-    windows: int = 8
-    repeats: int = 10
-    pretrain_windows: int = 2048
-
-
-DRY = Sizes("cpu", 3, 4, 8, (64, 96), (50, 72), 2, 1, 16)
-
-
-class Peer(nn.Module):
-    """mamba_ssm's module in the place of ours: the same parameters by the same names."""
-
-    def __init__(self, ours: nn.Module, channels: int, make: Callable[..., nn.Module]) -> None:
-        super().__init__()
-        self.inner = make(
-            d_model=channels,
-            d_state=ours.d_state,
-            d_conv=ours.d_conv,
-            expand=ours.d_inner // channels,
-            headdim=ours.headdim,
-            ngroups=ours.ngroups,
-        ).to(next(ours.parameters()).device)
-        self.inner.load_state_dict(ours.state_dict())
-
-    def forward(self, u: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """Mix over time, as our mixers do."""
-        return self.inner(u), None
-
-
-def peer_module(dry: bool) -> tuple[Callable[..., nn.Module] | None, str]:
-    """Return mamba_ssm's Mamba2, or why there is none; in a dry run a stand-in that computes the same."""
-    try:
-        from mamba_ssm import Mamba2
-
-        return Mamba2, "mamba_ssm.Mamba2"
-    except Exception as error:
-        if not dry:
-            return None, f"mamba_ssm cannot be imported ({error})"
-
-    class StandIn(nn.Module):
-        def __init__(self, d_model: int, **options: int) -> None:
-            super().__init__()
-            from eegm2.model.mamba2 import Mamba2
-
-            config = EEGM2Config.preset("eegm2", n_chans=4, width=8).replace(**options)
-            for name, value in Mamba2(d_model, config).named_children():
-                self.add_module(name, value)
-            self._ours = [Mamba2(d_model, config)]
-            self.dt_bias, self.A_log, self.D = (getattr(self._ours[0], n) for n in ("dt_bias", "A_log", "D"))
-            for name in ("in_proj", "conv1d", "norm", "out_proj"):
-                setattr(self, name, getattr(self._ours[0], name))
-
-        def forward(self, u: Tensor) -> Tensor:
-            return self._ours[0](u)[0]
-
-    return StandIn, "a stand-in for mamba_ssm.Mamba2 (dry run)"
-
-
-def network(sizes: Sizes, form: str, make_peer: Callable[..., nn.Module] | None) -> EEGM2:
-    """Return ours, ours with checkpointed blocks, or the one with mamba_ssm's mixer; all with equal weights."""
-    torch.manual_seed(0)
-    model = EEGM2(EEGM2Config.preset("eegm2", n_chans=sizes.n_chans, width=sizes.width)).to(sizes.device)
-    if form == "checkpointed":
-        model.checkpoint_blocks(windows=sizes.windows)
-    elif form == "mamba_ssm":
-        assert make_peer is not None
-        for block in [module for module in model.modules() if isinstance(module, SequenceBlock)]:
-            block.mixer = Peer(block.mixer, block.norm.normalized_shape[0], make_peer)
-    return model
 
 
 def synchronise(device: str) -> None:
@@ -135,9 +42,9 @@ def synchronise(device: str) -> None:
 def gate(sizes: Sizes, make_peer: Callable[..., nn.Module] | None) -> dict[str, Any]:
     """Return the errors of all forms; stop the benchmark where one is wrong."""
     torch.manual_seed(0)
-    b, l, h, p, n = 2, 257, 4, 64, 16
-    inputs = [torch.randn(b, l, h, p), torch.rand(b, l, h) * 0.1 + 1e-3, -torch.linspace(1, 16, h)]
-    inputs += [torch.randn(b, l, 1, n), torch.randn(b, l, 1, n), torch.randn(h), torch.randn(b, h, p, n)]
+    inputs = [torch.randn(2, 257, 4, 64), torch.rand(2, 257, 4) * 0.1 + 1e-3, -torch.linspace(1, 16, 4)]
+    inputs += [torch.randn(2, 257, 1, 16), torch.randn(2, 257, 1, 16)]
+    inputs += [torch.randn(4), torch.randn(2, 4, 64, 16)]
     wanted = _results([tensor.double() for tensor in inputs], "cpu", "recurrence")
     report = ops.backend_report()
     forms = ["chunked", *(["numba"] if sizes.device == "cpu" else [])]
@@ -156,8 +63,8 @@ def gate(sizes: Sizes, make_peer: Callable[..., nn.Module] | None) -> dict[str, 
         outputs = []
         for form in ("ours", "mamba_ssm"):
             model = network(sizes, form, make_peer)
-            x.grad = None
-            outputs.append(model(x.requires_grad_()))
+            with torch.no_grad():
+                outputs.append(model(x))
         difference = float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
         if not difference < 1e-2:
             raise SystemExit(f"mamba_ssm's module in our network differs by {difference:.1e}")
@@ -171,27 +78,6 @@ def _results(inputs: list[Tensor], device: str, backend: str) -> list[Tensor]:
     weights = [torch.linspace(-1, 1, t.numel(), device=device).reshape(t.shape) for t in (y, state)]
     gradients = torch.autograd.grad((weights[0] * y).sum() + (weights[1] * state).sum(), leaves)
     return [tensor.detach().double().cpu() for tensor in (y, state, *gradients)]
-
-
-class Step:
-    """A training step as pretraining makes it: loss of Eq. 1, clipping, AdamW."""
-
-    def __init__(self, model: EEGM2, sizes: Sizes, length: int, precision: str) -> None:
-        self.model, self.sizes = model.train(), sizes
-        self.x = torch.randn(sizes.batch, sizes.n_chans, length, device=sizes.device)
-        self.objective = Objective(PretrainConfig(), SFREQ_HZ)
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, 1e-2), lr=1e-4)
-        self.half = precision == "bf16"
-
-    def __call__(self) -> float:
-        context = torch.autocast(self.sizes.device, dtype=torch.bfloat16) if self.half else nullcontext()
-        with context:
-            loss = self.objective(self.model, self.x, range(self.sizes.batch)).loss
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return float(loss.detach())
 
 
 def training(sizes: Sizes, length: int, precision: str, forms: list[str], make_peer: Any) -> list[dict]:
@@ -280,28 +166,6 @@ def pretraining(sizes: Sizes) -> dict[str, Any]:
             test=0.125,
         )
         return pretrain(Path(place) / "store", Path(place) / "run", config).performance
-
-
-def predict(sizes: Sizes) -> list[dict[str, Any]]:
-    """Return the peak memory of a step by counting the tensors of the chunked torch form; nothing is computed."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.distributed._tools.mem_tracker import MemTracker
-
-    rows = []
-    for form in ("ours", "checkpointed"):
-        for length in sizes.lengths:
-            with FakeTensorMode():
-                step = Step(network(sizes, form, None), sizes, length, "fp32")
-                tracker = MemTracker()
-                tracker.track_external(step.model, step.optimizer, step.x)
-                with tracker:
-                    loss = step.objective(step.model, step.x, range(sizes.batch)).loss
-                    loss.backward()
-                    step.optimizer.step()
-            peak = sum(place["Total"] for place in tracker.get_tracker_snapshot("peak").values()) / 2**20
-            rows.append({"form": form, "length": length, "predicted_peak_mb": round(peak)})
-            print(rows[-1], file=sys.stderr, flush=True)
-    return rows
 
 
 def machine(device: str) -> dict[str, str]:
