@@ -14,8 +14,10 @@ from sklearn import metrics as sk
 from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.experiment.config import read_plan
+from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.metrics import predict_labels
+from eegm2.evaluation.outcome import Outcome
 from eegm2.evaluation.probes import C_GRID, choose_c
 from tests.evaluation.experiments import (
     FOLDS,
@@ -132,6 +134,17 @@ def test_again_nothing_is_computed_and_the_results_are_the_same(done: Path, tmp_
     assert set(after) == set(before)
 
 
+def test_a_model_may_have_seeds_of_its_own(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "x")
+    light = model("light")
+    fewer = WHOLE.replace(light, light + "seeds = [1]\n")
+    assert evaluate(tmp_path / "x", fewer).exit_code == 0
+    assert {tuple(row["seeds"]) for row in rows_of(tmp_path / "x") if row["model"] == "light"} == {(1,)}
+    assert len(details_of(tmp_path / "x")["stale"]) == 2  # seed 0 of the two folds; seed 1 was kept
+    with pytest.raises(ConfigError, match=r"model 'light': seeds: got \(1, 1\), expected different numbers"):
+        evaluate(tmp_path / "x", WHOLE.replace(light, light + "seeds = [1, 1]\n"), "--dry-run")
+
+
 def test_a_changed_model_is_run_again_and_its_old_cells_are_told(done: Path, tmp_path: Path) -> None:
     shutil.copytree(done, tmp_path / "x")
     changed = WHOLE.replace("{max_epochs = 3}", "{max_epochs = 2}")
@@ -210,6 +223,9 @@ def test_manifests_and_official_parts(place: Path) -> None:
     assert details_of(place, "official")["splits"]["official"]["test"] == ["rec4", "rec5"]
     row = rows_of(place, "official")[0]
     assert (row["unit"], row["n_recordings"], row["n_subjects"]) == ("recording", 2, 2)
+    table = (place / "official" / "results.md").read_text()
+    assert "95 % interval over recordings" in table
+    assert "subjects" not in table
 
 
 def test_a_finished_run_and_a_store_of_other_channels(place: Path) -> None:
@@ -402,3 +418,46 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     assert plan.pretrain["own"].options.window_s == plan.data.window_s == 4.0
     assert plan.pretrain["own"].options.exclude_s == ("0:5", "170:195")
     assert read_plan(write_plan(tmp_path, block), store="elsewhere").data.store == "elsewhere"
+
+
+def test_interrupted_it_keeps_what_is_done_and_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eegm2.evaluation.experiment.runners import Runner
+
+    text = plan_text("band_power", "random", own="")
+    run, count = Runner.__call__, 0
+
+    def interrupted(self: Runner, cell: Cell) -> Outcome:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return run(self, cell)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "__call__", interrupted)
+        result = evaluate(place, text, out="interrupted")
+    assert result.exit_code == 130
+    assert "run the same command again to go on" in result.output
+    assert {row["model"] for row in rows_of(place, "interrupted")} == {"band_power"}
+    assert details_of(place, "interrupted")["missing"] == [
+        "random fold0 seed 1",
+        "random fold1 seed 0",
+        "random fold1 seed 1",
+    ]
+    assert "8 cells, 3 to do" in evaluate(place, text, out="interrupted").output
+    whole = evaluate(place, text, out="uninterrupted")
+    assert whole.exit_code == 0
+    results = [(place / out / "results.json").read_bytes() for out in ("interrupted", "uninterrupted")]
+    assert results[0] == results[1]
+
+
+def test_values_are_evaluated_too(place: Path) -> None:
+    head = HEAD.replace("window_s", 'target = "age"\nregression = true\nwindow_s')
+    scratch = model("scratch", 'protocol = "scratch"\npreset = "s5"\nwidth = 4\nfit = {max_epochs = 1}')
+    text = head + FOLDS + scratch + model("band_power")
+    text += '\n[[compare]]\na = "scratch"\nb = "band_power"\n'
+    assert evaluate(place, text, out="values").exit_code == 0
+    rows = rows_of(place, "values")
+    assert {row["metric"] for row in rows} == {"r2", "mae", "pearson_r"}
+    assert all(0 < row["mean"] < 100 for row in rows if row["metric"] == "mae")
+    assert "| scratch − band_power | mae |" in (place / "values" / "results.md").read_text()

@@ -14,8 +14,9 @@ from tests.training.kill_harness import run_killed, run_whole, warm_up
 
 def evaluate_command(plan: str, out: str) -> None:
     """Evaluate as the command line does."""
-    from eegm2.evaluation.experiment.config import read_plan
-    from eegm2.evaluation.experiment.run import Experiment, run_experiment
+    from eegm2.evaluation.experiment.reading import read_plan
+    from eegm2.evaluation.experiment.run import run_experiment
+    from eegm2.evaluation.experiment.state import Experiment
 
     run_experiment(Experiment(read_plan(plan), out))
 

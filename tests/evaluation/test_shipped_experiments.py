@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eegm2.evaluation.experiment.config import read_plan
+from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.experiment.runners import baseline_options
 
 ROOT = Path(__file__).parents[2]

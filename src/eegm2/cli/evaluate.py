@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eegm2.errors import ConfigError
-from eegm2.evaluation.experiment.config import read_plan
+from eegm2.evaluation.experiment.reading import read_plan
 
 if TYPE_CHECKING:
-    from eegm2.evaluation.experiment.run import Experiment
+    from eegm2.evaluation.experiment.state import Experiment
 
 
 def evaluate(
@@ -43,7 +43,8 @@ def evaluate(
     plan = read_plan(file, store=store)
     if threads < 0:
         raise ConfigError(f"--threads: got {threads}, expected 0 or more")
-    from eegm2.evaluation.experiment.run import Experiment, run_experiment, states
+    from eegm2.evaluation.experiment.run import run_experiment
+    from eegm2.evaluation.experiment.state import Experiment, states
     from eegm2.ops import keep_freed_memory
     from eegm2.training.state import Interrupted
 

@@ -18,18 +18,19 @@ def evaluation_section(data: ReportData) -> Section | None:
     for evaluation in data.evaluations:
         if len(data.evaluations) > 1:
             section.heading(evaluation.name)
+        unit = next((str(row["unit"]) for row in evaluation.rows if "unit" in row), "subject")
         metrics = list(dict.fromkeys(str(row.get("metric")) for row in evaluation.rows))
         for metric in [m for m in ("balanced_accuracy", "auroc") if m in metrics] or metrics[:1]:
             section.figure(
                 partial(figures.evaluation_scores, evaluation.rows, metric),
-                caption=f"Every model's {figures.METRIC_NAMES.get(metric, metric)}, best first, with "
-                "its confidence "
-                "interval over subjects (or ± standard deviation where none is given). Blue: EEGM2.",
+                caption=f"Every model's {figures.METRIC_NAMES.get(metric, metric)}, best first, with its "
+                f"confidence interval over {unit}s (or ± standard deviation where none is given). "
+                "Blue: EEGM2.",
                 alt=f"evaluation, {metric}",
             )
         section.table(
-            ["model", "metric", "mean", "std", "interval", "subjects", "seeds"],
-            [_evaluation_row(row) for row in evaluation.rows],
+            ["model", "metric", "mean", "std", "interval", f"{unit}s", "seeds"],
+            [_evaluation_row(row, unit) for row in evaluation.rows],
             title=f"All rows of {evaluation.name}",
             folded=len(evaluation.rows) > 12,
         )
@@ -37,14 +38,14 @@ def evaluation_section(data: ReportData) -> Section | None:
             section.table(
                 ["difference", "metric", "mean", "interval", "p"],
                 [_comparison_row(row) for row in evaluation.comparisons],
-                title="Differences, paired by subject (p: predictions exchanged subject by subject)",
+                title=f"Differences, paired by {unit} (p: predictions exchanged {unit} by {unit})",
             )
         for note in evaluation.notes:
             section.note(note)
     return section
 
 
-def _evaluation_row(row: Mapping[str, object]) -> list[object]:
+def _evaluation_row(row: Mapping[str, object], unit: str) -> list[object]:
     interval = _interval(row)
     seeds = row.get("seeds")
     n_seeds = len(seeds) if isinstance(seeds, list | tuple) else seeds
@@ -54,7 +55,7 @@ def _evaluation_row(row: Mapping[str, object]) -> list[object]:
         _three(row, "mean"),
         _three(row, "std"),
         interval,
-        row.get("n_subjects"),
+        row.get(f"n_{unit}s"),
         n_seeds,
     ]
 

@@ -187,6 +187,7 @@ def _described(folder: Path, name: str) -> Described:
 NOTES = (
     "Every trial is a recording with its official part, so split by recording and keep the official test "
     "set; one person per problem is assumed (a table can name others), so results hold for that person. "
+    "Nothing is filtered or resampled, and offsets are kept. "
     "Values are taken to be microvolts (declared for SelfRegulationSCP1 and 2, not for others). Rates and "
     "positions, which the files lack, are known for SelfRegulationSCP1 (256 Hz), SelfRegulationSCP2 (256 Hz) "
     "and FingerMovements (100 Hz); for others write NAME.toml beside the files with sfreq_hz and ch_names. "

@@ -57,6 +57,7 @@ class Cell:
             Fingerprint of the first weights.
         """
         model: dict[str, Any] = {**to_dict(self.model), "fit": to_dict(self.model.fit_config())}
+        model.pop("seeds")  # more seeds of a model leave those that it has
         parts = {"units": units, "by": self.split.manifest.by}
         return sha256_json([FORMAT, model, parts, self.seed, data, weights])
 

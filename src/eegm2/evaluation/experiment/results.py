@@ -18,21 +18,10 @@ from eegm2.errors import EEGM2Error
 from eegm2.evaluation.crossval import CrossValidated, tested_part
 from eegm2.evaluation.experiment.cells import Cell, StoredCell
 from eegm2.evaluation.experiment.config import Plan
+from eegm2.evaluation.experiment.tables import markdown
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.evaluation.resampling import compare
 from eegm2.training.checkpoint import provenance, write_json
-
-METRIC_ORDER = (
-    "balanced_accuracy",
-    "auroc",
-    "accuracy",
-    "auprc",
-    "weighted_f1",
-    "kappa",
-    "r2",
-    "mae",
-    "pearson_r",
-)
 
 
 @dataclass(frozen=True)
@@ -202,54 +191,3 @@ def _spare(done: Finished, cells: Sequence[Finished]) -> bool:
         if other.cell.model.name == done.cell.model.name and other.cell.split.name == done.cell.split.name
     )
     return first is not done and first.stored is not None and first.stored.deterministic
-
-
-def markdown(
-    rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], unfinished: Sequence[str]
-) -> str:
-    """Return the results as Markdown tables: mean with its interval, and differences."""
-    found = {row["metric"] for row in rows}
-    metrics = [name for name in METRIC_ORDER if name in found]
-    lines = ["# Results", "", "Mean over folds and seeds, with the 95 % interval over subjects.", ""]
-    lines += _row(["model", *metrics, "subjects", "seeds"]) + _row(["---"] * (len(metrics) + 3))
-    for model in dict.fromkeys(row["model"] for row in rows):
-        mine = {row["metric"]: row for row in rows if row["model"] == model}
-        any_row = next(iter(mine.values()))
-        tail = [str(any_row["n_subjects"]), ", ".join(map(str, any_row["seeds"]))]
-        lines += _row([model, *(_figure(mine[name], "mean") for name in metrics), *tail])
-    if not rows:
-        lines.append("No model has been through all splits yet.")
-    if pairs:
-        lines += [
-            "",
-            "## Differences",
-            "",
-            "Paired by subject; p from exchanging predictions subject by subject.",
-            "",
-        ]
-        lines += _row(["pair", "metric", "difference", "p"]) + _row(["---"] * 4)
-    for pair in pairs:
-        name = f"{pair['a']} − {pair['b']}"
-        if "train_subjects" in pair:
-            name += f", {pair['train_subjects']} subjects"
-        if "problem" in pair:
-            lines += _row([name, pair.get("metric", ""), pair["problem"], ""])
-            continue
-        p = "–" if pair["p"] is None else f"{pair['p']:.3f}"
-        lines += _row([name, pair["metric"], _figure(pair, "difference"), p])
-    if unfinished:
-        lines += ["", "## Not finished", "", *(f"- {name}" for name in dict.fromkeys(unfinished))]
-    return "\n".join(lines) + "\n"
-
-
-def _row(values: Sequence[str]) -> list[str]:
-    return ["| " + " | ".join(value.replace("|", "/") for value in values) + " |"]
-
-
-def _figure(row: dict[str, Any], key: str) -> str:
-    if row[key] is None:
-        return "–"
-    sign = "+" if key == "difference" else ""
-    if row["ci_low"] is None:
-        return f"{row[key]:{sign}.3f}"
-    return f"{row[key]:{sign}.3f} [{row['ci_low']:{sign}.3f}, {row['ci_high']:{sign}.3f}]"

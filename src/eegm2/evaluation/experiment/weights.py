@@ -14,7 +14,7 @@ from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
-from eegm2.errors import ConfigError
+from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.stores import preprocessing_differences, pretraining_saw, read_run_split
@@ -93,9 +93,7 @@ class WeightSource:
         source = self.plan.pretrain[model.pretrained]
         try:
             path = checkpoint_path(self.place(source, split), source.which)
-        except ConfigError:
-            raise
-        except ValueError:
+        except CheckpointError:  # not pretrained yet
             return None
         if not source.run and not _finished(self.place(source, split)):
             return None

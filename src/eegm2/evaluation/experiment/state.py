@@ -1,0 +1,126 @@
+"""An experiment opened and checked: its data, splits and cells, and which of them are done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from eegm2.config import to_dict
+from eegm2.data.config import sha256_json
+from eegm2.data.store import RecordingStore
+from eegm2.errors import ConfigError, EEGM2Error
+from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
+from eegm2.evaluation.experiment.config import Plan
+from eegm2.evaluation.experiment.results import Finished
+from eegm2.evaluation.experiment.runners import DataSource, baseline_options
+from eegm2.evaluation.experiment.splits import named_splits
+from eegm2.evaluation.experiment.weights import WeightSource
+from eegm2.evaluation.representation import usable_device
+
+
+class Experiment:
+    """A plan with its data, opened and checked, before anything is computed.
+
+    Parameters
+    ----------
+    plan : Plan
+        From :func:`read_plan`.
+    out : str or Path
+        Folder of the experiment.
+    only : sequence of str
+        Names of models to run; all if empty.
+    device : str
+        Where to compute.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, or a pretraining's data differ from the experiment's.
+    DataError
+        If labels or subjects do not suffice for the splits.
+    """
+
+    def __init__(self, plan: Plan, out: str | Path, *, only: Sequence[str] = (), device: str = "cpu") -> None:
+        usable_device(device)
+        self.plan, self.out, self.device = plan, Path(out), device
+        names = [model.name for model in plan.models]
+        unknown = [name for name in only if name not in names]
+        if unknown:
+            raise ConfigError(f"--only: got '{unknown[0]}', {plan.path} has {', '.join(names)}")
+        self.only = set(only or names)
+        _refuse_foreign_folder(self.out)
+        self.store = RecordingStore(plan.data.store)
+        self.data = DataSource(plan, self.store)
+        self.splits = named_splits(plan, self.store, self.data.labelled)
+        self.weights = WeightSource(plan, self.store, self.out, device)
+        self.folder = CellFolder(self.out / "cells")
+        for model in plan.models:
+            if model.name in self.only:
+                if model.baseline:
+                    baseline_options(model, device)
+                else:
+                    self.weights.check(model)
+        self._units = {split.name: split.units(self.data.labelled) for split in self.splits}
+        self.cells = [
+            Cell(m, s, seed) for m in plan.models for s in self.splits for seed in m.seeds or plan.seeds
+        ]
+
+    def key(self, cell: Cell) -> str | None:
+        """Return a cell's hash, None while its weights are not there."""
+        if cell.model.baseline:
+            fingerprint: str | None = sha256_json(to_dict(baseline_options(cell.model)))
+        else:
+            fingerprint = self.weights.fingerprint(cell.model, cell.split, cell.seed)
+        if fingerprint is None:
+            return None
+        identity = self.data.identity(cell.model.scaling)
+        return cell.key(self._units[cell.split.name], identity, fingerprint)
+
+    def stored(self, cell: Cell) -> StoredCell | None:
+        """Return a cell's result if it is finished."""
+        key = self.key(cell)
+        return None if key is None else self.folder.read(cell, key)
+
+    def state(self, cell: Cell) -> str:
+        """Return done, to do, after pretraining, or not needed (chance plays no part in the model)."""
+        if self.stored(cell) is not None:
+            return "done"
+        first = self.stored(Cell(cell.model, cell.split, (cell.model.seeds or self.plan.seeds)[0]))
+        if first is not None and first.deterministic:
+            return "not needed"
+        return "to do" if self.key(cell) is not None else "after pretraining"
+
+    def finished(self) -> list[Finished]:
+        """Return all cells of the plan with their results."""
+        return [Finished(cell, self.stored(cell)) for cell in self.cells]
+
+    def stale(self) -> list[str]:
+        """Return the cells on disk that are none of the plan's."""
+        keys = ((cell, self.key(cell)) for cell in self.cells)
+        return self.folder.stale(self.folder.path(cell, key) for cell, key in keys if key is not None)
+
+    def statements(self) -> dict[str, dict[str, str]]:
+        """Return what pretraining saw of each split's test part, by model and split."""
+        said: dict[str, dict[str, str]] = {}
+        for model in self.plan.models:
+            for split in self.splits:
+                with contextlib.suppress(EEGM2Error):
+                    said.setdefault(model.name, {})[split.name] = self.weights.statement(model, split)
+        return said
+
+
+def states(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Yield (cell, state) of the models asked for; nothing is computed or written."""
+    for cell in experiment.cells:
+        if cell.model.name in experiment.only:
+            yield cell.label, experiment.state(cell)
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    """Refuse a folder that holds a run, a store or a probe."""
+    for name in ("run.json", "store.json", "predictions.npz"):
+        if (out / name).exists():
+            raise ConfigError(f"--out {out}: holds {name} of something else; choose another folder")
+    if out.is_file():
+        raise ConfigError(f"--out {out}: is a file; choose a folder")
