@@ -33,16 +33,21 @@ def test_the_audit_says_when_it_is_skipped(tmp_path: Path) -> None:
     done = subprocess.run(
         command, env={"PYTHON": str(python), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
     )
-    assert done.returncode == 0
-    assert done.stdout.startswith("audit skipped: pip-audit is not installed")
+    assert done.returncode == 2
+    assert done.stdout.startswith("audit SKIPPED, nothing was checked: pip-audit is not installed")
 
 
 @pytest.mark.parametrize(
     ("rows", "status", "message"),
     [
-        ('{"name": "a", "version": "1", "vulns": []}', 0, "1 of 1 packages looked up, 0 advisories"),
+        (
+            '{"name": "a", "version": "1", "vulns": []}',
+            0,
+            "1 of 1 packages looked up with pypi, 0 advisories",
+        ),
         ('{"name": "a", "version": "1", "vulns": [{"id": "X-1"}]}', 1, "a 1: X-1"),
-        ('{"name": "a", "skip_reason": "not found"}', 0, "audit skipped: none of 1 packages"),
+        ('{"name": "a", "skip_reason": "not found"}', 2, "SKIPPED with osv, nothing was checked: none of 1"),
+        ("not JSON", 2, "SKIPPED with pypi, nothing was checked: the advisories cannot be had"),
     ],
 )
 def test_the_audit_counts_what_was_looked_up(rows: str, status: int, message: str, tmp_path: Path) -> None:
@@ -77,3 +82,11 @@ def test_the_wheel_has_what_it_needs(tmp_path: Path) -> None:
         assert needed in names
     assert sum(name.endswith(".edf") for name in names) == 3
     assert all(name.startswith(("eegm2/", "eegm2-")) for name in names)
+
+
+def test_the_table_of_the_long_suites_is_that_of_the_stored_results() -> None:
+    from tests.reliability import RESULTS, stored, table
+
+    results, corpus = stored()
+    assert (RESULTS / "reliability.md").read_text() == table(results, corpus)
+    assert all(result["failures"] == [] for result in results.values())

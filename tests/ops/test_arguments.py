@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eegm2 import ops
 from eegm2.errors import ConfigError
-from eegm2.ops import dispatch
+from eegm2.ops import backends
 
 BAD_SSD = [
     (0, lambda t: t[:, :0], "x has zero length"),
@@ -109,7 +109,7 @@ def test_conv_equals_torch_and_carries_its_state(kernel: int) -> None:
 )
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch, value: str, backend: str) -> None:
     monkeypatch.setenv("EEGM2_BACKEND", value)
-    assert dispatch.choose_backend("auto", torch.device("cpu")) == backend
+    assert backends.choose_backend("auto", torch.device("cpu")) == backend
     assert ops.backend_report()["cpu"]["backend"] == backend
 
 
@@ -120,14 +120,14 @@ def test_an_unknown_value_in_the_environment_is_refused(monkeypatch: pytest.Monk
 
 
 def test_without_numba_the_torch_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "numba_problem", lambda: "Numba cannot be imported (test)")
-    assert dispatch.choose_backend("auto", torch.device("cpu")) == "chunked"
+    monkeypatch.setattr(backends, "numba_problem", lambda: "Numba cannot be imported (test)")
+    assert backends.choose_backend("auto", torch.device("cpu")) == "chunked"
     assert ops.backend_report()["cpu"] == {"backend": "chunked", "why": "Numba cannot be imported (test)"}
     with pytest.raises(ValueError, match="'numba' cannot be used: Numba cannot be imported"):
         ops.ssd(*ssd_inputs(4), backend="numba")
 
 
 def test_other_devices_use_the_torch_form() -> None:
-    assert dispatch.choose_backend("auto", torch.device("cuda")) == "chunked"
+    assert backends.choose_backend("auto", torch.device("cuda")) == "chunked"
     with pytest.raises(ValueError, match="'numba' cannot be used: tensors are on cuda"):
-        dispatch.choose_backend("numba", torch.device("cuda"))
+        backends.choose_backend("numba", torch.device("cuda"))

@@ -23,6 +23,13 @@ def pretrain(
         Path, typer.Option("--out", metavar="RUN", help="Folder of the run; given again, the run goes on.")
     ],
     config: PretrainConfig,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Try learning rates, print and plot what was found beside RUN, and begin no run.",
+        ),
+    ] = False,
 ) -> None:
     """Pretrain a network on a store, without labels.
 
@@ -37,6 +44,9 @@ def pretrain(
     except KeyboardInterrupt:
         sys.exit(130)
     keep_freed_memory()
+    if find_lr:
+        _find_lr(store, out, config)
+        return
     try:
         result = run_pretraining(store, out, config)
     except (Interrupted, KeyboardInterrupt) as interruption:
@@ -47,6 +57,17 @@ def pretrain(
         sys.exit(128 + signum)
     if environment_rank() == 0:
         _say_where(result)
+
+
+def _find_lr(store: str, out: Path, config: PretrainConfig) -> None:
+    from eegm2.training.lr_finder import find_learning_rate
+
+    found = find_learning_rate(store, out, config)
+    lowest = found.rates[found.smoothed.argmin()]
+    typer.echo(f"{len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
+    typer.echo(f"  steepest   {found.suggestion:.2g}; the loss is lowest at {lowest:.2g}")
+    typer.echo(f"  written    {found.table}, {found.plot}")
+    typer.echo(f"  suggestion --max-lr {found.suggestion:.2g}")
 
 
 def _say_where(result: PretrainResult) -> None:

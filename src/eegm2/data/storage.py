@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -64,7 +65,8 @@ def fsync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path` by which `remove_stale_temporaries` knows its writer."""
     return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
 
 
@@ -77,7 +79,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], *, durable: b
     `durable=False` leaves it to that one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             for chunk in chunks:
@@ -99,7 +101,7 @@ def remove_stale_temporaries(folder: Path, *, older_than_s: float = 86_400.0) ->
             host, process, _ = path.name[len(_TEMPORARY) :].rsplit("-", 2)
             ours = host == socket.gethostname()
             if (ours and not _alive(int(process))) or time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -139,7 +141,7 @@ class LocalStorage:
         if path.exists():
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
+        temporary = temporary_name(path)
         write_atomic(temporary, [data], durable=False)
         try:
             os.link(temporary, path)  # fails if the name is taken: the first of several writers wins

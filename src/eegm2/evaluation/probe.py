@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.config import to_dict
-from eegm2.data.storage import write_atomic
+from eegm2.data.storage import remove_stale_temporaries, temporary_name, write_atomic
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ProbeConfig
@@ -32,6 +31,7 @@ from eegm2.evaluation.stores import (
     refuse_mismatch,
 )
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance
+from eegm2.training.runfolder import locked
 
 FORMAT = 1
 Progress = Callable[[str, int, int], None]
@@ -218,8 +218,8 @@ def _write_folder(
 ) -> None:
     """Write the folder under a temporary name beside it, then put it in its place."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:12]
-    new, old = (out.with_name(f".{out.name}-{what}-{token}") for what in ("new", "old"))
+    remove_stale_temporaries(out.parent)  # what killed processes were writing
+    new, old = (temporary_name(out) for _ in range(2))
     try:
         new.mkdir()
         np.savez_compressed(new / "predictions.npz", **predictions)
@@ -240,13 +240,17 @@ def _write_folder(
 
 
 def _append_to_run(run: Path, out: Path) -> None:
-    """Add the folder to the run's list of probes, relative where it lies inside the run."""
+    """Add the folder to the run's list of probes, relative where it lies inside the run.
+
+    Probes of one run may end at the same time: the list is held while it is read and written.
+    """
     path = run / "probes.json"
-    try:
-        known = json.loads(path.read_text()) if path.is_file() else []
-    except ValueError:
-        known = []
     place = out.resolve()
     name = str(place.relative_to(run.resolve())) if place.is_relative_to(run.resolve()) else str(place)
-    names = [entry for entry in known if isinstance(entry, str) and entry != name]
-    write_atomic(path, [json.dumps([*names, name], indent=1).encode()])
+    with locked(run, ".probes.lock", wait_s=60):
+        try:
+            known = json.loads(path.read_text()) if path.is_file() else []
+        except ValueError:
+            known = []
+        names = [entry for entry in known if isinstance(entry, str) and entry != name]
+        write_atomic(path, [json.dumps([*names, name], indent=1).encode()])

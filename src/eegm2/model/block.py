@@ -54,6 +54,9 @@ class SequenceBlock(nn.Module):
     ----------
     checkpointed : bool
         Keep nothing but the input for the gradient and compute the block again in the backward pass.
+    checkpoint_windows : int
+        Then compute so many windows of the batch at a time, so that only their inner signals exist together
+        (several times the block's expanded channels); 0 takes the whole batch. Windows do not see each other.
 
     References
     ----------
@@ -66,13 +69,22 @@ class SequenceBlock(nn.Module):
         self.mixer = MIXERS[config.mixer](channels, config)
         self.norm = nn.LayerNorm(channels)
         self.checkpointed = False
+        self.checkpoint_windows = 0
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState | None]:
         """Return the block's output, (batch, length, channels), and its state after `u`."""
         if self.checkpointed and torch.is_grad_enabled():
+            if self.checkpoint_windows and state is None:
+                parts = u.split(self.checkpoint_windows)
+                return torch.cat(
+                    [checkpoint(self._output, part, use_reentrant=False) for part in parts]
+                ), None
             result: tuple[Tensor, MambaState | None] = checkpoint(self._run, u, state, use_reentrant=False)
             return result
         return self._run(u, state)
+
+    def _output(self, u: Tensor) -> Tensor:
+        return self._run(u, None)[0]
 
     def _run(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState | None]:
         y, state = self.mixer(u, state)

@@ -156,10 +156,16 @@ class EEGM2(Pretrained, nn.Module):
         """Return the nine time statistics of the representation, (batch, 9 * 4w)."""
         return time_statistics(self.encode(x))
 
-    def checkpoint_blocks(self, on: bool = True) -> EEGM2:
+    def checkpoint_blocks(self, on: bool = True, *, windows: int = 0) -> EEGM2:
         """Train with less memory: keep only the input of each sequence block, compute it twice.
 
         Gradients stay the same. Returns the model itself.
+
+        Parameters
+        ----------
+        on : bool
+        windows : int
+            Compute so many windows of the batch at a time, for still less memory; 0: the whole batch.
 
         References
         ----------
@@ -167,7 +173,7 @@ class EEGM2(Pretrained, nn.Module):
         """
         for module in self.modules():
             if isinstance(module, SequenceBlock):
-                module.checkpointed = on
+                module.checkpointed, module.checkpoint_windows = on, windows
         return self
 
     def light(self) -> EEGM2:

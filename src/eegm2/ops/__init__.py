@@ -1,9 +1,10 @@
 """State-space scans and what surrounds them: one call each, the fastest form for the device behind it."""
 
 from eegm2.ops.allocator import keep_freed_memory
+from eegm2.ops.backends import backend_report, choose_backend
 from eegm2.ops.checks import compute_dtype, needs_gradient
 from eegm2.ops.conv import causal_conv1d
-from eegm2.ops.dispatch import backend_report, choose_backend, selective_scan, ssd
+from eegm2.ops.dispatch import selective_scan, ssd
 from eegm2.ops.mix import mamba2_mix
 
 __all__ = [

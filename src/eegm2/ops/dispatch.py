@@ -1,100 +1,21 @@
-"""The one place that chooses between the forms of the scans.
-
-``auto`` takes the compiled CPU kernels where they can run and the chunked torch form everywhere else: on
-other devices, without Numba, and while torch.compile, torch.export or the ONNX exporter trace the model.
-The environment variable ``EEGM2_BACKEND`` (auto, torch, recurrence, chunked, numba) overrules ``auto``.
-"""
+"""The scans as one call each: arguments checked, precision kept, the form chosen by `eegm2.ops.backends`."""
 
 from __future__ import annotations
 
-import functools
-import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eegm2.errors import ConfigError
+from eegm2.ops.backends import LIBRARIES, choose_backend
 from eegm2.ops.checks import check_finite as _check_finite
 from eegm2.ops.checks import check_selective_scan, check_ssd, compute_dtype
 from eegm2.ops.chunked import CHUNK, selective_scan_chunked, ssd_chunked
+from eegm2.ops.gpu.ssd import ssd_fla, ssd_mamba
 from eegm2.ops.recurrence import selective_scan_recurrence, ssd_recurrence
 
-BACKENDS = ("auto", "recurrence", "chunked", "numba")
-VARIABLE = "EEGM2_BACKEND"
 NAMES = ("x", "dt", "A", "B", "C", "D", "initial_state")
-
-
-def _requested() -> str:
-    """Return the backend that the environment asks for, or ``auto``."""
-    value = os.environ.get(VARIABLE, "auto") or "auto"
-    if value not in (*BACKENDS, "torch"):
-        raise ConfigError(f"{VARIABLE}: got {value!r}, expected one of {', '.join(BACKENDS)}, torch")
-    return "chunked" if value == "torch" else value
-
-
-@functools.cache
-def numba_problem() -> str | None:
-    """Return why the compiled kernels cannot be used at all, or None."""
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        return f"Numba cannot be imported ({error})"
-    return None
-
-
-def choose_backend(backend: str, device: torch.device) -> str:
-    """Return recurrence, chunked or numba for tensors on `device`.
-
-    Parameters
-    ----------
-    backend : str
-        As given by the caller; ``auto`` looks at ``EEGM2_BACKEND`` and then at the device.
-
-    Raises
-    ------
-    ValueError
-        If the backend is unknown, or numba was asked for by the caller and cannot run.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: got {backend!r}, expected one of {', '.join(BACKENDS)}")
-    asked = _requested() if backend == "auto" else backend
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-        return "recurrence" if asked == "recurrence" else "chunked"
-    if asked in ("recurrence", "chunked"):
-        return asked
-    problem = f"tensors are on {device}" if device.type != "cpu" else numba_problem()
-    if problem is None:
-        return "numba"
-    if backend == "numba":
-        raise ValueError(f"backend: 'numba' cannot be used: {problem}; use 'auto' or 'chunked'")
-    return "chunked"
-
-
-def backend_report() -> dict[str, Any]:
-    """Return which form runs on each device and why, as plain values for ``eegm2 info``.
-
-    Returns
-    -------
-    dict
-        ``{"cpu": {"backend", "why"}, "cuda": {"backend", "why"}, "threads": int}``, all strings but threads.
-    """
-    asked = _requested()
-    problem = numba_problem()
-    if asked in ("recurrence", "chunked"):
-        cpu = {"backend": asked, "why": f"{VARIABLE}={os.environ[VARIABLE]}"}
-    elif problem is not None:
-        cpu = {"backend": "chunked", "why": problem}
-    else:
-        cpu = {"backend": "numba", "why": "compiled kernels are available"}
-    cuda_backend = asked if asked == "recurrence" else "chunked"
-    cuda_why = "torch form on the GPU" if torch.cuda.is_available() else "no CUDA device is visible"
-    return {
-        "cpu": cpu,
-        "cuda": {"backend": cuda_backend, "why": cuda_why},
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
@@ -139,7 +60,7 @@ def ssd(
         Zero if absent.
     chunk_size : int, optional
         Steps per chunk of the chunked form; no influence on the result beyond rounding.
-    backend : {"auto", "recurrence", "chunked", "numba"}
+    backend : {"auto", "recurrence", "chunked", "numba", "fla", "mamba_ssm"}
     check_finite : bool
         Refuse NaN and infinities in any argument, at the price of reading all of them once.
 
@@ -168,15 +89,18 @@ def ssd(
     arguments = (x, dt, A, B, C, D, initial_state)
     if check_finite:
         _check_finite("ssd", dict(zip(NAMES, arguments)))
-    chosen = choose_backend(backend, x.device)
+    dtype = compute_dtype(x)
+    chosen = choose_backend(backend, x.device, dtype, (x.shape[3], B.shape[3]))
     with _full_precision(x.device):
-        converted = _convert(compute_dtype(x), *arguments)
+        converted = _convert(dtype, *arguments)
         if chosen == "numba":
             from eegm2.ops.cpu.ssd import ssd_numba
 
             y, state = ssd_numba(*converted)
         elif chosen == "recurrence":
             y, state = ssd_recurrence(*converted)
+        elif chosen in LIBRARIES:
+            y, state = {"fla": ssd_fla, "mamba_ssm": ssd_mamba}[chosen](*converted)
         else:
             x_, dt_, A_, B_, C_, D_, state_ = converted
             y, state = ssd_chunked(x_, dt_, A_, B_, C_, D_, state_, chunk_size or CHUNK)
@@ -232,7 +156,7 @@ def selective_scan(
     arguments = (x, dt, A, B, C, D, initial_state)
     if check_finite:
         _check_finite("selective_scan", dict(zip(NAMES, arguments)))
-    chosen = choose_backend(backend, x.device)
+    chosen = choose_backend(backend, x.device, compute_dtype(x), scan="selective_scan")
     with _full_precision(x.device):
         converted = _convert(compute_dtype(x), *arguments)
         if chosen == "numba":

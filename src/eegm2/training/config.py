@@ -107,6 +107,10 @@ class OptimiserOptions:
     ema_decay: float = option(
         0.0, "Decay of a moving average of the weights, e.g. 0.999, which is then validated and kept; 0: off."
     )
+    gradient_ema: float = option(
+        0.0, "Decay of a moving average of the gradients that is added to them, e.g. 0.98; 0: off."
+    )
+    gradient_ema_gain: float = option(2.0, "Weight of that average.")
     seed: int = option(0, "Seed of weights, order and masks.")
     patience: int = option(0, "Stop after so many epochs without a better validation loss; 0: never.")
 
@@ -148,6 +152,9 @@ class HardwareOptions:
     checkpoint_blocks: bool = option(
         False, "Compute every sequence block again for its gradient: less memory, a longer step."
     )
+    checkpoint_windows: int = option(
+        0, "With --checkpoint-blocks: compute so many windows at a time; fewer need less memory; 0: all."
+    )
 
 
 @dataclass(frozen=True)
@@ -183,28 +190,35 @@ class PretrainConfig(
             "workers",
             "checkpoint_every_steps",
             "overfit_batches",
+            "checkpoint_windows",
         ):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("max_lr", "div_factor", "final_div_factor", "mask_patch_s"):
             _check(self, name, getattr(self, name) > 0, "a number above 0")
-        for name in ("alpha", "beta", "weight_decay", "gradient_clip", "noise"):
+        for name in ("alpha", "beta", "weight_decay", "gradient_clip", "gradient_ema_gain", "noise"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         for name in ("pct_start", "mask_time", "mask_channels", "pops"):
             _check(self, name, 0 <= getattr(self, name) <= 1, "a share between 0 and 1")
-        _check(self, "ema_decay", 0 <= self.ema_decay < 1, "0 <= ema_decay < 1")
+        for name in ("ema_decay", "gradient_ema"):
+            _check(self, name, 0 <= getattr(self, name) < 1, f"0 <= {name} < 1")
         if self.objective == "masked" and self.mask_time == self.mask_channels == 0:
             raise ConfigError("mask_time, mask_channels: both are 0, so nothing is masked; raise one of them")
         if self.patience and self.val == 0 and not self.splits:
             raise ConfigError(
                 f"patience: got {self.patience} without validation; set val above 0 or patience to 0"
             )
+        for name in ("ema_decay", "gradient_ema"):
+            if getattr(self, name) and self.strategy == "fsdp":
+                given = f"{name}: got {getattr(self, name)} with strategy fsdp"
+                raise ConfigError(f"{given}, which shards weights; use strategy ddp")
         if self.checkpoint_blocks and self.preset == "unet":
             raise ConfigError(
                 "checkpoint_blocks: preset unet has no sequence blocks; leave --checkpoint-blocks off"
             )
-        if self.ema_decay and self.strategy == "fsdp":
+        if self.checkpoint_windows and not self.checkpoint_blocks:
             raise ConfigError(
-                f"ema_decay: got {self.ema_decay} with strategy fsdp, which shards weights; use strategy ddp"
+                f"checkpoint_windows: got {self.checkpoint_windows} without checkpoint_blocks; "
+                "give --checkpoint-blocks too"
             )
 
 

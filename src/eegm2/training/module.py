@@ -17,6 +17,7 @@ from eegm2.errors import DataError
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.training.config import PretrainConfig
+from eegm2.training.gradient import GradientAverage, norm_of_gradients
 from eegm2.training.loaders import BatchOrder, EvaluationOrder, make_loader
 from eegm2.training.objectives import Losses, Objective, window_seed
 
@@ -73,6 +74,11 @@ class PretrainModule(LightningModule):
         )
         if self.average is not None:
             self.average.requires_grad_(False)
+        self.gradient_average = (
+            GradientAverage(model, config.gradient_ema, config.gradient_ema_gain)
+            if config.gradient_ema
+            else None
+        )
         self.config = config
         self.train_windows, self.val_windows = train, val
         self.objective = Objective(config, train.store.sfreq_hz)
@@ -228,12 +234,18 @@ class PretrainModule(LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient's norm; a skipped step loses its gradients, so that nothing moves."""
         if not self._skip_step:
+            self._follow_gradients()
             self.grad_norm = float(self._clip())
             if not math.isfinite(self.grad_norm) and self.config.precision != "16-mixed":
                 self._nonfinite("gradient norm", self.grad_norm)
         if self._skip_step:
             for parameter in self.model.parameters():
                 parameter.grad = None
+
+    def _follow_gradients(self) -> None:
+        """Add the gradients' moving average to them; what is not finite does not enter it."""
+        if self.gradient_average is not None and math.isfinite(float(norm_of_gradients(self.model))):
+            self.gradient_average.apply_to(self.model)
 
     def _clip(self) -> Tensor:
         limit = self.config.gradient_clip or math.inf

@@ -125,7 +125,7 @@ def _fit(
         seed_everything(config.seed, verbose=False)
         model = build_model(EEGM2Config.from_dict(facts["model"]))
         if config.checkpoint_blocks and isinstance(model, EEGM2):
-            model.checkpoint_blocks()
+            model.checkpoint_blocks(windows=config.checkpoint_windows)
         module = PretrainModule(model, config, train, val)
         if config.compile:
             module.model.compile()
@@ -199,7 +199,8 @@ def _plain_errors(folder: Path, config: PretrainConfig) -> Iterator[None]:
         if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
             raise ConfigError(
                 f"compile: torch.compile failed on this machine ({str(error).strip().splitlines()[0]}); "
-                "it needs a C++ compiler and Python's headers; leave --compile off"
+                "it needs Python's headers and a C++ compiler (g++, or what CXX names): install them, or "
+                "leave --compile off"
             ) from error
         text = str(error).lower()
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not (

@@ -24,8 +24,16 @@ class RunLockedError(EEGM2Error):
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the folder for this process; a lock left by a process that died is taken over.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        File that stands for the lock; one folder may have several for several purposes.
+    wait_s : float
+        How long to wait for another process.
 
     Raises
     ------
@@ -33,10 +41,16 @@ def locked(folder: Path) -> Iterator[None]:
         If another process, here or on another machine, holds it; the message names process, machine and file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
+    path = folder / name
     own = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())})
+    deadline = time.monotonic() + wait_s
     while not _create(path, own):
-        _take_over(path, folder)
+        try:
+            _take_over(path, folder)
+        except RunLockedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
     try:
         yield
     finally:
@@ -78,7 +92,7 @@ def _take_over(path: Path, folder: Path) -> None:
         raise RunLockedError(
             f"{folder}: in use by process {pid} of this machine; choose another --out, or stop that process"
         )
-    stale = path.with_name(f"{LOCK}-stale-{os.getpid()}")
+    stale = path.with_name(f"{path.name}-stale-{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(stale)
         if stale.read_text() != text:  # somebody took it over in between: give theirs back

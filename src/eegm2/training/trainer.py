@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -29,9 +30,11 @@ def make_trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))  # our own signal handling saves the state
     strategy: Any = config.strategy
     if strategy == "fsdp":
+        if config.accelerator in ("cpu", "mps") or not torch.cuda.is_available():
+            raise ConfigError("strategy: got fsdp without CUDA devices, which alone it shards over; use ddp")
         strategy = FSDPStrategy(state_dict_type="full", use_orig_params=True)
     try:
-        return Trainer(
+        trainer = Trainer(
             accelerator=config.accelerator,
             devices=int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices,
             num_nodes=config.num_nodes,
@@ -58,6 +61,17 @@ def make_trainer(
         raise ConfigError(
             f"{given}: {' '.join(str(error).split())}; eegm2 info shows what this machine has"
         ) from error
+    refuse_half_on_cpu(config, trainer.strategy.root_device)
+    return trainer
+
+
+def refuse_half_on_cpu(config: PretrainConfig, device: torch.device) -> None:
+    """Raise a ConfigError for float16 on a CPU, where the trainer would quietly take bfloat16."""
+    if config.precision == "16-mixed" and device.type == "cpu":
+        raise ConfigError(
+            "precision: got 16-mixed on a CPU, which does not train in float16; "
+            "use --precision bf16-mixed or 32-true, or --accelerator gpu"
+        )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Optional GPU kernels of other libraries behind our own operator; nothing here imports them until used."""

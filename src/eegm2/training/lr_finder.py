@@ -1,0 +1,206 @@
+"""A range test of the learning rate: a fresh network, a rate that grows with every step, and its losses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eegm2.data.splits import SplitManifest
+from eegm2.data.storage import write_atomic
+from eegm2.data.store import RecordingStore
+from eegm2.data.windows import WindowDataset
+from eegm2.errors import DataError
+from eegm2.model.config import EEGM2Config
+from eegm2.model.network import EEGM2, build_model
+from eegm2.training.beginning import run_splits
+from eegm2.training.config import PretrainConfig
+from eegm2.training.loaders import BatchOrder, make_loader
+from eegm2.training.module import parameter_groups
+from eegm2.training.objectives import Objective, window_seed
+from eegm2.training.runfolder import disk_errors
+from eegm2.training.trainer import refuse_half_on_cpu
+
+LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
+SMOOTHING = 0.9  # of the moving average of the losses
+DIVERGED = 4.0  # times the best smoothed loss
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test found.
+
+    Attributes
+    ----------
+    rates, losses, smoothed : ndarray, shape (n_steps,)
+        Learning rate of each step, the loss before it, and its moving average.
+    suggestion : float
+        Rate at which the smoothed loss falls most steeply in the logarithm of the rate.
+    table, plot : Path
+        Files written.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float
+    table: Path
+    plot: Path
+
+
+def find_learning_rate(
+    store: str | Path | RecordingStore, run: str | Path, config: PretrainConfig, *, steps: int = STEPS
+) -> RangeTest:
+    """Try learning rates from 1e-6 to 1 on the windows that a run would train on; the run is not begun.
+
+    Parameters
+    ----------
+    store : str, Path or RecordingStore
+    run : str or Path
+        Folder the run will have; ``RUN-lr.csv`` and ``RUN-lr.png`` are written beside it.
+    config : PretrainConfig
+        The run: its batches, objective, weight decay and clipping are used, its learning rate is not.
+    steps : int
+        Steps from the lowest rate to the highest; the test ends early when the loss diverges.
+
+    Returns
+    -------
+    RangeTest
+
+    Raises
+    ------
+    DataError
+        If the loss is not finite from the beginning, or never falls.
+
+    References
+    ----------
+    Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3.
+    """
+    store = store if isinstance(store, RecordingStore) else RecordingStore(store)
+    manifest = run_splits(Path(run), store, config, write=False)
+    windows = WindowDataset(store, config.window_config(), **_selection(manifest))
+    rates = np.geomspace(LOWEST, HIGHEST, steps)
+    losses = _losses(windows, config, rates)
+    smoothed = smooth(losses)
+    rates = rates[: len(losses)]
+    suggestion = steepest(rates, smoothed)
+    folder = Path(run).resolve()
+    table, plot = (folder.with_name(f"{folder.name}-lr.{kind}") for kind in ("csv", "png"))
+    lines = ["lr,loss,smoothed", *(f"{r:.8g},{a:.8g},{b:.8g}" for r, a, b in zip(rates, losses, smoothed))]
+    with disk_errors(folder.parent, "nothing else was written"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(table, ["\n".join(lines).encode() + b"\n"])
+        write_atomic(plot, [_plot(rates, losses, smoothed, suggestion)])
+    return RangeTest(rates, losses, smoothed, suggestion, table, plot)
+
+
+def _selection(manifest: SplitManifest) -> dict[str, Any]:
+    return dict(manifest.selection("train"))
+
+
+def smooth(losses: np.ndarray) -> np.ndarray:
+    """Return the exponential moving average without its bias towards zero, shape (n_steps,)."""
+    smoothed, mean = [], 0.0
+    for step, loss in enumerate(losses, start=1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        smoothed.append(mean / (1 - SMOOTHING**step))
+    return np.array(smoothed)
+
+
+def steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
+    """Return the rate of the steepest fall of the logarithm of the loss before its minimum.
+
+    Raises
+    ------
+    DataError
+        If it never falls; the message gives the rates tried.
+    """
+    end = int(np.argmin(smoothed))
+    if end < 2:
+        raise DataError(
+            f"find-lr: the loss only rises between the rates {rates[0]:.1g} and {rates[-1]:.1g}; "
+            "look at the data (eegm2 verify) and the objective"
+        )
+    slope = np.gradient(np.log(smoothed[: end + 1]), np.log(rates[: end + 1]))
+    return float(rates[int(np.argmin(slope))])
+
+
+def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -> np.ndarray:
+    """Train a fresh network, one step at each rate, until the loss diverges."""
+    device = torch.device(_device(config.accelerator))
+    torch.manual_seed(config.seed)
+    model = build_model(
+        EEGM2Config.preset(config.preset, n_chans=len(windows.store.ch_names), width=config.width)
+    ).to(device)
+    if config.checkpoint_blocks and isinstance(model, EEGM2):
+        model.checkpoint_blocks(windows=config.checkpoint_windows)
+    model.train()
+    objective = Objective(config, windows.store.sfreq_hz)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=float(rates[0]))
+    refuse_half_on_cpu(config, device)
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
+    losses: list[float] = []
+    batches = _endless(windows, config)
+    for rate in rates:
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate)
+        optimizer.zero_grad()
+        loss_sum = 0.0
+        for _ in range(config.accumulate):
+            batch = next(batches)
+            seeds = [window_seed(config.seed, 0, int(window)) for window in batch["index"].tolist()]
+            with torch.autocast(device.type, dtype=half, enabled=half is not None):
+                loss = objective(model, batch["x"].to(device), seeds).loss / config.accumulate
+            scaler.scale(loss).backward()
+            loss_sum += float(loss.detach())
+        if not losses and not math.isfinite(loss_sum):
+            raise DataError(
+                f"find-lr: the first loss is {loss_sum}; look at the recordings with eegm2 verify"
+            )
+        if not math.isfinite(loss_sum):
+            break
+        losses.append(loss_sum)
+        if smooth(np.array(losses))[-1] > DIVERGED * smooth(np.array(losses)).min():
+            break
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or math.inf)
+        scaler.step(optimizer)
+        scaler.update()
+    return np.array(losses)
+
+
+def _device(accelerator: str) -> str:
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    return "cuda" if accelerator == "gpu" else accelerator
+
+
+def _endless(windows: WindowDataset, config: PretrainConfig) -> Any:
+    """Yield batches in the run's own order, epoch after epoch."""
+    order = BatchOrder(len(windows), batch_size=config.batch_size, seed=config.seed)
+    loader = make_loader(windows, order, workers=config.workers, pin=False)
+    while True:
+        yield from loader
+        order.epoch += 1
+
+
+def _plot(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float) -> bytes:
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="0.75", linewidth=1, label="loss")
+    axes.plot(rates, smoothed, color="C0", label="moving average")
+    axes.axvline(suggestion, color="C3", linestyle="--", label=f"steepest fall: {suggestion:.2g}")
+    axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss", title="Range test")
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

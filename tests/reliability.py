@@ -1,0 +1,139 @@
+"""Run the long reliability suites; keep their counts in docs/results/reliability.json and a table.
+
+    python -m tests.reliability                  # everything, hours on two cores
+    python -m tests.reliability pretrain --kills 50
+    python -m tests.reliability --table          # only write the table again
+
+The corpus of damaged files has its own command, ``python -m tests.hostile.corpus``; its stored counts
+enter the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+
+
+def pretrain_kills(folder: Path, kills: int) -> dict[str, Any]:
+    from tests.training.kill_harness import campaign
+    from tests.training.stores import tiny_store
+
+    done = campaign(folder, tiny_store, kills=kills, seed=2)
+    return {"kills": done["kills"], "runs": done["runs"], "failures": done["differences"]}
+
+
+def probe_kills(folder: Path, kills: int) -> dict[str, Any]:
+    from tests.evaluation.test_probe_kill import campaign
+
+    return campaign(folder, kills=kills, seed=2)
+
+
+def evaluate_kills(folder: Path, kills: int) -> dict[str, Any]:
+    from tests.evaluation.test_experiment_kill import campaign
+
+    return {"kills": campaign(folder, kills=kills, seed=2), "failures": []}  # it raises at a difference
+
+
+def two_processes(folder: Path, kills: int) -> dict[str, Any]:
+    """Train alone and in two gloo processes; return the largest relative difference of any loss."""
+    from tests.training.stores import tiny_store
+    from tests.training.test_ddp import losses, pretrain
+
+    tiny_store(folder / "store")
+    worst, compared = 0.0, 0
+    for objective in ("reconstruction", "masked"):
+        runs = []
+        for devices in ("1", "2"):
+            runs.append(folder / f"{objective}{devices}")
+            strategy = ["--strategy", "ddp"] if devices == "2" else []
+            pretrain(folder / "store", runs[-1], "--objective", objective, "--devices", devices, *strategy)
+        one, two = map(losses, runs)
+        compared += len(one)
+        worst = max(worst, *(abs(a - b) / abs(a) for a, b in zip(one, two)))
+    return {"losses": compared, "largest_difference": worst, "failures": [] if worst < 1e-4 else ["differs"]}
+
+
+SUITES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "pretrain": pretrain_kills,
+    "probe": probe_kills,
+    "evaluate": evaluate_kills,
+    "ddp": two_processes,
+}
+
+
+def circumstances() -> dict[str, str]:
+    """Commit, machine and versions of a result."""
+    import torch
+
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "commit": os.environ.get("EEGM2_COMMIT") or commit or "unknown",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def table(results: dict[str, Any], corpus: dict[str, Any]) -> str:
+    """Return the Markdown table of the documentation."""
+    rows = []
+    for name, result in results.items():
+        where = f"{result['commit']}, {result['machine']}"
+        failures = len(result["failures"])
+        if name == "ddp":
+            what = f"{result['losses']} losses of one and of two processes compared"
+            outcome = f"largest relative difference {result['largest_difference']:.1e}; {failures} failures"
+        else:
+            runs = f" in {result['runs']} runs" if "runs" in result else ""
+            what = f"`eegm2 {name}`: {result['kills']} SIGKILLs at random moments{runs}"
+            outcome = f"{failures} differences from an undisturbed run"
+        rows.append(f"| {what} | {outcome} | {where} |")
+    counts = list(corpus["counts"].values())
+    damaged = sum(sum(count.values()) for count in counts)
+    failed = damaged - sum(count["read"] + count["refused"] for count in counts)
+    rows.append(f"| {damaged:,} damaged recordings | {failed} failures | {corpus['commit'][:7]} |")
+    return "\n".join(["| suite | outcome | commit, machine |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def stored() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the kept results of this command and of the corpus."""
+    path = RESULTS / "reliability.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    return results, json.loads((RESULTS / "corpus.json").read_text())
+
+
+def main() -> int:
+    """Run suites; return 1 where one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="which (default: all)")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    failed = False
+    for name in () if arguments.table else arguments.suites or SUITES:
+        with tempfile.TemporaryDirectory() as place:
+            result = {**SUITES[name](Path(place), arguments.kills), **circumstances()}
+        failed |= bool(result["failures"])
+        results, _ = stored()
+        results[name] = result
+        kept = {key: results[key] for key in SUITES if key in results}
+        (RESULTS / "reliability.json").write_text(json.dumps(kept, indent=1) + "\n")
+        print(json.dumps({name: result}), flush=True)
+    (RESULTS / "reliability.md").write_text(table(*stored()))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
