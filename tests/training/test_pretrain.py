@@ -53,15 +53,14 @@ def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, recording: str, start_s: float) -> None:
     """Make one window of the store not finite."""
-    read = WindowDataset.window
+    read = WindowDataset._read
 
-    def window(self: WindowDataset, recording_row: int, start: int) -> Any:
-        x = read(self, recording_row, start)
+    def reading(self: WindowDataset, recording_row: int, start: int, out: Any) -> None:
+        read(self, recording_row, start, out)
         if self.recordings[recording_row].id == recording and start == start_s * self.store.sfreq_hz:
-            x[1, 5] = float("nan")
-        return x
+            out[1, 5] = float("nan")
 
-    monkeypatch.setattr(WindowDataset, "window", window)
+    monkeypatch.setattr(WindowDataset, "_read", reading)
 
 
 class TestWhatItLeaves:
@@ -271,10 +270,10 @@ class TestFaults:
     def test_a_worker_that_dies(
         self, store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def die(self: WindowDataset, item: int) -> None:
+        def die(self: WindowDataset, *place: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr(WindowDataset, "__getitem__", die)
+        monkeypatch.setattr(WindowDataset, "_read", die)
         with pytest.raises(
             EEGM2Error, match=r"workers: a process that reads windows died .*use fewer --workers"
         ):

@@ -55,16 +55,16 @@ def whole(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def signal_after(monkeypatch: pytest.MonkeyPatch, reads: int, number: int) -> None:
     """Send this process a signal while the given window is read."""
-    read, count = WindowDataset.__getitem__, 0
+    read, count = WindowDataset._read, 0
 
-    def reading(self: WindowDataset, item: int) -> dict[str, Any]:
+    def reading(self: WindowDataset, *place: Any) -> None:
         nonlocal count
         count += 1
         if count == reads:
             os.kill(os.getpid(), number)
-        return read(self, item)
+        read(self, *place)
 
-    monkeypatch.setattr(WindowDataset, "__getitem__", reading)
+    monkeypatch.setattr(WindowDataset, "_read", reading)
 
 
 @pytest.mark.parametrize(
