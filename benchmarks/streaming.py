@@ -95,10 +95,7 @@ def measure(quick: bool, store: str | None) -> dict:
                             f"{row['worst_ms']:7.3f}, real time x {row['real_time_factor']:7.1f}",
                             flush=True,
                         )
-        for preset in PRESETS:
-            hour = in_process("measure_hour", preset=preset, push=32, minutes=minutes, store=store)
-            result["hours"].append({"preset": preset, "push": 32, **hour})
-            print(f"{preset:6} {hour['signal_s'] / 60:.0f} minutes: {hour}", flush=True)
+        result["hours"] = measure_hours(minutes, store)
         for preset in PRESETS:
             result["lsl"].append({"preset": preset, **measure_lsl(build(preset), folder, preset, lsl_s)})
             print(f"{preset:6} LSL round trip: {result['lsl'][-1]}", flush=True)
@@ -106,17 +103,33 @@ def measure(quick: bool, store: str | None) -> dict:
     return result
 
 
+def measure_hours(minutes: int, store: str | None) -> list[dict[str, Any]]:
+    """Stream an hour with every preset."""
+    hours = []
+    for preset in PRESETS:
+        hour = in_process("measure_hour", preset=preset, push=32, minutes=minutes, store=store)
+        hours.append({"preset": preset, "push": 32, "commit": machine()["commit"], **hour})
+        print(f"{preset:6} {hour['signal_s'] / 60:.0f} minutes: {hour}", flush=True)
+    return hours
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; shows that it runs")
     parser.add_argument("--store", default=os.environ.get("EEGM2_STORE"), help="EEG of the hour, at 128 Hz")
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--hours", action="store_true", help="measure the hours of --out again, nothing else")
     parser.add_argument("--render", type=Path, help="JSON file whose table and figure are written")
     arguments = parser.parse_args()
     if arguments.render:
         print(json.dumps(render(arguments.render)))
         return
-    result = measure(arguments.quick, arguments.store)
+    if arguments.hours:
+        if not arguments.out or not arguments.out.exists():
+            parser.error("--hours replaces the hours of a file of results: name it with --out")
+        result = json.loads(arguments.out.read_text()) | {"hours": measure_hours(60, arguments.store)}
+    else:
+        result = measure(arguments.quick, arguments.store)
     if arguments.out:
         temporary = arguments.out.with_name(arguments.out.name + ".part")
         temporary.write_text(json.dumps(result, indent=1) + "\n")

@@ -85,7 +85,7 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
         lines.append(
             f"- {hour['preset']}, {hour['signal_s'] / 60:.0f} minutes of EEG in pushes of {hour['push']} "
             f"from {hour['source']}{', repeated' if hour['repeated'] else ''} ({hour['n_chans']} channels): "
-            f"{hour['real_time_factor']:.0f} times real time, resident memory {min(resident):.0f} to "
+            f"{hour['real_time_factor']:.0f} times real time, memory of its own {min(resident):.0f} to "
             f"{max(resident):.0f} MiB, {hour['held_back']} samples held back at the end."
         )
     for lsl in result["lsl"]:
@@ -129,7 +129,7 @@ def figure(result: dict[str, Any], path: Path) -> None:
     for hour in result["hours"]:
         resident = hour["resident_mib"]
         right.plot(range(1, len(resident) + 1), resident, label=hour["preset"])
-    right.set(xlabel="minutes of EEG streamed", ylabel="resident memory, MiB")
+    right.set(xlabel="minutes of EEG streamed", ylabel="memory of the process, MiB")
     right.set_ylim(0, 1.15 * max(max(hour["resident_mib"]) for hour in result["hours"]))
-    right.legend(fontsize=8)
+    right.legend(loc="lower right")
     fig.savefig(path, metadata={"Date": None})

@@ -85,7 +85,7 @@ def measure_row(preset: str, runtime: str, push: int, threads: int, signal_s: fl
 
 
 def measure_hour(preset: str, push: int, minutes: int, store: str | None) -> dict:
-    """Stream an hour of EEG on one thread and read the resident memory after every minute."""
+    """Stream an hour of EEG on one thread and read the memory of the process after every minute."""
     import numpy as np
     import torch
 
@@ -148,9 +148,11 @@ def real_eeg(store: str | None) -> tuple[str, list]:
 
 
 def resident_mib() -> float:
+    """Return the resident memory that is this process's own: pages of files, such as a store's, are not."""
     import psutil
 
-    return psutil.Process().memory_info().rss / 2**20
+    memory = psutil.Process().memory_info()
+    return (memory.rss - getattr(memory, "shared", 0)) / 2**20
 
 
 def export_steps(folder: str) -> dict:
