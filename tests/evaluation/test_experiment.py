@@ -402,9 +402,9 @@ def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: P
     page = render_report(ReportData("run", evaluations=found))
     assert "Figure left out" not in page
     row = next(row for row in rows if (row["model"], row["metric"]) == ("fine", "auroc"))
-    assert f"{row['ci_low']:.3f} – {row['ci_high']:.3f}" in page
+    assert f"{row['ci_low']:.3f} to {row['ci_high']:.3f}" in page
     pair = next(row for row in details_of(done)["comparisons"] if row["metric"] == "kappa")
-    assert f"{pair['ci_low']:.3f} – {pair['ci_high']:.3f}" in page
+    assert f"{pair['ci_low']:.3f} to {pair['ci_high']:.3f}" in page
     assert "fine: pretraining saw 0 of the 3 test subjects." in page
     assert "random: no pretraining" not in page
 

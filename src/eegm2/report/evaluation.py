@@ -69,7 +69,7 @@ def _comparison_row(row: Mapping[str, object]) -> list[object]:
 
 
 def _interval(row: Mapping[str, object]) -> str:
-    return f"{_three(row, 'ci_low')} – {_three(row, 'ci_high')}" if row.get("ci_low") is not None else "–"
+    return f"{_three(row, 'ci_low')} to {_three(row, 'ci_high')}" if row.get("ci_low") is not None else "–"
 
 
 def _three(row: Mapping[str, object], key: str) -> str:
