@@ -89,13 +89,14 @@ def _aims(results: Results) -> str:
 
 
 def _by_length(results: Results, work: str, batch: int, title: str, cell: Callable[[Record], str]) -> str:
-    records = [r for r in results.select(work, batch) if r["status"] != "not run"]  # told in the notes
-    lengths = sorted({r["measurement"]["n_times"] for r in records})
+    tried = [r for r in results.select(work, batch) if r["status"] != "not run"]  # the notes tell of the rest
+    lengths = sorted({r["measurement"]["n_times"] for r in tried})
     rows = []
     for model in results.models(work):
         found = [results.find(work, model, length, batch) for length in lengths]
-        if any(r in records for r in found):
-            rows.append((display_name(model), *(cell(r) if r in records else "" for r in found)))
+        cells = ["" if r is None or r["status"] == "not run" else cell(r) for r in found]
+        if any(cells):
+            rows.append((display_name(model), *cells))
     if not rows:
         return ""
     header = ("model", *(f"{length:,}" for length in lengths))

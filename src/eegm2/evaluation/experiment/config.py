@@ -181,6 +181,10 @@ class Plan:
     compare: tuple[ComparePlan, ...] = ()
     n_bootstrap: int = 1000
 
+    def seeds_of(self, model: ModelPlan) -> tuple[int, ...]:
+        """Return a model's seeds: its own, or the file's."""
+        return model.seeds or self.seeds
+
     def place(self, name: str) -> str:
         """Return a path of the file, relative to the file's folder; addresses stay."""
         return name if "://" in name else str(self.path.parent / name)

@@ -62,9 +62,7 @@ class Experiment:
                 else:
                     self.weights.check(model)
         self._units = {split.name: split.units(self.data.labelled) for split in self.splits}
-        self.cells = [
-            Cell(m, s, seed) for m in plan.models for s in self.splits for seed in m.seeds or plan.seeds
-        ]
+        self.cells = [Cell(m, s, seed) for m in plan.models for s in self.splits for seed in plan.seeds_of(m)]
 
     def key(self, cell: Cell) -> str | None:
         """Return a cell's hash, None while its weights are not there."""
@@ -86,7 +84,7 @@ class Experiment:
         """Return done, to do, after pretraining, or not needed (chance plays no part in the model)."""
         if self.stored(cell) is not None:
             return "done"
-        first = self.stored(Cell(cell.model, cell.split, (cell.model.seeds or self.plan.seeds)[0]))
+        first = self.stored(Cell(cell.model, cell.split, self.plan.seeds_of(cell.model)[0]))
         if first is not None and first.deterministic:
             return "not needed"
         return "to do" if self.key(cell) is not None else "after pretraining"
