@@ -18,7 +18,6 @@ PLACES = {
     "writing samples": r"writer\.py.* in write$",
     "making the store": r"writer\.py.* in __init__$",
     "reading and filtering": r"in prepare_one$",
-    "looking at files": r"in (_find|resolve_preprocessing|_settled|remove_stale_temporaries)$",
 }
 
 
@@ -46,7 +45,7 @@ def differences(a: Path, b: Path) -> list[str]:
 def prepare_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
     """Kill and go on until `kills` have hit; every store must be like the undisturbed one."""
     for number in range(5):
-        write_edf(folder / "in" / f"s{number}.edf", eeg(4, 6400, 160.0, number), NAMES, 160.0)
+        write_edf(folder / "in" / f"s{number}.edf", eeg(4, 192_000, 160.0, number), NAMES, 160.0)
     source = str(folder / "in")
     prepare_command(source, str(folder / "first"))  # compiles and imports; the others are forks
     assert len(RecordingStore(folder / "first")) == 5

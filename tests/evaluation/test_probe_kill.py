@@ -20,7 +20,6 @@ PLACES = {
     "writing the folder": r"in _write_folder$",
     "fitting": r"in (_outcomes|evaluate)$",
     "computing features": r"in extract_features$",
-    "reading": r"in (load_checkpoint|labelled_windows|choose_split|read_run_split)$",
 }
 
 

@@ -1,8 +1,9 @@
 """Kill a command at random moments until it gets through, and compare what it leaves with an undisturbed run.
 
-Three kills in five come after a random time, the others right before or after one of the command's writes
-(fsync, rename, link), where a torn state would show. Where each one hit is read from the process's own stack
-and counted by place. Processes come from a fork server that has imported the libraries once.
+The first kill of a run comes right before or after one of the command's writes (fsync, rename, link), where a
+torn state would show; from run to run they spread over all the writes. Of the others three in four come after
+a random time, the rest at a random write. Where each one hit is read from the process's own stack and counted
+by place. Processes come from a fork server that has imported the libraries once.
 
 Time in which the whole harness is stopped (SIGSTOP) or starved does not count: a pause is not a hang.
 """
@@ -10,7 +11,6 @@ Time in which the whole harness is stopped (SIGSTOP) or starved does not count: 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import functools
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import torch
+from tests.training.kill_inside import run_inside
 
 PRELOAD = [
     "lightning.pytorch.loggers",
@@ -40,8 +40,8 @@ PRELOAD = [
 ]
 WAIT_S = 900.0  # a busy machine is slow; tests have limits of their own
 SLICE_S = 0.05
+GOLDEN = 0.618034  # its multiples spread evenly over [0, 1)
 ELSEWHERE = "start-up or exit"
-WRITES = ("fsync", "replace", "rename", "link")
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def campaign(
             seed=seed * 1000 + runs,
             context=context,
             writes=writes,
+            first_write=(-1) ** runs * (1 + int(runs * GOLDEN % 1 * writes)) if writes else 0,
             places=places,
         )
         hits, runs = hits + done.kills, runs + 1
@@ -119,6 +120,7 @@ def run_killed(
     seed: int,
     context: Any = None,
     writes: int = 0,
+    first_write: int = 0,
     places: Mapping[str, str] | None = None,
 ) -> Killed:
     """Start a command, SIGKILL it at a random moment, and so on; then let it get through.
@@ -137,15 +139,18 @@ def run_killed(
         From `multiprocessing.get_context`; by default a fork server that has imported the training.
     writes : int
         How many writes an undisturbed run makes; with 0 every kill comes after a time.
+    first_write : int
+        At which write the first kill comes, before it (negative) or after; with 0 it is as the others.
     places : mapping, optional
         As `campaign` takes them.
     """
     rng = random.Random(seed)
     found: list[str] = []
-    for _ in range(kills):
+    for number in range(kills):
         with tempfile.TemporaryDirectory() as folder:
             trace = Path(folder) / "trace"
-            at_write = rng.choice((-1, 1)) * rng.randint(1, writes) if writes and rng.random() < 0.4 else 0
+            at_write = rng.choice((-1, 1)) * rng.randint(1, writes) if writes and rng.random() < 0.25 else 0
+            at_write = first_write if number == 0 and first_write else at_write
             process = _start(command, arguments, context, trace=str(trace), at_write=at_write)
             _wait(process, WAIT_S if at_write else rng.uniform(0.0, longest_s))
             if process.exitcode is None:
@@ -172,7 +177,7 @@ def _measure(command: Callable[..., None], arguments: tuple[Any, ...], context: 
 
 
 def _start(command: Callable[..., None], arguments: tuple[Any, ...], context: Any, **options: Any) -> Any:
-    process = (context or _context()).Process(target=_quietly, args=(command, arguments), kwargs=options)
+    process = (context or _context()).Process(target=run_inside, args=(command, arguments), kwargs=options)
     process.start()
     return process
 
@@ -219,53 +224,6 @@ def _context() -> Any:
     else:
         os.environ["PYTHONPATH"] = before
     return context
-
-
-def _quietly(
-    command: Callable[..., None],
-    arguments: tuple[Any, ...],
-    *,
-    trace: str = "",
-    at_write: int = 0,
-    count: str = "",
-) -> None:
-    """Run the command in the new process, ready to say where it is and to die at a write."""
-    torch.set_num_threads(1)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    file = Path(trace).open("w") if trace else None  # noqa: SIM115 (open until the process ends)
-    if file is not None:
-        faulthandler.register(signal.SIGUSR2, file=file, all_threads=False)
-    made = _watch_writes(at_write, file)
-    command(*arguments)
-    if count:
-        Path(count).write_text(str(len(made)))
-
-
-def _watch_writes(at_write: int, file: Any) -> list[str]:
-    """Count the calls that make a write final; die before (negative) or after that one of them."""
-    made: list[str] = []
-
-    def watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            made.append(name)
-            if len(made) == -at_write:
-                _die(file)
-            result = function(*arguments, **options)
-            if len(made) == at_write:
-                _die(file)
-            return result
-
-        return call
-
-    for name in WRITES:
-        setattr(os, name, watched(getattr(os, name), name))
-    return made
-
-
-def _die(file: Any) -> None:
-    faulthandler.dump_traceback(file, all_threads=False)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def warm_up() -> None:
