@@ -21,7 +21,8 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
-from eegm2.training.module import PretrainModule, parameter_groups
+from eegm2.training.module import PretrainModule
+from eegm2.training.optimiser import parameter_groups
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store
 

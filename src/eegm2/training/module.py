@@ -20,6 +20,7 @@ from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
 from eegm2.training.loaders import BatchOrder, EvaluationOrder, make_loader
 from eegm2.training.objectives import Losses, Objective, window_seed
+from eegm2.training.optimiser import adamw_and_cycle
 
 VALIDATION_EPOCH = -1
 _NAMED_WINDOWS = 8
@@ -39,14 +40,6 @@ class Means:
         """Return the means by name; empty if nothing was counted."""
         *sums, n = self.sums
         return {name: total / n for name, total in zip(Losses._fields, sums)} if n else {}
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: A_log, D, dt_bias take no weight decay (as in mamba_ssm), all others do."""
-    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-    for name, parameter in model.named_parameters():
-        groups[name.rpartition(".")[2] in ("A_log", "D", "dt_bias")].append(parameter)
-    return [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0)) if p]
 
 
 class PretrainModule(LightningModule):
@@ -218,17 +211,7 @@ class PretrainModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its one-cycle rate, stepped after every optimiser step."""
-        config = self.config
-        optimizer = torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=config.max_lr)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=config.max_lr,
-            total_steps=max(2, config.n_epochs * self.steps_per_epoch()),
-            pct_start=config.pct_start,
-            div_factor=config.div_factor,
-            final_div_factor=config.final_div_factor,
-            cycle_momentum=False,
-        )
+        optimizer, scheduler = adamw_and_cycle(self.model, self.config, self.steps_per_epoch())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:

@@ -135,21 +135,21 @@ def _fit(
         )
         if trainer.is_global_zero:
             print(_opening(module, train, val, trainer, before), flush=True)
-        recorder.catch_signals()
+        recorder.signals.catch()
         try:
             trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            if recorder.signum is not None:  # the signal reached the workers first
-                raise Interrupted(recorder.signum) from error
+            if recorder.signals.caught is not None:  # the signal reached the workers first
+                raise Interrupted(recorder.signals.caught) from error
             reason = str(error).splitlines()[0]
             raise EEGM2Error(
                 f"workers: a process that reads windows died ({reason}); memory is the usual "
                 "reason; use fewer --workers, then run the same command again: it goes on"
             ) from error
         finally:
-            recorder.release_signals()
+            recorder.signals.release()
     return _result(folder, performance=recorder.speed)
 
 
