@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from eegm2.compiling import say_once
 from eegm2.data.splits import SplitManifest
 from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.store import RecordingStore
@@ -128,6 +129,7 @@ def _fit(
             model.checkpoint_blocks(windows=config.checkpoint_windows)
         module = PretrainModule(model, config, train, val)
         if config.compile:
+            say_once("compiling the network: the first steps take a minute or several, the others gain by it")
             module.model.compile()
         callbacks = [recorder, Progress(recorder)]
         trainer = make_trainer(
