@@ -25,6 +25,7 @@ from eegm2.evaluation.overlap import Progress, reconstruct_array
 from eegm2.evaluation.recordings import write_recording
 from eegm2.evaluation.signal_metrics import acmse, acmse_authors_code, channel_correlation, spectral_error
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.runfolder import refuse_unwritable
 
 
 def reconstruction_scores(
@@ -101,6 +102,7 @@ def reconstruct_file(
         raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .edf or .fif")
     if out.resolve() == Path(file).resolve():
         raise ConfigError(f"--out {out}: is the recording itself; choose another name")
+    refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
     raw = read_raw(file)
     made = preprocess(raw, checkpoint.preprocessing, where=str(file))

@@ -7,6 +7,7 @@ trainer's own loop counters are not kept: the epoch simply goes on with the batc
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -176,7 +177,7 @@ class Recorder(Callback):
         }
         self._log_epoch(trainer, module)
         watched = (val or train).get("loss", float("inf"))
-        better = self.best is None or watched < self.best
+        better = self.best is None or watched < self.best or not math.isfinite(self.best)
         self.best, self.worse_epochs = (watched, 0) if better else (self.best, self.worse_epochs + 1)
         self._place = (epoch, 0)
         module.start = (epoch, 0)

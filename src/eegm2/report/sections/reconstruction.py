@@ -10,7 +10,7 @@ from eegm2.report import figures
 from eegm2.report.contents import ReportData
 from eegm2.report.document import Section
 from eegm2.report.figures.style import number
-from eegm2.report.sections.words import count
+from eegm2.words import count
 
 _SPLIT_NOTE = {
     "val": "validation subjects, unseen in training",

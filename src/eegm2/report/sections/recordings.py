@@ -8,7 +8,8 @@ from eegm2.report import figures
 from eegm2.report.contents import Recording, ReportData
 from eegm2.report.document import Section
 from eegm2.report.quality import quality_columns, quality_heading
-from eegm2.report.sections.words import count, duration, option, setting, split_counts
+from eegm2.report.sections.words import duration, option, setting, split_counts
+from eegm2.words import count
 
 
 def data_section(data: ReportData) -> Section:

@@ -10,7 +10,7 @@ import numpy as np
 from eegm2.report import figures
 from eegm2.report.contents import ReportData
 from eegm2.report.document import Section
-from eegm2.report.sections.words import count
+from eegm2.words import count
 
 
 def representation_section(data: ReportData, method: str = "pca") -> Section:

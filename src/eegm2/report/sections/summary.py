@@ -8,7 +8,8 @@ from eegm2.report import figures
 from eegm2.report.contents import ReportData
 from eegm2.report.document import Section
 from eegm2.report.figures.style import number
-from eegm2.report.sections.words import SPLIT_WORDS, count, duration
+from eegm2.report.sections.words import SPLIT_WORDS, duration
+from eegm2.words import count
 
 FEW_SUBJECTS = 20
 

@@ -1,15 +1,10 @@
-"""Counts, durations, options and splits in words."""
+"""Durations, options and splits in words."""
 
 from __future__ import annotations
 
 import json
 
 from eegm2.report.contents import ReportData
-
-
-def count(n: int, noun: str) -> str:
-    """Return "1 subject", "68 subjects"."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 def duration(seconds: float) -> str:
