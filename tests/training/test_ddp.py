@@ -32,7 +32,7 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("objective", ["reconstruction", "masked"])
 def test_two_gloo_processes_learn_as_one(objective: str, tmp_path: Path) -> None:
     tiny_store(tmp_path / "store")
