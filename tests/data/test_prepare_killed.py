@@ -10,7 +10,7 @@ import pytest
 
 from eegm2.data.store import RecordingStore
 from tests.data.samples import eeg, write_edf
-from tests.training.kill_harness import campaign
+from tests.training.kill_harness import campaign, check
 
 NAMES = ["Fz", "Cz", "Pz", "Oz"]
 PLACES = {
@@ -66,18 +66,13 @@ def prepare_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    result = prepare_kills(tmp_path, kills=3, seed=1)
-    assert result["kills"] == sum(result["places"].values()) == 3
-    assert result["failures"] == []
+    check(prepare_kills(tmp_path, kills=3, seed=1), 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
-    result = prepare_kills(tmp_path, kills=50, seed=2)
-    assert result["kills"] == 50
-    assert all(result["places"][place] for place in PLACES), result["places"]
-    assert result["failures"] == []
+    check(prepare_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
 def test_a_difference_would_be_seen(tmp_path: Path) -> None:

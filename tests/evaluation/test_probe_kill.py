@@ -13,7 +13,7 @@ import pytest
 from eegm2.evaluation.probe import _append_to_run
 from eegm2.training.runfolder import RunLockedError, locked
 from tests.evaluation.helpers import fake_run, labelled_store
-from tests.training.kill_harness import campaign, run_whole, warm_up
+from tests.training.kill_harness import campaign, check, run_whole, warm_up
 
 PLACES = {
     "listing the probe": r"in _append_to_run$",
@@ -70,18 +70,13 @@ def probe_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    result = probe_kills(tmp_path, kills=2, seed=1)
-    assert result["kills"] == sum(result["places"].values()) == 2
-    assert result["failures"] == []
+    check(probe_kills(tmp_path, kills=2, seed=1), 2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
-    result = probe_kills(tmp_path, kills=50, seed=2)
-    assert result["kills"] == 50
-    assert all(result["places"][place] for place in PLACES), result["places"]
-    assert result["failures"] == []
+    check(probe_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
 def test_what_a_killed_probe_left_is_removed_and_a_difference_seen(tmp_path: Path) -> None:

@@ -107,6 +107,14 @@ def campaign(
     return {"kills": hits, "runs": runs, "places": counted, "failures": failures}
 
 
+def check(result: dict[str, Any], kills: int, *, places: bool = False) -> None:
+    """Assert that so many kills hit and did no harm; and, with `places`, that each place was hit."""
+    counted = result["places"]
+    assert result["kills"] == sum(counted.values()) == kills, counted
+    assert not places or all(counted[place] for place in counted if place != ELSEWHERE), counted
+    assert result["failures"] == []
+
+
 def run_whole(command: Callable[..., None], *arguments: Any, context: Any = None) -> float:
     """Run a command undisturbed in a process of its own; return its seconds."""
     return _measure(command, arguments, context)[0]
