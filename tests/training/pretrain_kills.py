@@ -16,7 +16,7 @@ OPTIONS = {
     "objective": "masked",
     "width": 4,
     "window_s": 0.5,
-    "epochs": 3,
+    "epochs": 5,
     "batch_size": 4,
     "checkpoint_every_steps": 3,
     "log_every_steps": 2,
