@@ -306,7 +306,7 @@ class TestFaults:
     def test_a_worker_whose_death_is_noticed_inside_somebody_elses_code(
         self, store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Torch raises from a signal handler, and Lightning's logger makes another error of whatever comes."""
+        """Torch raises from a signal handler; Lightning's logger makes another error of whatever comes."""
 
         def noticed(*_: Any) -> None:
             try:

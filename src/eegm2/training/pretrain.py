@@ -156,7 +156,7 @@ def _fit(
 
 
 def _dead_worker(error: BaseException | None) -> str | None:
-    """Return what torch says of a reading process that died, wherever its signal handler found the program."""
+    """Return what torch says of a reading process that died, wherever its handler found the program."""
     while error is not None:
         if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
             return str(error).splitlines()[0]
