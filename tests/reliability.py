@@ -109,7 +109,7 @@ def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:
     differences = sum(len(result["failures"]) for name, result in results.items() if name != "ddp")
     damaged, failed = damaged_files(corpus)
     return (
-        f"- SIGKILLs at random moments: {', '.join(kills)}; {differences} differences from undisturbed runs.\n"
+        f"- SIGKILLs at random moments: {', '.join(kills)}; {differences} runs ended differently.\n"
         f"- One process and two: {results['ddp']['losses']} losses compared, the largest relative difference "
         f"{results['ddp']['largest_difference']:.0e}.\n"
         f"- Damaged recordings: {damaged:,}; {failed} neither read nor refused by name.\n"

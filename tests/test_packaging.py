@@ -86,7 +86,7 @@ def test_the_wheel_has_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_the_counts_of_the_long_suites_are_those_of_the_stored_results() -> None:
-    from tests.reliability import RESULTS, readme, summary, stored, table
+    from tests.reliability import RESULTS, readme, stored, summary, table
 
     results, corpus = stored()
     assert (RESULTS / "reliability.md").read_text() == table(results, corpus)
