@@ -411,12 +411,13 @@ def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: P
 
 def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text()
-    block = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)[0]
+    block, choice = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
     plan = read_plan(write_plan(tmp_path, block))
     assert [m.name for m in plan.models] == ["linear", "linear_random", "fine", "scratch", "band_power"]
     assert plan.data.store == str(tmp_path / "store")
     assert plan.pretrain["own"].options.window_s == plan.data.window_s == 4.0
     assert plan.pretrain["own"].options.exclude_s == ("0:5", "170:195")
+    assert read_plan(write_plan(tmp_path, block + choice)).models[-1].choose == ("fine", "fine_slow")
     assert read_plan(write_plan(tmp_path, block), store="elsewhere").data.store == "elsewhere"
 
 

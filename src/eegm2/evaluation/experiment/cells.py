@@ -58,21 +58,30 @@ class Cell:
         """
         model: dict[str, Any] = {**to_dict(self.model), "fit": to_dict(self.model.fit_config())}
         model.pop("seeds")  # more seeds of a model leave those that it has
+        if not self.model.choose:
+            del model["choose"], model["by"]
         parts = {"units": units, "by": self.split.manifest.by}
         return sha256_json([FORMAT, model, parts, self.seed, data, weights])
 
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A finished cell: its facts and its scores of the test windows."""
+    """A finished cell: its facts, its scores of the test windows and its JSON file."""
 
     facts: dict[str, Any]
     score: np.ndarray
+    path: Path
 
     @property
     def deterministic(self) -> bool:
         """Whether other seeds would give the same."""
         return bool(self.facts["result"].get("deterministic"))
+
+    @property
+    def validation(self) -> dict[str, Any]:
+        """Metrics of the validation part; empty in a cell that an older eegm2 kept."""
+        found: dict[str, Any] = self.facts["result"].get("validation") or {}
+        return found
 
     @property
     def outcome(self) -> Outcome:
@@ -108,7 +117,7 @@ class CellFolder:
                 if facts["key"] != key or hashlib.sha256(data).hexdigest() != facts["predictions_sha256"]:
                     return None
                 with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                    self._read[path] = StoredCell(facts, file["score"])
+                    self._read[path] = StoredCell(facts, file["score"], path)
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
                 return None
         return self._read[path]

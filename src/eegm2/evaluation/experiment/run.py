@@ -7,21 +7,22 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eegm2.data.storage import remove_stale_temporaries
-from eegm2.errors import EEGM2Error
+from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.choice import choose
 from eegm2.evaluation.experiment.config import PretrainPlan
 from eegm2.evaluation.experiment.results import machine, write_results
 from eegm2.evaluation.experiment.runners import Runner
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.experiment.state import Experiment
-from eegm2.evaluation.outcome import Outcome, evaluate
+from eegm2.evaluation.outcome import Outcome, evaluate, validation_row
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import locked
 
@@ -83,11 +84,11 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
 
 
 def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
-    """Run the cells that need no pretraining, then each pretraining followed by its own cells."""
+    """Run the cells that need no pretraining, then each pretraining with its own cells, then the choices."""
     runner = Runner(experiment.data, experiment.weights, experiment.out, experiment.device)
     mine = [cell for cell in experiment.cells if cell.model.name in experiment.only]
     groups: dict[str, list[Cell]] = {}
-    for cell in mine:
+    for cell in (cell for cell in mine if not cell.model.choose):
         source = _source(experiment, cell)
         groups.setdefault(
             "" if source is None else str(experiment.weights.place(source, cell.split)), []
@@ -113,12 +114,17 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
                 clock.skip([cell])
             else:
                 _one(experiment, runner, cell, done, clock, log)
+    for cell in (cell for cell in mine if cell.model.choose):
+        state = experiment.state(cell)
+        if state == "not needed":
+            clock.skip([cell])
+        elif state != "done":
+            _one(experiment, runner, cell, done, clock, log)
 
 
 def _source(experiment: Experiment, cell: Cell) -> PretrainPlan | None:
-    return (
-        None if cell.model.fresh or cell.model.baseline else experiment.plan.pretrain[cell.model.pretrained]
-    )
+    pretrained = cell.model.protocol and not cell.model.fresh
+    return experiment.plan.pretrain[cell.model.pretrained] if pretrained else None
 
 
 def _one(
@@ -129,10 +135,14 @@ def _one(
     facts: dict[str, Any] = {}
 
     def work() -> None:
-        outcome = runner(cell)
+        if cell.model.choose:
+            outcome, made = _chosen(experiment, cell)
+        else:
+            outcome = runner(cell)
+            made = _facts(experiment, cell, outcome, time.monotonic() - began)
         key = experiment.key(cell)
         assert key is not None
-        facts.update(_facts(experiment, cell, outcome, time.monotonic() - began))
+        facts.update(made)
         experiment.folder.write(cell, key, facts, _arrays(experiment, cell.split, outcome))
 
     message = _attempt(work, log)
@@ -144,6 +154,7 @@ def _one(
     metrics = facts["result"]["metrics"]
     main = [name for name in ("balanced_accuracy", "auroc", "r2", "mae") if name in metrics]
     shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in main if metrics[name] is not None)
+    shown = f"{facts['chosen']} chosen: {shown}" if "chosen" in facts else shown
     log(f"{clock.place} {cell.label}: {shown} {timing}")
 
 
@@ -164,6 +175,17 @@ def _attempt(work: Callable[[], None], log: Say) -> str:
     return ""
 
 
+def _chosen(experiment: Experiment, cell: Cell) -> tuple[Outcome, dict[str, Any]]:
+    """Return the predictions of the candidate that a cell takes, and the cell's facts."""
+    candidates = experiment.candidates(cell)
+    if not candidates:
+        among = [replace(cell, model=model) for model in experiment.plan.candidates(cell.model)]
+        absent = ", ".join(other.label for other in among if experiment.result(other) is None)
+        raise DataError(f"chosen among what is not there yet: {absent}; run (or mend) that first")
+    stored, facts = choose(cell, candidates)
+    return stored.outcome, facts
+
+
 def _facts(experiment: Experiment, cell: Cell, outcome: Outcome, seconds: float) -> dict[str, Any]:
     result = evaluate(outcome, experiment.data.labelled, cell.split.indices.test)
     about: dict[str, Any] = {"model": cell.model.name, "split": cell.split.name, "seed": cell.seed}
@@ -171,7 +193,9 @@ def _facts(experiment: Experiment, cell: Cell, outcome: Outcome, seconds: float)
         about["train_subjects"] = cell.split.n_labelled
     saw = experiment.weights.statement(cell.model, cell.split)
     where = {"device": experiment.device, "seconds": round(seconds, 2)}
-    return {**about, "pretraining_saw": saw, **where, "result": {**result, "seed": cell.seed}}
+    of_validation = validation_row(outcome, experiment.data.labelled, cell.split.indices.val)
+    result = {**result, "seed": cell.seed, "validation": of_validation}
+    return {**about, "pretraining_saw": saw, **where, "result": result}
 
 
 def _arrays(experiment: Experiment, split: NamedSplit, outcome: Outcome) -> dict[str, np.ndarray]:

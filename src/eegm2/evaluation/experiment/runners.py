@@ -103,7 +103,7 @@ class Runner:
             return light_probe(features, data, split, seed=seed, config=config)
         linear = linear_probe(features, data, split, c=model.c, threshold=model.threshold)
         facts = {**linear.facts, "deterministic": not model.fresh}
-        return Outcome("linear", seed, linear.score, linear.threshold, facts)
+        return dataclasses.replace(linear, seed=seed, facts=facts)
 
     def features(self, cell: Cell, data: LabelledWindows) -> NDArray[np.float32]:
         """Return the frozen features of every window, from disk where they are known."""
