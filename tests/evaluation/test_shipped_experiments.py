@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eegm2.evaluation.experiment.reading import read_plan
-from eegm2.evaluation.experiment.runners import baseline_options
+from eegm2.evaluation.experiment.settings import baseline_options
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "experiments").rglob("*.toml"))

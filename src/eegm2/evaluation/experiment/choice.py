@@ -64,12 +64,11 @@ def choose(cell: Cell, candidates: Mapping[str, StoredCell]) -> tuple[StoredCell
     taken = candidates[name]
     deterministic = all(c.deterministic for c in candidates.values())
     about: dict[str, Any] = {"model": cell.model.name, "split": cell.split.name, "seed": cell.seed}
-    copied = {
-        key: taken.facts[key] for key in ("train_subjects", "pretraining_saw", "device") if key in taken.facts
-    }
+    kept = ("train_subjects", "pretraining_saw", "device")
+    about |= {key: taken.facts[key] for key in kept if key in taken.facts}
     result = {**taken.facts["result"], "seed": cell.seed, "deterministic": deterministic}
     choice = {"chosen": name, "by": by, "validation_scores": scores}
-    return taken, {**about, **copied, **choice, "seconds": 0.0, "result": result}
+    return taken, {**about, **choice, "seconds": 0.0, "result": result}
 
 
 def choices(cells: Sequence[StoredCell]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from eegm2.evaluation.experiment.choice import choose
 from eegm2.evaluation.experiment.config import PretrainPlan
 from eegm2.evaluation.experiment.results import machine, write_results
 from eegm2.evaluation.experiment.runners import Runner
+from eegm2.evaluation.experiment.settings import resolved
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.outcome import Outcome, evaluate, validation_row
@@ -142,7 +143,7 @@ def _one(
             made = _facts(experiment, cell, outcome, time.monotonic() - began)
         key = experiment.key(cell)
         assert key is not None
-        facts.update(made)
+        facts.update({**made, "settings": resolved(experiment.settings(cell))})
         experiment.folder.write(cell, key, facts, _arrays(experiment, cell.split, outcome))
 
     message = _attempt(work, log)

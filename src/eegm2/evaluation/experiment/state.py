@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eegm2.config import to_dict
-from eegm2.data.config import sha256_json
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.experiment import choice
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
 from eegm2.evaluation.experiment.config import Plan
+from eegm2.evaluation.experiment.legacy import first_key
 from eegm2.evaluation.experiment.results import Finished
-from eegm2.evaluation.experiment.runners import DataSource, baseline_options
+from eegm2.evaluation.experiment.runners import DataSource
+from eegm2.evaluation.experiment.settings import Settings, baseline_options, settings_of
 from eegm2.evaluation.experiment.splits import named_splits
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.representation import usable_device
@@ -66,24 +66,40 @@ class Experiment:
         self._units = {split.name: split.units(self.data.labelled) for split in self.splits}
         self.cells = [Cell(m, s, seed) for m in plan.models for s in self.splits for seed in plan.seeds_of(m)]
 
+    def settings(self, cell: Cell) -> Settings:
+        """Return the choices that decide a cell's result, resolved."""
+        model = cell.model
+        network = self.weights.fresh_config(model) if model.fresh else None
+        return settings_of(model, self.plan.data.windows(model.scaling), network)
+
     def key(self, cell: Cell) -> str | None:
         """Return a cell's hash, None while its weights (the cells it chooses among) are not there."""
+        return next(iter(self._keys(cell)), None)
+
+    def _keys(self, cell: Cell) -> list[str]:
+        """Return a cell's key and the one that it had in format 1, none while there is no key."""
         if cell.model.choose:
             candidates = self.candidates(cell)
             fingerprint = choice.fingerprint(list(candidates.values())) if candidates else None
-        elif cell.model.baseline:
-            fingerprint = sha256_json(to_dict(baseline_options(cell.model)))
+        elif cell.model.baseline or cell.model.fresh:
+            fingerprint = ""  # the settings say it all
         else:
             fingerprint = self.weights.fingerprint(cell.model, cell.split, cell.seed)
         if fingerprint is None:
-            return None
-        identity = self.data.identity(cell.model.scaling)
-        return cell.key(self._units[cell.split.name], identity, fingerprint)
+            return []
+        about = self.settings(cell), self._units[cell.split.name], self.data.identity(), fingerprint
+        old = first_key(cell, *about)
+        return [cell.key(*about), *([] if old is None else [old])]
 
     def stored(self, cell: Cell) -> StoredCell | None:
         """Return a cell's result if it is finished."""
-        key = self.key(cell)
-        return None if key is None else self.folder.read(cell, key)
+        settings: Settings | None = self.settings(cell)
+        for key in self._keys(cell):
+            found = self.folder.read(cell, key, settings)
+            if found is not None:
+                return found
+            settings = None  # a key of format 1 tells the settings whole
+        return None
 
     def result(self, cell: Cell) -> StoredCell | None:
         """Return a cell's result, the first seed's where that says that chance plays no part in the model."""
@@ -117,8 +133,9 @@ class Experiment:
 
     def stale(self) -> list[str]:
         """Return the cells on disk that are none of the plan's."""
-        keys = ((cell, self.key(cell)) for cell in self.cells)
-        return self.folder.stale(self.folder.path(cell, key) for cell, key in keys if key is not None)
+        return self.folder.stale(
+            self.folder.path(cell, key) for cell in self.cells for key in self._keys(cell)
+        )
 
     def statements(self) -> dict[str, dict[str, str]]:
         """Return what pretraining saw of each split's test part, by model and split."""

@@ -16,6 +16,7 @@ from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
+from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.stores import preprocessing_differences, pretraining_saw, read_run_split
 from eegm2.evaluation.transfer import adapt_channels
@@ -23,7 +24,7 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
 from eegm2.training.checkpoint import checkpoint_path, load_checkpoint, read_header
-from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+from eegm2.training.config import PretrainConfig
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
@@ -47,6 +48,7 @@ class WeightSource:
         self.plan, self.store, self.out, self.device = plan, store, out, device
         self._hashes: dict[Path, str] = {}
         self._stores: dict[str, RecordingStore] = {}
+        self._places: dict[tuple[str, str], Path] = {}
 
     def check(self, model: ModelPlan) -> None:
         """Refuse a pretraining whose data differ from the experiment's, with the differences.
@@ -98,20 +100,21 @@ class WeightSource:
         if not source.run and not _finished(self.place(source, split)):
             return None
         if path not in self._hashes:
-            self._hashes[path] = _weights_sha256(path)
+            self._hashes[path] = weights_sha256(path)
         return sha256_json([self._hashes[path], list(self.store.ch_names)])
 
     def place(self, source: PretrainPlan, split: NamedSplit) -> Path:
         """Return the run folder (or file) of a pretraining for a split."""
         if source.run:
             return Path(self.plan.place(source.run))
-        choices = {k: v for k, v in to_dict(source.options).items() if k not in FREE_ON_RESUME}
-        if source.store:
-            key = sha256_json([choices, self._opened(source).manifest_sha256])
-            return self.out / "pretrained" / source.name / f"all-{key[:8]}"
-        parts = [split.manifest.by, split.manifest.train, split.manifest.val]
-        key = sha256_json([choices, self.store.manifest_sha256, parts])
-        return self.out / "pretrained" / source.name / f"{split.name.partition('/')[0]}-{key[:8]}"
+        store = self._opened(source) if source.store else self.store
+        stem = "all" if source.store else split.name.partition("/")[0]
+        if (source.name, stem) not in self._places:
+            manifest = None if source.store else split.manifest
+            about = (source.options, len(store.ch_names), store.manifest_sha256, manifest)
+            found = run_folder(self.out / "pretrained" / source.name, Wanted(stem, *about))
+            self._places[source.name, stem] = found
+        return self._places[source.name, stem]
 
     def pretrain(self, source: PretrainPlan, split: NamedSplit) -> None:
         """Pretrain for a split, or go on with it; nothing to do where it has finished."""
@@ -175,7 +178,7 @@ class WeightSource:
         return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}
 
 
-def _weights_sha256(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
     """Return the hash of a checkpoint's tensors and network, whatever else its header tells."""
     size = int.from_bytes((data := path.read_bytes())[:8], "little")
     tensors = json.loads(data[8 : 8 + size])
