@@ -180,17 +180,27 @@ def provenance() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-    return {"versions": versions, "commit": _commit()}
+    return {"versions": versions, "commit": source_commit()}
 
 
 @functools.cache
-def _commit() -> str | None:
+def source_commit(digits: int = 40) -> str | None:
+    """Return the commit of the git checkout that this package is in, None if it is in none.
+
+    ``-dirty`` follows where files that git knows differ from it: no commit has then what made a result.
+
+    Parameters
+    ----------
+    digits : int
+        Of the hash; fewer than seven may be ambiguous.
+    """
     root = Path(eegm2.__file__).parents[2]
     if not (root / ".git").exists():
         return None
+    git = ["git", "--no-optional-locks", "-C", str(root)]
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            [*git, "describe", "--always", "--dirty", "--exclude=*", f"--abbrev={digits}"],
             capture_output=True,
             text=True,
             timeout=10,

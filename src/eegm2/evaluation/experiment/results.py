@@ -90,7 +90,7 @@ def result_rows(
     for (name, count), result in sorted(
         results.items(), key=lambda item: (order[item[0][0]], item[0][1] or 0)
     ):
-        label = name if count is None else f"{name}, {count} subjects"
+        label = name if count is None else f"{name}, {count} {by}s"
         for row in result.rows(label, n_bootstrap=plan.n_bootstrap):
             extra: dict[str, Any] = {} if count is None else {"train_subjects": count}
             if by == "recording":

@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,7 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
             continue
         source = _source(experiment, todo[0])
         if source is not None and not source.run:
-            log(f"pretraining {Path(place).relative_to(experiment.out)}")
-            message = _attempt(lambda: experiment.weights.pretrain(source, todo[0].split), log)  # noqa: B023
+            message = _attempt(lambda: experiment.weights.pretrain(source, todo[0].split, log), log)  # noqa: B023
             if message:
                 done.failures |= {cell.label: f"pretraining {source.name}: {message}" for cell in todo}
                 log(f"FAILED pretraining {source.name}: {message}")
@@ -244,9 +244,13 @@ def _span(seconds: float) -> str:
 
 
 def _log(path: Path, say: Say) -> Say:
+    """Return what says a line and keeps it, with the date and the time since this call began."""
+    began = time.monotonic()
+
     def write(line: str) -> None:
         say(line)
+        elapsed = f"+{timedelta(seconds=round(time.monotonic() - began))}"
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {elapsed} {line}\n")
 
     return write

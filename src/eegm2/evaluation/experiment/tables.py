@@ -53,7 +53,7 @@ def markdown(
     for pair in pairs:
         name = f"{pair['a']} − {pair['b']}"
         if "train_subjects" in pair:
-            name += f", {pair['train_subjects']} subjects"
+            name += f", {pair['train_subjects']} {unit}s"
         if "problem" in pair:
             lines += _row([name, pair.get("metric", ""), pair["problem"], ""])
             continue

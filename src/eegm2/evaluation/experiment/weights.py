@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,19 @@ class WeightSource:
             self._places[source.name, stem] = found
         return self._places[source.name, stem]
 
-    def pretrain(self, source: PretrainPlan, split: NamedSplit) -> None:
-        """Pretrain for a split, or go on with it; nothing to do where it has finished."""
+    def pretrain(self, source: PretrainPlan, split: NamedSplit, say: Callable[[str], None] = print) -> None:
+        """Pretrain for a split, or go on with it, and say how it goes; nothing where it has finished."""
         from eegm2.training.pretrain import pretrain
 
         run = self.place(source, split)
         if source.run or _finished(run):
             return
+        name = run.relative_to(self.out)
+        say(
+            f"{name}: pretraining begins"
+            if not (run / "run.json").exists()
+            else f"{name}: pretraining goes on"
+        )
         kind, _, number = self.device.partition(":")
         options: dict[str, Any] = {"accelerator": ACCELERATORS.get(kind, "auto")}
         if kind != "cpu":
@@ -135,7 +142,11 @@ class WeightSource:
             split.manifest.to_json(manifest)
             options["splits"] = str(manifest)
         config: PretrainConfig = dataclasses.replace(source.options, **options)
-        pretrain(store, run, config)
+        done = pretrain(store, run, config, say=lambda line: say(f"{name}: {line}"))
+        losses = (
+            f"{key} {done.metrics[key]:.5g}" for key in ("train_loss", "val_loss") if done.metrics.get(key)
+        )
+        say(f"{name}: pretrained, {done.epoch} epochs, {done.step} steps, {', '.join(losses)}")
 
     def network(self, model: ModelPlan, split: NamedSplit, seed: int) -> EEGM2 | UNet:
         """Return a model's network in evaluation mode; other channels get new layers, seeded."""
