@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from eegm2 import ops
 from eegm2.ops.backends import LIBRARIES, library_problem
-from eegm2.training.checkpoint import source_commit
+from eegm2.training.commit import source_commit
 from eegm2.training.config import PretrainConfig
 
 

@@ -75,7 +75,7 @@ def circumstances() -> dict[str, str]:
     """Commit, machine and versions of a result."""
     import torch
 
-    from eegm2.training.checkpoint import source_commit
+    from eegm2.training.commit import source_commit
 
     return {
         "commit": os.environ.get("EEGM2_COMMIT") or source_commit(7) or "unknown",

@@ -21,8 +21,8 @@ from eegm2.training.checkpoint import (
     provenance,
     read_header,
     save_checkpoint,
-    source_commit,
 )
+from eegm2.training.commit import source_commit
 
 SMALL = EEGM2Config.preset("eegm2", n_chans=3, width=4)
 HEADER: dict[str, Any] = {"windows": {"window_s": 2.0, "scaling": "zscore"}, "epoch": 3, "note": "µV"}

@@ -5,10 +5,8 @@ The header travels inside the safetensors file; the JSON of the same name beside
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from eegm2.errors import CheckpointError, ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
+from eegm2.training.commit import source_commit
 
 FORMAT = 1
 _KEY = "eegm2"
@@ -181,34 +180,6 @@ def provenance() -> dict[str, Any]:
         "numpy": numpy.__version__,
     }
     return {"versions": versions, "commit": source_commit()}
-
-
-@functools.cache
-def source_commit(digits: int = 40) -> str | None:
-    """Return the commit of the git checkout that this package is in, None if it is in none.
-
-    ``-dirty`` follows where files that git knows differ from it: no commit has then what made a result.
-
-    Parameters
-    ----------
-    digits : int
-        Of the hash; fewer than seven may be ambiguous.
-    """
-    root = Path(eegm2.__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "--no-optional-locks", "-C", str(root)]
-    try:
-        done = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--exclude=*", f"--abbrev={digits}"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.choice import choose
 from eegm2.evaluation.experiment.config import PretrainPlan
+from eegm2.evaluation.experiment.log import Clock, Say, kept_log
 from eegm2.evaluation.experiment.results import machine, write_results
 from eegm2.evaluation.experiment.runners import Runner
 from eegm2.evaluation.experiment.settings import resolved
@@ -27,8 +25,6 @@ from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.outcome import Outcome, evaluate, validation_row
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import locked
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -63,7 +59,7 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
         Takes the lines of progress; they are kept in evaluate.log too.
     """
     with locked(experiment.out):
-        log = _log(experiment.out / "evaluate.log", say)
+        log = kept_log(experiment.out / "evaluate.log", say)
         for name in ("", "cells", "features", "splits"):  # what a killed process was writing
             remove_stale_temporaries(experiment.out / name)
         done = Evaluated()
@@ -95,7 +91,7 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
         groups.setdefault(
             "" if source is None else str(experiment.weights.place(source, cell.split)), []
         ).append(cell)
-    clock = _Clock([cell for cell in mine if experiment.state(cell) not in ("done", "not needed")])
+    clock = Clock([cell for cell in mine if experiment.state(cell) not in ("done", "not needed")])
     log(f"{experiment.plan.path.name}: {len(mine)} cells, {clock.left} to do")
     log(json.dumps({**provenance(), **machine(experiment.device)}))
     for place in sorted(groups, key=lambda name: name != ""):
@@ -128,9 +124,7 @@ def _source(experiment: Experiment, cell: Cell) -> PretrainPlan | None:
     return experiment.plan.pretrain[cell.model.pretrained] if pretrained else None
 
 
-def _one(
-    experiment: Experiment, runner: Runner, cell: Cell, done: Evaluated, clock: _Clock, log: Say
-) -> None:
+def _one(experiment: Experiment, runner: Runner, cell: Cell, done: Evaluated, clock: Clock, log: Say) -> None:
     """Run a cell, keep it, and say how it went."""
     began = time.monotonic()
     facts: dict[str, Any] = {}
@@ -208,49 +202,3 @@ def _arrays(experiment: Experiment, split: NamedSplit, outcome: Outcome) -> dict
         "recording": data.recording[test].astype(str),
         "start_s": np.asarray(data.start_s)[test],
     }
-
-
-class _Clock:
-    """Counts cells and foretells how long the rest takes: as long as the same model's cells took."""
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self.total = len(cells)
-        self.rest = Counter(cell.model.name for cell in cells)
-        self.spent: dict[str, list[float]] = {}
-
-    @property
-    def left(self) -> int:
-        return self.rest.total()
-
-    @property
-    def place(self) -> str:
-        return f"[{self.total - self.left}/{self.total}]"
-
-    def skip(self, cells: Sequence[Cell]) -> None:
-        self.rest.subtract(cell.model.name for cell in cells)
-
-    def tick(self, cell: Cell, seconds: float) -> str:
-        self.skip([cell])
-        self.spent.setdefault(cell.model.name, []).append(seconds)
-        every = [value for values in self.spent.values() for value in values]
-        rest = sum(n * float(np.mean(self.spent.get(name, every))) for name, n in self.rest.items())
-        return f"({_span(seconds)}; {_span(sum(every))} so far, about {_span(rest)} left)"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _log(path: Path, say: Say) -> Say:
-    """Return what says a line and keeps it, with the date and the time since this call began."""
-    began = time.monotonic()
-
-    def write(line: str) -> None:
-        say(line)
-        elapsed = f"+{timedelta(seconds=round(time.monotonic() - began))}"
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {elapsed} {line}\n")
-
-    return write
