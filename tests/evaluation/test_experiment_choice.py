@@ -180,6 +180,15 @@ def test_a_metric_that_validation_cannot_give(place: Path) -> None:
     assert evaluate(place, text.replace('"auroc"', '"loss"'), out="lacking-out").exit_code == 0
 
 
+def test_a_learning_curve_chooses_for_every_number_of_people(place: Path) -> None:
+    text = CHOICE.replace("n_folds = 2", "n_folds = 2\ntrain_subjects = [2, 3]").replace("[0, 1]", "[0]")
+    assert evaluate(place, text, out="curve").exit_code == 0
+    splits = ["fold0/2", "fold0/3", "fold1/2", "fold1/3"]
+    assert [row["split"] for row in details_of(place, "curve")["choices"]] == splits
+    rows = [row for row in rows_of(place, "curve") if row["metric"] == "auroc"]
+    assert [row["train_subjects"] for row in rows if row["model"].startswith("chosen, ")] == [2, 3]
+
+
 def test_values_are_chosen_by_their_error(place: Path) -> None:
     head = HEAD.replace("window_s", 'target = "age"\nregression = true\nwindow_s')
     other = MODELS["band_power"].replace('c = "validation"', "c = 1e-4")
