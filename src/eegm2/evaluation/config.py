@@ -9,6 +9,9 @@ from eegm2.config import option
 from eegm2.errors import ConfigError
 
 PROTOCOLS = ("linear", "light", "fine", "scratch")
+#: Metrics of classes and of values; of all but ``mae`` more is better.
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
+REGRESSION = ("r2", "mae", "pearson_r")
 
 
 def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from eegm2.evaluation.config import FitConfig, ProbeConfig
 from eegm2.evaluation.fitting import Task, fit, outputs
 from eegm2.evaluation.labelled import LabelledWindows, Split, check_targets
 from eegm2.evaluation.metrics import best_threshold
-from eegm2.evaluation.outcome import Outcome
+from eegm2.evaluation.outcome import Outcome, balanced_loss
 from eegm2.model.heads import light_head
 
 #: Inverse penalties that ``c="validation"`` tries.
@@ -73,10 +73,11 @@ def linear_probe(
     if table:
         facts["c_validation_loss"] = table
     if data.is_regression:
-        return Outcome("linear", 0, model.predict(features[split.test]), None, facts)
-    score = model.predict_proba(features[split.test])
-    cut = choose_threshold(data, split, model.predict_proba(features[split.val]), threshold)
-    return Outcome("linear", 0, score, cut, facts)
+        predicted = [model.predict(features[part]) for part in (split.test, split.val)]
+        return Outcome("linear", 0, predicted[0], None, facts, predicted[1])
+    score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
+    cut = choose_threshold(data, split, val_score, threshold)
+    return Outcome("linear", 0, score, cut, facts, val_score)
 
 
 def choose_c(
@@ -90,12 +91,8 @@ def choose_c(
     table: dict[str, float] = {}
     for c in C_GRID:
         model, _ = _fitted(features, data, split, c)
-        if data.is_regression:
-            table[f"{c:g}"] = float(np.mean((model.predict(features[split.val]) - y) ** 2))
-            continue
-        p = model.predict_proba(features[split.val])[np.arange(len(y)), y]
-        losses = -np.log(np.maximum(p, 1e-12))
-        table[f"{c:g}"] = float(np.mean([losses[y == i].mean() for i in np.unique(y)]))
+        predict = model.predict if data.is_regression else model.predict_proba
+        table[f"{c:g}"] = balanced_loss(y, predict(features[split.val]))
     best = min(C_GRID, key=lambda c: (table[f"{c:g}"], c))
     return best, table
 
@@ -183,9 +180,10 @@ def predictions(
         return out.double().softmax(1).cpu().numpy()
 
     if not task.n_classes:
-        return Outcome(protocol, seed, score(split.test), None, facts)
-    cut = choose_threshold(data, split, score(split.val), config.threshold)
-    return Outcome(protocol, seed, score(split.test), cut, facts)
+        return Outcome(protocol, seed, score(split.test), None, facts, score(split.val))
+    val_score = score(split.val)
+    cut = choose_threshold(data, split, val_score, config.threshold)
+    return Outcome(protocol, seed, score(split.test), cut, facts, val_score)
 
 
 def choose_threshold(data: LabelledWindows, split: Split, val_score: NDArray, how: str) -> float | None:
