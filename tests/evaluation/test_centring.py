@@ -1,4 +1,4 @@
-"""Centring by recording takes off what tells recordings apart, uses no target, refuses what it would spoil."""
+"""Centring by recording: takes off what tells recordings apart, and refuses what it would spoil."""
 
 from __future__ import annotations
 
