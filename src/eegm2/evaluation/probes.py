@@ -20,7 +20,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from eegm2.errors import DataError
-from eegm2.evaluation.config import FitConfig, ProbeConfig
+from eegm2.evaluation.centring import centre_features
+from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
 from eegm2.evaluation.fitting import Task, fit, outputs
 from eegm2.evaluation.labelled import LabelledWindows, Split, check_targets
 from eegm2.evaluation.metrics import best_threshold
@@ -38,6 +39,7 @@ def linear_probe(
     *,
     c: float | str = 1.0,
     threshold: str = "validation",
+    centre: Centre = "none",
 ) -> Outcome:
     """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
 
@@ -54,13 +56,15 @@ def linear_probe(
         the lowest loss on the validation part (log loss, classes weighted equally; squared error).
     threshold : {"validation", "half"}
         How two classes are decided.
+    centre : {"none", "recording"}
+        What is taken off the features first, see :func:`centre_features`.
 
     Raises
     ------
     DataError
         If a class is absent from the training part, features are not finite, or all are constant.
     """
-    features = usable_features(features, split)
+    features = usable_features(centre_features(features, data, centre), split)
     check_targets(data, split.train, "train")
     chosen, table = choose_c(features, data, split) if isinstance(c, str) else (c, {})
     model, converged = _fitted(features, data, split, float(chosen))
@@ -121,6 +125,7 @@ def light_probe(
     *,
     seed: int = 0,
     config: FitConfig | None = None,
+    centre: Centre = "none",
 ) -> Outcome:
     """Fit the Light perceptron (128 → 32 → n_classes, ReLU, dropout 0.5) on standardised frozen features.
 
@@ -136,6 +141,8 @@ def light_probe(
         Seeds weights, order and dropout.
     config : FitConfig, optional
         Settings; :meth:`ProbeConfig.light` by default.
+    centre : {"none", "recording"}
+        As in :func:`linear_probe`.
 
     Raises
     ------
@@ -143,7 +150,7 @@ def light_probe(
         As :func:`linear_probe`.
     """
     config = config or ProbeConfig().light()
-    features = usable_features(features, split)
+    features = usable_features(centre_features(features, data, centre), split)
     check_targets(data, split.train, "train")
     scaler = StandardScaler().fit(features[split.train])
     scaled = torch.from_numpy(scaler.transform(features).astype(np.float32))

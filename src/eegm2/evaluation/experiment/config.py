@@ -10,7 +10,15 @@ from typing import Any, Literal
 from eegm2.config import from_dict, option, to_dict
 from eegm2.data.config import Scaling, WindowConfig
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig, check_c, split_commas
+from eegm2.evaluation.config import (
+    CENTRE_HELP,
+    PROTOCOLS,
+    Centre,
+    FitConfig,
+    ProbeConfig,
+    check_c,
+    split_commas,
+)
 from eegm2.training.config import PretrainConfig
 
 RANDOM = "random"
@@ -101,6 +109,7 @@ class ModelPlan:
     fit: dict[str, Any] = option({}, "Options of the fit (light, fine, scratch).")
     c: float | str = option(1.0, "linear: inverse penalty, or validation: chosen on validation subjects.")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
+    centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     baseline: str = option("", "Name of a baseline, instead of a protocol.")
     options: dict[str, Any] = option({}, "Options of the baseline.")
     choose: tuple[str, ...] = option(
@@ -164,6 +173,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "fit": ("light", "fine", "scratch"),
     "c": ("linear",),
     "threshold": ("linear",),
+    "centre": ("linear", "light"),
     "options": ("baseline",),
     "by": ("choose",),
     "pretrained": PROTOCOLS,

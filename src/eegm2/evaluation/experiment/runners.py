@@ -96,8 +96,10 @@ class Runner:
             return run_protocol(model.protocol, data, split, model=network, seed=seed, config=config)
         features = self.features(cell, data)
         if model.protocol == "light":
-            return light_probe(features, data, split, seed=seed, config=config)
-        linear = linear_probe(features, data, split, c=model.c, threshold=model.threshold)
+            return light_probe(features, data, split, seed=seed, config=config, centre=model.centre)
+        linear = linear_probe(
+            features, data, split, c=model.c, threshold=model.threshold, centre=model.centre
+        )
         facts = {**linear.facts, "deterministic": not model.fresh}
         return dataclasses.replace(linear, seed=seed, facts=facts)
 
