@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.model.block import SequenceBlock
 from eegm2.training.config import PretrainConfig
-from eegm2.training.module import parameter_groups
 from eegm2.training.objectives import Objective
+from eegm2.training.optimiser import parameter_groups
 
 #: Peak memory in the authors' logs: batch 64, one RTX 6000 Ada, float32.
 AUTHORS_MB = {1280: 3874, 3840: 10991, 7680: 21640, 12800: 35877}

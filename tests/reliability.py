@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -24,18 +25,22 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 
 
-def pretrain_kills(folder: Path, kills: int) -> dict[str, Any]:
-    from tests.training.kill_harness import campaign
-    from tests.training.stores import tiny_store
+def prepare_kills(folder: Path, kills: int) -> dict[str, Any]:
+    from tests.data.test_prepare_killed import prepare_kills
 
-    done = campaign(folder, tiny_store, kills=kills, seed=2)
-    return {"kills": done["kills"], "runs": done["runs"], "failures": done["differences"]}
+    return prepare_kills(folder, kills=kills, seed=2)
+
+
+def pretrain_kills(folder: Path, kills: int) -> dict[str, Any]:
+    from tests.training.pretrain_kills import pretrain_kills
+
+    return pretrain_kills(folder, kills=kills, seed=2)
 
 
 def probe_kills(folder: Path, kills: int) -> dict[str, Any]:
-    from tests.evaluation.test_probe_kill import campaign
+    from tests.evaluation.test_probe_kill import probe_kills
 
-    return campaign(folder, kills=kills, seed=2)
+    return probe_kills(folder, kills=kills, seed=2)
 
 
 def evaluate_kills(folder: Path, kills: int) -> dict[str, Any]:
@@ -64,6 +69,7 @@ def two_processes(folder: Path, kills: int) -> dict[str, Any]:
 
 
 SUITES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "prepare": prepare_kills,
     "pretrain": pretrain_kills,
     "probe": probe_kills,
     "evaluate": evaluate_kills,
@@ -72,13 +78,17 @@ SUITES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 
 
 def circumstances() -> dict[str, str]:
-    """Commit, machine and versions of a result."""
+    """Commit, machine and versions of a result; the results kept so far do not make a checkout dirty."""
     import torch
 
-    from eegm2.training.commit import source_commit
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
 
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results")
+    commit = git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     return {
-        "commit": os.environ.get("EEGM2_COMMIT") or source_commit(7) or "unknown",
+        "commit": os.environ.get("EEGM2_COMMIT") or commit or "unknown",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -97,6 +107,8 @@ def table(results: dict[str, Any], corpus: dict[str, Any]) -> str:
         else:
             runs = f" in {result['runs']} runs" if "runs" in result else ""
             what = f"`eegm2 {name}`: {result['kills']} SIGKILLs at random moments{runs}"
+            hit = [f"{place} {count}" for place, count in result.get("places", {}).items() if count]
+            what += f" ({', '.join(hit)})" if hit else ""
             outcome = f"{failures} differences from an undisturbed run"
         rows.append(f"| {what} | {outcome} | {where} |")
     counts = list(corpus["counts"].values())
@@ -123,7 +135,8 @@ def main() -> int:
     failed = False
     for name in () if arguments.table else arguments.suites or SUITES:
         with tempfile.TemporaryDirectory() as place:
-            result = {**SUITES[name](Path(place), arguments.kills), **circumstances()}
+            about = circumstances()  # of the code as it is now, whatever changes while it runs
+            result = {**SUITES[name](Path(place), arguments.kills), **about}
         failed |= bool(result["failures"])
         results, _ = stored()
         results[name] = result

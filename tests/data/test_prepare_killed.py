@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eegm2.data.store import RecordingStore
 from tests.data.samples import eeg, write_edf
-from tests.training.kill_harness import run_killed, run_whole
+from tests.training.kill_harness import campaign, check
 
 NAMES = ["Fz", "Cz", "Pz", "Oz"]
+PLACES = {
+    "writing the report": r"in conclude$",
+    "writing samples": r"writer\.py.* in write$",
+    "making the store": r"writer\.py.* in __init__$",
+    "reading and filtering": r"in prepare_one$",
+}
 
 
 def prepare_command(source: str, out: str) -> None:
@@ -35,40 +42,37 @@ def differences(a: Path, b: Path) -> list[str]:
     return found
 
 
-def campaign(folder: Path, kills: int, seed: int) -> int:
-    """Kill and go on until `kills` have hit; return how many did, every store being like the undisturbed."""
+def prepare_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+    """Kill and go on until `kills` have hit; every store must be like the undisturbed one."""
     for number in range(5):
-        write_edf(folder / "in" / f"s{number}.edf", eeg(4, 6400, 160.0, number), NAMES, 160.0)
-    source, whole = str(folder / "in"), folder / "whole"
+        write_edf(folder / "in" / f"s{number}.edf", eeg(4, 192_000, 160.0, number), NAMES, 160.0)
+    source = str(folder / "in")
     prepare_command(source, str(folder / "first"))  # compiles and imports; the others are forks
-    fork = multiprocessing.get_context("fork")
-    seconds = run_whole(prepare_command, source, str(whole), context=fork)
-    assert len(RecordingStore(whole)) == 5
-    hits = runs = 0
-    while hits < kills:
-        out = folder / f"killed{runs}"
-        done = run_killed(
-            prepare_command,
-            *(source, str(out)),
-            kills=min(5, kills - hits),
-            longest_s=seconds,
-            seed=100 * seed + runs,
-            context=fork,
-        )
-        assert differences(whole, out) == []
-        assert RecordingStore(out).verify() == {}
-        hits, runs = hits + done.kills, runs + 1
-    return hits
+    assert len(RecordingStore(folder / "first")) == 5
+
+    def compare(name: str) -> list[str]:
+        damaged = [f"damaged: {which}" for which in RecordingStore(folder / name).verify()]
+        return differences(folder / "whole", folder / name) + damaged
+
+    return campaign(
+        prepare_command,
+        lambda name: (source, str(folder / name)),
+        compare,
+        kills=kills,
+        seed=seed,
+        places=PLACES,
+        context=multiprocessing.get_context("fork"),
+    )
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    assert campaign(tmp_path, 3, seed=1) == 3
+    check(prepare_kills(tmp_path, kills=3, seed=1), 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
-    assert campaign(tmp_path, 50, seed=2) == 50
+    check(prepare_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
 def test_a_difference_would_be_seen(tmp_path: Path) -> None:

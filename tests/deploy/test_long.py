@@ -85,6 +85,7 @@ print(anonymous)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((3, 460_800), dtype=np.float32))
@@ -95,7 +96,7 @@ def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path) -> None:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."]), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
             check=True,
         )
         used.append(int(result.stdout) / 1024)

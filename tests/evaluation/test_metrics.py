@@ -11,15 +11,12 @@ from sklearn import metrics as sk
 from eegm2.errors import DataError
 from eegm2.evaluation.config import CLASSIFICATION
 from eegm2.evaluation.metrics import (
-    acmse,
-    acmse_authors_code,
     best_threshold,
-    channel_correlation,
     classification_metrics,
     predict_labels,
     regression_metrics,
-    spectral_error,
 )
+from eegm2.evaluation.signal_metrics import acmse, acmse_authors_code, channel_correlation, spectral_error
 
 RNG = np.random.default_rng(0)
 

@@ -13,7 +13,14 @@ import pytest
 from eegm2.evaluation.probe import _append_to_run
 from eegm2.training.runfolder import RunLockedError, locked
 from tests.evaluation.helpers import fake_run, labelled_store
-from tests.training.kill_harness import run_killed, run_whole, warm_up
+from tests.training.kill_harness import campaign, check, run_whole, warm_up
+
+PLACES = {
+    "listing the probe": r"in _append_to_run$",
+    "writing the folder": r"in _write_folder$",
+    "fitting": r"in (_outcomes|evaluate)$",
+    "computing features": r"in extract_features$",
+}
 
 
 def probe_command(run: str, store: str) -> None:
@@ -43,41 +50,33 @@ def differences(expected: dict[str, Any], run: Path) -> list[str]:
     return differing + [f"left behind: {path.name}" for path in run.rglob(".*")]
 
 
-def campaign(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+def probe_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
     """Kill probes until `kills` hit; every one must end as the undisturbed one did."""
     store = labelled_store(folder / "store")
+
+    def arguments(name: str) -> tuple[str, str]:
+        return str(fake_run(folder / name, store)), store.url
+
     run_whole(warm_up)
-    run_whole(probe_command, str(fake_run(folder / "warm", store)), store.url)
-    whole = fake_run(folder / "whole", store)
-    seconds = run_whole(probe_command, str(whole), store.url)
-    expected = kept(whole)
-    hits = runs = 0
-    failures: list[str] = []
-    while hits < kills:
-        run = fake_run(folder / f"killed{runs}", store)
-        done = run_killed(
-            *(probe_command, str(run), store.url),
-            kills=min(5, kills - hits),
-            longest_s=seconds,
-            seed=seed * 1000 + runs,
-        )
-        hits, runs = hits + done.kills, runs + 1
-        failures += [f"{run.name}: {what}" for what in differences(expected, run)]
-    return {"kills": hits, "runs": runs, "failures": failures}
+    run_whole(probe_command, *arguments("warm"))
+    return campaign(
+        probe_command,
+        arguments,
+        lambda name: differences(kept(folder / "whole"), folder / name),
+        kills=kills,
+        seed=seed,
+        places=PLACES,
+    )
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    result = campaign(tmp_path, kills=2, seed=1)
-    assert result["kills"] == 2
-    assert result["failures"] == []
+    check(probe_kills(tmp_path, kills=2, seed=1), 2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
-    result = campaign(tmp_path, kills=50, seed=2)
-    assert result["kills"] == 50
-    assert result["failures"] == []
+    check(probe_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
 def test_what_a_killed_probe_left_is_removed_and_a_difference_seen(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig, ReconstructConfig
 from eegm2.evaluation.embedding import embed, feature_names
-from eegm2.evaluation.reconstruction import reconstruct_array, reconstruct_file, window_starts
+from eegm2.evaluation.overlap import reconstruct_array, window_starts
+from eegm2.evaluation.reconstruction import reconstruct_file
 from eegm2.evaluation.recordings import write_recording
 from tests.evaluation.helpers import (
     CHANNELS,

@@ -117,7 +117,7 @@ def test_a_really_full_disk(small_disk: Path, tmp_path: Path) -> None:
     prepare[1] = str(tmp_path / "two.edf")
     result = CliRunner().invoke(app, prepare)
     assert isinstance(result.exception, EEGM2Error | OSError), result.output
-    assert "No space left on device" in str(result.exception)
+    assert f"No space left on device for {store}" in str(result.exception)
     assert "\n" not in str(result.exception)
     assert RecordingStore(store).verify() == {}
 
@@ -128,6 +128,7 @@ def test_a_really_full_disk(small_disk: Path, tmp_path: Path) -> None:
         ["prepare", "{edf}", "--out", "{blocked}/store"],
         ["pretrain", "{store}", "--out", "{blocked}/run", "--width", "2", "--epochs", "1"],
         ["embed", "{run}", "{edf}", "--out", "{blocked}/one.npz"],
+        ["reconstruct", "{run}", "{edf}", "--out", "{blocked}/one.fif"],
         ["share", "{run}", "--out", "{blocked}/model"],
         ["report", "{run}", "--out", "{blocked}/report.html"],
     ],

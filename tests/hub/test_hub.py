@@ -241,7 +241,8 @@ class TestHub:
 
     def test_offline_is_one_line(self, model: EEGM2, tmp_path: Path) -> None:
         with pytest.raises(
-            CheckpointError, match=r"owner/name: not to be had from the hub .*; go online"
+            CheckpointError,
+            match=r"owner/name: no such folder here, nor to be had from the hub .*; go online",
         ) as error:
             EEGM2.from_pretrained("owner/name", cache_dir=tmp_path)
         assert "\n" not in str(error.value)

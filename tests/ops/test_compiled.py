@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -224,25 +222,6 @@ def test_exponential_and_activations_match_torch() -> None:
         found = torch.from_numpy(out.copy())
         assert torch.isnan(found[torch.isnan(double)]).all()
         torch.testing.assert_close(found[finite], expected[finite], rtol=3e-7, atol=1e-35)
-
-
-def test_compiling_is_announced_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(runtime, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(runtime, "_announced", threading.Event())
-
-    class Slow:
-        signatures = ()
-
-        def compile(self, signature: tuple[object, ...]) -> None:
-            time.sleep(0.2)
-
-    runtime.prepare(Slow(), (1,))
-    runtime.prepare(Slow(), (1,))
-    messages = [record.getMessage() for record in caplog.records if record.name == "eegm2"]
-    assert len(messages) == 1
-    assert messages[0].startswith("compiling the CPU kernels")
 
 
 def test_kernels_work_where_no_cache_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:

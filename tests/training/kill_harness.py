@@ -1,28 +1,33 @@
 """Kill a command at random moments until it gets through, and compare what it leaves with an undisturbed run.
 
-``python -m tests.training.kill_harness --kills 50`` does so for pretraining; other commands use `run_killed`
-with a function of their own. Processes come from a fork server that has imported the libraries once.
+The first kill of a run comes right before or after one of the command's writes (fsync, rename, link), where a
+torn state would show; from run to run they spread over all the writes. Of the others three in four come after
+a random time, the rest at a random write. Where each one hit is read from the process's own stack and counted
+by place. Processes come from a fork server that has imported the libraries once.
+
+Time in which the whole harness is stopped (SIGSTOP) or starved does not count: a pause is not a hang.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import functools
-import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import torch
+from tests.training.kill_inside import run_inside
 
 PRELOAD = [
     "lightning.pytorch.loggers",
@@ -34,24 +39,85 @@ PRELOAD = [
     "eegm2.evaluation.baselines.band_power",
 ]
 WAIT_S = 900.0  # a busy machine is slow; tests have limits of their own
+SLICE_S = 0.05
+GOLDEN = 0.618034  # its multiples spread evenly over [0, 1)
+ELSEWHERE = "start-up or exit"
 
 
 @dataclass(frozen=True)
 class Killed:
-    """How often a command was killed, and how often it was started until it got through."""
+    """How often a command was killed and where, and how often it was started until it got through."""
 
     kills: int
     starts: int
+    places: tuple[str, ...] = ()
+
+
+def campaign(
+    command: Callable[..., None],
+    arguments: Callable[[str], tuple[Any, ...]],
+    differences: Callable[[str], list[str]],
+    *,
+    kills: int,
+    seed: int,
+    places: Mapping[str, str],
+    context: Any = None,
+) -> dict[str, Any]:
+    """Kill runs until `kills` hit; every run must end as the undisturbed one, ``whole``, did.
+
+    Parameters
+    ----------
+    command : callable
+        A module-level function; killed and called again it must go on.
+    arguments : callable
+        Returns the command's arguments for a run of a given name.
+    differences : callable
+        Returns in what the finished run of a name differs from ``whole``.
+    kills, seed : int
+        How many kills must hit, and the seed of their moments.
+    places : mapping
+        Place to a pattern searched in the stack of the killed process; the first that is found counts.
+
+    Returns
+    -------
+    dict
+        kills, runs, places (place to number of kills) and failures.
+    """
+    seconds, writes = _measure(command, arguments("whole"), context)
+    hits = runs = 0
+    found: Counter[str] = Counter()
+    failures: list[str] = []
+    while hits < kills:
+        name = f"killed{runs}"
+        done = run_killed(
+            command,
+            *arguments(name),
+            kills=min(5, kills - hits),
+            longest_s=seconds,
+            seed=seed * 1000 + runs,
+            context=context,
+            writes=writes,
+            first_write=(-1) ** runs * (1 + int(runs * GOLDEN % 1 * writes)) if writes else 0,
+            places=places,
+        )
+        hits, runs = hits + done.kills, runs + 1
+        found.update(done.places)
+        failures += [f"{name}: {what}" for what in differences(name)]
+    counted = {place: found[place] for place in (*places, ELSEWHERE)}
+    return {"kills": hits, "runs": runs, "places": counted, "failures": failures}
+
+
+def check(result: dict[str, Any], kills: int, *, places: bool = False) -> None:
+    """Assert that so many kills hit and did no harm; and, with `places`, that each place was hit."""
+    counted = result["places"]
+    assert result["kills"] == sum(counted.values()) == kills, counted
+    assert not places or all(counted[place] for place in counted if place != ELSEWHERE), counted
+    assert result["failures"] == []
 
 
 def run_whole(command: Callable[..., None], *arguments: Any, context: Any = None) -> float:
     """Run a command undisturbed in a process of its own; return its seconds."""
-    process = (context or _context()).Process(target=_quietly, args=(command, *arguments))
-    began = time.monotonic()
-    process.start()
-    process.join(WAIT_S)
-    assert process.exitcode == 0, f"{command.__name__} left with {process.exitcode}"
-    return time.monotonic() - began
+    return _measure(command, arguments, context)[0]
 
 
 def run_killed(
@@ -61,8 +127,11 @@ def run_killed(
     longest_s: float,
     seed: int,
     context: Any = None,
+    writes: int = 0,
+    first_write: int = 0,
+    places: Mapping[str, str] | None = None,
 ) -> Killed:
-    """Start a command, SIGKILL it after a random time, and so on; then let it get through.
+    """Start a command, SIGKILL it at a random moment, and so on; then let it get through.
 
     Parameters
     ----------
@@ -73,26 +142,81 @@ def run_killed(
     longest_s : float
         Upper end of the random times.
     seed : int
-        Seed of the times.
+        Seed of the moments.
     context : optional
         From `multiprocessing.get_context`; by default a fork server that has imported the training.
+    writes : int
+        How many writes an undisturbed run makes; with 0 every kill comes after a time.
+    first_write : int
+        At which write the first kill comes, before it (negative) or after; with 0 it is as the others.
+    places : mapping, optional
+        As `campaign` takes them.
     """
     rng = random.Random(seed)
-    hit = 0
-    for _ in range(kills):
-        process = (context or _context()).Process(target=_quietly, args=(command, *arguments))
-        process.start()
-        process.join(rng.uniform(0.0, longest_s))
-        if process.exitcode is None:
-            os.kill(process.pid or 0, signal.SIGKILL)
-            process.join(WAIT_S)
-        if process.exitcode == -signal.SIGKILL:
-            hit += 1
-        else:
-            assert process.exitcode == 0, f"{command.__name__} left with {process.exitcode} after {hit} kills"
-            return Killed(hit, hit + 1)
+    found: list[str] = []
+    for number in range(kills):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = Path(folder) / "trace"
+            at_write = rng.choice((-1, 1)) * rng.randint(1, writes) if writes and rng.random() < 0.25 else 0
+            at_write = first_write if number == 0 and first_write else at_write
+            process = _start(command, arguments, context, trace=str(trace), at_write=at_write)
+            _wait(process, WAIT_S if at_write else rng.uniform(0.0, longest_s))
+            if process.exitcode is None:
+                _kill(process, trace)
+            if process.exitcode == -signal.SIGKILL:
+                found.append(_place(trace, places or {}))
+                continue
+        assert process.exitcode == 0, (
+            f"{command.__name__} left with {process.exitcode} after {len(found)} kills"
+        )
+        return Killed(len(found), len(found) + 1, tuple(found))
     run_whole(command, *arguments, context=context)
-    return Killed(hit, hit + 1)
+    return Killed(len(found), len(found) + 1, tuple(found))
+
+
+def _measure(command: Callable[..., None], arguments: tuple[Any, ...], context: Any) -> tuple[float, int]:
+    """Run a command undisturbed; return its seconds and how many writes it made."""
+    with tempfile.TemporaryDirectory() as folder:
+        count = Path(folder) / "count"
+        process = _start(command, arguments, context, count=str(count))
+        seconds = _wait(process, WAIT_S)
+        assert process.exitcode == 0, f"{command.__name__} left with {process.exitcode}"
+        return seconds, int(count.read_text())
+
+
+def _start(command: Callable[..., None], arguments: tuple[Any, ...], context: Any, **options: Any) -> Any:
+    process = (context or _context()).Process(target=run_inside, args=(command, arguments), kwargs=options)
+    process.start()
+    return process
+
+
+def _wait(process: Any, seconds: float) -> float:
+    """Wait for a process to end, at most so long; time in which this process was stopped does not count."""
+    waited = 0.0
+    while process.exitcode is None and waited < seconds:
+        some, began = min(SLICE_S, seconds - waited), time.monotonic()
+        process.join(some)
+        waited += min(time.monotonic() - began, 2 * some)
+    return waited
+
+
+def _kill(process: Any, trace: Path) -> None:
+    """Let a process write down where it is, and kill it."""
+    with contextlib.suppress(ProcessLookupError):
+        if trace.exists():  # from then on it answers
+            os.kill(process.pid, signal.SIGUSR2)
+            for _ in range(40):
+                if trace.stat().st_size:
+                    break
+                time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    _wait(process, WAIT_S)
+
+
+def _place(trace: Path, places: Mapping[str, str]) -> str:
+    text = trace.read_text() if trace.exists() else ""
+    matching = (name for name, pattern in places.items() if re.search(pattern, text, re.MULTILINE))
+    return next(matching, ELSEWHERE)
 
 
 @functools.cache
@@ -100,9 +224,8 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        sys.path
-    )  # else the server cannot import what it should preload
+    # else the server cannot import what it should preload
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
@@ -111,96 +234,5 @@ def _context() -> Any:
     return context
 
 
-def _quietly(command: Callable[..., None], *arguments: Any) -> None:
-    torch.set_num_threads(1)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    command(*arguments)
-
-
 def warm_up() -> None:
     """Do nothing, once the fork server has imported everything: times measured later are the work's."""
-
-
-def pretrain_command(store: str, run: str, options: dict[str, Any]) -> None:
-    """Pretrain as the command line does."""
-    from eegm2.training.config import PretrainConfig
-    from eegm2.training.pretrain import pretrain
-
-    pretrain(store, run, PretrainConfig(**options))
-
-
-def differences(a: Path, b: Path) -> list[str]:
-    """Return in what two finished runs differ, bit for bit; timings (performance.csv, tensorboard) aside."""
-    files = ["run.json", "splits.json", "logs/metrics.csv", "logs/steps.csv"]
-    files += [f"checkpoints/{which}.{kind}" for which in ("best", "last") for kind in ("safetensors", "json")]
-    found = [name for name in files if (a / name).read_bytes() != (b / name).read_bytes()]
-    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (a, b)]
-    found += [f"last.ckpt: {place}" for place in _tree_differences(*states)]
-    hidden = [path.name for run in (a, b) for path in run.rglob(".*")]
-    return found + [f"left behind: {name}" for name in hidden]
-
-
-def _tree_differences(a: Any, b: Any, place: str = "") -> list[str]:
-    if type(a) is not type(b):
-        return [place]
-    if isinstance(a, torch.Tensor):
-        return [] if a.dtype == b.dtype and torch.equal(a, b) else [place]
-    if isinstance(a, dict):
-        if a.keys() != b.keys():
-            return [place]
-        return [d for key in a for d in _tree_differences(a[key], b[key], f"{place}/{key}")]
-    if isinstance(a, Sequence) and not isinstance(a, str):
-        if len(a) != len(b):
-            return [place]
-        return [d for i, (x, y) in enumerate(zip(a, b)) for d in _tree_differences(x, y, f"{place}/{i}")]
-    return [] if a == b else [place]
-
-
-def main() -> None:
-    """Kill pretraining many times; the last line is JSON."""
-    from tests.training.stores import tiny_store
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        result = campaign(Path(name), tiny_store, kills=arguments.kills, seed=arguments.seed)
-    print(json.dumps(result))
-
-
-def campaign(folder: Path, make_store: Callable[[Path], Any], *, kills: int, seed: int) -> dict[str, Any]:
-    """Kill runs until `kills` hit; every run must end as the undisturbed one did."""
-    make_store(folder / "store")
-    options = {
-        **{"preset": "s5", "objective": "masked", "width": 4, "window_s": 0.5, "epochs": 3, "batch_size": 4},
-        **{
-            "checkpoint_every_steps": 3,
-            "log_every_steps": 2,
-            "accumulate": 2,
-            "seed": 3,
-            "accelerator": "cpu",
-        },
-    }
-    whole = folder / "whole"
-    run_whole(warm_up)
-    seconds = run_whole(pretrain_command, str(folder / "store"), str(whole), options)
-    hits = runs = 0
-    differing: list[str] = []
-    while hits < kills:
-        run = folder / f"killed{runs}"
-        done = run_killed(
-            pretrain_command,
-            *(str(folder / "store"), str(run), options),
-            kills=min(5, kills - hits),
-            longest_s=seconds,
-            seed=seed * 1000 + runs,
-        )
-        hits, runs = hits + done.kills, runs + 1
-        differing += [f"{run.name}: {what}" for what in differences(whole, run)]
-    return {"command": "pretrain", "kills": hits, "runs": runs, "differences": differing}
-
-
-if __name__ == "__main__":
-    main()

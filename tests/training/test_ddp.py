@@ -19,7 +19,7 @@ OPTIONS = ["--width", "4", "--window-s", "1", "--epochs", "3", "--batch-size", "
 def pretrain(store: Path, run: Path, *options: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "eegm2", "pretrain", str(store), "--out", str(run), *OPTIONS, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,7 +32,7 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("objective", ["reconstruction", "masked"])
 def test_two_gloo_processes_learn_as_one(objective: str, tmp_path: Path) -> None:
     tiny_store(tmp_path / "store")

@@ -21,7 +21,8 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
-from eegm2.training.module import PretrainModule, parameter_groups
+from eegm2.training.module import PretrainModule
+from eegm2.training.optimiser import parameter_groups
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store
 
@@ -236,6 +237,29 @@ class TestFaults:
         assert capsys.readouterr().out.count(f"windows: {recording} at 3 s") == 2
         assert [row["skipped"] for row in rows(tmp_path / "run")] == [1, 2]
         assert all(torch.isfinite(weight).all() for weight in weights(tmp_path / "run").values())
+
+    def test_a_validation_window_that_is_not_finite_stops_the_run_by_name(
+        self, store: RecordingStore, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recording = json.loads((run / "splits.json").read_text())["val"][0].replace("sub", "rec")
+        spoil(monkeypatch, recording, 3.0)
+        with pytest.raises(
+            DataError,
+            match=rf"epoch 1: validation loss of 6 windows is not finite; windows: {recording} at 3 s",
+        ):
+            pretrain(store, tmp_path / "run", TINY)
+
+    def test_or_its_batch_is_left_out_and_said(
+        self, store: RecordingStore, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        recording = json.loads((run / "splits.json").read_text())["val"][0].replace("sub", "rec")
+        spoil(monkeypatch, recording, 3.0)
+        pretrain(store, tmp_path / "run", dataclasses.replace(TINY, on_nonfinite="skip"))
+        assert capsys.readouterr().out.count(f"windows: {recording} at 3 s") == 2
+        kept = [row["val_loss"] for row in rows(tmp_path / "run")]
+        assert kept[1] < kept[0]
+        header = read_header(tmp_path / "run", "best")
+        assert (header["epoch"], header["val_loss"]) == (2, pytest.approx(kept[1]))
 
     def test_a_skipped_step_moves_nothing(
         self, store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,8 @@ from eegm2.training.config import PretrainConfig
 from eegm2.training.pretrain import pretrain
 from eegm2.training.recorder import Recorder
 from eegm2.training.state import Interrupted
-from tests.training.kill_harness import campaign, differences
+from tests.training.kill_harness import check
+from tests.training.pretrain_kills import differences, pretrain_kills
 from tests.training.stores import tiny_store
 
 TINY = PretrainConfig(
@@ -170,17 +171,13 @@ def test_a_full_disk_leaves_the_last_state_whole(
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    result = campaign(tmp_path, tiny_store, kills=3, seed=1)
-    assert result["kills"] == 3
-    assert result["differences"] == []
+    check(pretrain_kills(tmp_path, kills=3, seed=1), 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
-    result = campaign(tmp_path, tiny_store, kills=50, seed=2)
-    assert result["kills"] == 50
-    assert result["differences"] == []
+    check(pretrain_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
 def test_the_recorder_names_every_column() -> None:

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from eegm2.errors import EEGM2Error
-from eegm2.training.runfolder import LOCK, RunLockedError, Table, _started, disk_errors, locked
+from eegm2.errors import ConfigError, EEGM2Error
+from eegm2.training.runfolder import (
+    LOCK,
+    RunLockedError,
+    Table,
+    _started,
+    disk_errors,
+    locked,
+    refuse_unwritable,
+)
 
 
 def lock_of(pid: int, started: float, host: str | None = None) -> str:
@@ -96,3 +104,13 @@ def test_disk_errors_are_one_line(tmp_path: Path) -> None:
         disk_errors(tmp_path, "all is well"),
     ):
         raise OSError(28, "No space left on device", "a.csv")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "new" / "out.npz")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"--out .*file/out: cannot be written there \(File exists\); choose"
+    ):
+        refuse_unwritable(tmp_path / "file" / "out")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from eegm2.words import count
+
 
 def head(
     run: Annotated[Path, typer.Argument(help="Run folder or .safetensors checkpoint.")],
@@ -46,14 +48,13 @@ def head(
     facts, judged = fitted.facts, fitted.facts["validation"]
     typer.echo(
         f"{out}  {', '.join(fitted.classes)}: fitted on {facts['n_windows']} windows of "
-        f"{facts['n_subjects']} subjects"
+        f"{count(facts['n_subjects'], 'subject')}"
     )
     if judged["metrics"] is None:
         typer.echo(f"not validated: {judged['notes']['metrics']}")
         return
     typer.echo(
-        f"validation on {judged['n_windows']} windows of {judged['n_subjects']} other "
-        f"subject{'s' * (judged['n_subjects'] != 1)} "
+        f"validation on {judged['n_windows']} windows of {count(judged['n_subjects'], 'other subject')} "
         f"({', '.join(judged['left_out'])}), seed {seed}; {judged['pretraining']}"
     )
     for name, value in judged["metrics"].items():

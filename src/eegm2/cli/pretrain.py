@@ -11,6 +11,7 @@ import typer
 
 from eegm2.cli.options import options
 from eegm2.training.config import PretrainConfig
+from eegm2.words import count
 
 if TYPE_CHECKING:
     from eegm2.training.pretrain import PretrainResult
@@ -76,7 +77,7 @@ def _say_where(result: PretrainResult) -> None:
     losses = f"train loss {metrics['train_loss']:.5g}" if metrics.get("train_loss") is not None else ""
     if metrics.get("val_loss") is not None:
         losses += f", validation loss {metrics['val_loss']:.5g}"
-    typer.echo(f"{run}: {state} after {result.epoch} epochs, {result.step} steps; {losses}")
+    typer.echo(f"{run}: {state} after {count(result.epoch, 'epoch')}, {count(result.step, 'step')}; {losses}")
     if result.performance:
         speed = result.performance
         memory = f"peak memory {speed['peak_memory_mb']:.0f} MB"

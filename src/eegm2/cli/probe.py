@@ -10,6 +10,7 @@ import typer
 from eegm2.cli.options import options
 from eegm2.cli.progress import bar
 from eegm2.evaluation.config import ProbeConfig
+from eegm2.words import count
 
 if TYPE_CHECKING:
     from eegm2.evaluation.probe import ProbeResult
@@ -51,7 +52,7 @@ def _show(result: ProbeResult, run: Path) -> None:
 
     task, results = result.results["task"], result.results
     parts = ", ".join(
-        f"{part} {facts['n_windows']} windows, {facts['n_subjects']} subject{'s' * (facts['n_subjects'] > 1)}"
+        f"{part} {facts['n_windows']} windows, {count(facts['n_subjects'], 'subject')}"
         for part, facts in task["parts"].items()
     )
     typer.echo(f"task        {task['target']}: {' against '.join(task['classes']) or 'a value'}")

@@ -12,11 +12,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from eegm2.compiling import announce_kernels
+
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile with Numba on first use; keep the code on disk where a folder is writable."""
     import numba
 
+    announce_kernels()
     try:
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # Numba found no folder that it can write

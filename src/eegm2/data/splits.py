@@ -15,6 +15,7 @@ from eegm2.data.config import SplitConfig
 from eegm2.data.storage import write_atomic
 from eegm2.data.store import RecordingStore
 from eegm2.errors import DataError
+from eegm2.words import count
 
 PARTS = ("train", "val", "test")
 
@@ -137,7 +138,7 @@ def split_subjects(
     shares = {"test": 0.0 if parts["test"] else config.test, "val": 0.0 if parts["val"] else config.val}
     needed = 1 + sum(share > 0 for share in shares.values())
     if len(rest) < needed:
-        found = f"{len(rest)} {config.by}{'s' * (len(rest) != 1)} ({', '.join(rest) or 'none'})"
+        found = f"{count(len(rest), config.by)} ({', '.join(rest) or 'none'})"
         other = "; --by recording divides one person's recordings" if config.by == "subject" else ""
         raise DataError(
             f"{store.url}: {found} cannot be divided into {needed} parts; set val or test to 0{other}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import warnings
@@ -94,6 +95,8 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
         return outcome("skipped", f"{name}: not enough memory; use fewer --jobs")
     except OSError as error:
         at = f" ({error.filename})" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            at = f" for {job.out}"
         return outcome(
             "skipped", f"{name}: {error.strerror or error}{at}; check the disk and the permissions"
         )

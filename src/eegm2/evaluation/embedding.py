@@ -25,6 +25,7 @@ from eegm2.evaluation.representation import extract_features
 from eegm2.evaluation.stores import refuse_mismatch
 from eegm2.model.statistics import STATISTICS
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.runfolder import refuse_unwritable
 
 Progress = Callable[[int, int], None]
 
@@ -90,6 +91,7 @@ def embed(
         raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .npz or .parquet")
     if out.suffix.lower() == ".parquet":
         _pyarrow()
+    refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
     windows = replace(
         checkpoint.windows,

@@ -31,7 +31,7 @@ from eegm2.evaluation.stores import (
     refuse_mismatch,
 )
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance
-from eegm2.training.runfolder import locked
+from eegm2.training.runfolder import locked, refuse_unwritable
 
 FORMAT = 1
 Progress = Callable[[str, int, int], None]
@@ -212,9 +212,10 @@ def _embedding_arrays(
 
 
 def refuse_foreign_folder(out: Path) -> None:
-    """Refuse an output folder that holds anything but an earlier probe."""
+    """Refuse an output folder that holds anything but an earlier probe, or that cannot be written."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "results.json").is_file()):
         raise ConfigError(f"--out {out}: exists and is not a probe's folder; choose another name")
+    refuse_unwritable(out)
 
 
 def _write_folder(

@@ -13,6 +13,7 @@ from typing import Any
 from eegm2.data.splits import PARTS, SplitManifest
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
+from eegm2.words import count
 
 _PREPROCESSING = {
     "reference": "reference",
@@ -80,6 +81,11 @@ def plain(value: Any, limit: int = 160) -> str:
     text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return re.sub(r"([\\`*_{}\[\]()#+!|~:@])", r"\\\1", html.escape(text, quote=True).replace("&#x27;", "'"))
+
+
+def _counted(parts: Mapping[str, Any], noun: str) -> str:
+    number = parts.get(f"n_{noun}s")
+    return count(number, noun) if isinstance(number, int) else f"an unknown number of {noun}s"
 
 
 def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -153,9 +159,8 @@ def _results(probes: Sequence[Mapping[str, Any]]) -> str:
         parts = _mapping(_mapping(task, "parts"), "test")
         lines.append(
             f"{plain(task.get('target', 'unknown target'))}: {plain(classes, 300)}; test on "
-            f"{plain(parts.get('n_windows', 'an unknown number of'))} windows of "
-            f"{plain(parts.get('n_subjects', 'an unknown number of'))} subjects. "
-            f"{plain(task.get('pretraining_saw', ''), 300)}\n"
+            f"{_counted(parts, 'window')} of {_counted(parts, 'subject')}; "
+            f"{plain(task.get('pretraining_saw', 'what pretraining saw is unknown'), 300)}.\n"
         )
         lines += ["| protocol | metric | mean | std | seeds |", "| --- | --- | --- | --- | --- |"]
         for row in probe.get("summary") or ():

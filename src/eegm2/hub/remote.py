@@ -23,7 +23,7 @@ def download(name: str, file: str, **options: Any) -> Path:
         return Path(hub.hf_hub_download(name, file, library_name="eegm2", **options))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         raise CheckpointError(
-            f"{name}: not to be had from the hub ({_reason(error)}); {_remedy(error)}"
+            f"{name}: no such folder here, nor to be had from the hub ({_reason(error)}); {_remedy(error)}"
         ) from error
 
 

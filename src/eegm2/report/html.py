@@ -29,19 +29,19 @@ def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca
     """
     from jinja2 import Environment, PackageLoader
 
-    from eegm2.report import evaluation, results, sections
+    from eegm2.report import sections
 
     parts = [
         sections.summary(data),
         sections.data_section(data),
         sections.quality_section(data),
         sections.training_section(data),
-        results.reconstruction_section(data),
-        results.spectra_section(data),
-        results.representation_section(data, projection),
-        results.downstream_section(data),
-        results.confusion_section(data),
-        evaluation.evaluation_section(data),
+        sections.reconstruction_section(data),
+        sections.spectra_section(data),
+        sections.representation_section(data, projection),
+        sections.downstream_section(data),
+        sections.confusion_section(data),
+        sections.evaluation_section(data),
         sections.provenance_section(data),
     ]
     environment = Environment(
@@ -74,7 +74,7 @@ def write_report(
     probes : sequence of paths
         PROBE folders besides those that RUN/probes.json lists.
     evaluations : sequence of paths
-        results.json files of ``eegm2 evaluate``, or their folders.
+        sections.json files of ``eegm2 evaluate``, or their folders.
     projection : "pca" or "tsne"
     command : str
         Recorded in the report.

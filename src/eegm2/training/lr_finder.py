@@ -20,8 +20,8 @@ from eegm2.model.network import EEGM2, build_model
 from eegm2.training.beginning import run_splits
 from eegm2.training.config import PretrainConfig
 from eegm2.training.loaders import BatchOrder, make_loader
-from eegm2.training.module import parameter_groups
 from eegm2.training.objectives import Objective, window_seed
+from eegm2.training.optimiser import parameter_groups
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
 

@@ -19,10 +19,11 @@ from eegm2.model.unet import UNet
 from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
 from eegm2.training.loaders import BatchOrder, EvaluationOrder, make_loader
+from eegm2.training.nonfinite import name_windows
 from eegm2.training.objectives import Losses, Objective, window_seed
+from eegm2.training.optimiser import adamw_and_cycle
 
 VALIDATION_EPOCH = -1
-_NAMED_WINDOWS = 8
 
 
 class Means:
@@ -39,14 +40,6 @@ class Means:
         """Return the means by name; empty if nothing was counted."""
         *sums, n = self.sums
         return {name: total / n for name, total in zip(Losses._fields, sums)} if n else {}
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: A_log, D, dt_bias take no weight decay (as in mamba_ssm), all others do."""
-    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-    for name, parameter in model.named_parameters():
-        groups[name.rpartition(".")[2] in ("A_log", "D", "dt_bias")].append(parameter)
-    return [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0)) if p]
 
 
 class PretrainModule(LightningModule):
@@ -89,6 +82,7 @@ class PretrainModule(LightningModule):
         self.grad_norm = 0.0
         self._skip_step = False
         self._step_windows: list[int] = []
+        self._left_out: list[int] = []
         self._loaders: dict[str, Any] = {}
 
     @property
@@ -171,64 +165,47 @@ class PretrainModule(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count the losses of one batch, with masks and noise that are the same in every epoch."""
         seeds = [window_seed(self.config.seed, VALIDATION_EPOCH, int(w)) for w in batch["index"].tolist()]
-        losses = self.objective(self.kept_model, batch["x"], seeds)
-        self.val_means.add([float(value) for value in losses], len(batch["x"]))
+        losses = [float(value) for value in self.objective(self.kept_model, batch["x"], seeds)]
+        if all(map(math.isfinite, losses)):
+            self.val_means.add(losses, len(batch["x"]))
+        else:
+            self._left_out += batch["index"].tolist()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the previous validation."""
-        self.val_means = Means()
+        self.val_means, self._left_out = Means(), []
 
     def on_validation_epoch_end(self) -> None:
-        """Add up what the processes counted."""
+        """Add up what the processes counted; name the windows of losses that are not finite."""
+        sums = torch.tensor([*self.val_means.sums, len(self._left_out)], dtype=torch.float64)
         if dist.is_available() and dist.is_initialized():
-            sums = torch.tensor(self.val_means.sums, dtype=torch.float64, device=self.device)
+            sums = sums.to(self.device)
             dist.all_reduce(sums)
-            self.val_means.sums = sums.tolist()
+        *self.val_means.sums, left_out = sums.tolist()
+        if left_out:
+            data = self.train_windows if self.config.overfit_batches else self.val_windows
+            assert data is not None
+            where = f"epoch {self.current_epoch + 1}: validation loss of {left_out:.0f} windows is not finite"
+            self._stop_or_say(f"{where}; windows: {name_windows(data, self._left_out)}")
 
     def _nonfinite(self, what: str, value: float) -> None:
         """Stop with the names of the step's windows, or mark the step as skipped; all processes alike."""
         self.skipped += 1
         self._skip_step = True
         where = f"epoch {self.current_epoch + 1}, step {self.trainer.global_step + 1}: {what} is {value}"
-        found = f"{where}; windows: {self._window_names()}"
+        self._stop_or_say(f"{where}; windows: {name_windows(self.train_windows, self._step_windows)}")
+
+    def _stop_or_say(self, found: str) -> None:
         if self.config.on_nonfinite == "stop":
             raise DataError(f"{found}; look at these recordings, lower --max-lr, or use --on-nonfinite skip")
         if self.trainer.is_global_zero:
             print(f"skipped: {found}", flush=True)
 
-    def _window_names(self) -> str:
-        """Return recordings and start times of the step's windows; only those with bad samples if any."""
-        data = self.train_windows
-        bad = [w for w in self._step_windows if not bool(torch.isfinite(data[w]["x"]).all())]
-        ours = (self._step_windows, bad)
-        everyones: list[Any] = [ours]
-        if dist.is_available() and dist.is_initialized():
-            everyones = [None] * dist.get_world_size()
-            dist.all_gather_object(everyones, ours)
-        step, bad = ([window for part in everyones for window in part[kind]] for kind in (0, 1))
-        chosen = bad or step
-        rows = data.index[chosen[:_NAMED_WINDOWS]]
-        names = [
-            f"{data.recordings[r['recording']].id} at {r['start'] / data.store.sfreq_hz:g} s" for r in rows
-        ]
-        more = f" and {len(chosen) - len(names)} more" if len(chosen) > len(names) else ""
-        return ", ".join(names) + more + (" (their samples are not finite)" if bad else "")
-
     # Optimiser
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its one-cycle rate, stepped after every optimiser step."""
-        config = self.config
-        optimizer = torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=config.max_lr)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=config.max_lr,
-            total_steps=max(2, config.n_epochs * self.steps_per_epoch()),
-            pct_start=config.pct_start,
-            div_factor=config.div_factor,
-            final_div_factor=config.final_div_factor,
-            cycle_momentum=False,
-        )
+        optimizer, scheduler = adamw_and_cycle(self.model, self.config, self.steps_per_epoch())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from eegm2.compiling import say_once
 from eegm2.data.splits import SplitManifest
 from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.store import RecordingStore
@@ -138,6 +139,7 @@ def _fit(
             model.checkpoint_blocks(windows=config.checkpoint_windows)
         module = PretrainModule(model, config, train, val)
         if config.compile:
+            say_once("compiling the network: the first steps take a minute or several, the others gain by it")
             module.model.compile()
         callbacks = [recorder, Progress(recorder, say)]
         trainer = make_trainer(
@@ -146,21 +148,21 @@ def _fit(
         if trainer.is_global_zero:
             for line in _opening(module, train, val, trainer, before):
                 say(line)
-        recorder.catch_signals()
+        recorder.signals.catch()
         try:
             trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            if recorder.signum is not None:  # the signal reached the workers first
-                raise Interrupted(recorder.signum) from error
+            if recorder.signals.caught is not None:  # the signal reached the workers first
+                raise Interrupted(recorder.signals.caught) from error
             reason = str(error).splitlines()[0]
             raise EEGM2Error(
                 f"workers: a process that reads windows died ({reason}); memory is the usual "
                 "reason; use fewer --workers, then run the same command again: it goes on"
             ) from error
         finally:
-            recorder.release_signals()
+            recorder.signals.release()
     return _result(folder, performance=recorder.speed)
 
 

@@ -7,8 +7,8 @@ trainer's own loop counters are not kept: the epoch simply goes on with the batc
 
 from __future__ import annotations
 
+import math
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from eegm2.training.checkpoint import write_weights
+from eegm2.training.interruption import Signals
 from eegm2.training.module import Means, PretrainModule
 from eegm2.training.runfolder import Table, disk_errors
 from eegm2.training.state import FORMAT, Interrupted, gather, peak_memory_mb, random_state, set_random_state
@@ -50,10 +51,9 @@ class Recorder(Callback):
         self.finished = False
         self.last_row: dict[str, Any] = {}
         self.speed: dict[str, float] = {}
-        self.signum: int | None = None
+        self.signals = Signals()
         self.restored: dict[str, Any] | None = None
         self._place = (0, 0)
-        self._handlers: dict[int, Any] = {}
         self._train_s = self._val_s = 0.0
         self._clock = 0.0
 
@@ -105,7 +105,7 @@ class Recorder(Callback):
             states = self.restored["random"]
             if len(states) == trainer.world_size:
                 set_random_state(states[trainer.global_rank])
-        self.catch_signals()
+        self.signals.catch()
 
     # Training
 
@@ -130,11 +130,11 @@ class Recorder(Callback):
         if last:
             return  # validated and saved together with the epoch
         every = module.config.checkpoint_every_steps
-        leave = trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
+        leave = trainer.strategy.reduce_boolean_decision(self.signals.caught is not None, all=False)
         if leave or (every and step % every == 0):
             self.save(trainer, module)
         if leave:
-            raise Interrupted(self.signum or signal.SIGTERM)
+            raise Interrupted(self.signals.caught or signal.SIGTERM)
 
     def _log_step(self, trainer: Trainer, module: PretrainModule, step: int) -> None:
         if step % module.config.log_every_steps:
@@ -154,8 +154,8 @@ class Recorder(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """Leave at once if asked to; the run goes on from the last state on disk."""
-        if self.signum is not None and trainer.world_size == 1:
-            raise Interrupted(self.signum)
+        if self.signals.caught is not None and trainer.world_size == 1:
+            raise Interrupted(self.signals.caught)
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Stop the validation clock."""
@@ -177,7 +177,7 @@ class Recorder(Callback):
         }
         self._log_epoch(trainer, module)
         watched = (val or train).get("loss", float("inf"))
-        better = self.best is None or watched < self.best
+        better = self.best is None or watched < self.best or not math.isfinite(self.best)
         self.best, self.worse_epochs = (watched, 0) if better else (self.best, self.worse_epochs + 1)
         self._place = (epoch, 0)
         module.start = (epoch, 0)
@@ -185,11 +185,11 @@ class Recorder(Callback):
         patience = module.config.patience
         self.finished = epoch >= module.config.n_epochs or bool(patience and self.worse_epochs >= patience)
         self.save(trainer, module, best=better)
-        leave = trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False)
+        leave = trainer.strategy.reduce_boolean_decision(self.signals.caught is not None, all=False)
         if self.finished:
             trainer.should_stop = True
         elif leave:
-            raise Interrupted(self.signum or signal.SIGTERM)
+            raise Interrupted(self.signals.caught or signal.SIGTERM)
 
     def _log_epoch(self, trainer: Trainer, module: PretrainModule) -> None:
         assert module.order is not None
@@ -237,32 +237,6 @@ class Recorder(Callback):
                 for name in ("best", "last") if best else ("last",):
                     write_weights(folder / f"{name}.safetensors", weights, header)
             trainer.save_checkpoint(self.state_path)
-
-    # Signals
-
-    def catch_signals(self) -> None:
-        """Let the first signal end the run after the current step, and a second Ctrl-C at once.
-
-        Called again when training starts, for the trainer sets handlers of its own in between.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-            if hasattr(signal, name):
-                number = getattr(signal, name)
-                self._handlers.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self._on_signal)
-
-    def _on_signal(self, signum: int, frame: Any) -> None:
-        if self.signum is not None and signum == signal.SIGINT:
-            raise Interrupted(signum)
-        self.signum = signum
-
-    def release_signals(self) -> None:
-        """Give the signals back to whom they belonged."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
 
 
 def _rate(trainer: Trainer) -> float:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eegm2.data.storage import write_atomic
-from eegm2.errors import EEGM2Error
+from eegm2.data.storage import temporary_name, write_atomic
+from eegm2.errors import ConfigError, EEGM2Error
 
 LOCK = ".lock"
 
@@ -157,6 +157,19 @@ class Table:
             file.write(text.getvalue())
             file.flush()
             os.fsync(file.fileno())
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raise a ConfigError before long work whose result could not be written at `out`."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        trial = temporary_name(out)
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: cannot be written there ({error.strerror or error}); choose another place"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -8,12 +8,10 @@ its workqueue layer took about twice as long to start and allows one caller at a
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eegm2.compiling import announce_kernels
+
 njit: Any = numba.njit
-logger = logging.getLogger("eegm2")
-PATIENCE_S = 2.0  # a first call longer than this is compiling, not reading its cache
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
-_announced = threading.Event()
 _compiling = threading.RLock()
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
@@ -49,6 +46,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     looks at the age of the kernel's own file only, not at what is compiled into it from others: the digest
     of all of them goes into the name under which the code is kept.
     """
+    announce_kernels()
     function.__qualname__ += f"_{SOURCES}"
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
@@ -58,29 +56,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def prepare(worker: Any, signature: tuple[Any, ...]) -> None:
-    """Compile `worker` for `signature` unless that is done; says so once where it takes long."""
+    """Compile `worker` for `signature` unless that is done."""
     if signature in worker.signatures:
         return
-    with _compiling, _announcement():
+    with _compiling:
         worker.compile(signature)
-
-
-@contextmanager
-def _announcement() -> Any:
-    def say() -> None:
-        if not _announced.is_set():
-            _announced.set()
-            logger.warning(
-                "compiling the CPU kernels: takes some seconds now, later runs read them from a cache"
-            )
-
-    timer = threading.Timer(PATIENCE_S, say)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def flat(tensor: Tensor | None, dtype: torch.dtype) -> Any:

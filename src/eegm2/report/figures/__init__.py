@@ -3,26 +3,18 @@
 None touches pyplot or its global state; every axis carries its unit.
 """
 
-from eegm2.report.figures.downstream import (
+from eegm2.report.figures.confusion import confusion_matrices, roc_curves, roc_points
+from eegm2.report.figures.recordings import channel_positions, label_timeline, quality_overview
+from eegm2.report.figures.representation import embedding_map, project, subject_maps
+from eegm2.report.figures.scores import (
     METRIC_NAMES,
-    confusion_matrices,
     evaluation_scores,
     no_skill,
     probe_scores,
-    roc_curves,
-    roc_points,
     subject_scores,
 )
-from eegm2.report.figures.recordings import channel_positions, label_timeline, quality_overview
-from eegm2.report.figures.representation import embedding_map, project, subject_maps
-from eegm2.report.figures.signals import (
-    channel_correlation,
-    channel_error,
-    channel_spectra,
-    power_spectra,
-    reconstruction_traces,
-    welch_db,
-)
+from eegm2.report.figures.spectra import channel_spectra, power_spectra, welch_db
+from eegm2.report.figures.traces import channel_correlation, channel_error, reconstruction_traces
 from eegm2.report.figures.training import loss_curves
 
 __all__ = [

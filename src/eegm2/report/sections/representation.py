@@ -1,0 +1,62 @@
+"""Maps of the representation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from eegm2.report import figures
+from eegm2.report.contents import ReportData
+from eegm2.report.document import Section
+from eegm2.words import count
+
+
+def representation_section(data: ReportData, method: str = "pca") -> Section:
+    """Show two-dimensional maps of the representation of each probe's test windows."""
+    section = Section("representation", "Representation")
+    probes = [probe for probe in data.probes if probe.features is not None]
+    if not probes:
+        section.note(
+            data.missing.get("representation")
+            or "No probe has stored its test windows' features (embedding.npz), so there is no map. "
+            "Run: eegm2 probe RUN STORE --out DIR"
+        )
+        return section
+    section.text(
+        "Each dot is one test window: the nine statistics over time of every encoder channel (§3 of "
+        "the paper), "
+        "standardised, " + ("first two principal components." if method == "pca" else "by t-SNE.")
+    )
+    for probe in probes:
+        assert probe.features is not None
+        if len(probes) > 1:
+            section.heading(probe.name)
+        try:
+            points, names = figures.project(probe.features, "tsne" if method == "tsne" else "pca")
+        except ValueError as error:
+            section.note(f"No map for {probe.name}: {error}.")
+            continue
+        labels = _label_names(probe.features_y, probe.classes)
+        subjects = probe.features_subject
+        section.figure(
+            partial(figures.embedding_map, points, labels, subjects, names),
+            caption=f"The same map of {count(len(points), 'window')}, coloured by label and by "
+            "subject. Colours that "
+            "part on the right and mix on the left mean that people differ more than conditions do.",
+            alt="map of the representation by label and by subject",
+        )
+        n_subjects = len(np.unique(subjects))
+        if n_subjects > 1:
+            section.figure(
+                partial(figures.subject_maps, points, labels, subjects, names),
+                caption="Every subject alone, before all windows in grey"
+                + (f"; the 12 subjects with most windows of {n_subjects}." if n_subjects > 12 else "."),
+                alt="map of the representation, one panel per subject",
+            )
+    return section
+
+
+def _label_names(y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    return np.array([classes[i] if 0 <= i < len(classes) else "unlabelled" for i in np.asarray(y, dtype=int)])

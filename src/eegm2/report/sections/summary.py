@@ -1,0 +1,123 @@
+"""What was trained on what, and what its size leaves open."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eegm2.report import figures
+from eegm2.report.contents import ReportData
+from eegm2.report.document import Section
+from eegm2.report.figures.style import number
+from eegm2.report.sections.words import SPLIT_WORDS, duration
+from eegm2.words import count
+
+FEW_SUBJECTS = 20
+
+
+def summary(data: ReportData) -> Section:
+    """Say what was trained on what, with the caveats that its size asks for."""
+    section = Section("summary", "Summary")
+    pretrain, header = data.header.get("pretrain", {}), data.header.get("data", {})
+    n_subjects = len({r.subject for r in data.recordings}) or int(header.get("n_subjects") or 0)
+    n_recordings = len(data.recordings) or int(header.get("n_recordings") or 0)
+    tiles = []
+    if n_subjects:
+        tiles.append((f"{n_subjects:,}", "subject" if n_subjects == 1 else "subjects"))
+    if data.recordings:
+        tiles.append((duration(sum(r.duration_s for r in data.recordings)), "of EEG"))
+    if data.n_parameters:
+        tiles.append((f"{data.n_parameters:,}", "parameters"))
+    if _best_loss(data) is not None:
+        tiles.append((number(_best_loss(data) or 0.0), "best validation loss"))
+    best = _best_probe(data)
+    if best:
+        tiles.append((f"{best[1]:.3f}", f"{best[2]}, {best[0]} probe"))
+    section.tiles(tiles)
+    preset = pretrain.get("preset") or "eegm2"
+    chans = len(data.ch_names)
+    text = [f"An EEGM2 model (preset “{preset}”"]
+    text.append(f", width {pretrain.get('width') or data.header.get('model', {}).get('width', 'unknown')})")
+    text.append(" was pretrained, without labels, to reconstruct EEG")
+    if chans:
+        text.append(
+            f" of {count(chans, 'channel')} at {data.sfreq_hz:g} Hz"
+            if data.sfreq_hz
+            else f" of {chans} channels"
+        )
+    if n_recordings:
+        text.append(f": {count(n_recordings, 'recording')} of {count(n_subjects, 'subject')}")
+    text.append(".")
+    if data.splits.get("train"):
+        parts = [f"{len(data.splits[s])} for {w}" for s, w in SPLIT_WORDS.items() if data.splits.get(s)]
+        text.append(
+            f" {'Recordings' if data.split_by == 'recording' else 'Subjects'} were split: {', '.join(parts)}."
+        )
+    if data.log is not None:
+        text.append(f" It saw {count(len(data.log.epoch), 'epoch')} of training.")
+    if len(data.probes):
+        task = data.probes[0]
+        text.append(
+            f" On the frozen encoder, {count(len(data.probes), 'probe')} "
+            f"{'was' if len(data.probes) == 1 else 'were'} trained "
+            f"({' / '.join(task.classes) or 'classes unknown'})."
+        )
+    section.text("".join(text))
+    for caveat in _caveats(data, n_subjects):
+        section.note(caveat)
+    return section
+
+
+def _best_loss(data: ReportData) -> float | None:
+    values = data.log.curves.get("val_loss") if data.log is not None else None
+    if values is not None and np.isfinite(values).any():
+        return float(np.nanmin(values))
+    value = data.header.get("val_loss")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _best_probe(data: ReportData) -> tuple[str, float, str] | None:
+    """Return the first probe's protocol, balanced accuracy (or accuracy) and the metric's name."""
+    for probe in data.probes:
+        for metric in ("balanced_accuracy", "accuracy"):
+            means: dict[str, list[float]] = {}
+            for row in probe.protocols:
+                value = row.get("metrics", {}).get(metric)
+                if isinstance(value, int | float):
+                    means.setdefault(str(row.get("protocol")), []).append(float(value))
+            if means:
+                name = "linear" if "linear" in means else next(iter(means))
+                return name, float(np.mean(means[name])), figures.METRIC_NAMES[metric]
+    return None
+
+
+def _caveats(data: ReportData, n_subjects: int) -> list[str]:
+    notes = []
+    if n_subjects == 1:
+        notes.append(
+            "One person only. Training and testing share this person, so every score here shows that the "
+            "pipeline works; it is no finding about EEG and says nothing of other people."
+        )
+    elif data.split_by == "recording":
+        notes.append(
+            "The split divides recordings, not people: scores here say little about people not recorded."
+        )
+    if 1 < n_subjects < FEW_SUBJECTS:
+        notes.append(
+            f"Only {n_subjects} subjects. Differences between people are large beside the effects "
+            "measured here; "
+            "take the scores as a check of the pipeline, not as a finding."
+        )
+    for probe in data.probes:
+        tested = len(np.unique(probe.subject)) if len(probe.subject) else 0
+        if n_subjects > 1 and 0 < tested < FEW_SUBJECTS:
+            notes.append(
+                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the "
+                "spread over "
+                "random seeds of the probe, not over people: another draw of people would move the "
+                "scores more."
+            )
+    if data.log is not None and "val_loss" not in data.log.curves:
+        notes.append("No validation loss was logged: nothing here shows how the model does on unseen people.")
+    if data.log is not None and len(data.log.epoch) < 10:
+        notes.append(f"Training was short ({count(len(data.log.epoch), 'epoch')}; the paper trains for 500).")
+    return notes

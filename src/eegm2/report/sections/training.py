@@ -1,0 +1,93 @@
+"""How the run was trained, and what is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from eegm2.report import figures
+from eegm2.report.contents import ReportData
+from eegm2.report.document import Section
+from eegm2.report.figures.style import number
+from eegm2.report.sections.words import option, setting
+
+
+def training_section(data: ReportData) -> Section:
+    """Show the loss curves and how the run was configured."""
+    section = Section("training", "Training")
+    log = data.log
+    if log is None:
+        section.note(data.missing.get("log") or "The run holds no training log.")
+    else:
+        section.figure(
+            lambda: figures.loss_curves(log.epoch, log.curves),
+            caption=_loss_caption(data.header.get("pretrain", {})),
+            alt="loss curves",
+        )
+        last = len(log.epoch) - 1
+        rows = []
+        for name, values in log.curves.items():
+            if np.isfinite(values).any():
+                final = values[np.isfinite(values)][-1]
+                best = np.nanmin(values) if "loss" in name or name.endswith(("l1", "spectral")) else np.nan
+                rows.append(
+                    (option(name), number(float(values[np.isfinite(values)][0])), number(best), number(final))
+                )
+        section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last])})"], rows)
+    if data.header.get("pretrain"):
+        section.table(
+            ["option", "value"],
+            [(option(k), setting(v)) for k, v in data.header["pretrain"].items()],
+            title="Options of the run",
+            folded=True,
+        )
+    return section
+
+
+def _loss_caption(pretrain: dict[str, object]) -> str:
+    text = (
+        "Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of "
+        "the temporal and "
+        "spectral parts (Eq. 1 of the paper)."
+    )
+    if pretrain.get("norm", "backward") == "backward":
+        text += (
+            " The spectral part grows with a window's length, so compare it between runs of one length only."
+        )
+    if pretrain.get("objective", "reconstruction") != "reconstruction":
+        text += f" The objective is {pretrain['objective']}: the loss is not that of plain reconstruction."
+    return text
+
+
+def provenance_section(data: ReportData) -> Section:
+    """Show what is needed to repeat the run."""
+    section = Section("provenance", "Provenance")
+    header = data.header
+    stored = header.get("data", {})
+    section.facts(
+        [
+            ("Report made", data.created),
+            ("Report command", data.command),
+            ("Run", data.run),
+            ("Run command", header.get("command")),
+            ("Commit", header.get("commit") or "unknown"),
+            ("Store", stored.get("store")),
+            ("Manifest SHA-256", stored.get("manifest_sha256")),
+            ("Checkpoint", _checkpoint_words(header)),
+            ("Versions of the run", ", ".join(f"{k} {v}" for k, v in (header.get("versions") or {}).items())),
+            ("Versions of the report", ", ".join(f"{k} {v}" for k, v in data.versions.items())),
+        ]
+    )
+    if data.missing.get("header"):
+        section.note(data.missing["header"])
+    if header:
+        section.code("Whole configuration", json.dumps(header, indent=2, ensure_ascii=False, default=str))
+    return section
+
+
+def _checkpoint_words(header: dict[str, object]) -> str:
+    epoch, step = header.get("epoch"), header.get("step")
+    if not isinstance(epoch, int):
+        return ""
+    return f"epoch {epoch}" + (f", step {step:,}" if isinstance(step, int) else "")

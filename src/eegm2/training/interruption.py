@@ -1,0 +1,44 @@
+"""Signals that end a run in an orderly way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from eegm2.training.state import Interrupted
+
+
+class Signals:
+    """Remembers the first signal, so that the run ends after the current step; a second Ctrl-C ends it now.
+
+    Attributes
+    ----------
+    caught : int or None
+        Number of the signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def catch(self) -> None:
+        """Take the signals; called again when training starts, for the trainer sets handlers in between."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                number = getattr(signal, name)
+                self._handlers.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._came)
+
+    def _came(self, number: int, frame: Any) -> None:
+        if self.caught is not None and number == signal.SIGINT:
+            raise Interrupted(number)
+        self.caught = number
+
+    def release(self) -> None:
+        """Give the signals back to whom they belonged."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
