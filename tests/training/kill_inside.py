@@ -41,7 +41,9 @@ def run_inside(
     file = None
     if trace:
         early = Path(f"{trace}.early")
-        file = early.open("w")  # noqa: SIM115 (open until the process ends)
+        file = early.open("w")
+        # The trainer puts all handlers back that Python knows of, and so takes faulthandler's away.
+        signal.signal(signal.SIGUSR2, lambda *_: faulthandler.dump_traceback(file, all_threads=False))
         faulthandler.register(signal.SIGUSR2, file=file, all_threads=False)
         early.rename(trace)  # only now is it safe to ask
     made = _watch_writes(at_write, file)
