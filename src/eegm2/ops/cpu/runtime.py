@@ -7,12 +7,12 @@ its workqueue layer took about twice as long to start and allows one caller at a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eegm2.ops.cpu.threads import run_ranges
+
 njit: Any = numba.njit
 logger = logging.getLogger("eegm2")
 PATIENCE_S = 2.0  # a first call longer than this is compiling, not reading its cache
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
 _announced = threading.Event()
 _compiling = threading.RLock()
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
 
 def sources_digest(folder: Path) -> str:
@@ -153,25 +154,4 @@ def run(worker: Any, arguments: tuple[Any, ...], tasks: int, work: int) -> None:
 
     Which thread takes which task does not touch the result: every task writes only its own places.
     """
-    threads = min(useful_threads(work), tasks)
-    if threads <= 1:
-        worker(*arguments, 0, tasks)
-        return
-    edges = [tasks * i // threads for i in range(threads + 1)]
-    pool = _threads(threads - 1)
-    ranges = [(edges[i], edges[i + 1]) for i in range(1, threads)]
-    futures = [pool.submit(worker, *(*arguments, *ends)) for ends in ranges]
-    try:
-        worker(*arguments, 0, edges[1])
-    finally:
-        wait(futures)  # nobody may still write when the arrays are released
-    for future in futures:
-        future.result()
-
-
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Return a pool of at least `count` threads that belongs to this process (a fork needs its own)."""
-    global _pool
-    if _pool is None or _pool[0] != os.getpid() or _pool[1] < count:
-        _pool = (os.getpid(), count, ThreadPoolExecutor(count, thread_name_prefix="eegm2-kernel"))
-    return _pool[2]
+    run_ranges(functools.partial(worker, *arguments), tasks, min(useful_threads(work), tasks))
