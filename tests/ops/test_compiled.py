@@ -97,17 +97,16 @@ def test_inputs_and_what_lies_around_them_stay_as_they_were() -> None:
 )
 def test_kernels_write_only_their_own_arrays(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     made: list[tuple[np.ndarray, np.ndarray]] = []
-    flat = runtime.flat
 
-    def with_guards(tensor: Tensor | None, dtype: torch.dtype) -> np.ndarray:
-        array = flat(tensor, dtype)
+    def with_guards(tensor: Tensor | None) -> list[int]:
+        array = runtime.flat(tensor, torch.float32)
         whole = np.full(array.size + 128, GUARD, array.dtype)
         whole[64:-64] = array
         made.append((whole, array))
-        return whole[64:-64]
+        return runtime.array_words(whole.ctypes.data + 64 * whole.itemsize, array.size, whole.itemsize)
 
     inputs, mixed = ssd_inputs(70, dtype=torch.float32, **sizes), mix_inputs(70, dtype=torch.float32, **sizes)
-    monkeypatch.setattr(runtime, "flat", with_guards)
+    monkeypatch.setattr(runtime, "words_of", with_guards)
     results(ops.ssd, inputs, backend="numba")
     results(ops.selective_scan, scan_inputs(70, dtype=torch.float32), backend="numba")
     results(ops.mamba2_mix, mixed, backend="numba")

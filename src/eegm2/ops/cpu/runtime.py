@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eegm2.ops.cpu.threads import run_ranges
+from eegm2.ops.cpu.threads import NativeCall
 
 njit: Any = numba.njit
 logger = logging.getLogger("eegm2")
@@ -104,25 +104,53 @@ def launch(
     *,
     scalars: tuple[float, ...] = (),
 ) -> None:
-    """Compile `worker` for these dtypes if need be and run ``worker(*arrays, sizes, *scalars, start, stop)``.
+    """Run ``worker(*arrays, sizes, *scalars, start, stop)`` over ranges of tasks; compile it if need be.
+
+    Which thread takes which task does not touch the result: every task writes only its own places.
 
     Parameters
     ----------
     tensors : sequence of Tensor or None
-        The first one is given, and its dtype is that of the absent ones.
+        The kernel sees each one's memory from its first to its last element; strides are its to apply, so
+        that slices of a projection are read where they lie. The dtype of absent ones is that of the first.
     sizes : sequence of int
         Shapes and strides, as the kernel expects them.
-    tasks, work : int
-        As for `run`.
+    tasks : int
+    work : int
+        State elements updated: decides how many threads it is worth.
     """
     first = tensors[0]
     assert first is not None
-    dtypes = [first.dtype if tensor is None else tensor.dtype for tensor in tensors]
+    dtypes = tuple(first.dtype if tensor is None else tensor.dtype for tensor in tensors)
+    held = np.array(sizes, np.int64)
+    words: list[int] = []
+    for tensor in tensors:
+        words += words_of(tensor)
+    words += array_words(held.ctypes.data, held.size, held.itemsize)
+    words += np.array(scalars, np.float64).view(np.int64).tolist()
+    call = _native(worker, dtypes, len(scalars))
+    call(words, tasks, min(useful_threads(work), tasks))
+
+
+@functools.cache
+def _native(worker: Any, dtypes: tuple[torch.dtype, ...], n_scalars: int) -> NativeCall:
     types = [(numba.float64 if dtype == torch.float64 else numba.float32)[::1] for dtype in dtypes]
-    tail = (numba.int64[::1], *[numba.float64] * len(scalars), numba.int64, numba.int64)
-    prepare(worker, (*types, *tail))
-    arrays = [flat(tensor, dtype) for tensor, dtype in zip(tensors, dtypes)]
-    run(worker, (*arrays, np.array(sizes, np.int64), *scalars), tasks, work)
+    signature = (*types, numba.int64[::1], *[numba.float64] * n_scalars, numba.int64, numba.int64)
+    prepare(worker, signature)
+    return NativeCall(worker, signature)
+
+
+def array_words(address: int, count: int, itemsize: int) -> list[int]:
+    """Return a one-dimensional array as compiled code takes it: two owners, size, step, data, shape, strides."""
+    return [0, 0, count, itemsize, address, count, itemsize]
+
+
+def words_of(tensor: Tensor | None) -> list[int]:
+    """Return a tensor's memory from its first to its last element as such an array, no copy."""
+    if tensor is None or tensor.numel() == 0:
+        return array_words(0, 0, 0)
+    span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
+    return array_words(tensor.data_ptr(), span, tensor.element_size())
 
 
 def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -147,11 +175,3 @@ def dense_last(tensor: Tensor) -> Tensor:
 def useful_threads(work: int) -> int:
     """Return how many threads `work` (state elements updated) is worth, at most torch's number."""
     return max(1, min(torch.get_num_threads(), work // GRAIN))
-
-
-def run(worker: Any, arguments: tuple[Any, ...], tasks: int, work: int) -> None:
-    """Run ``worker(*arguments, start, stop)`` over ranges of tasks on as many threads as the work is worth.
-
-    Which thread takes which task does not touch the result: every task writes only its own places.
-    """
-    run_ranges(functools.partial(worker, *arguments), tasks, min(useful_threads(work), tasks))

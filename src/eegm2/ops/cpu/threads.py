@@ -1,101 +1,162 @@
-"""Running kernels on torch's own threads, or on threads of ours where torch's cannot be had.
+"""Calling compiled kernels on torch's own threads, or on threads of ours where torch's cannot be had.
 
 torch's OpenMP threads spin for some milliseconds after each parallel operation, in wait for the next one.
-Other threads then find no free core: a kernel between two products of matrices took as long on two threads as
-on one. So kernels run where the products do, as a parallel region of torch's OpenMP library.
+Other threads then find no free core: a kernel between two matrix products took as long on two threads as on
+one. So kernels run where the products do, in a parallel region of torch's OpenMP library, which they enter
+as machine code: a thread that first had to get hold of the GIL would come late.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from llvmlite import ir
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
-Work = Callable[[int, int], object]
-_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_I32, _I64, _BYTES = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+_TASKS, _STATUS, _ARGUMENTS = 0, 1, 2  # places in a block of words
+_OK = (0, -2)  # what compiled code returns: done, and done returning None
+_RANGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _own_process = os.getpid()
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
 
-def run_ranges(work: Work, tasks: int, threads: int) -> None:
-    """Call ``work(start, stop)`` for `threads` ranges that make up all tasks, at the same time.
+class NativeCall:
+    """A kernel compiled for one signature, called with machine words in place of objects.
 
     Parameters
     ----------
-    work : callable
-        Releases the GIL for as long as it computes.
-    tasks, threads : int
-        At least 1; threads at most tasks.
-
-    Raises
-    ------
-    Exception
-        The first one that `work` raised.
+    worker : Numba dispatcher
+        ``worker(*arguments, start, stop)``; start and stop are int64, nothing is returned.
+    signature : tuple of Numba types
+        One that is compiled.
     """
-    edges = [tasks * i // threads for i in range(threads + 1)]
-    ranges = list(itertools.pairwise(edges))
-    if threads == 1:
-        work(*ranges[0])
-        return
-    fork = _openmp()
-    if fork is not None and os.getpid() == _own_process:
-        _in_region(fork, work, ranges)
-    else:
-        _in_pool(work, ranges)
+
+    def __init__(self, worker: Any, signature: tuple[Any, ...]) -> None:
+        self._compiled = worker.overloads[signature]  # its code lives as long as this
+        self._openmp = _openmp()
+        self._library = _entries(self._compiled, self._openmp)
+        self._on_range = _RANGE(self._library.get_pointer_to_function("on_range"))
+        if self._openmp is not None:
+            self._member = self._library.get_pointer_to_function("member")
+
+    def __call__(self, words: Sequence[int], tasks: int, threads: int) -> None:
+        """Run all tasks on `threads` threads; `words` are those of all arguments but start and stop.
+
+        Raises
+        ------
+        MemoryError
+            The only error that a kernel meets.
+        """
+        block = np.array((tasks, 0, *words), np.int64)
+        if threads == 1:
+            self._on_range(block.ctypes.data, 0, tasks)
+        elif self._openmp is not None and os.getpid() == _own_process:
+            self._openmp.region(self._member, block.ctypes.data, threads, 0)
+        else:  # a fork has none of the OpenMP threads, and none can be started there
+            self._in_pool(block, tasks, threads)
+        if block[_STATUS] not in _OK:
+            raise MemoryError("no memory for a CPU kernel's states")
+
+    def _in_pool(self, block: Any, tasks: int, threads: int) -> None:
+        """Run on threads of ours, the caller being one of them."""
+        edges = [tasks * i // threads for i in range(threads + 1)]
+        pool, place = _threads(threads - 1), block.ctypes.data
+        futures = [
+            pool.submit(self._on_range, place, edges[i], edges[i + 1]) for i in range(1, threads)
+        ]
+        try:
+            self._on_range(place, 0, edges[1])
+        finally:
+            wait(futures)  # nobody may still write when the arrays are released
+
+
+class _OpenMP:
+    """GNU's entry to a parallel region of an OpenMP library, and who is who in it."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.region = _REGION(ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0)
+        self.number, self.count = (
+            ctypes.cast(function, ctypes.c_void_p).value or 0
+            for function in (library.omp_get_thread_num, library.omp_get_num_threads)
+        )
 
 
 @functools.cache
-def _openmp() -> Any | None:
-    """Return GNU's entry to a parallel region in the OpenMP library that torch uses, on Linux.
-
-    A fork has none of the library's threads, and none can be started there.
-    """
+def _openmp() -> _OpenMP | None:
+    """Return the OpenMP library that torch uses; None elsewhere than on Linux."""
     if not sys.platform.startswith("linux"):
         return None
     try:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        fork = library.GOMP_parallel
+        return _OpenMP(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))
     except (OSError, AttributeError):
         return None
-    fork.argtypes = [_REGION, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    fork.restype = None
-    return fork
 
 
-def _in_region(fork: Any, work: Work, ranges: list[tuple[int, int]]) -> None:
-    left = iter(ranges)  # each thread takes the next; next() is atomic under the GIL
-    errors: list[BaseException] = []
-
-    def member(_: object) -> None:
-        try:
-            for ends in left:
-                work(*ends)
-        except BaseException as error:  # must not pass through a frame that is not Python's
-            errors.append(error)
-
-    fork(_REGION(member), None, len(ranges), 0)
-    if errors:
-        raise errors[0]
+@global_compiler_lock
+def _entries(compiled: Any, openmp: _OpenMP | None) -> Any:
+    """Compile the ways into a kernel: ``on_range(block, start, stop)`` and, in a region, ``member(block)``."""
+    library = cpu_target.target_context.codegen().create_library("entries")
+    module = library.create_ir_module("entries")
+    on_range = _on_range(module, compiled)
+    if openmp is not None:
+        _member(module, on_range, openmp)
+    library.add_ir_module(module)
+    library.finalize()
+    return library
 
 
-def _in_pool(work: Work, ranges: list[tuple[int, int]]) -> None:
-    """Do the same on threads of ours, the caller being one of them."""
-    pool = _threads(len(ranges) - 1)
-    futures = [pool.submit(work, *ends) for ends in ranges[1:]]
-    try:
-        work(*ranges[0])
-    finally:
-        wait(futures)  # nobody may still write when the arrays are released
-    for future in futures:
-        future.result()
+def _on_range(module: ir.Module, compiled: Any) -> ir.Function:
+    """Emit the call of the kernel with arguments from a block of words."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_BYTES, _I64, _I64]), "on_range")
+    builder = ir.IRBuilder(function.append_basic_block())
+    fndesc = compiled.fndesc
+    kind = cpu_target.target_context.call_conv.get_function_type(fndesc.restype, fndesc.argtypes)
+    address = compiled.library.get_pointer_to_function(fndesc.llvm_func_name)
+    words = builder.bitcast(function.args[0], _I64.as_pointer())
+    result, error, *expected = kind.args
+    arguments = [builder.alloca(pointer.pointee) for pointer in (result, error)]
+    for i, argument in enumerate(expected[:-2], _ARGUMENTS):
+        word = builder.load(builder.gep(words, [ir.Constant(_I64, i)]))
+        cast = builder.inttoptr if isinstance(argument, ir.PointerType) else builder.bitcast
+        arguments.append(cast(word, argument))
+    status = builder.call(_at(address, kind, builder), [*arguments, *function.args[1:]])
+    with builder.if_then(builder.icmp_signed("!=", status, ir.Constant(_I32, 0))):
+        builder.store(builder.sext(status, _I64), builder.gep(words, [ir.Constant(_I64, _STATUS)]))
+    builder.ret_void()
+    return function
+
+
+def _member(module: ir.Module, on_range: ir.Function, openmp: _OpenMP) -> None:
+    """Emit what each thread of a region does: its part of the tasks."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_BYTES]), "member")
+    builder = ir.IRBuilder(function.append_basic_block())
+    ask = ir.FunctionType(_I32, [])
+    number, count = (
+        builder.zext(builder.call(_at(address, ask, builder), []), _I64)
+        for address in (openmp.number, openmp.count)
+    )
+    words = builder.bitcast(function.args[0], _I64.as_pointer())
+    tasks = builder.load(builder.gep(words, [ir.Constant(_I64, _TASKS)]))
+    after = builder.add(number, ir.Constant(_I64, 1))
+    edges = [builder.udiv(builder.mul(tasks, i), count) for i in (number, after)]
+    builder.call(on_range, [function.args[0], *edges])
+    builder.ret_void()
+
+
+def _at(address: int, kind: ir.FunctionType, builder: ir.IRBuilder) -> Any:
+    return builder.inttoptr(ir.Constant(_I64, address), kind.as_pointer())
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
