@@ -1,8 +1,8 @@
 """Compiling, caching and running the kernels: Numba behind one decorator, threads behind one function.
 
-Kernels release the GIL and run on a few threads of our own, the caller being one of them: Numba's OpenMP
-layer was up to a hundred times slower beside torch's OpenMP threads on busy cores and breaks after a fork;
-its workqueue layer took about twice as long to start and allows one caller at a time.
+Kernels are called without the GIL on torch's threads (`eegm2.ops.cpu.threads`), not on Numba's: its OpenMP
+layer breaks after a fork, its workqueue layer took about twice as long to start and allows one caller at a
+time, and either would be a second pool that waits for the cores of the first.
 """
 
 from __future__ import annotations
