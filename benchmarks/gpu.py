@@ -17,7 +17,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 
 from eegm2 import ops
 from eegm2.ops.backends import LIBRARIES, library_problem
+from eegm2.training.commit import source_commit
 from eegm2.training.config import PretrainConfig
 
 
@@ -169,15 +169,8 @@ def pretraining(sizes: Sizes) -> dict[str, Any]:
 
 
 def machine(device: str) -> dict[str, str]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     name = torch.cuda.get_device_name(0) if device == "cuda" else f"{platform.machine()} CPU"
-    return {"device": name, "torch": torch.__version__, "commit": commit.stdout.strip() or "unknown"}
+    return {"device": name, "torch": torch.__version__, "commit": source_commit(7) or "unknown"}
 
 
 def main() -> None:

@@ -36,19 +36,71 @@ def option(default: Any, help: str) -> Any:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a dataclass as plain JSON-serialisable values (tuples become lists)."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return to_dict(value)
-        if isinstance(value, Path):
-            return str(value)
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        if isinstance(value, dict):
-            return {str(key): plain(item) for key, item in value.items()}
-        return value
 
-    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def non_defaults(config: Any, base: Any = None) -> dict[str, Any]:
+    """Return the fields in which a dataclass differs from its defaults, as plain values.
+
+    What is named after these (by their hash) keeps its name when the library learns a new option.
+
+    Parameters
+    ----------
+    config : dataclass
+        Its fields may be dataclasses: of these too only what differs is returned.
+    base : dataclass, optional
+        Of the same class, in place of the declared defaults.
+    """
+    found = {}
+    for field in dataclasses.fields(config):
+        value, usual = getattr(config, field.name), _usual(field, base)
+        if dataclasses.is_dataclass(value) and type(value) is type(usual):
+            if inner := non_defaults(value, usual):
+                found[field.name] = inner
+        elif _plain(value) != _plain(usual):
+            found[field.name] = _plain(value)
+    return found
+
+
+def conflicts(record: Any, config: Any, base: Any = None) -> list[str]:
+    """Return the fields in which a stored ``to_dict`` and a dataclass of today differ.
+
+    A field that the record lacks is younger than it and counts as its default; one that only the record
+    has is gone since, and differs. So new options leave what was made before them valid, and a changed
+    default does not.
+
+    Parameters
+    ----------
+    record : dict
+        As JSON gave it back.
+    config, base : dataclass
+        As in :func:`non_defaults`.
+    """
+    if not isinstance(record, dict):
+        return [field.name for field in dataclasses.fields(config)]
+    now = to_dict(config)
+    usual = {field.name: _plain(_usual(field, base)) for field in dataclasses.fields(config)}
+    gone = [name for name in record if name not in now]
+    return gone + [name for name, value in now.items() if record.get(name, usual[name]) != value]
+
+
+def _usual(field: Any, base: Any) -> Any:
+    """Return a field's default (MISSING where it has none), or what `base` has."""
+    if base is not None:
+        return getattr(base, field.name)
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def from_dict(cls: type[T], values: dict[str, Any], *, where: str = "configuration") -> T:

@@ -118,7 +118,27 @@ def test_details_comparisons_table_and_log(done: Path) -> None:
     assert linear["result"]["c"] in C_GRID
     power = next(cell for cell in details["cells"] if cell["model"] == "band_power")
     assert set(power["result"]["c_validation_loss"]) == {f"{c:g}" for c in C_GRID}
-    assert "24 cells, 24 to do" in (done / "out" / "evaluate.log").read_text()
+
+
+def test_the_log_has_cells_pretraining_and_the_time_since_the_start(done: Path) -> None:
+    lines = (done / "out" / "evaluate.log").read_text().splitlines()
+    parts = [
+        re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \+(\d+):(\d\d):(\d\d) (.+)", line) for line in lines
+    ]
+    assert all(parts)
+    elapsed = [3600 * int(p[2]) + 60 * int(p[3]) + int(p[4]) for p in parts if p]
+    assert elapsed == sorted(elapsed)
+    said = [p[5] for p in parts if p]
+    assert said[0] == "evaluate.toml: 24 cells, 24 to do"
+    for run in sorted((done / "out" / "pretrained" / "own").iterdir()):
+        name = f"pretrained/own/{run.name}: "
+        mine = [line.removeprefix(name) for line in said if line.startswith(name)]
+        assert mine[0] == "pretraining begins"
+        metrics = (run / "logs" / "metrics.csv").read_text().splitlines()
+        row = dict(zip(metrics[0].split(","), metrics[1].split(",")))
+        (epoch,) = (line for line in mine if line.startswith("epoch 1/1  train "))
+        assert f"train {float(row['train_loss']):.5g}  val {float(row['val_loss']):.5g}" in epoch
+        assert mine[-1].startswith(f"pretrained, 1 epochs, {row['step']} steps, train_loss ")
 
 
 def test_again_nothing_is_computed_and_the_results_are_the_same(done: Path, tmp_path: Path) -> None:
@@ -225,6 +245,13 @@ def test_manifests_and_official_parts(place: Path) -> None:
     assert (row["unit"], row["n_recordings"], row["n_subjects"]) == ("recording", 2, 2)
     table = (place / "official" / "results.md").read_text()
     assert "95 % interval over recordings" in table
+    assert "subjects" not in table
+    curve = official.replace('"store"', '"parted"').replace("[splits]\n", "[splits]\ntrain_subjects = [3]\n")
+    curve += model("other", MODELS["band_power"]) + '\n[[compare]]\na = "other"\nb = "band_power"\n'
+    evaluate(place, curve, out="official-curve")
+    assert rows_of(place, "official-curve")[0]["model"] == "band_power, 3 recordings"
+    table = (place / "official-curve" / "results.md").read_text()
+    assert "| other − band_power, 3 recordings | auroc |" in table
     assert "subjects" not in table
 
 
@@ -411,12 +438,13 @@ def test_the_report_shows_intervals_differences_and_what_pretraining_saw(done: P
 
 def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text()
-    block = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)[0]
+    block, choice = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
     plan = read_plan(write_plan(tmp_path, block))
     assert [m.name for m in plan.models] == ["linear", "linear_random", "fine", "scratch", "band_power"]
     assert plan.data.store == str(tmp_path / "store")
     assert plan.pretrain["own"].options.window_s == plan.data.window_s == 4.0
     assert plan.pretrain["own"].options.exclude_s == ("0:5", "170:195")
+    assert read_plan(write_plan(tmp_path, block + choice)).models[-1].choose == ("fine", "fine_slow")
     assert read_plan(write_plan(tmp_path, block), store="elsewhere").data.store == "elsewhere"
 
 

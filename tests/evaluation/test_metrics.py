@@ -9,8 +9,8 @@ import pytest
 from sklearn import metrics as sk
 
 from eegm2.errors import DataError
+from eegm2.evaluation.config import CLASSIFICATION
 from eegm2.evaluation.metrics import (
-    CLASSIFICATION,
     acmse,
     acmse_authors_code,
     best_threshold,

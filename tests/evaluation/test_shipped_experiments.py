@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from eegm2.evaluation.experiment.reading import read_plan
-from eegm2.evaluation.experiment.runners import baseline_options
+from eegm2.evaluation.experiment.settings import baseline_options
+from eegm2.evaluation.experiment.tables import choice_lines, markdown
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "experiments").rglob("*.toml"))
@@ -22,6 +24,17 @@ def test_it_is_a_plan(path: Path) -> None:
             options = baseline_options(model)
             changed = {key: value for key, value in model.options.items() if not isinstance(value, list)}
             assert {key: getattr(options, key) for key in changed} == changed
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").rglob("details.json")), ids=lambda path: path.parent.name
+)
+def test_its_tables_are_those_of_its_numbers(path: Path) -> None:
+    details = json.loads(path.read_text())
+    rows = json.loads((path.parent / "results.json").read_text())
+    unfinished, chosen = [*details["failures"], *details["missing"]], choice_lines(details.get("choices", []))
+    table = markdown(rows, details["comparisons"], unfinished, chosen)
+    assert (path.parent / "results.md").read_text() == table
 
 
 def test_there_are_some() -> None:

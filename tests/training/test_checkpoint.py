@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from eegm2.data.config import WindowConfig
 from eegm2.errors import CheckpointError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
-from eegm2.training.checkpoint import FORMAT, load_checkpoint, provenance, read_header, save_checkpoint
+from eegm2.training.checkpoint import (
+    FORMAT,
+    load_checkpoint,
+    provenance,
+    read_header,
+    save_checkpoint,
+)
+from eegm2.training.commit import source_commit
 
 SMALL = EEGM2Config.preset("eegm2", n_chans=3, width=4)
 HEADER: dict[str, Any] = {"windows": {"window_s": 2.0, "scaling": "zscore"}, "epoch": 3, "note": "µV"}
@@ -136,3 +144,29 @@ def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.Mon
         save_checkpoint(saved, build_model(SMALL), HEADER)
     assert saved.read_bytes() == before
     assert sorted(p.name for p in saved.parent.iterdir()) == ["best.json", "best.safetensors"]
+
+
+def test_provenance_says_whether_the_checkout_is_that_of_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "src" / "eegm2" / "__init__.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@y", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.setattr("eegm2.__file__", str(module))
+    commit = source_commit.__wrapped__
+    assert commit() is None
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    git("tag", "v1")
+    assert commit() == git("rev-parse", "HEAD")
+    assert commit(7) == commit()[:7]
+    (tmp_path / "new").touch()
+    assert commit() == git("rev-parse", "HEAD")
+    module.write_text("changed")
+    assert commit() == git("rev-parse", "HEAD") + "-dirty"

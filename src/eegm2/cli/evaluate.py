@@ -73,7 +73,7 @@ def _list(experiment: Experiment, states: Iterator[tuple[str, str]]) -> None:
     counts: Counter[str] = Counter()
     for label, state in states:
         counts[state] += 1
-        typer.echo(f"{state:<18} {label}")
+        typer.echo(f"{state:<20} {label}")
     typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
     stale = experiment.stale()
     if stale:

@@ -8,7 +8,15 @@ from typing import Literal
 from eegm2.config import option
 from eegm2.errors import ConfigError
 
+Centre = Literal["none", "recording"]
+CENTRE_HELP = (
+    "recording: take each recording's mean off its features; no labels needed, but the recording's windows "
+    "beforehand, and classes that alternate within recordings."
+)
 PROTOCOLS = ("linear", "light", "fine", "scratch")
+#: Metrics of classes and of values; of all but ``mae`` more is better.
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
+REGRESSION = ("r2", "mae", "pearson_r")
 
 
 def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -59,6 +67,7 @@ class ProbeConfig:
         "Two classes: decision threshold by balanced accuracy on validation data, or half (the "
         "larger score).",
     )
+    centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from eegm2.data.splits import SplitManifest, subject_folds
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import CLASSIFICATION, REGRESSION
 from eegm2.evaluation.labelled import LabelledWindows, Split
-from eegm2.evaluation.metrics import CLASSIFICATION, REGRESSION
 from eegm2.evaluation.outcome import Outcome
 from eegm2.evaluation.resampling import interval
 from eegm2.evaluation.weighted import TestPart, weighted_metric
@@ -192,7 +192,7 @@ def nested(candidates: Mapping[str, Runner], metric: str, *, n_inner: int = 3) -
         best = max(table, key=lambda name: (np.nan_to_num(table[name], nan=-np.inf), name))
         outcome = candidates[best](data, split, seed)
         facts = {**outcome.facts, "chosen": best, "inner": table, "deterministic": False}
-        return Outcome(outcome.protocol, outcome.seed, outcome.score, outcome.threshold, facts)
+        return replace(outcome, facts=facts)
 
     return run
 

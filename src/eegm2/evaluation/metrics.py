@@ -18,9 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from eegm2.errors import DataError
 
-CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
-REGRESSION = ("r2", "mae", "pearson_r")
-
 
 @dataclass(frozen=True)
 class Scores:

@@ -28,6 +28,8 @@ class Outcome:
         Decision threshold chosen on validation (two classes).
     facts : dict
         Settings and history worth keeping.
+    val_score : array, shape (n_val, n_classes) or (n_val,), optional
+        The same of the validation windows: what models are chosen by.
     """
 
     protocol: str
@@ -35,6 +37,7 @@ class Outcome:
     score: NDArray[np.floating]
     threshold: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    val_score: NDArray[np.floating] | None = None
 
 
 def evaluate(outcome: Outcome, data: LabelledWindows, test: NDArray[np.int64]) -> dict[str, Any]:
@@ -64,6 +67,33 @@ def evaluate(outcome: Outcome, data: LabelledWindows, test: NDArray[np.int64]) -
         row[f"{level}_metrics"] = of_level.plain()
         reasons |= {f"{level} {name}": reason for name, reason in of_level.reasons.items()}
     return {**row, "per_subject": _per_subject(outcome, data, test), "reasons": reasons, **outcome.facts}
+
+
+def validation_row(outcome: Outcome, data: LabelledWindows, val: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the window metrics of the validation part, and its loss; empty where there are no scores of it.
+
+    Accuracies are at the threshold that this same part has chosen, so they flatter; the loss, AUROC and AUPRC
+    do not depend on it.
+
+    Returns
+    -------
+    dict
+        n_windows, metrics (those of :func:`evaluate`, and ``loss``), reasons for what could not be computed.
+    """
+    if outcome.val_score is None:
+        return {}
+    y = data.y[val]
+    scores = scores_of(y, outcome.val_score, outcome.threshold, data.classes)
+    metrics = {"loss": balanced_loss(y, outcome.val_score), **scores.plain()}
+    return {"n_windows": len(y), "metrics": metrics, "reasons": scores.reasons}
+
+
+def balanced_loss(y: NDArray, score: NDArray[np.floating]) -> float:
+    """Return the log loss with the classes present weighted equally, or the mean squared error of values."""
+    if score.ndim == 1:
+        return float(np.mean((score - y) ** 2))
+    losses = -np.log(np.maximum(score[np.arange(len(y)), y], 1e-12))
+    return float(np.mean([losses[y == i].mean() for i in np.unique(y)]))
 
 
 def scores_of(y: NDArray, score: NDArray, threshold: float | None, classes: tuple[str, ...]) -> Scores:

@@ -142,9 +142,13 @@ def _outcomes(
     for done, (name, seed) in enumerate(jobs):
         report("protocols", done, len(jobs))
         if name == "linear":
-            yield linear_probe(features, data, split.indices, threshold=config.threshold)
+            yield linear_probe(
+                features, data, split.indices, threshold=config.threshold, centre=config.centre
+            )
         elif name == "light":
-            yield light_probe(features, data, split.indices, seed=seed, config=config.light())
+            yield light_probe(
+                features, data, split.indices, seed=seed, config=config.light(), centre=config.centre
+            )
         else:
             from eegm2.evaluation.protocols import run_protocol
 

@@ -20,11 +20,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from eegm2.errors import DataError
-from eegm2.evaluation.config import FitConfig, ProbeConfig
+from eegm2.evaluation.centring import centre_features
+from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
 from eegm2.evaluation.fitting import Task, fit, outputs
 from eegm2.evaluation.labelled import LabelledWindows, Split, check_targets
 from eegm2.evaluation.metrics import best_threshold
-from eegm2.evaluation.outcome import Outcome
+from eegm2.evaluation.outcome import Outcome, balanced_loss
 from eegm2.model.heads import light_head
 
 #: Inverse penalties that ``c="validation"`` tries.
@@ -38,6 +39,7 @@ def linear_probe(
     *,
     c: float | str = 1.0,
     threshold: str = "validation",
+    centre: Centre = "none",
 ) -> Outcome:
     """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
 
@@ -54,13 +56,15 @@ def linear_probe(
         the lowest loss on the validation part (log loss, classes weighted equally; squared error).
     threshold : {"validation", "half"}
         How two classes are decided.
+    centre : {"none", "recording"}
+        What is taken off the features first, see :func:`centre_features`.
 
     Raises
     ------
     DataError
         If a class is absent from the training part, features are not finite, or all are constant.
     """
-    features = usable_features(features, split)
+    features = usable_features(centre_features(features, data, centre), split)
     check_targets(data, split.train, "train")
     chosen, table = choose_c(features, data, split) if isinstance(c, str) else (c, {})
     model, converged = _fitted(features, data, split, float(chosen))
@@ -73,10 +77,11 @@ def linear_probe(
     if table:
         facts["c_validation_loss"] = table
     if data.is_regression:
-        return Outcome("linear", 0, model.predict(features[split.test]), None, facts)
-    score = model.predict_proba(features[split.test])
-    cut = choose_threshold(data, split, model.predict_proba(features[split.val]), threshold)
-    return Outcome("linear", 0, score, cut, facts)
+        predicted = [model.predict(features[part]) for part in (split.test, split.val)]
+        return Outcome("linear", 0, predicted[0], None, facts, predicted[1])
+    score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
+    cut = choose_threshold(data, split, val_score, threshold)
+    return Outcome("linear", 0, score, cut, facts, val_score)
 
 
 def choose_c(
@@ -90,12 +95,8 @@ def choose_c(
     table: dict[str, float] = {}
     for c in C_GRID:
         model, _ = _fitted(features, data, split, c)
-        if data.is_regression:
-            table[f"{c:g}"] = float(np.mean((model.predict(features[split.val]) - y) ** 2))
-            continue
-        p = model.predict_proba(features[split.val])[np.arange(len(y)), y]
-        losses = -np.log(np.maximum(p, 1e-12))
-        table[f"{c:g}"] = float(np.mean([losses[y == i].mean() for i in np.unique(y)]))
+        predict = model.predict if data.is_regression else model.predict_proba
+        table[f"{c:g}"] = balanced_loss(y, predict(features[split.val]))
     best = min(C_GRID, key=lambda c: (table[f"{c:g}"], c))
     return best, table
 
@@ -124,6 +125,7 @@ def light_probe(
     *,
     seed: int = 0,
     config: FitConfig | None = None,
+    centre: Centre = "none",
 ) -> Outcome:
     """Fit the Light perceptron (128 → 32 → n_classes, ReLU, dropout 0.5) on standardised frozen features.
 
@@ -139,6 +141,8 @@ def light_probe(
         Seeds weights, order and dropout.
     config : FitConfig, optional
         Settings; :meth:`ProbeConfig.light` by default.
+    centre : {"none", "recording"}
+        As in :func:`linear_probe`.
 
     Raises
     ------
@@ -146,7 +150,7 @@ def light_probe(
         As :func:`linear_probe`.
     """
     config = config or ProbeConfig().light()
-    features = usable_features(features, split)
+    features = usable_features(centre_features(features, data, centre), split)
     check_targets(data, split.train, "train")
     scaler = StandardScaler().fit(features[split.train])
     scaled = torch.from_numpy(scaler.transform(features).astype(np.float32))
@@ -183,9 +187,10 @@ def predictions(
         return out.double().softmax(1).cpu().numpy()
 
     if not task.n_classes:
-        return Outcome(protocol, seed, score(split.test), None, facts)
-    cut = choose_threshold(data, split, score(split.val), config.threshold)
-    return Outcome(protocol, seed, score(split.test), cut, facts)
+        return Outcome(protocol, seed, score(split.test), None, facts, score(split.val))
+    val_score = score(split.val)
+    cut = choose_threshold(data, split, val_score, config.threshold)
+    return Outcome(protocol, seed, score(split.test), cut, facts, val_score)
 
 
 def choose_threshold(data: LabelledWindows, split: Split, val_score: NDArray, how: str) -> float | None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegm2.errors import ConfigError
-from eegm2.evaluation.metrics import CLASSIFICATION, REGRESSION, predict_labels
+from eegm2.evaluation.config import CLASSIFICATION, REGRESSION
+from eegm2.evaluation.metrics import predict_labels
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def evaluation_section(data: ReportData) -> Section | None:
         if evaluation.comparisons:
             section.table(
                 ["difference", "metric", "mean", "interval", "p"],
-                [_comparison_row(row) for row in evaluation.comparisons],
+                [_comparison_row(row, unit) for row in evaluation.comparisons],
                 title=f"Differences, paired by {unit} (p: predictions exchanged {unit} by {unit})",
             )
         for note in evaluation.notes:
@@ -60,9 +60,9 @@ def _evaluation_row(row: Mapping[str, object], unit: str) -> list[object]:
     ]
 
 
-def _comparison_row(row: Mapping[str, object]) -> list[object]:
+def _comparison_row(row: Mapping[str, object], unit: str) -> list[object]:
     count = row.get("train_subjects")
-    name = f"{row.get('a')} − {row.get('b')}" + (f", {count} subjects" if count is not None else "")
+    name = f"{row.get('a')} − {row.get('b')}" + (f", {count} {unit}s" if count is not None else "")
     if row.get("problem"):
         return [name, row.get("metric", ""), row["problem"], "–", "–"]
     return [name, row.get("metric"), _three(row, "difference"), _interval(row), _three(row, "p")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.evaluation.experiment.tables import choice_lines
 from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
 
 _CURVES = ("train_loss", "val_loss", "train_l1", "val_l1", "train_spectral", "val_spectral", "lr")
@@ -233,6 +235,9 @@ def _evaluation_details(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         said = sorted({str(text) for text in by_split.values()}) if isinstance(by_split, dict) else []
         if said and said != ["no pretraining"]:
             notes.append(f"{model}: {'; '.join(said)}.")
+    chosen = details.get("choices")
+    with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):  # not as evaluate wrote it
+        notes += choice_lines(chosen or [])
     if isinstance(failed, dict) and failed:
         notes.append("Failed: " + "; ".join(f"{cell} ({text})" for cell, text in failed.items()) + ".")
     return comparisons, notes

@@ -17,6 +17,7 @@ from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.runfolder import disk_errors
 
+#: To be raised when run.json changes, or when the same options train other weights than before.
 RUN_FORMAT = 1
 
 

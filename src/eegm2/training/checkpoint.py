@@ -5,10 +5,8 @@ The header travels inside the safetensors file; the JSON of the same name beside
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from eegm2.errors import CheckpointError, ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
+from eegm2.training.commit import source_commit
 
 FORMAT = 1
 _KEY = "eegm2"
@@ -180,25 +179,7 @@ def provenance() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-    return {"versions": versions, "commit": _commit()}
-
-
-@functools.cache
-def _commit() -> str | None:
-    root = Path(eegm2.__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    return {"versions": versions, "commit": source_commit()}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,13 @@ class PretrainResult:
     already_finished: bool = False
 
 
-def pretrain(store: str | Path | RecordingStore, run: str | Path, config: PretrainConfig) -> PretrainResult:
+def pretrain(
+    store: str | Path | RecordingStore,
+    run: str | Path,
+    config: PretrainConfig,
+    *,
+    say: Callable[[str], None] | None = None,
+) -> PretrainResult:
     """Pretrain a network on a store's recordings, or go on with a run that stopped.
 
     The run folder then holds run.json, splits.json, checkpoints/{last,best}.{safetensors,json},
@@ -63,6 +69,8 @@ def pretrain(store: str | Path | RecordingStore, run: str | Path, config: Pretra
         Folder of the run; where it holds one with the same options, that one goes on.
     config : PretrainConfig
         Every choice.
+    say : callable, optional
+        Takes the opening lines and every epoch's line; by default they are printed.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def pretrain(store: str | Path | RecordingStore, run: str | Path, config: Pretra
         if facts.get("finished"):
             return _result(folder, already_finished=True)
         with _plain_errors(folder, config):
-            result = _fit(folder, store, manifest, config, facts)
+            result = _fit(folder, store, manifest, config, facts, say)
         if main_process:
             with disk_errors(folder, "the checkpoints are whole"):
                 write_json(folder / "run.json", {**facts, "finished": True})
@@ -102,15 +110,17 @@ def _fit(
     manifest: SplitManifest,
     config: PretrainConfig,
     facts: dict[str, Any],
+    say: Callable[[str], None] | None,
 ) -> PretrainResult:
     from lightning.pytorch import seed_everything
 
     from eegm2.training.module import PretrainModule
-    from eegm2.training.progress import Progress
+    from eegm2.training.progress import Progress, printed
     from eegm2.training.recorder import Recorder
     from eegm2.training.state import Interrupted, read_state
     from eegm2.training.trainer import make_trainer, quiet_lightning
 
+    say = say or printed
     windows = config.window_config()
     train = WindowDataset(store, windows, **_selection(manifest, "train"))
     val = WindowDataset(store, windows, **_selection(manifest, "val")) if manifest.val else None
@@ -129,12 +139,13 @@ def _fit(
         module = PretrainModule(model, config, train, val)
         if config.compile:
             module.model.compile()
-        callbacks = [recorder, Progress(recorder)]
+        callbacks = [recorder, Progress(recorder, say)]
         trainer = make_trainer(
             folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0
         )
         if trainer.is_global_zero:
-            print(_opening(module, train, val, trainer, before), flush=True)
+            for line in _opening(module, train, val, trainer, before):
+                say(line)
         recorder.catch_signals()
         try:
             trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
@@ -174,7 +185,9 @@ def _result(
     )
 
 
-def _opening(module: Any, train: WindowDataset, val: WindowDataset | None, trainer: Any, before: Any) -> str:
+def _opening(
+    module: Any, train: WindowDataset, val: WindowDataset | None, trainer: Any, before: Any
+) -> list[str]:
     config, parameters = module.config, sum(p.numel() for p in module.model.parameters())
     shape = f"{len(train.store.ch_names)} channels × {train.n_times} samples"
     held = f", {len(val)} to validate" if val is not None else ", none to validate"
@@ -187,7 +200,7 @@ def _opening(module: Any, train: WindowDataset, val: WindowDataset | None, train
         lines.append(
             f"going on from epoch {before['epoch'] + 1}, batch {before['batch']}, step {before['step']}"
         )
-    return "\n".join(lines)
+    return lines
 
 
 @contextlib.contextmanager

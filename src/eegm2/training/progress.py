@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -15,6 +16,11 @@ from eegm2.training.recorder import Recorder
 QUIET_S = 30.0
 
 
+def printed(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
 class Progress(Callback):
     """Shows how far the run is, and each epoch's losses and speed.
 
@@ -22,10 +28,12 @@ class Progress(Callback):
     ----------
     recorder : Recorder
         Whose numbers are shown; it must come before in the trainer's callbacks.
+    say : callable
+        Takes the lines of epochs; those in between, of a run without a terminal, are printed only.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder, say: Callable[[str], None] = printed) -> None:
+        self.recorder, self.say = recorder, say
         self.bar: tqdm[Any] | None = None
         self._shown = self._began = time.monotonic()
         self._steps_before = 0
@@ -60,7 +68,8 @@ class Progress(Callback):
             done = module.order.start + batch_idx + 1
             epoch = f"epoch {trainer.current_epoch + 1}/{module.config.n_epochs}"
             place = f"{epoch}  batch {done}/{module.order.total}"
-            self._say(f"{place}  loss {loss:.4g}{self._remaining(trainer, module)}")
+            self._shown = time.monotonic()
+            printed(f"{place}  loss {loss:.4g}{self._remaining(trainer, module)}")
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Say how the epoch went."""
@@ -73,7 +82,8 @@ class Progress(Callback):
                 text += f"  val {row['val_loss']:.5g}{' (best)' if self.recorder.worse_epochs == 0 else ''}"
             text += f"  lr {row['lr']:.2g}  {speed['windows_per_s']:.4g} windows/s"
             text += f"  {speed['peak_memory_mb']:.0f} MB"
-            self._say(text + ("" if self.recorder.finished else self._remaining(trainer, module)))
+            self._shown = time.monotonic()
+            self.say(text + ("" if self.recorder.finished else self._remaining(trainer, module)))
 
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
         """Leave the terminal tidy."""
@@ -83,10 +93,6 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-    def _say(self, text: str) -> None:
-        self._shown = time.monotonic()
-        print(text, flush=True)
 
     def _remaining(self, trainer: Trainer, module: PretrainModule) -> str:
         done = trainer.global_step - self._steps_before

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eegm2.config import to_dict
 from eegm2.errors import DataError
-from eegm2.evaluation.baselines.options import BandPowerOptions, band_edges
+from eegm2.evaluation.baselines.options import BandPowerOptions, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
 from eegm2.evaluation.labelled import LabelledWindows, Split
 from eegm2.evaluation.outcome import Outcome
@@ -36,7 +36,7 @@ def band_power_runner(name: str, sfreq_hz: float, options: BandPowerOptions) -> 
 
     def learn(prepared: Any, data: LabelledWindows, split: Split, seed: int) -> Outcome:
         features, bands = prepared
-        outcome = linear_probe(features, data, split, c=options.c, threshold=options.threshold)
+        outcome = linear_probe(features, data, split, **linear_options(options))
         facts = {**outcome.facts, "bands": list(bands), "options": to_dict(options)}
         return replace(outcome, protocol=name, facts=facts)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from eegm2.config import option
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import FitConfig, check_c
+from eegm2.evaluation.config import CENTRE_HELP, Centre, FitConfig, check_c
 
 Threshold = Literal["validation", "half"]
 BaselineScaling = Literal["none", "train", "zscore", "quantile95", "robust"]
@@ -27,6 +27,7 @@ class BandPowerOptions:
     segment_s: float = option(
         2.0, "Length of Welch's segments in seconds (half overlapping); at most the window."
     )
+    centre: Centre = option("none", CENTRE_HELP)
     c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
@@ -48,6 +49,7 @@ class SlowOptions:
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     stretches: int = option(8, "Equal stretches of the window.")
+    centre: Centre = option("none", CENTRE_HELP)
     c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
@@ -71,6 +73,7 @@ class RiemannOptions:
     estimator: Literal["lwf", "oas", "scm"] = option(
         "lwf", "Covariance: Ledoit-Wolf shrinkage, oracle approximating shrinkage, or the sample covariance."
     )
+    centre: Centre = option("none", CENTRE_HELP)
     c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
@@ -120,6 +123,11 @@ class NetworkOptions:
             threshold=self.threshold,
             device=self.device,
         )
+
+
+def linear_options(options: BandPowerOptions | SlowOptions | RiemannOptions) -> dict[str, Any]:
+    """Return what a baseline passes on to its linear model."""
+    return {"c": options.c, "threshold": options.threshold, "centre": options.centre}
 
 
 def band_edges(bands: tuple[str, ...]) -> dict[str, tuple[float, float]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eegm2.config import to_dict
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.baselines.options import RiemannOptions, band_edges
+from eegm2.evaluation.baselines.options import RiemannOptions, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
 from eegm2.evaluation.labelled import LabelledWindows, Split
 from eegm2.evaluation.outcome import Outcome
@@ -47,9 +47,7 @@ def riemann_runner(name: str, sfreq_hz: float, options: RiemannOptions) -> Basel
         for of_band in covariances.swapaxes(0, 1):
             tangent = TangentSpace(metric="riemann").fit(of_band[split.train])
             features.append(tangent.transform(of_band))
-        outcome = linear_probe(
-            np.concatenate(features, axis=1), data, split, c=options.c, threshold=options.threshold
-        )
+        outcome = linear_probe(np.concatenate(features, axis=1), data, split, **linear_options(options))
         return replace(outcome, protocol=name, facts={**outcome.facts, "options": to_dict(options)})
 
     return BaselineRunner(prepare, learn)

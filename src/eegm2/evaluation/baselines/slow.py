@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eegm2.config import to_dict
 from eegm2.errors import DataError
-from eegm2.evaluation.baselines.options import SlowOptions
+from eegm2.evaluation.baselines.options import SlowOptions, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
 from eegm2.evaluation.labelled import LabelledWindows, Split
 from eegm2.evaluation.outcome import Outcome
@@ -28,7 +28,7 @@ def slow_runner(name: str, sfreq_hz: float, options: SlowOptions) -> BaselineRun
         return np.concatenate([stretch_means(x, options.stretches, name) for x in chunks(windows, name)])
 
     def learn(features: NDArray[np.float64], data: LabelledWindows, split: Split, seed: int) -> Outcome:
-        outcome = linear_probe(features, data, split, c=options.c, threshold=options.threshold)
+        outcome = linear_probe(features, data, split, **linear_options(options))
         return replace(outcome, protocol=name, facts={**outcome.facts, "options": to_dict(options)})
 
     return BaselineRunner(prepare, learn)

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.storage import write_atomic
 from eegm2.evaluation.experiment.config import ModelPlan
+from eegm2.evaluation.experiment.settings import Settings, chosen, outdated
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.outcome import Outcome
 from eegm2.training.checkpoint import write_json
 
-FORMAT = 1
+#: Part of every key: to be raised when the same settings give other results than before.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,35 +45,42 @@ class Cell:
         name = re.sub(r"[^A-Za-z0-9_.+-]", "_", f"{self.model.name}-{self.split.name}")
         return f"{name[:80]}-s{self.seed}"
 
-    def key(self, units: dict[str, list[str]], data: dict[str, Any], weights: str) -> str:
-        """Return the hash of everything that decides the result.
+    def key(self, settings: Settings, units: dict[str, list[str]], data: dict[str, Any], weights: str) -> str:
+        """Return the hash of everything that decides the result, options at their defaults left out.
 
         Parameters
         ----------
+        settings : Settings
+            From :func:`settings_of`.
         units : dict
             Subjects (recordings) of each part.
         data : dict
-            Store, windows and classes.
+            Store and classes.
         weights : str
-            Fingerprint of the first weights.
+            Fingerprint of the first weights, or of what is chosen among.
         """
-        model: dict[str, Any] = {**to_dict(self.model), "fit": to_dict(self.model.fit_config())}
-        model.pop("seeds")  # more seeds of a model leave those that it has
         parts = {"units": units, "by": self.split.manifest.by}
-        return sha256_json([FORMAT, model, parts, self.seed, data, weights])
+        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights])
 
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A finished cell: its facts and its scores of the test windows."""
+    """A finished cell: its facts, its scores of the test windows and its JSON file."""
 
     facts: dict[str, Any]
     score: np.ndarray
+    path: Path
 
     @property
     def deterministic(self) -> bool:
         """Whether other seeds would give the same."""
         return bool(self.facts["result"].get("deterministic"))
+
+    @property
+    def validation(self) -> dict[str, Any]:
+        """Metrics of the validation part; empty in a cell that an older eegm2 kept."""
+        found: dict[str, Any] = self.facts["result"].get("validation") or {}
+        return found
 
     @property
     def outcome(self) -> Outcome:
@@ -98,8 +106,8 @@ class CellFolder:
         """Return the JSON file of a cell."""
         return self.folder / f"{cell.stem}-{key[:16]}.json"
 
-    def read(self, cell: Cell, key: str) -> StoredCell | None:
-        """Return a finished cell, or None where there is none, or a damaged one."""
+    def read(self, cell: Cell, key: str, settings: Settings | None = None) -> StoredCell | None:
+        """Return a finished cell, or None where there is none, a damaged one, or one of other settings."""
         path = self.path(cell, key)
         if path not in self._read:
             try:
@@ -108,14 +116,18 @@ class CellFolder:
                 if facts["key"] != key or hashlib.sha256(data).hexdigest() != facts["predictions_sha256"]:
                     return None
                 with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                    self._read[path] = StoredCell(facts, file["score"])
+                    self._read[path] = StoredCell(facts, file["score"], path)
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
                 return None
-        return self._read[path]
+        found = self._read[path]
+        if settings is not None and outdated(found.facts.get("settings"), settings):
+            return None
+        return found
 
     def write(self, cell: Cell, key: str, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Write a cell: predictions first; the JSON with their hash makes it finished."""
         path = self.path(cell, key)
+        self._read.pop(path, None)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_atomic(path.with_suffix(".npz"), [buffer.getbuffer()])

@@ -10,7 +10,15 @@ from typing import Any, Literal
 from eegm2.config import from_dict, option, to_dict
 from eegm2.data.config import Scaling, WindowConfig
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig, check_c, split_commas
+from eegm2.evaluation.config import (
+    CENTRE_HELP,
+    PROTOCOLS,
+    Centre,
+    FitConfig,
+    ProbeConfig,
+    check_c,
+    split_commas,
+)
 from eegm2.training.config import PretrainConfig
 
 RANDOM = "random"
@@ -94,23 +102,31 @@ class ModelPlan:
     """``[[models]]``: one row of the results."""
 
     name: str = option("", "Name in the results.")
-    protocol: str = option("", "linear, light, fine or scratch; or give a baseline.")
+    protocol: str = option("", "linear, light, fine or scratch; or give a baseline, or choose.")
     pretrained: str = option("", "Name of a [pretrain.NAME], or random: the same network, fresh weights.")
     preset: str = option("", "random, scratch: the network (eegm2 …), where no pretraining gives it.")
     width: int = option(0, "random, scratch: its width.")
     fit: dict[str, Any] = option({}, "Options of the fit (light, fine, scratch).")
     c: float | str = option(1.0, "linear: inverse penalty, or validation: chosen on validation subjects.")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
+    centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     baseline: str = option("", "Name of a baseline, instead of a protocol.")
     options: dict[str, Any] = option({}, "Options of the baseline.")
+    choose: tuple[str, ...] = option(
+        (), "Instead: models of this file, of which each split takes the best on its validation part."
+    )
+    by: str = option("loss", "choose: metric of the validation part; loss is what training stops on.")
     scaling: Scaling | Literal[""] = option("", "Scaling of this model's windows, if another than [data]'s.")
     seeds: tuple[int, ...] = option((), "Seeds of this model, if others than the file's.")
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("name: missing; every model needs one")
-        if bool(self.protocol) == bool(self.baseline):
-            raise ConfigError(f"model '{self.name}': give either protocol or baseline")
+        if bool(self.protocol) + bool(self.baseline) + bool(self.choose) != 1:
+            raise ConfigError(f"model '{self.name}': give either protocol, baseline or choose")
+        if self.choose and len(set(self.choose)) < max(2, len(self.choose)):
+            got = ", ".join(self.choose)
+            raise ConfigError(f"model '{self.name}': choose: got {got}; name two or more models, each once")
         if self.protocol and self.protocol not in PROTOCOLS:
             raise ConfigError(
                 f"model '{self.name}': protocol: got '{self.protocol}', expected one of "
@@ -128,11 +144,16 @@ class ModelPlan:
         for key, wanted in _MEANT_FOR.items():
             factory = plain[key].default_factory
             default = plain[key].default if factory is dataclasses.MISSING else factory()
-            if getattr(self, key) != default and (self.protocol or "baseline") not in wanted:
+            if getattr(self, key) != default and self.kind not in wanted:
                 raise ConfigError(
                     f"model '{self.name}': {key} is for {', '.join(wanted)}; leave it out of this one"
                 )
         self.fit_config()
+
+    @property
+    def kind(self) -> str:
+        """The protocol, or baseline, or choose."""
+        return self.protocol or ("baseline" if self.baseline else "choose")
 
     @property
     def fresh(self) -> bool:
@@ -152,7 +173,9 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "fit": ("light", "fine", "scratch"),
     "c": ("linear",),
     "threshold": ("linear",),
+    "centre": ("linear", "light"),
     "options": ("baseline",),
+    "by": ("choose",),
     "pretrained": PROTOCOLS,
     "preset": PROTOCOLS,
     "width": PROTOCOLS,
@@ -182,8 +205,16 @@ class Plan:
     n_bootstrap: int = 1000
 
     def seeds_of(self, model: ModelPlan) -> tuple[int, ...]:
-        """Return a model's seeds: its own, or the file's."""
-        return model.seeds or self.seeds
+        """Return a model's seeds: its own, or those that all its candidates have, or the file's."""
+        if model.seeds or not model.choose:
+            return model.seeds or self.seeds
+        theirs = [self.seeds_of(candidate) for candidate in self.candidates(model)]
+        return tuple(seed for seed in theirs[0] if all(seed in seeds for seeds in theirs))
+
+    def candidates(self, model: ModelPlan) -> list[ModelPlan]:
+        """Return the models that a model is chosen among."""
+        by_name = {other.name: other for other in self.models}
+        return [by_name[name] for name in model.choose]
 
     def place(self, name: str) -> str:
         """Return a path of the file, relative to the file's folder; addresses stay."""

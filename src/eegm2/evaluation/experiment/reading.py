@@ -9,6 +9,7 @@ from typing import Any
 
 from eegm2.config import from_dict, read_toml
 from eegm2.errors import ConfigError
+from eegm2.evaluation.config import CLASSIFICATION, REGRESSION
 from eegm2.evaluation.experiment.config import (
     RANDOM,
     ComparePlan,
@@ -94,10 +95,32 @@ def check_names(plan: Plan) -> None:
             raise ConfigError(
                 f"{where}: preset, width: [pretrain.{model.pretrained}] has them; leave them out"
             )
+        if model.choose:
+            _check_choice(plan, model, where)
     for pair in plan.compare:
         absent = [name for name in (pair.a, pair.b) if name not in names]
         if absent:
             raise ConfigError(f"{plan.path}: compare: got '{absent[0]}', there is {', '.join(names)}")
+
+
+def _check_choice(plan: Plan, model: ModelPlan, where: str) -> None:
+    """Refuse a choice among what is not there, is chosen itself or has other seeds, or by another metric."""
+    there = [other.name for other in plan.models if not other.choose]
+    for name in model.choose:
+        if name not in there:
+            chosen = any(other.name == name for other in plan.models)
+            reason = ", which is chosen itself" if chosen else ""
+            raise ConfigError(f"{where}: choose: got '{name}'{reason}; there is {', '.join(there)}")
+    known = ("loss", *(REGRESSION if plan.data.regression else CLASSIFICATION))
+    if model.by not in known:
+        what = "values (regression)" if plan.data.regression else "classes"
+        raise ConfigError(f"{where}: by: got '{model.by}', for {what} there is {', '.join(known)}")
+    shared = plan.seeds_of(dataclasses.replace(model, seeds=()))
+    if not shared or not set(plan.seeds_of(model)) <= set(shared):
+        theirs = "; ".join(f"{other.name} {plan.seeds_of(other)}" for other in plan.candidates(model))
+        raise ConfigError(
+            f"{where}: seeds: the candidates share {shared or 'none'} ({theirs}); choose needs those"
+        )
 
 
 def _table(cls: type[Any], values: Any, where: str) -> Any:

@@ -17,8 +17,9 @@ from eegm2.data.storage import write_atomic
 from eegm2.errors import EEGM2Error
 from eegm2.evaluation.crossval import CrossValidated, tested_part
 from eegm2.evaluation.experiment.cells import Cell, StoredCell
+from eegm2.evaluation.experiment.choice import choices
 from eegm2.evaluation.experiment.config import Plan
-from eegm2.evaluation.experiment.tables import markdown
+from eegm2.evaluation.experiment.tables import choice_lines, markdown
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.evaluation.resampling import compare
 from eegm2.training.checkpoint import provenance, write_json
@@ -89,7 +90,7 @@ def result_rows(
     for (name, count), result in sorted(
         results.items(), key=lambda item: (order[item[0][0]], item[0][1] or 0)
     ):
-        label = name if count is None else f"{name}, {count} subjects"
+        label = name if count is None else f"{name}, {count} {by}s"
         for row in result.rows(label, n_bootstrap=plan.n_bootstrap):
             extra: dict[str, Any] = {} if count is None else {"train_subjects": count}
             if by == "recording":
@@ -157,6 +158,7 @@ def write_results(
     pairs = comparisons(results, plan)
     missing = [done.cell.label for done in cells if done.stored is None and not _spare(done, cells)]
     splits = {done.cell.split.name: done.cell.split.units(data) for done in cells}
+    chosen = choices([done.stored for done in cells if done.stored is not None])
     config, store = to_dict(plan), plan.data.store.rstrip("/").rpartition("/")[2]
     details = {
         "format": 1,
@@ -170,6 +172,7 @@ def write_results(
         },
         "splits": splits,
         "pretraining_saw": statements,
+        "choices": chosen,
         "comparisons": pairs,
         "failures": failures,
         "missing": missing,
@@ -178,7 +181,9 @@ def write_results(
         "provenance": {**provenance(), "machine": machine(device)},
     }
     write_json(out / "details.json", details)
-    write_atomic(out / "results.md", [markdown(rows, pairs, [*failures, *missing]).encode()])
+    write_atomic(
+        out / "results.md", [markdown(rows, pairs, [*failures, *missing], choice_lines(chosen)).encode()]
+    )
     write_json(out / "results.json", rows)
     return rows
 

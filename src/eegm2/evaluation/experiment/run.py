@@ -5,27 +5,26 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from eegm2.data.storage import remove_stale_temporaries
-from eegm2.errors import EEGM2Error
+from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.choice import choose
 from eegm2.evaluation.experiment.config import PretrainPlan
+from eegm2.evaluation.experiment.log import Clock, Say, kept_log
 from eegm2.evaluation.experiment.results import machine, write_results
 from eegm2.evaluation.experiment.runners import Runner
+from eegm2.evaluation.experiment.settings import resolved
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.experiment.state import Experiment
-from eegm2.evaluation.outcome import Outcome, evaluate
+from eegm2.evaluation.outcome import Outcome, evaluate, validation_row
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import locked
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -60,7 +59,7 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
         Takes the lines of progress; they are kept in evaluate.log too.
     """
     with locked(experiment.out):
-        log = _log(experiment.out / "evaluate.log", say)
+        log = kept_log(experiment.out / "evaluate.log", say)
         for name in ("", "cells", "features", "splits"):  # what a killed process was writing
             remove_stale_temporaries(experiment.out / name)
         done = Evaluated()
@@ -83,16 +82,16 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
 
 
 def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
-    """Run the cells that need no pretraining, then each pretraining followed by its own cells."""
+    """Run the cells that need no pretraining, then each pretraining with its own cells, then the choices."""
     runner = Runner(experiment.data, experiment.weights, experiment.out, experiment.device)
     mine = [cell for cell in experiment.cells if cell.model.name in experiment.only]
     groups: dict[str, list[Cell]] = {}
-    for cell in mine:
+    for cell in (cell for cell in mine if not cell.model.choose):
         source = _source(experiment, cell)
         groups.setdefault(
             "" if source is None else str(experiment.weights.place(source, cell.split)), []
         ).append(cell)
-    clock = _Clock([cell for cell in mine if experiment.state(cell) not in ("done", "not needed")])
+    clock = Clock([cell for cell in mine if experiment.state(cell) not in ("done", "not needed")])
     log(f"{experiment.plan.path.name}: {len(mine)} cells, {clock.left} to do")
     log(json.dumps({**provenance(), **machine(experiment.device)}))
     for place in sorted(groups, key=lambda name: name != ""):
@@ -101,8 +100,7 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
             continue
         source = _source(experiment, todo[0])
         if source is not None and not source.run:
-            log(f"pretraining {Path(place).relative_to(experiment.out)}")
-            message = _attempt(lambda: experiment.weights.pretrain(source, todo[0].split), log)  # noqa: B023
+            message = _attempt(lambda: experiment.weights.pretrain(source, todo[0].split, log), log)  # noqa: B023
             if message:
                 done.failures |= {cell.label: f"pretraining {source.name}: {message}" for cell in todo}
                 log(f"FAILED pretraining {source.name}: {message}")
@@ -113,26 +111,33 @@ def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
                 clock.skip([cell])
             else:
                 _one(experiment, runner, cell, done, clock, log)
+    for cell in (cell for cell in mine if cell.model.choose):
+        state = experiment.state(cell)
+        if state == "not needed":
+            clock.skip([cell])
+        elif state != "done":
+            _one(experiment, runner, cell, done, clock, log)
 
 
 def _source(experiment: Experiment, cell: Cell) -> PretrainPlan | None:
-    return (
-        None if cell.model.fresh or cell.model.baseline else experiment.plan.pretrain[cell.model.pretrained]
-    )
+    pretrained = cell.model.protocol and not cell.model.fresh
+    return experiment.plan.pretrain[cell.model.pretrained] if pretrained else None
 
 
-def _one(
-    experiment: Experiment, runner: Runner, cell: Cell, done: Evaluated, clock: _Clock, log: Say
-) -> None:
+def _one(experiment: Experiment, runner: Runner, cell: Cell, done: Evaluated, clock: Clock, log: Say) -> None:
     """Run a cell, keep it, and say how it went."""
     began = time.monotonic()
     facts: dict[str, Any] = {}
 
     def work() -> None:
-        outcome = runner(cell)
+        if cell.model.choose:
+            outcome, made = _chosen(experiment, cell)
+        else:
+            outcome = runner(cell)
+            made = _facts(experiment, cell, outcome, time.monotonic() - began)
         key = experiment.key(cell)
         assert key is not None
-        facts.update(_facts(experiment, cell, outcome, time.monotonic() - began))
+        facts.update({**made, "settings": resolved(experiment.settings(cell))})
         experiment.folder.write(cell, key, facts, _arrays(experiment, cell.split, outcome))
 
     message = _attempt(work, log)
@@ -144,6 +149,7 @@ def _one(
     metrics = facts["result"]["metrics"]
     main = [name for name in ("balanced_accuracy", "auroc", "r2", "mae") if name in metrics]
     shown = ", ".join(f"{name} {metrics[name]:.3f}" for name in main if metrics[name] is not None)
+    shown = f"{facts['chosen']} chosen: {shown}" if "chosen" in facts else shown
     log(f"{clock.place} {cell.label}: {shown} {timing}")
 
 
@@ -164,6 +170,17 @@ def _attempt(work: Callable[[], None], log: Say) -> str:
     return ""
 
 
+def _chosen(experiment: Experiment, cell: Cell) -> tuple[Outcome, dict[str, Any]]:
+    """Return the predictions of the candidate that a cell takes, and the cell's facts."""
+    candidates = experiment.candidates(cell)
+    if not candidates:
+        among = [replace(cell, model=model) for model in experiment.plan.candidates(cell.model)]
+        absent = ", ".join(other.label for other in among if experiment.result(other) is None)
+        raise DataError(f"chosen among what is not there yet: {absent}; run (or mend) that first")
+    stored, facts = choose(cell, candidates)
+    return stored.outcome, facts
+
+
 def _facts(experiment: Experiment, cell: Cell, outcome: Outcome, seconds: float) -> dict[str, Any]:
     result = evaluate(outcome, experiment.data.labelled, cell.split.indices.test)
     about: dict[str, Any] = {"model": cell.model.name, "split": cell.split.name, "seed": cell.seed}
@@ -171,7 +188,9 @@ def _facts(experiment: Experiment, cell: Cell, outcome: Outcome, seconds: float)
         about["train_subjects"] = cell.split.n_labelled
     saw = experiment.weights.statement(cell.model, cell.split)
     where = {"device": experiment.device, "seconds": round(seconds, 2)}
-    return {**about, "pretraining_saw": saw, **where, "result": {**result, "seed": cell.seed}}
+    of_validation = validation_row(outcome, experiment.data.labelled, cell.split.indices.val)
+    result = {**result, "seed": cell.seed, "validation": of_validation}
+    return {**about, "pretraining_saw": saw, **where, "result": result}
 
 
 def _arrays(experiment: Experiment, split: NamedSplit, outcome: Outcome) -> dict[str, np.ndarray]:
@@ -183,45 +202,3 @@ def _arrays(experiment: Experiment, split: NamedSplit, outcome: Outcome) -> dict
         "recording": data.recording[test].astype(str),
         "start_s": np.asarray(data.start_s)[test],
     }
-
-
-class _Clock:
-    """Counts cells and foretells how long the rest takes: as long as the same model's cells took."""
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self.total = len(cells)
-        self.rest = Counter(cell.model.name for cell in cells)
-        self.spent: dict[str, list[float]] = {}
-
-    @property
-    def left(self) -> int:
-        return self.rest.total()
-
-    @property
-    def place(self) -> str:
-        return f"[{self.total - self.left}/{self.total}]"
-
-    def skip(self, cells: Sequence[Cell]) -> None:
-        self.rest.subtract(cell.model.name for cell in cells)
-
-    def tick(self, cell: Cell, seconds: float) -> str:
-        self.skip([cell])
-        self.spent.setdefault(cell.model.name, []).append(seconds)
-        every = [value for values in self.spent.values() for value in values]
-        rest = sum(n * float(np.mean(self.spent.get(name, every))) for name, n in self.rest.items())
-        return f"({_span(seconds)}; {_span(sum(every))} so far, about {_span(rest)} left)"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _log(path: Path, say: Say) -> Say:
-    def write(line: str) -> None:
-        say(line)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-
-    return write

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import from_dict, to_dict
+from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.storage import write_atomic
 from eegm2.data.store import RecordingStore
-from eegm2.errors import ConfigError
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
+from eegm2.evaluation.experiment.settings import baseline_options
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.evaluation.outcome import Outcome
@@ -50,13 +50,9 @@ class DataSource:
             self._made = {scaling: self._cut(scaling).in_memory()}
         return self._made[scaling]
 
-    def identity(self, scaling: str = "") -> dict[str, Any]:
-        """Return what tells these windows from any other."""
-        return {
-            "windows": to_dict(self.plan.data.windows(scaling)),
-            "classes": list(self.labelled.classes),
-            "manifest_sha256": self._manifest_sha256,
-        }
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data from any other, but for how windows are cut."""
+        return {"classes": list(self.labelled.classes), "manifest_sha256": self._manifest_sha256}
 
     def _cut(self, scaling: str) -> LabelledWindows:
         data = self.plan.data
@@ -100,16 +96,19 @@ class Runner:
             return run_protocol(model.protocol, data, split, model=network, seed=seed, config=config)
         features = self.features(cell, data)
         if model.protocol == "light":
-            return light_probe(features, data, split, seed=seed, config=config)
-        linear = linear_probe(features, data, split, c=model.c, threshold=model.threshold)
+            return light_probe(features, data, split, seed=seed, config=config, centre=model.centre)
+        linear = linear_probe(
+            features, data, split, c=model.c, threshold=model.threshold, centre=model.centre
+        )
         facts = {**linear.facts, "deterministic": not model.fresh}
-        return Outcome("linear", seed, linear.score, linear.threshold, facts)
+        return dataclasses.replace(linear, seed=seed, facts=facts)
 
     def features(self, cell: Cell, data: LabelledWindows) -> NDArray[np.float32]:
         """Return the frozen features of every window, from disk where they are known."""
         seed = cell.seed if cell.model.fresh else 0  # new channels' layers: the same for every seed
         fingerprint = self.weights.fingerprint(cell.model, cell.split, seed)
-        key = sha256_json([fingerprint, self.data.identity(cell.model.scaling)])
+        windows = to_dict(self.data.plan.data.windows(cell.model.scaling))
+        key = sha256_json([fingerprint, {**self.data.identity(), "windows": windows}])
         path = self.out / "features" / f"{key[:32]}.npy"
         if self._features is not None and self._features[0] == path:
             return self._features[1]
@@ -130,30 +129,6 @@ class Runner:
         except (OSError, ValueError, EOFError):
             return None
         return array if array.ndim == 2 and len(array) == n_windows else None
-
-
-def baseline_options(model: ModelPlan, device: str = "cpu") -> Any:
-    """Return a baseline's options, its defaults filled in.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such baseline (those there are are listed), or an option is unknown.
-    """
-    from eegm2.evaluation.baselines import BASELINES
-
-    where = f"model '{model.name}'"
-    if model.baseline not in BASELINES:
-        raise ConfigError(
-            f"{where}: baseline: got '{model.baseline}', there is {', '.join(sorted(BASELINES))}"
-        )
-    if "device" in model.options:
-        raise ConfigError(f"{where}: options: device is --device's; leave it out")
-    known = BASELINES[model.baseline]
-    values = {**known.defaults, **model.options}
-    if any(field.name == "device" for field in dataclasses.fields(known.options)):
-        values["device"] = device
-    return from_dict(known.options, values, where=f"{where}: options")
 
 
 def baseline(model: ModelPlan, sfreq_hz: float, device: str = "cpu") -> Any:

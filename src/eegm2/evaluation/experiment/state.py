@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from eegm2.config import to_dict
-from eegm2.data.config import sha256_json
 from eegm2.data.store import RecordingStore
 from eegm2.errors import ConfigError, EEGM2Error
+from eegm2.evaluation.experiment import choice
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
 from eegm2.evaluation.experiment.config import Plan
+from eegm2.evaluation.experiment.legacy import first_key
 from eegm2.evaluation.experiment.results import Finished
-from eegm2.evaluation.experiment.runners import DataSource, baseline_options
+from eegm2.evaluation.experiment.runners import DataSource
+from eegm2.evaluation.experiment.settings import Settings, baseline_options, settings_of
 from eegm2.evaluation.experiment.splits import named_splits
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.representation import usable_device
@@ -59,35 +61,71 @@ class Experiment:
             if model.name in self.only:
                 if model.baseline:
                     baseline_options(model, device)
-                else:
+                elif model.protocol:
                     self.weights.check(model)
         self._units = {split.name: split.units(self.data.labelled) for split in self.splits}
         self.cells = [Cell(m, s, seed) for m in plan.models for s in self.splits for seed in plan.seeds_of(m)]
 
+    def settings(self, cell: Cell) -> Settings:
+        """Return the choices that decide a cell's result, resolved."""
+        model = cell.model
+        network = self.weights.fresh_config(model) if model.fresh else None
+        return settings_of(model, self.plan.data.windows(model.scaling), network)
+
     def key(self, cell: Cell) -> str | None:
-        """Return a cell's hash, None while its weights are not there."""
-        if cell.model.baseline:
-            fingerprint: str | None = sha256_json(to_dict(baseline_options(cell.model)))
+        """Return a cell's hash, None while its weights (the cells it chooses among) are not there."""
+        return next(iter(self._keys(cell)), None)
+
+    def _keys(self, cell: Cell) -> list[str]:
+        """Return a cell's key and the one that it had in format 1, none while there is no key."""
+        if cell.model.choose:
+            candidates = self.candidates(cell)
+            fingerprint = choice.fingerprint(list(candidates.values())) if candidates else None
+        elif cell.model.baseline or cell.model.fresh:
+            fingerprint = ""  # the settings say it all
         else:
             fingerprint = self.weights.fingerprint(cell.model, cell.split, cell.seed)
         if fingerprint is None:
-            return None
-        identity = self.data.identity(cell.model.scaling)
-        return cell.key(self._units[cell.split.name], identity, fingerprint)
+            return []
+        about = self.settings(cell), self._units[cell.split.name], self.data.identity(), fingerprint
+        old = first_key(cell, *about)
+        return [cell.key(*about), *([] if old is None else [old])]
 
     def stored(self, cell: Cell) -> StoredCell | None:
         """Return a cell's result if it is finished."""
-        key = self.key(cell)
-        return None if key is None else self.folder.read(cell, key)
+        settings: Settings | None = self.settings(cell)
+        for key in self._keys(cell):
+            found = self.folder.read(cell, key, settings)
+            if found is not None:
+                return found
+            settings = None  # a key of format 1 tells the settings whole
+        return None
+
+    def result(self, cell: Cell) -> StoredCell | None:
+        """Return a cell's result, the first seed's where that says that chance plays no part in the model."""
+        stored = self.stored(cell)
+        if stored is None:
+            first = self.stored(replace(cell, seed=self.plan.seeds_of(cell.model)[0]))
+            return first if first is not None and first.deterministic else None
+        return stored
+
+    def candidates(self, cell: Cell) -> dict[str, StoredCell]:
+        """Return the results that a cell chooses among, by model; empty while one is missing."""
+        found = {
+            model.name: self.result(replace(cell, model=model)) for model in self.plan.candidates(cell.model)
+        }
+        there = {name: stored for name, stored in found.items() if stored is not None}
+        return there if len(there) == len(found) else {}
 
     def state(self, cell: Cell) -> str:
-        """Return done, to do, after pretraining, or not needed (chance plays no part in the model)."""
+        """Return done, to do, after pretraining (its candidates), or not needed (no chance in the model)."""
         if self.stored(cell) is not None:
             return "done"
-        first = self.stored(Cell(cell.model, cell.split, self.plan.seeds_of(cell.model)[0]))
-        if first is not None and first.deterministic:
+        if self.result(cell) is not None:
             return "not needed"
-        return "to do" if self.key(cell) is not None else "after pretraining"
+        if self.key(cell) is not None:
+            return "to do"
+        return "after its candidates" if cell.model.choose else "after pretraining"
 
     def finished(self) -> list[Finished]:
         """Return all cells of the plan with their results."""
@@ -95,8 +133,9 @@ class Experiment:
 
     def stale(self) -> list[str]:
         """Return the cells on disk that are none of the plan's."""
-        keys = ((cell, self.key(cell)) for cell in self.cells)
-        return self.folder.stale(self.folder.path(cell, key) for cell, key in keys if key is not None)
+        return self.folder.stale(
+            self.folder.path(cell, key) for cell in self.cells for key in self._keys(cell)
+        )
 
     def statements(self) -> dict[str, dict[str, str]]:
         """Return what pretraining saw of each split's test part, by model and split."""
@@ -104,7 +143,9 @@ class Experiment:
         for model in self.plan.models:
             for split in self.splits:
                 with contextlib.suppress(EEGM2Error):
-                    said.setdefault(model.name, {})[split.name] = self.weights.statement(model, split)
+                    of = self.plan.candidates(model) or [model]
+                    texts = dict.fromkeys(self.weights.statement(each, split) for each in of)
+                    said.setdefault(model.name, {})[split.name] = "; ".join(texts)
         return said
 
 

@@ -19,9 +19,12 @@ METRIC_ORDER = (
 
 
 def markdown(
-    rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], unfinished: Sequence[str]
+    rows: Sequence[dict[str, Any]],
+    pairs: Sequence[dict[str, Any]],
+    unfinished: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> str:
-    """Return the results as Markdown tables: mean with its interval, and differences."""
+    """Return the results as Markdown tables: mean with its interval, differences, and lines of notes."""
     found = {row["metric"] for row in rows}
     metrics = [name for name in METRIC_ORDER if name in found]
     unit = next((row["unit"] for row in rows if "unit" in row), "subject")
@@ -36,6 +39,8 @@ def markdown(
         lines += _row([model, *(_figure(mine[name], "mean") for name in metrics), *tail])
     if not rows:
         lines.append("No model has been through all splits yet.")
+    for note in notes:
+        lines += ["", note]
     if pairs:
         lines += [
             "",
@@ -48,7 +53,7 @@ def markdown(
     for pair in pairs:
         name = f"{pair['a']} − {pair['b']}"
         if "train_subjects" in pair:
-            name += f", {pair['train_subjects']} subjects"
+            name += f", {pair['train_subjects']} {unit}s"
         if "problem" in pair:
             lines += _row([name, pair.get("metric", ""), pair["problem"], ""])
             continue
@@ -57,6 +62,29 @@ def markdown(
     if unfinished:
         lines += ["", "## Not finished", "", *(f"- {name}" for name in dict.fromkeys(unfinished))]
     return "\n".join(lines) + "\n"
+
+
+def choice_lines(choices: Sequence[dict[str, Any]]) -> list[str]:
+    """Return one line per model that was chosen among others: what each split took, and by which scores.
+
+    Parameters
+    ----------
+    choices : sequence of dict
+        model, split, seed, by, chosen, validation_scores.
+    """
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in choices):
+        mine = [row for row in choices if row["model"] == model]
+        seeds = len({row["seed"] for row in mine}) > 1
+        said = []
+        for row in mine:
+            where = row["split"] + (f" seed {row['seed']}" if seeds else "")
+            scores = (
+                f"{k} {'–' if v is None else format(v, '.3f')}" for k, v in row["validation_scores"].items()
+            )
+            said.append(f"{where} {row['chosen']} ({', '.join(scores)})")
+        lines.append(f"{model}, chosen by {mine[0]['by']} on validation: {'; '.join(said)}.")
+    return lines
 
 
 def _row(values: Sequence[str]) -> list[str]:

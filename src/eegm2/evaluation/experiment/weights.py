@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from eegm2.data.splits import SplitManifest
 from eegm2.data.store import RecordingStore
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
+from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.stores import preprocessing_differences, pretraining_saw, read_run_split
 from eegm2.evaluation.transfer import adapt_channels
@@ -23,7 +25,7 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
 from eegm2.training.checkpoint import checkpoint_path, load_checkpoint, read_header
-from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+from eegm2.training.config import PretrainConfig
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
@@ -47,6 +49,7 @@ class WeightSource:
         self.plan, self.store, self.out, self.device = plan, store, out, device
         self._hashes: dict[Path, str] = {}
         self._stores: dict[str, RecordingStore] = {}
+        self._places: dict[tuple[str, str], Path] = {}
 
     def check(self, model: ModelPlan) -> None:
         """Refuse a pretraining whose data differ from the experiment's, with the differences.
@@ -98,28 +101,35 @@ class WeightSource:
         if not source.run and not _finished(self.place(source, split)):
             return None
         if path not in self._hashes:
-            self._hashes[path] = _weights_sha256(path)
+            self._hashes[path] = weights_sha256(path)
         return sha256_json([self._hashes[path], list(self.store.ch_names)])
 
     def place(self, source: PretrainPlan, split: NamedSplit) -> Path:
         """Return the run folder (or file) of a pretraining for a split."""
         if source.run:
             return Path(self.plan.place(source.run))
-        choices = {k: v for k, v in to_dict(source.options).items() if k not in FREE_ON_RESUME}
-        if source.store:
-            key = sha256_json([choices, self._opened(source).manifest_sha256])
-            return self.out / "pretrained" / source.name / f"all-{key[:8]}"
-        parts = [split.manifest.by, split.manifest.train, split.manifest.val]
-        key = sha256_json([choices, self.store.manifest_sha256, parts])
-        return self.out / "pretrained" / source.name / f"{split.name.partition('/')[0]}-{key[:8]}"
+        store = self._opened(source) if source.store else self.store
+        stem = "all" if source.store else split.name.partition("/")[0]
+        if (source.name, stem) not in self._places:
+            manifest = None if source.store else split.manifest
+            about = (source.options, len(store.ch_names), store.manifest_sha256, manifest)
+            found = run_folder(self.out / "pretrained" / source.name, Wanted(stem, *about))
+            self._places[source.name, stem] = found
+        return self._places[source.name, stem]
 
-    def pretrain(self, source: PretrainPlan, split: NamedSplit) -> None:
-        """Pretrain for a split, or go on with it; nothing to do where it has finished."""
+    def pretrain(self, source: PretrainPlan, split: NamedSplit, say: Callable[[str], None] = print) -> None:
+        """Pretrain for a split, or go on with it, and say how it goes; nothing where it has finished."""
         from eegm2.training.pretrain import pretrain
 
         run = self.place(source, split)
         if source.run or _finished(run):
             return
+        name = run.relative_to(self.out)
+        say(
+            f"{name}: pretraining begins"
+            if not (run / "run.json").exists()
+            else f"{name}: pretraining goes on"
+        )
         kind, _, number = self.device.partition(":")
         options: dict[str, Any] = {"accelerator": ACCELERATORS.get(kind, "auto")}
         if kind != "cpu":
@@ -132,7 +142,11 @@ class WeightSource:
             split.manifest.to_json(manifest)
             options["splits"] = str(manifest)
         config: PretrainConfig = dataclasses.replace(source.options, **options)
-        pretrain(store, run, config)
+        done = pretrain(store, run, config, say=lambda line: say(f"{name}: {line}"))
+        losses = (
+            f"{key} {done.metrics[key]:.5g}" for key in ("train_loss", "val_loss") if done.metrics.get(key)
+        )
+        say(f"{name}: pretrained, {done.epoch} epochs, {done.step} steps, {', '.join(losses)}")
 
     def network(self, model: ModelPlan, split: NamedSplit, seed: int) -> EEGM2 | UNet:
         """Return a model's network in evaluation mode; other channels get new layers, seeded."""
@@ -175,7 +189,7 @@ class WeightSource:
         return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}
 
 
-def _weights_sha256(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
     """Return the hash of a checkpoint's tensors and network, whatever else its header tells."""
     size = int.from_bytes((data := path.read_bytes())[:8], "little")
     tensors = json.loads(data[8 : 8 + size])
