@@ -16,7 +16,8 @@ from scan_cases import mix_inputs, oracle, results, scan_inputs, ssd_inputs, wor
 from torch import Tensor
 
 from eegm2 import ops
-from eegm2.ops.cpu import runtime, simd, ssd_kernels, threads
+from eegm2.ops.cpu import runtime, simd, ssd_kernels
+from eegm2.ops.cpu import threads as native
 from eegm2.ops.cpu.mix import mix_operator
 from eegm2.ops.cpu.ssd import ssd_operator, time_segments
 
@@ -50,18 +51,20 @@ def test_threads_of_ours_give_the_same_bits_as_those_of_torch(monkeypatch: pytes
     inputs = mix_inputs(300, batch=1, dtype=torch.float32)
     expected = results(ops.mamba2_mix, inputs, backend="numba")
     pools = []
-    pool = threads._threads
-    monkeypatch.setattr(threads, "_own_process", -1)  # as after a fork
-    monkeypatch.setattr(threads, "_threads", lambda count: pools.append(count) or pool(count))
+    pool = native._threads
+    monkeypatch.setattr(native, "_own_process", -1)  # as after a fork
+    monkeypatch.setattr(native, "_threads", lambda count: pools.append(count) or pool(count))
     found = results(ops.mamba2_mix, inputs, backend="numba")
     assert pools
     assert set(pools) <= {1, 2}
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere kernels have threads of their own")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere kernels have threads of their own"
+)
 def test_kernels_run_in_the_openmp_library_of_torch() -> None:
-    assert threads._openmp() is not None
+    assert native._openmp() is not None
 
 
 def test_a_kernel_that_fails_says_so() -> None:

@@ -52,7 +52,7 @@ def silu_one(value):
 
 @kernel
 def conv_lanes(zx, place, step, t, before, at_before, weight, bias, c, channels, taps, m):
-    """Return the convolution at step t of one group of channels from ``c + m`` on; arguments as `conv_row`."""
+    """Convolve one group of channels from ``c + m`` on at step t; arguments as `conv_row`."""
     total = load(bias, c + m)
     w, s = c + m, t - taps + 1
     if taps == 4 and s >= 0:  # nearly always; written out it is faster
@@ -203,8 +203,8 @@ def mix_scan(
                 for h in range(low, high):
                     prefetch_row(zx, at_x + (s + 1) * step + h * headdim, headdim)
                     conv_row(
-                        zx, at_x + h * headdim, step, s, before, at_before, weight, bias, h * headdim, channels,
-                        taps, vec, (h - low) * area + u * width, headdim,
+                        zx, at_x + h * headdim, step, s, before, at_before, weight, bias, h * headdim,
+                        channels, taps, vec, (h - low) * area + u * width, headdim,
                     )  # fmt: skip
                     dt[(h - low) * BLOCK + u] = zx[at_dt + s * step + h] + dt_bias[h]
                 conv_row(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -141,7 +140,7 @@ def _native(worker: Any, dtypes: tuple[torch.dtype, ...], n_scalars: int) -> Nat
 
 
 def array_words(address: int, count: int, itemsize: int) -> list[int]:
-    """Return a one-dimensional array as compiled code takes it: two owners, size, step, data, shape, strides."""
+    """Return an array as compiled code takes it: two owners, size, step, data, shape, strides."""
     return [0, 0, count, itemsize, address, count, itemsize]
 
 

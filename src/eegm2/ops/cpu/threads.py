@@ -73,9 +73,7 @@ class NativeCall:
         """Run on threads of ours, the caller being one of them."""
         edges = [tasks * i // threads for i in range(threads + 1)]
         pool, place = _threads(threads - 1), block.ctypes.data
-        futures = [
-            pool.submit(self._on_range, place, edges[i], edges[i + 1]) for i in range(1, threads)
-        ]
+        futures = [pool.submit(self._on_range, place, edges[i], edges[i + 1]) for i in range(1, threads)]
         try:
             self._on_range(place, 0, edges[1])
         finally:
@@ -106,7 +104,7 @@ def _openmp() -> _OpenMP | None:
 
 @global_compiler_lock
 def _entries(compiled: Any, openmp: _OpenMP | None) -> Any:
-    """Compile the ways into a kernel: ``on_range(block, start, stop)`` and, in a region, ``member(block)``."""
+    """Compile the ways in: ``on_range(block, start, stop)`` and, in a region, ``member(block)``."""
     library = cpu_target.target_context.codegen().create_library("entries")
     module = library.create_ir_module("entries")
     on_range = _on_range(module, compiled)
