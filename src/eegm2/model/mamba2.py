@@ -18,7 +18,7 @@ from eegm2.model.config import EEGM2Config, largest_divisor
 from eegm2.model.state import MambaState
 from eegm2.ops import choose_backend, compute_dtype, mamba2_mix, needs_gradient
 
-BLOCK_BYTES = 8 << 20  # of a projected block of time in inference: in the last-level cache; 4 MB took 3 % longer
+BLOCK_BYTES = 8 << 20  # of a projected block of time: in the last-level cache; 4 MB took 3 % longer
 DT_RANGE = (1e-3, 1e-1)
 A_RANGE = (1.0, 16.0)
 

@@ -1,10 +1,9 @@
 """Mamba-2's mixer between its two projections, compiled: each value is touched while it is in the cache.
 
-A task is a batch entry and a range of heads. For `BLOCK` steps at a time it convolves and activates rows in
-the order in which they lie, scans head by head what is then in the second-level cache, and gates rows again:
-reading the projection head by head took a third longer. Where a task has all heads it also normalises; else
-`mix_norm` does, once every head is there. The mean square is summed per head and then over heads either
-way, so that the result does not depend on how the work was split.
+A task is a batch entry and a range of heads. For `BLOCK` steps at a time it convolves rows in the order in which
+they lie, scans each head, then gates rows (head by head throughout took a third longer). A task with all heads
+also normalises; else `mix_norm` does. The mean square is summed per head and then over heads either way, so
+that the result does not depend on how the work was split.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -235,8 +234,7 @@ def mix_scan(
                     carried[h] = rest
                     t += steps
             for u in range(most):
-                s = block + u
-                place = (b * length + s) * inner
+                s, place = block + u, (b * length + block + u) * inner
                 for h in range(low, high):
                     prefetch_row(zx, at_z + (s + 1) * step + h * headdim, headdim)
                     prefetch_target(y, place + inner + h * headdim, headdim)
