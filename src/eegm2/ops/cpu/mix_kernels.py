@@ -1,9 +1,9 @@
 """Mamba-2's mixer between its two projections, compiled: each value is touched while it is in the cache.
 
-A task is a batch entry and a range of heads. For `BLOCK` steps at a time it convolves rows in the order in which
-they lie, scans each head, then gates rows (head by head throughout took a third longer). A task with all heads
-also normalises; else `mix_norm` does. The mean square is summed per head and then over heads either way, so
-that the result does not depend on how the work was split.
+A task is a batch entry and a range of heads. For `BLOCK` steps at a time it convolves rows in the order in
+which they lie, scans each head, then gates rows (head by head throughout took a third longer). With all heads
+it also normalises; else `mix_norm` does. The mean square is summed per head and then over heads either way:
+results do not depend on how the work was split.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -52,8 +52,7 @@ def silu_one(value):
 @kernel
 def conv_lanes(zx, place, step, t, before, at_before, weight, bias, c, channels, taps, m):
     """Convolve one group of channels from ``c + m`` on at step t; arguments as `conv_row`."""
-    total = load(bias, c + m)
-    w, s = c + m, t - taps + 1
+    total, w, s = load(bias, c + m), c + m, t - taps + 1
     if taps == 4 and s >= 0:  # nearly always; written out it is faster
         i = place + s * step + m
         total = multiply_add(load(weight, w), load(zx, i), total)
