@@ -1,4 +1,4 @@
-"""Run the long reliability suites; keep their counts in docs/results/reliability.json and a table.
+"""Run the long reliability suites; keep their counts in docs/results, a table and the README.
 
     python -m tests.reliability                  # everything, hours on two cores
     python -m tests.reliability pretrain --kills 50
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ def circumstances() -> dict[str, str]:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results", ":!README.md")
     commit = git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     return {
         "commit": os.environ.get("EEGM2_COMMIT") or commit or "unknown",
@@ -93,6 +94,31 @@ def circumstances() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def damaged_files(corpus: dict[str, Any]) -> tuple[int, int]:
+    """Return how many damaged files were tried, and how many were neither read nor refused."""
+    counts = list(corpus["counts"].values())
+    damaged = sum(sum(count.values()) for count in counts)
+    return damaged, damaged - sum(count["read"] + count["refused"] for count in counts)
+
+
+def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:
+    """Return the counts in words, for the README."""
+    kills = [f"{result['kills']} of `{name}`" for name, result in results.items() if name != "ddp"]
+    differences = sum(len(result["failures"]) for name, result in results.items() if name != "ddp")
+    damaged, failed = damaged_files(corpus)
+    return (
+        f"- SIGKILLs at random moments: {', '.join(kills)}; {differences} runs ended differently.\n"
+        f"- One process and two: {results['ddp']['losses']} losses compared, the largest relative difference "
+        f"{results['ddp']['largest_difference']:.0e}.\n"
+        f"- Damaged recordings: {damaged:,}; {failed} neither read nor refused by name.\n"
+    )
+
+
+def readme(text: str, counts: str) -> str:
+    """Return the README with the counts in their place."""
+    return re.sub(r"(?<=<!-- counts -->\n).*?(?=<!-- end -->)", lambda _: counts, text, flags=re.DOTALL)
 
 
 def table(results: dict[str, Any], corpus: dict[str, Any]) -> str:
@@ -111,9 +137,7 @@ def table(results: dict[str, Any], corpus: dict[str, Any]) -> str:
             what += f" ({', '.join(hit)})" if hit else ""
             outcome = f"{failures} differences from an undisturbed run"
         rows.append(f"| {what} | {outcome} | {where} |")
-    counts = list(corpus["counts"].values())
-    damaged = sum(sum(count.values()) for count in counts)
-    failed = damaged - sum(count["read"] + count["refused"] for count in counts)
+    damaged, failed = damaged_files(corpus)
     rows.append(f"| {damaged:,} damaged recordings | {failed} failures | {corpus['commit'][:7]} |")
     return "\n".join(["| suite | outcome | commit, machine |", "| --- | --- | --- |", *rows]) + "\n"
 
@@ -144,6 +168,8 @@ def main() -> int:
         (RESULTS / "reliability.json").write_text(json.dumps(kept, indent=1) + "\n")
         print(json.dumps({name: result}), flush=True)
     (RESULTS / "reliability.md").write_text(table(*stored()))
+    page = ROOT / "README.md"
+    page.write_text(readme(page.read_text(), summary(*stored())))
     return int(failed)
 
 

@@ -85,9 +85,12 @@ def test_the_wheel_has_what_it_needs(tmp_path: Path) -> None:
     assert all(name.startswith(("eegm2/", "eegm2-")) for name in names)
 
 
-def test_the_table_of_the_long_suites_is_that_of_the_stored_results() -> None:
-    from tests.reliability import RESULTS, stored, table
+def test_the_counts_of_the_long_suites_are_those_of_the_stored_results() -> None:
+    from tests.reliability import RESULTS, readme, stored, summary, table
 
     results, corpus = stored()
     assert (RESULTS / "reliability.md").read_text() == table(results, corpus)
+    page = (ROOT / "README.md").read_text()
+    assert summary(results, corpus) in page
+    assert readme(page, summary(results, corpus)) == page
     assert all(result["failures"] == [] for result in results.values())

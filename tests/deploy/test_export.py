@@ -223,7 +223,7 @@ def test_an_interrupted_export_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 @torch.no_grad()
 @pytest.mark.parametrize("preset", ["eegm2", "s4"])
 def test_whole_networks_equal_torch_at_other_lengths_than_the_traced_one(preset: str, tmp_path: Path) -> None:

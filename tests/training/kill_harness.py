@@ -97,7 +97,8 @@ def campaign(
             seed=seed * 1000 + runs,
             context=context,
             writes=writes,
-            first_write=(-1) ** runs * (1 + int(runs * GOLDEN % 1 * writes)) if writes else 0,
+            first_write=(-1) ** runs
+            * (writes - int(runs * GOLDEN % 1 * writes)),  # the first: the last write
             places=places,
         )
         hits, runs = hits + done.kills, runs + 1
@@ -108,10 +109,10 @@ def campaign(
 
 
 def check(result: dict[str, Any], kills: int, *, places: bool = False) -> None:
-    """Assert that so many kills hit and did no harm; and, with `places`, that each place was hit."""
+    """Assert that so many kills hit and did no harm; and, with `places`, that all places but one were hit."""
     counted = result["places"]
     assert result["kills"] == sum(counted.values()) == kills, counted
-    assert not places or all(counted[place] for place in counted if place != ELSEWHERE), counted
+    assert not places or sum(n == 0 for n in counted.values()) <= 1, counted
     assert result["failures"] == []
 
 

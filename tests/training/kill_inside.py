@@ -38,9 +38,14 @@ def run_inside(
     torch.set_num_threads(1)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    file = Path(trace).open("w") if trace else None  # noqa: SIM115 (open until the process ends)
-    if file is not None:
+    file = None
+    if trace:
+        early = Path(f"{trace}.early")
+        file = early.open("w")
+        # The trainer puts all handlers back that Python knows of, and so takes faulthandler's away.
+        signal.signal(signal.SIGUSR2, lambda *_: faulthandler.dump_traceback(file, all_threads=False))
         faulthandler.register(signal.SIGUSR2, file=file, all_threads=False)
+        early.rename(trace)  # only now is it safe to ask
     made = _watch_writes(at_write, file)
     command(*arguments)
     if count:

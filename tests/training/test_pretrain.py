@@ -303,6 +303,21 @@ class TestFaults:
         ):
             pretrain(store, tmp_path / "run", dataclasses.replace(TINY, workers=1))
 
+    def test_a_worker_whose_death_is_noticed_inside_somebody_elses_code(
+        self, store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Torch raises from a signal handler; Lightning's logger makes another error of whatever comes."""
+
+        def noticed(*_: Any) -> None:
+            try:
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+            except RuntimeError as error:
+                raise ValueError("you tried to log 0.353") from error
+
+        monkeypatch.setattr("eegm2.training.recorder.Recorder._to_tensorboard", noticed)
+        with pytest.raises(EEGM2Error, match=r"workers: .* died \(DataLoader worker \(pid 7\) is killed by"):
+            pretrain(store, tmp_path / "run", TINY)
+
     def test_a_folder_of_something_else(self, store: RecordingStore, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("all of it")
         with pytest.raises(ConfigError, match=r"holds thesis\.tex and no run; choose an empty folder"):

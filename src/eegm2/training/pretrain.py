@@ -151,12 +151,12 @@ def _fit(
         recorder.signals.catch()
         try:
             trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except Exception as error:
+            reason = _dead_worker(error)
+            if reason is None:
                 raise
             if recorder.signals.caught is not None:  # the signal reached the workers first
                 raise Interrupted(recorder.signals.caught) from error
-            reason = str(error).splitlines()[0]
             raise EEGM2Error(
                 f"workers: a process that reads windows died ({reason}); memory is the usual "
                 "reason; use fewer --workers, then run the same command again: it goes on"
@@ -164,6 +164,15 @@ def _fit(
         finally:
             recorder.signals.release()
     return _result(folder, performance=recorder.speed)
+
+
+def _dead_worker(error: BaseException | None) -> str | None:
+    """Return what torch says of a reading process that died, wherever its handler found the program."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            return str(error).splitlines()[0]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _selection(manifest: SplitManifest, part: str) -> dict[str, Any]:
