@@ -1,7 +1,7 @@
 """Ways into a compiled kernel for threads without the GIL: machine words in place of objects.
 
-They call the kernel's own machine code, and how that takes its arguments is Numba's to change. So it is compared
-with what is known of it first, and a kernel that takes them otherwise is called as Numba calls it.
+They call the kernel's own machine code, and how that takes its arguments is Numba's to change. So it is
+compared with what is known of it first, and a kernel that takes them otherwise is called as Numba calls it.
 """
 
 from __future__ import annotations
