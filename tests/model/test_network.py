@@ -145,15 +145,21 @@ def test_joining_interpolates_as_torch_does() -> None:
     up = torch.nn.functional.interpolate(x, size=10, mode="linear", align_corners=False)
     torch.testing.assert_close(join(skip, x), torch.cat([skip, up], dim=1), rtol=1e-12, atol=1e-12)
     assert join(skip, x).transpose(1, 2).is_contiguous()
+    assert torch.equal(join(skip, x.requires_grad_()), join(skip, x.detach()))
 
 
 def test_without_gradients_the_peak_does_not_hold_a_whole_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[torch.Size] = []
     mixer = SequenceBlock(64, EEGM2Config()).mixer
-    mixer.in_proj.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    mix = mixer._mix
+    monkeypatch.setattr(mixer, "_mix", lambda *args: shapes.append(args[0].shape) or mix(*args))
+    u = torch.randn(1, 6000, 64)
     with torch.no_grad():
-        mixer(torch.randn(1, 6000, 64))
-    assert len(shapes) > 1
+        found = mixer(u)[0]
+        seen: list[torch.Size] = []
+        mixer.in_proj.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+        assert torch.equal(mixer(u)[0], found)
+    assert len(shapes) == 2 * len(seen) > 2
     assert max(shape.numel() for shape in shapes) * 4 < 10 * 2**20
 
 

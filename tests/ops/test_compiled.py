@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from scan_cases import mix_inputs, oracle, results, scan_inputs, ssd_inputs, wor
 from torch import Tensor
 
 from eegm2 import ops
-from eegm2.ops.cpu import runtime, simd, ssd_kernels
+from eegm2.ops.cpu import entries, runtime, simd, ssd_kernels
+from eegm2.ops.cpu import threads as native
 from eegm2.ops.cpu.mix import mix_operator
 from eegm2.ops.cpu.ssd import ssd_operator, time_segments
 
@@ -40,6 +43,68 @@ def test_the_mixer_is_bitwise_equal_on_any_number_of_threads() -> None:
         runs.append(results(ops.mamba2_mix, inputs, backend="numba"))
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(run, runs[0]))
+
+
+def test_threads_of_ours_give_the_same_bits_as_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(3)
+    inputs = mix_inputs(300, batch=1, dtype=torch.float32)
+    expected = results(ops.mamba2_mix, inputs, backend="numba")
+    pools = []
+    pool = native._threads
+    monkeypatch.setattr(native, "_own_process", -1)  # as after a fork
+    monkeypatch.setattr(native, "_threads", lambda count: pools.append(count) or pool(count))
+    found = results(ops.mamba2_mix, inputs, backend="numba")
+    assert pools
+    assert set(pools) <= {1, 2}
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_numba_of_other_ways_is_called_as_it_calls_itself(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    inputs = mix_inputs(300, batch=1, dtype=torch.float32)
+    expected = results(ops.mamba2_mix, inputs, backend="numba")
+    entered = []
+
+    def plain(worker: Any, signature: Any) -> Any:
+        on_range = entries.plain_entry(worker, signature)
+        return lambda *words: (entered.append(worker), on_range(*words))[1]
+
+    monkeypatch.setattr(entries, "_ARRAY", (*entries._ARRAY, "integer"))  # one word more than there is
+    monkeypatch.setattr(native, "plain_entry", plain)
+    monkeypatch.setattr(runtime, "_native", runtime._native.__wrapped__)
+    signature, compiled = next(iter(ssd_kernels.ssd_forward.overloads.items()))
+    with pytest.raises(entries.UnfamiliarError, match=r"Numba .*: i32 from pointer, pointer"):
+        entries.compile_entries(compiled, signature, None)
+    monkeypatch.setattr(entries, "_ARRAY", entries._ARRAY[:-1])
+    monkeypatch.setattr(native, "compile_entries", unfamiliar)
+    found = results(ops.mamba2_mix, inputs, backend="numba")
+    assert entered
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
+def unfamiliar(*_: Any) -> Any:
+    raise entries.UnfamiliarError("another way")
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere kernels have threads of their own"
+)
+def test_kernels_run_in_the_openmp_library_of_torch() -> None:
+    assert native._openmp() is not None
+
+
+def test_a_kernel_that_fails_says_so() -> None:
+    @runtime.kernel
+    def failing(array, sizes, start, stop):  # type: ignore[no-untyped-def]
+        if sizes[0] == start:
+            raise MemoryError
+
+    runtime.launch(failing, (torch.zeros(3),), [5], 4, 1)
+    with pytest.raises(MemoryError, match="CPU kernel"):
+        runtime.launch(failing, (torch.zeros(3),), [0], 4, 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
@@ -95,17 +160,16 @@ def test_inputs_and_what_lies_around_them_stay_as_they_were() -> None:
 )
 def test_kernels_write_only_their_own_arrays(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     made: list[tuple[np.ndarray, np.ndarray]] = []
-    flat = runtime.flat
 
-    def with_guards(tensor: Tensor | None, dtype: torch.dtype) -> np.ndarray:
-        array = flat(tensor, dtype)
+    def with_guards(tensor: Tensor | None) -> list[int]:
+        array = runtime.flat(tensor, torch.float32)
         whole = np.full(array.size + 128, GUARD, array.dtype)
         whole[64:-64] = array
         made.append((whole, array))
-        return whole[64:-64]
+        return entries.array_words(whole.ctypes.data + 64 * whole.itemsize, array.size, whole.itemsize)
 
     inputs, mixed = ssd_inputs(70, dtype=torch.float32, **sizes), mix_inputs(70, dtype=torch.float32, **sizes)
-    monkeypatch.setattr(runtime, "flat", with_guards)
+    monkeypatch.setattr(runtime, "words_of", with_guards)
     results(ops.ssd, inputs, backend="numba")
     results(ops.selective_scan, scan_inputs(70, dtype=torch.float32), backend="numba")
     results(ops.mamba2_mix, mixed, backend="numba")

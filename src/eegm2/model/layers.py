@@ -93,11 +93,20 @@ def join(skip: Tensor, x: Tensor) -> Tensor:
     if not channels_last(x) or steps != 2 * x.shape[-1]:
         up = F.interpolate(x, size=steps, mode="linear", align_corners=False)
         return torch.cat([skip, up], dim=1)
-    rows = x.transpose(1, 2)
+    kept, rows = skip.transpose(1, 2), x.transpose(1, 2)
     before, after = rows[:, :-1], rows[:, 1:]
+    if not needs_gradient(skip, x) and skip.dtype == x.dtype:
+        channels = skip.shape[1]
+        joined = skip.new_empty(skip.shape[0], steps, channels + x.shape[1])
+        joined[..., :channels] = kept
+        left, right = joined[..., channels:].unflatten(1, (-1, 2)).unbind(2)
+        left[:, :1], right[:, -1:] = rows[:, :1], rows[:, -1:]
+        torch.lerp(after, before, 0.25, out=left[:, 1:])
+        torch.lerp(before, after, 0.25, out=right[:, :-1])
+        return joined.transpose(1, 2)
     left = torch.cat([rows[:, :1], torch.lerp(after, before, 0.25)], dim=1)
     right = torch.cat([torch.lerp(before, after, 0.25), rows[:, -1:]], dim=1)
-    pairs = [skip.transpose(1, 2).unflatten(1, (-1, 2)), torch.stack([left, right], dim=2)]
+    pairs = [kept.unflatten(1, (-1, 2)), torch.stack([left, right], dim=2)]
     return torch.cat(pairs, dim=-1).flatten(1, 2).transpose(1, 2)
 
 

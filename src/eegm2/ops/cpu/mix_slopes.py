@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from eegm2.ops.cpu.mix_kernels import conv_row
+from eegm2.ops.cpu.mix_kernels import conv_lanes, conv_row
 from eegm2.ops.cpu.runtime import kernel
 from eegm2.ops.cpu.simd import (
     add,
@@ -116,14 +116,7 @@ def conv_slopes(
     back = taps - 1
     one, minus = fill(zx.dtype.type(1)), fill(zx.dtype.type(-1))
     for m in range(0, whole, lanes):
-        total = load(bias, c + m)
-        for tap in range(taps):
-            s = t - back + tap
-            if s >= 0:
-                value = load(zx, place + s * step + m)
-            else:
-                value = load(before, at_before + (s + back) * channels + c + m)
-            total = multiply_add(load(weight, tap * channels + c + m), value, total)
+        total = conv_lanes(zx, place, step, t, before, at_before, weight, bias, c, channels, taps, m)
         gate = divide(one, add(one, exponential(multiply(minus, total))))
         rest = multiply_add(multiply(minus, gate), total, add(total, one))
         store(target, j + m, multiply(load(grad, at + m), multiply(gate, rest)))

@@ -1,17 +1,16 @@
 """Compiling, caching and running the kernels: Numba behind one decorator, threads behind one function.
 
-Kernels release the GIL and run on a few threads of our own, the caller being one of them: Numba's OpenMP
-layer was up to a hundred times slower beside torch's OpenMP threads on busy cores and breaks after a fork;
-its workqueue layer took about twice as long to start and allows one caller at a time.
+Kernels are called without the GIL on torch's threads (`eegm2.ops.cpu.threads`), not on Numba's: its OpenMP
+layer breaks after a fork, its workqueue layer took about twice as long to start and allows one caller at a
+time, and either would be a second pool that waits for the cores of the first.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ import torch
 from torch import Tensor
 
 from eegm2.compiling import announce_kernels
+from eegm2.ops.cpu.entries import array_words
+from eegm2.ops.cpu.threads import NativeCall
 
 njit: Any = numba.njit
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
 _compiling = threading.RLock()
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
 
 def sources_digest(folder: Path) -> str:
@@ -83,25 +83,48 @@ def launch(
     *,
     scalars: tuple[float, ...] = (),
 ) -> None:
-    """Compile `worker` for these dtypes if need be and run ``worker(*arrays, sizes, *scalars, start, stop)``.
+    """Run ``worker(*arrays, sizes, *scalars, start, stop)`` over ranges of tasks; compile it if need be.
+
+    Which thread takes which task does not touch the result: every task writes only its own places.
 
     Parameters
     ----------
     tensors : sequence of Tensor or None
-        The first one is given, and its dtype is that of the absent ones.
+        The kernel sees each one's memory from its first to its last element; strides are its to apply, so
+        that slices of a projection are read where they lie. The dtype of absent ones is that of the first.
     sizes : sequence of int
         Shapes and strides, as the kernel expects them.
-    tasks, work : int
-        As for `run`.
+    tasks : int
+    work : int
+        State elements updated: decides how many threads it is worth.
     """
     first = tensors[0]
     assert first is not None
-    dtypes = [first.dtype if tensor is None else tensor.dtype for tensor in tensors]
+    dtypes = tuple(first.dtype if tensor is None else tensor.dtype for tensor in tensors)
+    held = np.array(sizes, np.int64)
+    words: list[int] = []
+    for tensor in tensors:
+        words += words_of(tensor)
+    words += array_words(held.ctypes.data, held.size, held.itemsize)
+    words += np.array(scalars, np.float64).view(np.int64).tolist()
+    call = _native(worker, dtypes, len(scalars))
+    call(words, tasks, min(useful_threads(work), tasks))
+
+
+@functools.cache
+def _native(worker: Any, dtypes: tuple[torch.dtype, ...], n_scalars: int) -> NativeCall:
     types = [(numba.float64 if dtype == torch.float64 else numba.float32)[::1] for dtype in dtypes]
-    tail = (numba.int64[::1], *[numba.float64] * len(scalars), numba.int64, numba.int64)
-    prepare(worker, (*types, *tail))
-    arrays = [flat(tensor, dtype) for tensor, dtype in zip(tensors, dtypes)]
-    run(worker, (*arrays, np.array(sizes, np.int64), *scalars), tasks, work)
+    signature = (*types, numba.int64[::1], *[numba.float64] * n_scalars, numba.int64, numba.int64)
+    prepare(worker, signature)
+    return NativeCall(worker, signature)
+
+
+def words_of(tensor: Tensor | None) -> list[int]:
+    """Return a tensor's memory from its first to its last element as such an array, no copy."""
+    if tensor is None or tensor.numel() == 0:
+        return array_words(0, 0, 0)
+    span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
+    return array_words(tensor.data_ptr(), span, tensor.element_size())
 
 
 def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -126,32 +149,3 @@ def dense_last(tensor: Tensor) -> Tensor:
 def useful_threads(work: int) -> int:
     """Return how many threads `work` (state elements updated) is worth, at most torch's number."""
     return max(1, min(torch.get_num_threads(), work // GRAIN))
-
-
-def run(worker: Any, arguments: tuple[Any, ...], tasks: int, work: int) -> None:
-    """Run ``worker(*arguments, start, stop)`` over ranges of tasks on as many threads as the work is worth.
-
-    Which thread takes which task does not touch the result: every task writes only its own places.
-    """
-    threads = min(useful_threads(work), tasks)
-    if threads <= 1:
-        worker(*arguments, 0, tasks)
-        return
-    edges = [tasks * i // threads for i in range(threads + 1)]
-    pool = _threads(threads - 1)
-    ranges = [(edges[i], edges[i + 1]) for i in range(1, threads)]
-    futures = [pool.submit(worker, *(*arguments, *ends)) for ends in ranges]
-    try:
-        worker(*arguments, 0, edges[1])
-    finally:
-        wait(futures)  # nobody may still write when the arrays are released
-    for future in futures:
-        future.result()
-
-
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Return a pool of at least `count` threads that belongs to this process (a fork needs its own)."""
-    global _pool
-    if _pool is None or _pool[0] != os.getpid() or _pool[1] < count:
-        _pool = (os.getpid(), count, ThreadPoolExecutor(count, thread_name_prefix="eegm2-kernel"))
-    return _pool[2]
