@@ -16,7 +16,6 @@ from eegm2.evaluation.baselines.options import NetworkOptions
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.config import DataPlan, ModelPlan
-from eegm2.evaluation.experiment.legacy import first_key
 from eegm2.evaluation.experiment.pretrained import Wanted
 from eegm2.evaluation.experiment.settings import Settings, chosen, outdated, resolved, settings_of
 from eegm2.evaluation.experiment.splits import NamedSplit
@@ -181,34 +180,20 @@ MODELS = {
     "power": ModelPlan(name="power", baseline="band_power", options={"segment_s": 1.0}),
     "net": ModelPlan(name="net", baseline="biot", options={"max_epochs": 7}),
 }
-#: Keys that format 1 gave them.
-FIRST = {
-    "random": "7abfd09613360eab9afdc8aa3388cb2ec081a7e876aec12fd3380ced36c444d1",
-    "light": "ba0f1c7cb0743f174760d2b2a12701b903ba5385921d6ff64f58cee903f46c83",
-    "power": "e16c5a03085503c86c64759d5ab273b1335024b28b2b3f76ac451e03be7d0729",
-    "net": "7053f9f5e20b2ff9f7530f8222b4fcc3418b12d59ecf9bf15cab05df44d9bd7d",
-}
 
 
-def key_of(name: str, settings: Settings, *, first: bool = False) -> str | None:
+def key_of(name: str, settings: Settings) -> str:
     split = NamedSplit("fold0", Split(*[np.arange(1)] * 3), PEOPLE)
     cell = Cell(MODELS[name], split, 1)
     units = {"train": ["a"], "val": ["b"], "test": ["c"]}
     about = units, {"classes": ["x", "y"], "manifest_sha256": "m"}, "w"
-    return first_key(cell, settings, *about) if first else cell.key(settings, *about)
+    return cell.key(settings, *about)
 
 
 def settings_named(name: str) -> Settings:
     windows = DataPlan(window_s=2.0).windows(MODELS[name].scaling)
     network = EEGM2Config.preset("s5", n_chans=3, width=4) if name == "random" else None
     return settings_of(MODELS[name], windows, network)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_cells_of_format_1_keep_their_keys(name: str) -> None:
-    settings = settings_named(name)
-    assert key_of(name, settings, first=True) == FIRST[name]
-    assert key_of(name, settings) != FIRST[name]
 
 
 def test_a_new_option_leaves_the_keys_of_cells() -> None:

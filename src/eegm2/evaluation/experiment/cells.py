@@ -106,7 +106,7 @@ class CellFolder:
         """Return the JSON file of a cell."""
         return self.folder / f"{cell.stem}-{key[:16]}.json"
 
-    def read(self, cell: Cell, key: str, settings: Settings | None = None) -> StoredCell | None:
+    def read(self, cell: Cell, key: str, settings: Settings) -> StoredCell | None:
         """Return a finished cell, or None where there is none, a damaged one, or one of other settings."""
         path = self.path(cell, key)
         if path not in self._read:
@@ -120,7 +120,7 @@ class CellFolder:
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
                 return None
         found = self._read[path]
-        if settings is not None and outdated(found.facts.get("settings"), settings):
+        if outdated(found.facts.get("settings"), settings):
             return None
         return found
 

@@ -12,7 +12,6 @@ from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.experiment import choice
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
 from eegm2.evaluation.experiment.config import Plan
-from eegm2.evaluation.experiment.legacy import first_key
 from eegm2.evaluation.experiment.results import Finished
 from eegm2.evaluation.experiment.runners import DataSource
 from eegm2.evaluation.experiment.settings import Settings, baseline_options, settings_of
@@ -74,10 +73,6 @@ class Experiment:
 
     def key(self, cell: Cell) -> str | None:
         """Return a cell's hash, None while its weights (the cells it chooses among) are not there."""
-        return next(iter(self._keys(cell)), None)
-
-    def _keys(self, cell: Cell) -> list[str]:
-        """Return a cell's key and the one that it had in format 1, none while there is no key."""
         if cell.model.choose:
             candidates = self.candidates(cell)
             fingerprint = choice.fingerprint(list(candidates.values())) if candidates else None
@@ -86,20 +81,13 @@ class Experiment:
         else:
             fingerprint = self.weights.fingerprint(cell.model, cell.split, cell.seed)
         if fingerprint is None:
-            return []
-        about = self.settings(cell), self._units[cell.split.name], self.data.identity(), fingerprint
-        old = first_key(cell, *about)
-        return [cell.key(*about), *([] if old is None else [old])]
+            return None
+        return cell.key(self.settings(cell), self._units[cell.split.name], self.data.identity(), fingerprint)
 
     def stored(self, cell: Cell) -> StoredCell | None:
         """Return a cell's result if it is finished."""
-        settings: Settings | None = self.settings(cell)
-        for key in self._keys(cell):
-            found = self.folder.read(cell, key, settings)
-            if found is not None:
-                return found
-            settings = None  # a key of format 1 tells the settings whole
-        return None
+        key = self.key(cell)
+        return None if key is None else self.folder.read(cell, key, self.settings(cell))
 
     def result(self, cell: Cell) -> StoredCell | None:
         """Return a cell's result, the first seed's where that says that chance plays no part in the model."""
@@ -133,9 +121,8 @@ class Experiment:
 
     def stale(self) -> list[str]:
         """Return the cells on disk that are none of the plan's."""
-        return self.folder.stale(
-            self.folder.path(cell, key) for cell in self.cells for key in self._keys(cell)
-        )
+        keys = ((cell, self.key(cell)) for cell in self.cells)
+        return self.folder.stale(self.folder.path(cell, key) for cell, key in keys if key is not None)
 
     def statements(self) -> dict[str, dict[str, str]]:
         """Return what pretraining saw of each split's test part, by model and split."""
