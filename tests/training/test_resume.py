@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,26 @@ def whole(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Pa
     run = tmp_path_factory.mktemp("runs") / "whole"
     pretrain(store, run, TINY)
     return run
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    store: RecordingStore, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = time.time, 0
+
+    def jumping() -> float:
+        nonlocal calls
+        calls += 1
+        return real() + (-86_400.0, 86_400.0)[calls % 2]
+
+    monkeypatch.setattr(time, "time", jumping)
+    pretrain(store, tmp_path / "run", TINY)
+    assert calls
+    assert differences(whole, tmp_path / "run") == []
+    with (tmp_path / "run" / "logs" / "performance.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == TINY.epochs
+    assert all(float(value) > 0 for row in rows for name, value in row.items() if "_s" in name), rows
 
 
 def signal_after(monkeypatch: pytest.MonkeyPatch, reads: int, number: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eegm2.errors import ConfigError, EEGM2Error
@@ -54,13 +56,30 @@ class TestLock:
         ):
             pass
 
-    @pytest.mark.parametrize("text", [lock_of(2**22 + 5, 1.0), lock_of(os.getppid(), 1.0), '{"pid": 1', "[]"])
+    @pytest.mark.parametrize("text", [lock_of(2**22 + 5, 1.0), lock_of(os.getppid(), 1e9), '{"pid": 1', "[]"])
     def test_a_lock_of_the_dead_is_taken_over(self, text: str, tmp_path: Path) -> None:
         """No such process; a process number used again; a torn file."""
         (tmp_path / LOCK).write_text(text)
         with locked(tmp_path):
             assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_clock_that_is_set_opens_no_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not Path("/proc/self/stat").exists():
+            pytest.skip("only Linux tells when a process started without the clock")
+        parent = os.getppid()
+        (tmp_path / LOCK).write_text(lock_of(parent, _started(parent)))
+        moved = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: moved(self) - 86_400)
+        with pytest.raises(RunLockedError, match=f"in use by process {parent}"), locked(tmp_path):
+            pass
+
+    @pytest.mark.timeout(20)
+    def test_a_torn_lock_of_a_time_to_come_is_taken_over(self, tmp_path: Path) -> None:
+        (tmp_path / LOCK).touch()
+        os.utime(tmp_path / LOCK, (time.time() + 86_400,) * 2)
+        with locked(tmp_path):
+            assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
 
 class TestTable:

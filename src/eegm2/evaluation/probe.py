@@ -83,7 +83,7 @@ def probe(
         If labels, subjects or features do not suffice; see :func:`choose_split`.
     """
     config = config or ProbeConfig()
-    run, out, began = Path(run), Path(out), time.time()
+    run, out, began = Path(run), Path(out), time.monotonic()
     refuse_foreign_folder(out)
     checkpoint = load_checkpoint(run, config.which)
     opened = RecordingStore(store)
@@ -116,7 +116,7 @@ def probe(
             "store": opened.url,
             "manifest_sha256": opened.manifest_sha256,
             "config": to_dict(config),
-            "seconds": round(time.time() - began, 1),
+            "seconds": round(time.monotonic() - began, 1),
         },
     }
     _write_folder(

@@ -73,7 +73,7 @@ def _take_over(path: Path, folder: Path) -> None:
     """Remove a stale lock, or raise RunLockedError."""
     try:
         text = path.read_text()
-        if not text and time.time() - path.stat().st_mtime < 5:
+        if not text and 0 <= time.time() - path.stat().st_mtime < 5:  # not of a time to come
             time.sleep(0.1)  # its owner is writing it
             return
     except FileNotFoundError:
@@ -102,7 +102,13 @@ def _take_over(path: Path, folder: Path) -> None:
 
 
 def _started(pid: int) -> float:
-    """Return when a process started, -1 if there is none; with the number it identifies the process."""
+    """Return when a process started, -1 if there is none; with the number it identifies the process.
+
+    In seconds since the machine's start where the system says so: a clock that is set does not touch that.
+    """
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return float(ticks) / os.sysconf("SC_CLK_TCK")
     import psutil
 
     try:
