@@ -57,12 +57,12 @@ def test_stopped_then_the_same_command_goes_on_then_is_done(
     assert finished.exit_code == 0
     assert "going on from epoch 1, batch 2, step 2" in finished.output
     assert re.search(
-        r"finished after 1 epochs, 4 steps; train loss [\d.]+, validation loss [\d.]+", finished.output
+        r"finished after 1 epoch, 4 steps; train loss [\d.]+, validation loss [\d.]+", finished.output
     )
     assert str(tmp_path / "run" / "checkpoints" / "best.safetensors") in finished.output
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
-    assert "had finished before after 1 epochs" in again.output
+    assert "had finished before after 1 epoch," in again.output
 
 
 def test_another_option_is_an_error_of_one_line(tmp_path: Path) -> None:
