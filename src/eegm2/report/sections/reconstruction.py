@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from eegm2.report import figures
-from eegm2.report.contents import ReportData
+from eegm2.report.contents import Reconstruction, ReportData
 from eegm2.report.document import Section
 from eegm2.report.figures.style import number
 from eegm2.words import count
@@ -22,9 +22,8 @@ _SPLIT_NOTE = {
 def reconstruction_section(data: ReportData) -> Section:
     """Show originals against reconstructions in time: typical and worst window, error per channel."""
     section = Section("reconstruction", "Reconstruction")
-    made = data.reconstruction
+    made = _made(section, data)
     if made is None:
-        section.note(data.missing.get("reconstruction") or "No reconstruction was made for this report.")
         return section
     mse = ((made.original - made.reconstruction) ** 2).mean(axis=-1)
     r = figures.channel_correlation(made.original, made.reconstruction)
@@ -78,9 +77,8 @@ def reconstruction_section(data: ReportData) -> Section:
 def spectra_section(data: ReportData) -> Section:
     """Show the power spectra of originals and reconstructions."""
     section = Section("spectra", "Power spectra")
-    made = data.reconstruction
+    made = _made(section, data)
     if made is None:
-        section.note(data.missing.get("reconstruction") or "No reconstruction was made for this report.")
         return section
     frequency_hz, original_db = figures.welch_db(made.original, data.sfreq_hz or 1.0)
     _, reconstruction_db = figures.welch_db(made.reconstruction, data.sfreq_hz or 1.0)
@@ -99,3 +97,10 @@ def spectra_section(data: ReportData) -> Section:
         alt="power spectra per channel",
     )
     return section
+
+
+def _made(section: Section, data: ReportData) -> Reconstruction | None:
+    """Return the reconstruction, or None, and then the section says why."""
+    if data.reconstruction is None:
+        section.note(data.missing.get("reconstruction") or "No reconstruction was made for this report.")
+    return data.reconstruction
