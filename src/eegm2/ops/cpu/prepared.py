@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eegm2.ops.cpu.mix_kernels import mix_scan
-from eegm2.ops.cpu.runtime import flat, prepare
+from eegm2.ops.cpu.runtime import prepare
 
 
 class PreparedMix:
@@ -33,7 +33,7 @@ class PreparedMix:
         by_tap = (conv_weight.t(), conv_bias, dt_bias, A, D, norm_weight)
         self._kept = [t.detach().to(torch.float32, copy=True).contiguous() for t in by_tap]
         self._weights = tuple(t.view(-1).numpy() for t in self._kept)
-        self._nothing = flat(None, torch.float32)
+        self._nothing = np.empty(0, np.float32)
         arrays = [numba.float32[::1]] * 12
         tail = (numba.int64[::1], numba.float64, numba.int64, numba.int64)
         prepare(mix_scan, (*arrays, *tail))

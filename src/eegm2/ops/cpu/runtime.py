@@ -63,17 +63,6 @@ def prepare(worker: Any, signature: tuple[Any, ...]) -> None:
         worker.compile(signature)
 
 
-def flat(tensor: Tensor | None, dtype: torch.dtype) -> Any:
-    """Return a tensor's memory as a one-dimensional array from its first to its last element, no copy.
-
-    Strides are the caller's to apply, so that slices of a projection are read where they lie.
-    """
-    if tensor is None or tensor.numel() == 0:
-        return np.empty(0, np.float64 if dtype == torch.float64 else np.float32)
-    span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
-    return tensor.detach().as_strided((span,), (1,)).numpy()
-
-
 def launch(
     worker: Any,
     tensors: Sequence[Tensor | None],
@@ -120,7 +109,7 @@ def _native(worker: Any, dtypes: tuple[torch.dtype, ...], n_scalars: int) -> Nat
 
 
 def words_of(tensor: Tensor | None) -> list[int]:
-    """Return a tensor's memory from its first to its last element as such an array, no copy."""
+    """Return a tensor's memory from its first to its last element as compiled code takes it, no copy."""
     if tensor is None or tensor.numel() == 0:
         return array_words(0, 0, 0)
     span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
