@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from eegm2.benchmark.config import PEERS
 from eegm2.benchmark.results import Results, display_name
@@ -76,10 +75,10 @@ def _draw(axis: Axes, curves: dict[str, list[tuple[float, float, float]]], colum
             zorder=3 if ours else 2,
         )
         ends.append((name, x[-1], y[-1], colour if colour != GREY else MUTED))
-    lengths = [point[0] for points in curves.values() for point in points]
-    low, high = min(lengths), max(lengths)
-    axis.set_xlim(low / 1.3, high * 1.3)
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    lengths = sorted({point[0] for points in curves.values() for point in points})
+    axis.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
+    if len(lengths) <= 3:  # else the powers of ten say enough
+        axis.set_xticks(lengths)
     bottom, top = np.log10(axis.get_ylim())
     heights = spread_labels([(np.log10(y) - bottom) / (top - bottom) for _, _, y, _ in ends], LABEL_GAP)
     for (name, end, value, colour), height in zip(ends, heights):
@@ -92,7 +91,14 @@ def _draw(axis: Axes, curves: dict[str, list[tuple[float, float, float]]], colum
             va="center",
             fontsize=7.5,
             fontweight="bold" if name in ("eegm2", "light") else "normal",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2},
+            arrowprops={  # dotted: no measurement lies on it
+                "arrowstyle": "-",
+                "linestyle": (0, (1, 2.5)),
+                "color": colour,
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 3,
+            },
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             annotation_clip=False,
         )
