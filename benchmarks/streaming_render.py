@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -100,36 +101,47 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
 
 def figure(result: dict[str, Any], path: Path) -> None:
     """Draw the time per push on one thread, and memory over the hour."""
-    import matplotlib
+    from eegm2.benchmark.render import svg_file
+    from eegm2.report.figures.style import MUTED, PALETTE, direct_legend, figure_style, log_ticks, new_figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "eegm2"
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), constrained_layout=True)
-    colours = {
-        ("light", "torch"): "C0",
-        ("light", "onnx"): "C2",
-        ("eegm2", "torch"): "C1",
-        ("eegm2", "onnx"): "C3",
-    }
-    for (preset, runtime), colour in colours.items():
-        rows = [
-            r for r in result["rows"] if (r["preset"], r["runtime"], r["threads"]) == (preset, runtime, 1)
-        ]
-        x = [r["push"] for r in rows]
-        left.plot(x, [r["median_ms"] for r in rows], "o-", color=colour, label=f"{preset}, {runtime}")
-        left.plot(x, [r["p99_ms"] for r in rows], "_", color=colour, markersize=12)
-    pushes = sorted({r["push"] for r in result["rows"]})
-    left.plot(pushes, [1e3 * p / result["sfreq_hz"] for p in pushes], "k:", label="real time")
-    left.set(xscale="log", yscale="log", xlabel="samples per push", ylabel="ms per push (bar: 99 %)")
-    left.set_xticks(pushes, [str(p) for p in pushes])
-    left.minorticks_off()
-    left.legend(fontsize=8)
-    for hour in result["hours"]:
-        resident = hour["resident_mib"]
-        right.plot(range(1, len(resident) + 1), resident, label=hour["preset"])
-    right.set(xlabel="minutes of EEG streamed", ylabel="memory of the process, MiB")
-    right.set_ylim(0, 1.15 * max(max(hour["resident_mib"]) for hour in result["hours"]))
-    right.legend(loc="lower right")
-    fig.savefig(path, metadata={"Date": None})
+    presets = {
+        "light": ("EEGM2 Light", PALETTE[1]),
+        "eegm2": ("EEGM2", PALETTE[0]),
+    }  # as in the other figures
+    runtimes = {"torch": ("torch", "-"), "onnx": ("ONNX Runtime", "--")}
+    pushes = sorted({row["push"] for row in result["rows"]})
+    with figure_style():
+        drawn = new_figure(3.8, 9.4)
+        left, right = drawn.subplots(1, 2)
+        for (preset, (name, colour)), (runtime, (engine, line)) in itertools.product(
+            presets.items(), runtimes.items()
+        ):
+            which = (preset, runtime, 1)
+            rows = [row for row in result["rows"] if (row["preset"], row["runtime"], row["threads"]) == which]
+            x = [row["push"] for row in rows]
+            left.plot(
+                x,
+                [r["median_ms"] for r in rows],
+                f"o{line}",
+                markersize=4,
+                color=colour,
+                label=f"{name}, {engine}",
+            )
+            left.plot(x, [r["p99_ms"] for r in rows], "_", color=colour, markersize=10)
+        left.plot(pushes, [1e3 * n / result["sfreq_hz"] for n in pushes], ":", color=MUTED, label="real time")
+        left.set_title("Time per push, ms: median, and 99 % (bar)")
+        left.set(xscale="log", yscale="log", xlabel="samples per push")
+        log_ticks(left.xaxis)
+        log_ticks(left.yaxis)
+        left.set_xticks(pushes)
+        left.set_ylim(top=3 * left.get_ylim()[1])
+        direct_legend(left, loc="upper left", ncols=2)
+        for hour in result["hours"]:
+            name, colour = presets[hour["preset"]]
+            resident = hour["resident_mib"]
+            right.plot(range(1, len(resident) + 1), resident, color=colour, label=name)
+        right.set_title("Memory of the process, MiB")
+        right.set(xlabel="minutes of EEG streamed")
+        right.set_ylim(0, 1.15 * max(max(hour["resident_mib"]) for hour in result["hours"]))
+        direct_legend(right, loc="lower right")
+        path.write_bytes(svg_file(drawn))

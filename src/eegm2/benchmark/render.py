@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eegm2.benchmark.run import read_results
 from eegm2.benchmark.tables import markdown
 from eegm2.data.storage import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def render(path: Path) -> list[Path]:
@@ -28,8 +32,6 @@ def render(path: Path) -> list[Path]:
     ConfigError
         If `path` is not such a file.
     """
-    import matplotlib as mpl
-
     from eegm2.benchmark.plots import by_length
 
     document = read_results(path)
@@ -37,12 +39,19 @@ def render(path: Path) -> list[Path]:
     for work in ("forward", "train"):
         figure = by_length(document, work)
         if figure is not None:
-            buffer = io.BytesIO()
-            with mpl.rc_context({"svg.hashsalt": "eegm2", "svg.fonttype": "path"}):
-                figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
             written.append(path.with_name(f"{path.stem}-{work}.svg"))
-            write_atomic(written[-1], [buffer.getvalue()])
+            write_atomic(written[-1], [svg_file(figure)])
     page = path.with_suffix(".md")
     text = markdown(document, [figure.name for figure in written])
     write_atomic(page, [text.encode()])
     return [page, *written]
+
+
+def svg_file(figure: Figure) -> bytes:
+    """Return a figure as an SVG on white, the same bytes for the same figure."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "eegm2", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
+    return buffer.getvalue()
