@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +39,15 @@ def test_its_tables_are_those_of_its_numbers(path: Path) -> None:
     unfinished, chosen = [*details["failures"], *details["missing"]], choice_lines(details.get("choices", []))
     table = markdown(rows, details["comparisons"], unfinished, chosen)
     assert (path.parent / "results.md").read_text() == table
+
+
+def test_its_figures_are_drawn_from_its_results(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "tools" / "draw_experiments.py", "--out", tmp_path]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    page = (ROOT / "docs" / "evidence.md").read_text()
+    shown = set(re.findall(r"\(results/(experiment-\w+\.svg)\)", page))
+    assert {path.name for path in tmp_path.iterdir()} == shown
+    assert all((ROOT / "docs" / "results" / name).stat().st_size > 10_000 for name in shown)
 
 
 def test_there_are_some() -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from eegm2.report import figures
-from eegm2.report.figures.style import clean_text, number, spread_pick
+from eegm2.report.figures.style import FIRST, MUTED, clean_text, number, spread_pick
 
 from .synthetic import CH_NAMES, XY, eeg, evaluation, probe, recordings, training_log
 
@@ -227,6 +227,33 @@ def test_evaluation_orders_models_and_draws_intervals() -> None:
     np.testing.assert_allclose(first[:, 0], [kept[0]["ci_low"], kept[0]["ci_high"]])
     with pytest.raises(ValueError, match="no row holds the metric 'kappa'"):
         figures.evaluation_scores(rows, "kappa")
+
+
+def test_evaluation_tells_other_methods_by_their_kind_and_not_by_name() -> None:
+    rows = [{"model": "fine", "kind": "baseline", "metric": "auroc", "mean": 0.6}]
+    rows.append({"model": "mine", "kind": "light", "metric": "auroc", "mean": 0.7})
+    blue, grey = (line.get_color() for line in figures.evaluation_scores(rows, "auroc").axes[0].lines[:2])
+    assert (blue, grey) == (FIRST, MUTED)
+
+
+def test_learning_curves_draw_each_model_once_over_the_people_it_learnt_from() -> None:
+    rows = [
+        {"model": f"{name}, {count} subjects", "kind": kind, "metric": "auroc", "mean": mean}
+        | {"ci_low": mean - 0.1, "ci_high": mean + 0.05, "train_subjects": count}
+        for name, kind, start in (("fine", "fine", 0.6), ("band_power", "baseline", 0.7))
+        for count, mean in ((20, start + 0.1), (5, start))
+    ]
+    axes = figures.learning_curves([*rows, {"model": "x", "metric": "auroc", "mean": 1.0}], "auroc").axes[0]
+    drawn = axes.containers
+    assert [container.get_label() for container in drawn] == ["fine", "band_power"]
+    for container, start in zip(drawn, (0.6, 0.7)):
+        line, _, (bars,) = container.lines
+        np.testing.assert_allclose(line.get_ydata(), [start, start + 0.1])
+        np.testing.assert_allclose(np.array(line.get_xdata(), float), [5, 20], rtol=0.05)
+        np.testing.assert_allclose(np.array(bars.get_segments()[0])[:, 1], [start - 0.1, start + 0.05])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5", "20"]
+    with pytest.raises(ValueError, match="no row holds the metric 'auroc'"):
+        figures.learning_curves([{"model": "x", "metric": "auroc", "mean": 1.0}], "auroc")
 
 
 def test_channel_positions_draw_every_channel() -> None:

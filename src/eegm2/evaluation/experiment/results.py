@@ -82,10 +82,11 @@ def result_rows(
     Returns
     -------
     list of dict
-        model, metric, mean, std, ci_low, ci_high, n_subjects, seeds; train_subjects on a learning curve; unit
-        and n_recordings where recordings are resampled and not subjects.
+        model, kind (its protocol, baseline, or choose), metric, mean, std, ci_low, ci_high, n_subjects,
+        seeds; train_subjects on a learning curve; unit and n_recordings where recordings are resampled.
     """
     order = {model.name: i for i, model in enumerate(plan.models)}
+    kinds = {model.name: model.kind for model in plan.models}
     rows = []
     for (name, count), result in sorted(
         results.items(), key=lambda item: (order[item[0][0]], item[0][1] or 0)
@@ -97,7 +98,7 @@ def result_rows(
                 tested = np.isin(data.recording, [u for part in result.parts[0] for u in set(part.subject)])
                 extra |= {"unit": "recording", "n_recordings": row["n_subjects"]}
                 row["n_subjects"] = len(set(data.subject[tested].tolist()))
-            rows.append({**row, **extra})
+            rows.append({"model": row.pop("model"), "kind": kinds[name], **row, **extra})
     return rows
 
 

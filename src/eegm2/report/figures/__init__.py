@@ -4,15 +4,10 @@ None touches pyplot or its global state; every axis carries its unit.
 """
 
 from eegm2.report.figures.confusion import confusion_matrices, roc_curves, roc_points
+from eegm2.report.figures.evaluation import evaluation_scores, learning_curves
 from eegm2.report.figures.recordings import channel_positions, label_timeline, quality_overview
 from eegm2.report.figures.representation import embedding_map, project, subject_maps
-from eegm2.report.figures.scores import (
-    METRIC_NAMES,
-    evaluation_scores,
-    no_skill,
-    probe_scores,
-    subject_scores,
-)
+from eegm2.report.figures.scores import METRIC_NAMES, no_skill, probe_scores, subject_scores
 from eegm2.report.figures.spectra import channel_spectra, power_spectra, welch_db
 from eegm2.report.figures.traces import channel_correlation, channel_error, reconstruction_traces
 from eegm2.report.figures.training import loss_curves
@@ -27,6 +22,7 @@ __all__ = [
     "embedding_map",
     "evaluation_scores",
     "label_timeline",
+    "learning_curves",
     "loss_curves",
     "no_skill",
     "power_spectra",

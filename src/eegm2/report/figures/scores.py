@@ -1,21 +1,15 @@
-"""Scores of probes and evaluations: by protocol and seed, by person, by model."""
+"""Scores of probes: by protocol and seed, by person."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from eegm2.report.figures.style import (
-    FIRST,
-    GRID,
-    INK,
     MARKERS,
     MUTED,
-    SECOND,
     class_colours,
     clean_text,
     figure_style,
@@ -166,53 +160,4 @@ def subject_scores(subject: Sequence[str] | np.ndarray, correct: Mapping[str, np
             axes.tick_params(axis="x", rotation=45)
         axes.grid(axis="x", visible=few)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        return figure
-
-
-def evaluation_scores(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
-    """Draw one metric of an evaluation: every model's mean with its confidence interval.
-
-    Parameters
-    ----------
-    rows : sequence of mappings
-        With model, metric, mean, and ci_low and ci_high (95 % over subjects) or std.
-    metric : str
-
-    Raises
-    ------
-    ValueError
-        If no row is of this metric.
-    """
-    kept = [row for row in rows if row.get("metric") == metric and isinstance(row.get("mean"), int | float)]
-    kept = [row for row in kept if np.isfinite(row["mean"])]
-    require(bool(kept), f"no row holds the metric {metric!r}")
-    kept.sort(key=lambda row: -float(row["mean"]))
-    with figure_style():
-        figure = new_figure(0.85 + 0.25 * len(kept))
-        axes = figure.subplots()
-        for y, row in enumerate(kept):
-            mean = float(row["mean"])
-            low, high = row.get("ci_low"), row.get("ci_high")
-            if low is None or high is None:
-                low, high = mean - float(row.get("std") or 0), mean + float(row.get("std") or 0)
-            words = re.split(r"[^a-z]", str(row.get("model")).lower())
-            ours = bool({"linear", "light", "fine", "scratch"} & set(words))
-            axes.hlines(y, float(low), float(high), color=FIRST if ours else MUTED, linewidth=2.5, alpha=0.45)
-            axes.plot(mean, y, "o" if ours else "s", color=FIRST if ours else MUTED, markersize=5)
-            axes.annotate(
-                f"{mean:.3f}",
-                (mean, y),
-                xytext=(0, 5),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7.5,
-                color=INK,
-            )
-        if metric in {"balanced_accuracy", "auroc"}:
-            axes.axvline(0.5, color=SECOND, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_yticks(range(len(kept)), [clean_text(row.get("model", "?"), 24) for row in kept])
-        axes.set_ylim(len(kept) - 0.4, -0.8)
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_color(GRID)
-        axes.set_xlabel(f"{METRIC_NAMES.get(metric, clean_text(metric))} (no unit)")
         return figure

@@ -21,11 +21,19 @@ def evaluation_section(data: ReportData) -> Section | None:
         unit = next((str(row["unit"]) for row in evaluation.rows if "unit" in row), "subject")
         metrics = list(dict.fromkeys(str(row.get("metric")) for row in evaluation.rows))
         for metric in [m for m in ("balanced_accuracy", "auroc") if m in metrics] or metrics[:1]:
+            name = figures.METRIC_NAMES.get(metric, metric)
+            if any(row.get("train_subjects") for row in evaluation.rows):
+                section.figure(
+                    partial(figures.learning_curves, evaluation.rows, metric),
+                    caption=f"Every model's {name} against the number of {unit}s whose labels it was given, "
+                    f"with its confidence interval over the {unit}s tested. Dotted: other methods.",
+                    alt=f"learning curves, {metric}",
+                )
+                continue
             section.figure(
                 partial(figures.evaluation_scores, evaluation.rows, metric),
-                caption=f"Every model's {figures.METRIC_NAMES.get(metric, metric)}, best first, with its "
-                f"confidence interval over {unit}s (or ± standard deviation where none is given). "
-                "Blue: EEGM2.",
+                caption=f"Every model's {name}, best first, with its confidence interval over {unit}s "
+                "(or ± standard deviation where none is given). Blue: EEGM2.",
                 alt=f"evaluation, {metric}",
             )
         section.table(
