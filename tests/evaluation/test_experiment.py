@@ -60,8 +60,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_every_model_has_its_rows_and_they_are_the_scores_of_the_predictions(done: Path) -> None:
     rows = rows_of(done)
     assert [*dict.fromkeys(row["model"] for row in rows)] == list(MODELS)
-    keys = {"model", "metric", "mean", "std", "ci_low", "ci_high", "n_subjects", "seeds"}
+    keys = {"model", "kind", "metric", "mean", "std", "ci_low", "ci_high", "n_subjects", "seeds"}
     assert all(set(row) == keys and row["n_subjects"] == 6 for row in rows)
+    kinds = {name: name for name in MODELS} | {"random": "linear", "band_power": "baseline"}
+    assert {row["model"]: row["kind"] for row in rows} == kinds
     seeds = {row["model"]: row["seeds"] for row in rows}
     assert seeds == {name: [0] if name in ("linear", "band_power") else [0, 1] for name in MODELS}
     scores: dict[tuple[str, str, int], list[float]] = {}
