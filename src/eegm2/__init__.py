@@ -15,6 +15,7 @@ _EXPORTS = {
     "EEGM2Config": "eegm2.model.config",
     "build_model": "eegm2.model.network",
     "time_statistics": "eegm2.model.statistics",
+    "log_covariance": "eegm2.model.statistics",
     "StreamingEEGM2": "eegm2.deploy.streaming",
     "reconstruct_long": "eegm2.deploy.long",
     "encode_long": "eegm2.deploy.long",

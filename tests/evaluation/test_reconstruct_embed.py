@@ -176,6 +176,11 @@ def test_embedding_a_store_and_a_file(
             expected = tiny_model().features(torch.from_numpy(scale_window(window, "quantile95")[None]))
         np.testing.assert_allclose(made["features"][1], expected[0].numpy(), rtol=1e-4, atol=1e-4)
         assert made["feature_names"][[0, 16, 143]].tolist() == ["min_000", "max_000", "q95_015"]
+    made = embed(run, recording, tmp_path / "c.npz", EmbedConfig(kind="covariance"))
+    assert made.values.shape == (5, 16 * 17 // 2)
+    with np.load(tmp_path / "c.npz", allow_pickle=False) as file:
+        names = file["feature_names"][[0, 1, 16, -1]].tolist()
+    assert names == [f"covariance_{pair}" for pair in ("000_000", "000_001", "001_001", "015_015")]
     made = embed(run, recording, tmp_path / "f.npz", EmbedConfig(kind="sequence", stride_s=1.0))
     assert made.values.shape == (9, 16, 8)
     assert made.time_s()[1, :2].tolist() == [1.125, 1.375]

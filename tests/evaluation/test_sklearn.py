@@ -17,7 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from eegm2 import EEGM2Classifier, EEGM2Encoder, EEGM2ForClassification, EEGM2Regressor
+from eegm2 import (
+    EEGM2Classifier,
+    EEGM2Encoder,
+    EEGM2ForClassification,
+    EEGM2Regressor,
+    log_covariance,
+)
 from eegm2.errors import ConfigError
 from eegm2.evaluation.representation import extract_features
 from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_arrays, labelled_store, tiny_model
@@ -65,7 +71,7 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 @parametrize_with_checks(
     [
         FlatEncoder(**SMALL),
-        FlatClassifier(protocol="linear", **SMALL),
+        FlatClassifier(protocol="linear", features="covariance", **SMALL),
         FlatClassifier(protocol="light", max_epochs=1, **SMALL),
         FlatClassifier(protocol="scratch", max_epochs=1, batch_size=500, **SMALL),
         FlatRegressor(protocol="linear", **SMALL),
@@ -129,6 +135,11 @@ def test_a_checkpoint_gives_its_own_features(tmp_path: Path, windows: tuple) -> 
     by_path = EEGM2Encoder(str(run)).fit_transform(x)
     q = np.quantile(np.abs(x), 0.95, axis=2, keepdims=True)
     np.testing.assert_allclose(by_path, extract_features(tiny_model(), x / q), rtol=1e-3, atol=1e-4)
+    pairs = EEGM2Encoder(str(run), features="covariance").fit_transform(x)
+    expected = log_covariance(tiny_model().encode(torch.from_numpy((x / q).astype(np.float32)))).detach()
+    np.testing.assert_allclose(pairs, expected, rtol=1e-2, atol=1e-2)
+    with pytest.raises(ConfigError, match="features: got 'mean', expected statistics or covariance"):
+        EEGM2Encoder(str(run), features="mean").fit_transform(x)
     with pytest.raises(ConfigError, match=r"checkpoint: has 3 channels, X has 2; use eegm2.adapt_channels"):
         EEGM2Encoder(str(run)).fit(x[:, :2])
     with pytest.raises(ConfigError, match="protocol: got 'deep', expected one of linear"):

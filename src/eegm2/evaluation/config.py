@@ -13,6 +13,11 @@ CENTRE_HELP = (
     "recording: take each recording's mean off its features; no labels needed, but the recording's windows "
     "beforehand, and classes that alternate within recordings."
 )
+Features = Literal["statistics", "covariance"]
+FEATURES_HELP = (
+    "statistics: the paper's nine time statistics; covariance: the logarithm of the covariance between the "
+    "representation's channels."
+)
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 #: Metrics of classes and of values; of all but ``mae`` more is better.
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
@@ -67,6 +72,7 @@ class ProbeConfig:
         "Two classes: decision threshold by balanced accuracy on validation data, or half (the "
         "larger score).",
     )
+    features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
@@ -168,9 +174,8 @@ class ReconstructConfig:
 class EmbedConfig:
     """What is written of the representation."""
 
-    kind: Literal["statistics", "sequence"] = option(
-        "statistics",
-        "statistics: nine time statistics per window; sequence: the representation step by step.",
+    kind: Literal["statistics", "covariance", "sequence"] = option(
+        "statistics", FEATURES_HELP[:-1] + "; sequence: the representation step by step."
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from eegm2.data.scaling import scale_window
 from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import EmbedConfig
+from eegm2.evaluation.config import EmbedConfig, Features
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.evaluation.reconstruction import refuse_other_channels
 from eegm2.evaluation.representation import extract_features
@@ -37,13 +38,15 @@ class Embedding:
     Attributes
     ----------
     values : array, float32
-        (n, 9 * 4w) statistics, or (n, 4w, steps) representation.
+        (n, 9 * 4w) statistics or (n, 2w (4w + 1)) covariance, or (n, 4w, steps) representation.
     start_s : array, shape (n,)
         Start of each window in its recording.
     window_s : float
         Length of a window.
     recording, subject, label : array of str, shape (n,)
         Origin, and the annotation that covers the window ("" where there is none).
+    kind : {"statistics", "covariance"}
+        Of features.
     """
 
     values: NDArray[np.float32]
@@ -52,6 +55,7 @@ class Embedding:
     recording: NDArray[np.str_]
     subject: NDArray[np.str_]
     label: NDArray[np.str_]
+    kind: Features = "statistics"
 
     def time_s(self) -> NDArray[np.float64]:
         """Return the centre of every step of a representation in its recording, (n, steps)."""
@@ -112,7 +116,15 @@ def embed(
         kind=config.kind,
         progress=progress,
     )
-    made = Embedding(values, np.asarray(data.start_s), windows.window_s, data.recording, data.subject, label)
+    made = Embedding(
+        values,
+        np.asarray(data.start_s),
+        windows.window_s,
+        data.recording,
+        data.subject,
+        label,
+        "statistics" if config.kind == "sequence" else config.kind,
+    )
     write_embedding(out, made)
     return made
 
@@ -138,8 +150,11 @@ def write_embedding(out: Path, made: Embedding) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def feature_names(n_features: int) -> list[str]:
-    """Return the name of every feature, such as min_000, in order."""
+def feature_names(n_features: int, kind: Features = "statistics") -> list[str]:
+    """Return the name of every feature, such as min_000 or covariance_000_001, in order."""
+    if kind == "covariance":
+        channels = (math.isqrt(8 * n_features + 1) - 1) // 2
+        return [f"covariance_{i:03d}_{j:03d}" for i in range(channels) for j in range(i, channels)]
     channels = n_features // len(STATISTICS)
     return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
 
@@ -149,13 +164,17 @@ def _arrays(made: Embedding) -> dict[str, Any]:
     common = {"start_s": made.start_s, "window_s": np.float64(made.window_s), **text}
     if made.values.ndim == 3:
         return {"representation": made.values, "time_s": made.time_s(), **common}
-    return {"features": made.values, "feature_names": np.array(feature_names(made.values.shape[1])), **common}
+    return {
+        "features": made.values,
+        "feature_names": np.array(feature_names(made.values.shape[1], made.kind)),
+        **common,
+    }
 
 
 def _columns(made: Embedding) -> dict[str, Any]:
     text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
     if made.values.ndim == 2:
-        columns = dict(zip(feature_names(made.values.shape[1]), made.values.T))
+        columns = dict(zip(feature_names(made.values.shape[1], made.kind), made.values.T))
         return {**text, "start_s": made.start_s, **columns}
     n, channels, steps = made.values.shape
     rows = made.values.transpose(1, 0, 2).reshape(channels, n * steps)

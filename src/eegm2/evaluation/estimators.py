@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from eegm2.data.scaling import scale_window
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import PROTOCOLS, FitConfig
+from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
 from eegm2.evaluation.fitting import Task, fit, outputs
 from eegm2.evaluation.probes import linear_model
 from eegm2.evaluation.protocols import freeze, layer_groups
@@ -88,6 +88,14 @@ class OnWindows(BaseEstimator):
             )
         return copy.deepcopy(network)
 
+    def _extract(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the frozen features of scaled windows."""
+        if self.features not in ("statistics", "covariance"):
+            raise ConfigError(f"features: got '{self.features}', expected statistics or covariance")
+        return extract_features(
+            self.network_, windows, batch_size=self.batch_size, device=self.device, kind=self.features
+        )
+
 
 class Learner(OnWindows):
     """The four protocols with a validation part taken from the training windows."""
@@ -100,6 +108,7 @@ class Learner(OnWindows):
         preset: str = "eegm2",
         width: int = 16,
         scaling: str = "quantile95",
+        features: Features = "statistics",
         head: str = "statistics",
         c: float = 1.0,
         lr: float | None = None,
@@ -117,6 +126,7 @@ class Learner(OnWindows):
         self.preset = preset
         self.width = width
         self.scaling = scaling
+        self.features = features
         self.head = head
         self.c = c
         self.lr = lr
@@ -195,8 +205,7 @@ class Learner(OnWindows):
         return outputs(self.model_, task, every, self._config()).double().cpu().numpy()
 
     def _features(self, windows: NDArray[np.float32]) -> NDArray[np.floating]:
-        made = extract_features(self.network_, windows, batch_size=self.batch_size, device=self.device)
-        return made.astype(np.float64)
+        return self._extract(windows).astype(np.float64)
 
     def _validation_part(
         self, y: NDArray, n_classes: int, groups: Any, seed: int

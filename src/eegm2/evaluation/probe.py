@@ -97,6 +97,7 @@ def probe(
         data,
         batch_size=config.batch_size,
         device=config.device,
+        kind=config.features,
         progress=lambda done, total: report("features", done, total),
     )
     outcomes = list(_outcomes(checkpoint, features, data, split, config, report))

@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.model.config import MIN_TIMES
-from eegm2.model.statistics import time_statistics
+from eegm2.model.statistics import log_covariance, time_statistics
 
 Progress = Callable[[int, int], None]
+
+
+_FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "statistics": time_statistics,
+    "covariance": lambda representation: log_covariance(representation.cpu()),
+    "sequence": lambda representation: representation,
+}
 
 
 def iterate(n: int, batch_size: int) -> list[NDArray[np.int64]]:
@@ -44,8 +51,9 @@ def extract_features(
         Windows per forward pass.
     device : str
         Where to compute.
-    kind : {"statistics", "sequence"}
-        Nine time statistics, (n, 9 * 4w), or the representation itself, (n, 4w, n_times // 8).
+    kind : {"statistics", "covariance", "sequence"}
+        Nine time statistics, (n, 9 * 4w); the logarithm of the covariance between the representation's
+        channels, (n, 2w (4w + 1)), computed on the CPU; or the representation, (n, 4w, n_times // 8).
     progress : callable, optional
         Called with (windows done, windows in all) after each batch.
 
@@ -71,8 +79,7 @@ def extract_features(
                     f"window_s: gives {x.shape[-1]} samples, the network needs {MIN_TIMES} or more"
                 )
             representation = encode(x.to(device))
-            out = time_statistics(representation) if kind == "statistics" else representation
-            parts.append(out.float().cpu().numpy())
+            parts.append(_FEATURES[kind](representation).float().cpu().numpy())
             if progress is not None:
                 progress(int(indices[-1]) + 1, len(windows))
     if not parts:

@@ -14,12 +14,12 @@ from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from eegm2.evaluation.config import Features
 from eegm2.evaluation.estimators import Learner, OnWindows, integer_seed
-from eegm2.evaluation.representation import extract_features
 
 
 class EEGM2Encoder(TransformerMixin, OnWindows):
-    """Nine time statistics of the frozen representation, one row per window.
+    """Features of the frozen representation, one row per window.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         Shape of the fresh network.
     scaling : {"quantile95", "robust", "zscore", "none"}
         Of each channel of each window; that of the checkpoint's training.
+    features : {"statistics", "covariance"}
+        What is made of the representation, see :func:`eegm2.evaluation.extract_features`.
     batch_size : int
         Windows per forward pass.
     device : str
@@ -55,6 +57,7 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         preset: str = "eegm2",
         width: int = 16,
         scaling: str = "quantile95",
+        features: Features = "statistics",
         batch_size: int = 64,
         device: str = "cpu",
         random_state: Any = 0,
@@ -63,6 +66,7 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         self.preset = preset
         self.width = width
         self.scaling = scaling
+        self.features = features
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
@@ -79,10 +83,10 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return features, (n, 9 * 4w), of `X`, (n, n_chans, n_times) or Epochs."""
+        """Return features, (n, 9 * 4w) or (n, 2w (4w + 1)), of `X`, (n, n_chans, n_times) or Epochs."""
         check_is_fitted(self)
         windows = self._windows(X, reset=False)
-        return extract_features(self.network_, windows, batch_size=self.batch_size, device=self.device)
+        return self._extract(windows)
 
 
 class EEGM2Classifier(ClassifierMixin, Learner):
@@ -98,6 +102,8 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Shape of a fresh network.
     scaling : {"quantile95", "robust", "zscore", "none"}
         Of each channel of each window; that of the checkpoint's training.
+    features : {"statistics", "covariance"}
+        Of linear and light: what is made of the frozen representation.
     head : {"statistics", "attention", "flatten"}
         Of fine and scratch; flatten is the paper's and tied to one length.
     c : float

@@ -1,4 +1,4 @@
-"""The nine time statistics that turn a representation into features."""
+"""What turns a representation into features: nine time statistics, or how its channels vary together."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SHRINKAGE = 0.02  # keeps the logarithm of a covariance of few steps finite
+_TINY = 1e-12
 STATISTICS = ("min", "max", "mean", "std", *(f"q{int(100 * q):02d}" for q in QUANTILES))
 
 
@@ -32,11 +34,7 @@ def time_statistics(representation: Tensor) -> Tensor:
     ----------
     EEGM2, arXiv 2502.17873, section 4.3.
     """
-    if representation.dim() != 3 or representation.shape[-1] == 0:
-        raise ValueError(
-            f"time_statistics: got shape {tuple(representation.shape)}, "
-            "expected (batch, channels, steps) with steps >= 1"
-        )
+    _check(representation, "time_statistics")
     ordered = representation.sort(dim=-1).values
     last = ordered.shape[-1] - 1
     parts = [
@@ -49,6 +47,62 @@ def time_statistics(representation: Tensor) -> Tensor:
         low = int(q * last)
         parts.append(torch.lerp(ordered[..., low], ordered[..., min(low + 1, last)], q * last - low))
     return torch.cat(parts, dim=-1)
+
+
+def log_covariance(representation: Tensor, shrinkage: float = SHRINKAGE) -> Tensor:
+    """Return the matrix logarithm of every window's covariance between the representation's channels.
+
+    Time statistics see each channel by itself; this sees which channels rise and fall together. It is not in
+    the paper. The logarithm makes differences ratios and lets a linear model treat covariances as vectors.
+
+    Parameters
+    ----------
+    representation : Tensor, shape (batch, channels, steps)
+        Encoder output F, at least one step. Computed in float64.
+    shrinkage : float
+        Share of a multiple of the identity with the same trace, between 0 and 1; above 0 where there are
+        fewer steps than channels.
+
+    Returns
+    -------
+    features : Tensor, shape (batch, channels * (channels + 1) / 2)
+        Upper triangle row by row, off the diagonal times the square root of 2, so that the Euclidean distance
+        of two rows is that of the matrices. In the dtype of `representation`. A window that does not move has
+        the logarithm of a tiny number on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        If the input is not three-dimensional or has no step, or `shrinkage` is not between 0 and 1.
+
+    References
+    ----------
+    Arsigny, Fillard, Pennec & Ayache (2007), SIAM J. Matrix Anal. Appl. 29:328-347, doi:10.1137/050637996,
+    for the distance; Barachant et al. (2012), IEEE Trans. Biomed. Eng. 59:920-928, for features of EEG.
+    """
+    _check(representation, "log_covariance")
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"log_covariance: shrinkage: got {shrinkage}, expected 0 <= shrinkage <= 1")
+    moving = representation.double()
+    moving = moving - moving.mean(dim=-1, keepdim=True)
+    channels, steps = moving.shape[1:]
+    covariance = moving @ moving.mT / steps
+    level = covariance.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    identity = torch.eye(channels, dtype=moving.dtype, device=moving.device)
+    covariance = (1 - shrinkage) * covariance + shrinkage * level[:, None, None] * identity
+    values, vectors = torch.linalg.eigh(covariance)
+    logarithm = (vectors * values.clamp_min(_TINY).log()[:, None, :]) @ vectors.mT
+    row, column = torch.triu_indices(channels, channels, device=moving.device)
+    scale = torch.full_like(logarithm[0], 2.0**0.5).fill_diagonal_(1.0)
+    return (logarithm * scale)[:, row, column].to(representation.dtype)
+
+
+def _check(representation: Tensor, name: str) -> None:
+    if representation.dim() != 3 or representation.shape[-1] == 0:
+        raise ValueError(
+            f"{name}: got shape {tuple(representation.shape)}, "
+            "expected (batch, channels, steps) with steps >= 1"
+        )
 
 
 def _std(x: Tensor) -> Tensor:

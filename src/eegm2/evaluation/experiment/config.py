@@ -12,8 +12,10 @@ from eegm2.data.config import Scaling, WindowConfig
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import (
     CENTRE_HELP,
+    FEATURES_HELP,
     PROTOCOLS,
     Centre,
+    Features,
     FitConfig,
     ProbeConfig,
     check_c,
@@ -109,6 +111,7 @@ class ModelPlan:
     fit: dict[str, Any] = option({}, "Options of the fit (light, fine, scratch).")
     c: float | str = option(1.0, "linear: inverse penalty, or validation: chosen on validation subjects.")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
+    features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     baseline: str = option("", "Name of a baseline, instead of a protocol.")
     options: dict[str, Any] = option({}, "Options of the baseline.")
@@ -173,6 +176,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "fit": ("light", "fine", "scratch"),
     "c": ("linear",),
     "threshold": ("linear",),
+    "features": ("linear", "light"),
     "centre": ("linear", "light"),
     "options": ("baseline",),
     "by": ("choose",),

@@ -108,14 +108,16 @@ class Runner:
         seed = cell.seed if cell.model.fresh else 0  # new channels' layers: the same for every seed
         fingerprint = self.weights.fingerprint(cell.model, cell.split, seed)
         windows = to_dict(self.data.plan.data.windows(cell.model.scaling))
-        key = sha256_json([fingerprint, {**self.data.identity(), "windows": windows}])
+        kind = cell.model.features
+        what = {} if kind == "statistics" else {"features": kind}
+        key = sha256_json([fingerprint, {**self.data.identity(), "windows": windows, **what}])
         path = self.out / "features" / f"{key[:32]}.npy"
         if self._features is not None and self._features[0] == path:
             return self._features[1]
         features = self._known(path, len(data))
         if features is None:
             network = self.weights.network(cell.model, cell.split, seed)
-            features = extract_features(network, data, device=self.device)
+            features = extract_features(network, data, device=self.device, kind=kind)
             buffer = io.BytesIO()
             np.save(buffer, features, allow_pickle=False)
             write_atomic(path, [buffer.getbuffer()])
