@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_a_comparison_finds_a_difference_and_none_where_there_is_none() -> None:
         compare(
             weak, cross_validate(partial(noisy, strength=1), data, subject_splits(data, 3, seed=9)), "auroc"
         )
+
+
+def test_the_scale_of_scores_does_not_touch_a_comparison_of_their_order() -> None:
+    data = labelled_arrays(n_subjects=20, n_times=8)
+    splits = subject_splits(data, 2)
+    one, two = (
+        cross_validate(partial(noisy, strength=s), data, splits, (seed,)) for s, seed in ((0.6, 0), (0.3, 1))
+    )
+    flat = tuple(tuple(replace(p, score=0.5 + 1e-3 * p.score**3) for p in row) for row in two.parts)
+    for metric in ("auroc", "auprc"):
+        plain, other = (compare(one, b, metric, n_resamples=200) for b in (two, replace(two, parts=flat)))
+        assert other.p == plain.p
+        assert other.difference == pytest.approx(plain.difference)
 
 
 def test_nested_selection_takes_the_better_and_never_scores_the_outer_test() -> None:

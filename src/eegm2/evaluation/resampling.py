@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from eegm2.errors import DataError
-from eegm2.evaluation.weighted import TestPart, weighted_metric
+from eegm2.evaluation.weighted import RANKED, TestPart, weighted_metric
 
 if TYPE_CHECKING:
     from eegm2.evaluation.crossval import CrossValidated
@@ -104,9 +105,10 @@ def _exchanged(
 
 def _mixed(one: TestPart, two: TestPart, metric: str, flips: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the metric of `one` with the flipped subjects' predictions taken from `two`."""
+    comparable = _ranked if metric in RANKED else _centred
     both = TestPart(
         np.concatenate([one.y, two.y]),
-        np.concatenate([_centred(one), _centred(two)]),
+        np.concatenate([comparable(one), comparable(two)]),
         np.concatenate([one.subject, two.subject]),
         None if one.score.ndim == 1 or one.threshold is None or two.threshold is None else 0.5,
     )
@@ -118,6 +120,11 @@ def _centred(part: TestPart) -> NDArray[np.floating]:
     if part.score.ndim == 1 or part.threshold is None:
         return part.score
     return np.stack([part.score[:, 0], part.score[:, 1] - part.threshold + 0.5], axis=1)
+
+
+def _ranked(part: TestPart) -> NDArray[np.floating]:
+    """Return every class's scores as ranks, of which AUROC and AUPRC are: no model's scale counts."""
+    return rankdata(part.score, axis=0)
 
 
 def _percentiles(values: NDArray[np.float64], level: float) -> tuple[float, float]:

@@ -15,6 +15,9 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.config import CLASSIFICATION, REGRESSION
 from eegm2.evaluation.metrics import predict_labels
 
+#: Metrics of the order of scores alone.
+RANKED = ("auroc", "auprc")
+
 
 @dataclass(frozen=True)
 class TestPart:
@@ -69,7 +72,7 @@ def weighted_metric(part: TestPart, metric: str, weights: NDArray[np.floating]) 
     with np.errstate(invalid="ignore", divide="ignore"):
         if part.score.ndim == 1:
             return _regression(part.y.astype(float), part.score.astype(float), w, metric)
-        if metric in ("auroc", "auprc"):
+        if metric in RANKED:
             n_classes = part.score.shape[1]
             ranked = _auroc if metric == "auroc" else _average_precision
             positives = [1] if n_classes == 2 else range(n_classes)
