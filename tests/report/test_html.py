@@ -188,3 +188,15 @@ def test_unwritable_place_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write the report there .*choose another --out"):
         write_page(tmp_path / "file" / "report.html", "text")
+
+
+def test_each_map_says_what_its_features_are() -> None:
+    data = ReportData(run="r", sfreq_hz=128.0, probes=[probe(n_subjects=3), probe(n_subjects=3)])
+    data.probes[1].provenance = {"config": {"features": "covariance"}}
+    page = render_report(data)
+    statistics, covariance = (
+        page.find(words) for words in ("the nine statistics over time", "the covariance")
+    )
+    assert 0 < statistics < covariance
+    data.probes = data.probes[:1]
+    assert "the covariance" not in render_report(data)

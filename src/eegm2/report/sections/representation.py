@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from eegm2.report import figures
-from eegm2.report.contents import ReportData
+from eegm2.report.contents import Probe, ReportData
 from eegm2.report.document import Section
 from eegm2.words import count
 
@@ -24,15 +24,15 @@ def representation_section(data: ReportData, method: str = "pca") -> Section:
             "Run: eegm2 probe RUN STORE --out DIR"
         )
         return section
-    section.text(
-        "Each dot is one test window: the nine statistics over time of every encoder channel (§3 of "
-        "the paper), "
-        "standardised, " + ("first two principal components." if method == "pca" else "by t-SNE.")
-    )
+    drawn = "first two principal components" if method == "pca" else "by t-SNE"
+    said = ""
     for probe in probes:
         assert probe.features is not None
         if len(probes) > 1:
             section.heading(probe.name)
+        if said != (what := _features(probe)):
+            section.text(f"Each dot is one test window: {what}, standardised, {drawn}.")
+            said = what
         try:
             points, names = figures.project(probe.features, "tsne" if method == "tsne" else "pca")
         except ValueError as error:
@@ -56,6 +56,14 @@ def representation_section(data: ReportData, method: str = "pca") -> Section:
                 alt="map of the representation, one panel per subject",
             )
     return section
+
+
+def _features(probe: Probe) -> str:
+    """Say what the features of a probe are."""
+    config = probe.provenance.get("config")
+    if isinstance(config, dict) and config.get("features") == "covariance":
+        return "the logarithm of the covariance between the encoder's channels"
+    return "the nine statistics over time of every encoder channel (§3 of the paper)"
 
 
 def _label_names(y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
