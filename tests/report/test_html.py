@@ -191,8 +191,9 @@ def test_unwritable_place_is_one_line(tmp_path: Path) -> None:
 
 
 def test_each_map_says_what_its_features_are() -> None:
-    data = ReportData(run="r", sfreq_hz=128.0, probes=[probe(n_subjects=3), probe(n_subjects=3)])
-    data.probes[1].provenance = {"config": {"features": "covariance"}}
+    plain = probe(n_subjects=3)
+    other = dataclasses.replace(plain, provenance={"config": {"features": "covariance"}})
+    data = ReportData(run="r", sfreq_hz=128.0, probes=[plain, other])
     page = render_report(data)
     statistics, covariance = (
         page.find(words) for words in ("the nine statistics over time", "the covariance")
