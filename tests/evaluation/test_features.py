@@ -10,6 +10,7 @@ import pytest
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.probe import probe
+from eegm2.evaluation.probes import C_GRID
 from tests.evaluation.experiments import (
     FOLDS,
     HEAD,
@@ -29,8 +30,18 @@ def test_a_probe_takes_them(tmp_path: Path) -> None:
     results = probe(run, tmp_path / "store", tmp_path / "out", config).results
     assert results["provenance"]["config"]["features"] == "covariance"
     assert results["protocols"][0]["n_features"] == 136
+    assert len(results["protocols"][0]["c_validation_loss"]) == len(C_GRID)
     with np.load(tmp_path / "out" / "embedding.npz", allow_pickle=False) as file:
         assert file["features"].shape[1] == 136
+
+
+def test_the_penalty_of_a_probe_follows_its_features_unless_it_is_given() -> None:
+    assert ProbeConfig().penalty() == 1.0
+    assert ProbeConfig(features="covariance").penalty() == "validation"
+    assert ProbeConfig(features="covariance", c="0.01").penalty() == 0.01
+    for wrong in ("0", "-1", "nan", "best"):
+        with pytest.raises(ConfigError, match=r"c: got .*expected above 0, or 'validation'"):
+            ProbeConfig(c=wrong)
 
 
 def test_an_experiment_keeps_both_kinds_apart(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ class ProbeConfig:
         "larger score).",
     )
     features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
+    c: str = option(
+        "",
+        "linear: inverse strength of the L2 penalty, or validation: chosen there; none given: 1 for "
+        "statistics, validation for the many features of covariance.",
+    )
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
@@ -90,6 +95,7 @@ class ProbeConfig:
             raise ConfigError(
                 f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}"
             )
+        self.penalty()
         if self.seeds < 1:
             raise ConfigError(f"seeds: got {self.seeds}, expected at least 1")
         if self.batch_size < 1:
@@ -98,6 +104,23 @@ class ProbeConfig:
             raise ConfigError(
                 f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b"
             )
+
+    def penalty(self) -> float | str:
+        """Return C of the linear protocol, or ``validation``.
+
+        Raises
+        ------
+        ConfigError
+            If it is neither a number above 0 nor that word.
+        """
+        if not self.c:
+            return 1.0 if self.features == "statistics" else "validation"
+        try:
+            c: float | str = float(self.c)
+        except ValueError:
+            c = self.c
+        check_c(c)
+        return c
 
     def light(self) -> FitConfig:
         """Return how the Light perceptron is fitted (the paper gives its layers and AdamW only)."""

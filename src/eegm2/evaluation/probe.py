@@ -144,7 +144,12 @@ def _outcomes(
         report("protocols", done, len(jobs))
         if name == "linear":
             yield linear_probe(
-                features, data, split.indices, threshold=config.threshold, centre=config.centre
+                features,
+                data,
+                split.indices,
+                c=config.penalty(),
+                threshold=config.threshold,
+                centre=config.centre,
             )
         elif name == "light":
             yield light_probe(
