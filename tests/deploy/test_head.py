@@ -17,6 +17,7 @@ from eegm2.deploy.fit_head import fit_head
 from eegm2.deploy.head import DenseHead
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.metrics import classification_metrics
+from eegm2.evaluation.probes import C_GRID
 from eegm2.training.checkpoint import load_checkpoint
 from tests.data.samples import eeg, write_edf, write_store
 from tests.deploy.helpers import checkpoint
@@ -51,6 +52,24 @@ def test_the_metrics_are_those_of_this_head_on_the_people_left_out(place: tuple[
     assert fit_head(model, store, val=0.4, seed=3).facts == head.facts
     drawn = {tuple(fit_head(model, store, val=0.4, seed=s).facts["validation"]["left_out"]) for s in range(6)}
     assert len(drawn) > 1
+
+
+def test_a_head_of_covariances_says_so_and_streams(place: tuple[str, str], tmp_path: Path) -> None:
+    model, store = place
+    out = tmp_path / "head.safetensors"
+    command = ["head", model, store, "--features", "covariance", "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    head = DenseHead.load(out)
+    channels = load_checkpoint(model).model.config.representation_channels
+    assert head.facts["features"] == "covariance"
+    assert head.facts["c"] in C_GRID
+    assert len(head.mean) == channels * (channels + 1) // 2
+    edf = write_edf(tmp_path / "r.edf", eeg(3, 128 * 20), NAMES)
+    command = ["stream", "--source", str(edf), "--speed", "0", "--model", model, "--head", str(out)]
+    done = CliRunner().invoke(app, [*command, "--calibration-s", "5", "--out", str(tmp_path / "o.jsonl")])
+    assert done.exit_code == 0, done.output
+    assert '"probabilities"' in (tmp_path / "o.jsonl").read_text()
 
 
 def test_the_metrics_stay_in_the_file_and_nobody_left_out_is_said(

@@ -16,6 +16,7 @@ from eegm2.data.config import PreprocessingConfig
 from eegm2.data.scaling import scale_window
 from eegm2.deploy.classifier import StreamingClassifier, TorchHead
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.statistics import FEATURES
 from tests.deploy.helpers import cuts, network, recording, signal
 
 PRESETS = ["eegm2", "light", "s1", "s3", "s4"]
@@ -276,19 +277,21 @@ def test_batch_items_do_not_see_each_other_and_arrays_are_taken() -> None:
 
 
 @torch.no_grad()
-def test_the_head_sees_the_statistics_of_the_streamed_representation() -> None:
+@pytest.mark.parametrize(("kind", "n_features"), [("statistics", 9 * 32), ("covariance", 32 * 33 // 2)])
+def test_the_head_sees_the_features_of_the_streamed_representation(kind: str, n_features: int) -> None:
     model, x = network("light"), signal(1000)
-    head = TorchHead(torch.nn.Linear(9 * 32, 3))
+    head = TorchHead(torch.nn.Linear(n_features, 3))
     for size in (7, 64, 1000):
-        classifier = StreamingClassifier(model, head, sfreq_hz=128, window_s=2.0, hop_s=0.5)
+        classifier = StreamingClassifier(model, head, sfreq_hz=128, window_s=2.0, hop_s=0.5, features=kind)
         decisions = [d for part in x.split(size, dim=2) for d in classifier.push(part)] + classifier.flush()
         assert [d.end_sample for d in decisions] == list(range(256, 1001, 64))
         whole = model.encode(x)
         for d in decisions:
             window = whole[..., (d.end_sample - 256) // 8 : d.end_sample // 8]
-            expected = time_statistics(window)
-            np.testing.assert_allclose(d.features, expected.numpy(), rtol=0, atol=1e-4)
-            np.testing.assert_allclose(d.probabilities, head(expected.numpy()), rtol=0, atol=1e-4)
+            expected = FEATURES[kind](window)
+            close = 1e-4 if kind == "statistics" else 1e-3  # logarithms of small eigenvalues
+            np.testing.assert_allclose(d.features, expected.numpy(), rtol=0, atol=close)
+            np.testing.assert_allclose(d.probabilities, head(expected.numpy()), rtol=0, atol=close)
             np.testing.assert_allclose(d.probabilities.sum(axis=1), 1, rtol=1e-5)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eegm2.evaluation.config import FEATURES_HELP, Features
 from eegm2.words import count
 
 
@@ -27,6 +28,7 @@ def head(
         typer.Option(help="Share of the subjects left out of the fit, to judge it; 0: none."),
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Draws the subjects who are left out.")] = 0,
+    features: Annotated[Features, typer.Option(help=FEATURES_HELP)] = "statistics",
 ) -> None:
     """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
 
@@ -43,6 +45,7 @@ def head(
         classes=tuple(classes) if classes else None,
         val=val,
         seed=seed,
+        features=features,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from eegm2.deploy.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
-from eegm2.model.statistics import time_statistics
+from eegm2.model.statistics import FEATURES
 from eegm2.model.stream import STEP
 
-#: Maps features (windows, 9 * 4w) to class probabilities (windows, n_classes).
+#: Maps features (windows, n_features) to class probabilities (windows, n_classes).
 Head = Callable[[np.ndarray], np.ndarray]
 
 
@@ -27,8 +27,8 @@ class Decision:
     end_sample : int
         First sample after the window, counted from the start of the stream.
     probabilities : array, shape (batch, n_classes)
-    features : array, shape (batch, 9 * 4w)
-        Time statistics of the representation in the window.
+    features : array, shape (batch, n_features)
+        Of the representation in the window: 9 * 4w time statistics, or its covariance.
     """
 
     end_sample: int
@@ -36,16 +36,21 @@ class Decision:
     features: np.ndarray
 
 
-class SlidingStatistics:
-    """Time statistics of the last `window_steps` steps of a representation, every `hop_steps` steps.
+class SlidingFeatures:
+    """Features of the last `window_steps` steps of a representation, every `hop_steps` steps.
 
     Parameters
     ----------
     window_steps, hop_steps : int
         Steps of the representation, 8 samples each.
+    features : {"statistics", "covariance"}
+        See :func:`eegm2.time_statistics` and :func:`eegm2.log_covariance`.
     """
 
-    def __init__(self, window_steps: int, hop_steps: int) -> None:
+    def __init__(self, window_steps: int, hop_steps: int, features: str = "statistics") -> None:
+        if features not in FEATURES:
+            raise ConfigError(f"features: got '{features}', expected one of {', '.join(FEATURES)}")
+        self._features = FEATURES[features]
         if window_steps < 1 or hop_steps < 1:
             raise ConfigError(f"window: got {window_steps} steps every {hop_steps}, expected at least 1")
         self.window_steps, self.hop_steps = window_steps, hop_steps
@@ -59,7 +64,7 @@ class SlidingStatistics:
     def push(self, representation: Tensor) -> list[tuple[int, Tensor]]:
         """Take (batch, channels, steps); return (end step, features) of the windows now complete.
 
-        Windows end at step window_steps, window_steps + hop_steps, …; features are (batch, 9 * channels).
+        Windows end at step window_steps, window_steps + hop_steps, …; features are (batch, n_features).
         """
         if self._held is None:
             self._held = representation[..., :0]
@@ -71,15 +76,15 @@ class SlidingStatistics:
         for start in range(earliest, self._end - self.window_steps + 1, self.hop_steps):
             if start + self.window_steps > self._end - representation.shape[2]:
                 window = held[..., start - first : start - first + self.window_steps]
-                complete.append((start + self.window_steps, time_statistics(window)))
+                complete.append((start + self.window_steps, self._features(window)))
         self._held = held[..., max(0, held.shape[2] - self.window_steps) :].clone()
         return complete
 
 
 class StreamingClassifier:
-    """Encoder in the stream, sliding time statistics and a head that gives probabilities.
+    """Encoder in the stream, sliding features and a head that gives probabilities.
 
-    The features equal ``time_statistics`` of the same steps of the representation computed over the whole
+    The features equal those of the same steps of the representation computed over the whole
     stream. A head trained on separate windows saw the encoder begin anew in each of them; its features agree
     closely but not exactly with those of a running stream.
 
@@ -88,7 +93,7 @@ class StreamingClassifier:
     model : EEGM2
         Any model that :class:`StreamingEEGM2` takes.
     head : callable
-        Features (windows, 9 * 4w) to probabilities (windows, n_classes), see :class:`TorchHead`; the
+        Features (windows, n_features) to probabilities (windows, n_classes), see :class:`TorchHead`; the
         ``predict_proba`` of a fitted scikit-learn pipeline fits.
     sfreq_hz : float
         Sampling rate of the stream in hertz.
@@ -96,6 +101,8 @@ class StreamingClassifier:
         Length of a window and the time between two decisions, in seconds; whole multiples of 8 samples.
     output : {"representation", "reconstruction"}
         "reconstruction" also runs the decoder, see :attr:`stream`.
+    features : {"statistics", "covariance"}
+        What the head was fitted on.
     """
 
     def __init__(
@@ -107,11 +114,12 @@ class StreamingClassifier:
         window_s: float = 4.0,
         hop_s: float = 0.5,
         output: str = "representation",
+        features: str = "statistics",
     ) -> None:
         self.stream = StreamingEEGM2(model, output=output)  # type: ignore[arg-type]
         self.head = head
-        self.statistics = SlidingStatistics(
-            _steps("window_s", window_s, sfreq_hz), _steps("hop_s", hop_s, sfreq_hz)
+        self.features = SlidingFeatures(
+            _steps("window_s", window_s, sfreq_hz), _steps("hop_s", hop_s, sfreq_hz), features
         )
 
     def push(self, x: Tensor | np.ndarray) -> list[Decision]:
@@ -125,12 +133,12 @@ class StreamingClassifier:
     def reset(self) -> None:
         """Forget the past."""
         self.stream.reset()
-        self.statistics.reset()
+        self.features.reset()
 
     def decide(self, representation: Tensor) -> list[Decision]:
         """Take new steps of the representation, (batch, 4w, steps); return the decisions they complete."""
         decisions = []
-        for end, features in self.statistics.push(representation):
+        for end, features in self.features.push(representation):
             array = features.detach().cpu().numpy()
             decisions.append(Decision(end * STEP, np.asarray(self.head(array)), array))
         return decisions
@@ -144,7 +152,7 @@ class TorchHead:
 
     @torch.no_grad()
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Map features (windows, 9 * 4w) to probabilities (windows, n_classes)."""
+        """Map features (windows, n_features) to probabilities (windows, n_classes)."""
         like = next(self.module.parameters())
         return self.module(torch.from_numpy(features).to(like)).softmax(dim=-1).cpu().numpy()
 

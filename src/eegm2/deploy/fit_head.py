@@ -14,9 +14,13 @@ from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.deploy.head import DenseHead
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import Features
 from eegm2.evaluation.metrics import classification_metrics
+from eegm2.evaluation.outcome import balanced_loss
+from eegm2.evaluation.probes import C_GRID, linear_model
 from eegm2.evaluation.stores import read_run_split
 from eegm2.model.network import EEGM2
+from eegm2.model.statistics import FEATURES
 from eegm2.training.checkpoint import load_checkpoint
 
 
@@ -29,6 +33,7 @@ def fit_head(
     classes: tuple[str, ...] | None = None,
     val: float = 0.2,
     seed: int = 0,
+    features: Features = "statistics",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit StandardScaler and one-vs-rest logistic regression on frozen features, the paper's Linear protocol.
@@ -52,6 +57,9 @@ def fit_head(
         Share of the subjects that judge the head; 0 fits on everybody and judges on nobody.
     seed : int
         Draws them, with their labels balanced where every subject has one.
+    features : {"statistics", "covariance"}
+        The paper's nine time statistics with its penalty (C = 1); or the covariance of the representation,
+        with the penalty of the lowest loss on some of the fitted people.
     batch_size : int
         Windows encoded at a time.
 
@@ -80,7 +88,7 @@ def fit_head(
         )
     config = replace(checkpoint.windows, target=target, stride_s=None)
     windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
-    features, y = _features(model, windows, batch_size)
+    made, y = _features(model, windows, batch_size, features)
     _refuse_one_class(str(store), y, windows.classes, "")
     people = np.asarray(windows.subjects)
     left_out = _left_out(people, y, val, seed)
@@ -89,8 +97,11 @@ def fit_head(
     _refuse_one_class(str(store), y[fitted_on], windows.classes, without)
     present = sorted(set(y[fitted_on].tolist()))
     names = tuple(windows.classes[i] for i in present)
-    head = _fit(features[fitted_on], y[fitted_on], names)
+    c = 1.0 if features == "statistics" else _chosen_c(made[fitted_on], y[fitted_on], people[fitted_on], seed)
+    head = DenseHead.from_pipeline(linear_model(c=c).fit(made[fitted_on], y[fitted_on]), names)
     head.facts |= {
+        "features": features,
+        "c": c,
         "window_s": config.window_s,
         "scaling": config.scaling,
         "target": target,
@@ -104,21 +115,42 @@ def fit_head(
         "seed": seed,
         "fitted_on": sorted(set(people[fitted_on].tolist())),
         "left_out": list(left_out),
-        **_judgement(head, features[judged], places, len(left_out)),
+        **_judgement(head, made[judged], places, len(left_out)),
         "pretraining": _seen(read_run_split(Path(run), data), left_out, data.manifest_sha256),
     }
     return head
 
 
-def _features(model: EEGM2, windows: WindowDataset, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (windows, 9 * 4w) and labels (windows,)."""
-    features, labels = [np.zeros((0, 9 * model.config.representation_channels), np.float32)], []
+def _features(
+    model: EEGM2, windows: WindowDataset, batch_size: int, kind: Features
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return features (windows, n_features) and labels (windows,)."""
+    features, labels = [], []
     with torch.no_grad():
         for begin in range(0, len(windows), batch_size):
             items = [windows[i] for i in range(begin, min(begin + batch_size, len(windows)))]
-            features.append(model.features(torch.stack([item["x"] for item in items])).numpy())
+            x = torch.stack([item["x"] for item in items])
+            features.append(FEATURES[kind](model.encode(x)).numpy())
             labels += [item["y"] for item in items]
-    return np.concatenate(features), np.array(labels, dtype=np.int64)
+    made = np.concatenate(features) if features else np.zeros((0, 0), np.float32)
+    return made, np.array(labels, dtype=np.int64)
+
+
+def _chosen_c(features: np.ndarray, y: np.ndarray, people: np.ndarray, seed: int) -> float:
+    """Return the C of the lowest loss on a fifth of the people, 1 where they do not suffice for that."""
+    asked = np.isin(people, _left_out(people, y, 0.2, seed))
+    learnt = ~asked
+    present = np.unique(y[learnt])
+    asked &= np.isin(y, present)
+    if len(present) < 2 or not asked.any():
+        return 1.0
+    places = np.searchsorted(present, y)
+
+    def loss(c: float) -> float:
+        model = linear_model(c=c).fit(features[learnt], places[learnt])
+        return balanced_loss(places[asked], model.predict_proba(features[asked]))
+
+    return min(C_GRID, key=lambda c: (loss(c), c))
 
 
 def _refuse_one_class(where: str, y: np.ndarray, classes: tuple[str, ...], when: str) -> None:
@@ -136,16 +168,6 @@ def _left_out(people: np.ndarray, y: np.ndarray, val: float, seed: int) -> tuple
     labels = {name: "+".join(map(str, sorted(set(y[people == name].tolist())))) for name in names}
     folds = min(len(names), max(2, round(1 / val)))
     return subject_folds(names, folds, seed=seed, labels=labels)[0][1]
-
-
-def _fit(features: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> DenseHead:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    pipeline = make_pipeline(StandardScaler(), OneVsRestClassifier(LogisticRegression(max_iter=2000)))
-    return DenseHead.from_pipeline(pipeline.fit(features, y), classes)
 
 
 def _judgement(head: DenseHead, features: np.ndarray, y: np.ndarray, n_subjects: int) -> dict[str, Any]:

@@ -13,16 +13,9 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.model.config import MIN_TIMES
-from eegm2.model.statistics import log_covariance, time_statistics
+from eegm2.model.statistics import FEATURES
 
 Progress = Callable[[int, int], None]
-
-
-_FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "statistics": time_statistics,
-    "covariance": lambda representation: log_covariance(representation.cpu()),
-    "sequence": lambda representation: representation,
-}
 
 
 def iterate(n: int, batch_size: int) -> list[NDArray[np.int64]]:
@@ -79,7 +72,7 @@ def extract_features(
                     f"window_s: gives {x.shape[-1]} samples, the network needs {MIN_TIMES} or more"
                 )
             representation = encode(x.to(device))
-            parts.append(_FEATURES[kind](representation).float().cpu().numpy())
+            parts.append(_made_of(representation, kind).float().cpu().numpy())
             if progress is not None:
                 progress(int(indices[-1]) + 1, len(windows))
     if not parts:
@@ -93,6 +86,13 @@ def extract_features(
             f"{int(bad.argmax())}); check the recording for NaN and the checkpoint for divergence"
         )
     return features
+
+
+def _made_of(representation: Tensor, kind: str) -> Tensor:
+    if kind == "sequence":
+        return representation
+    place = representation.cpu() if kind == "covariance" else representation  # in float64, which MPS lacks
+    return FEATURES[kind](place)
 
 
 def usable_device(name: str | torch.device) -> torch.device:

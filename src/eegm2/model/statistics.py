@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -110,3 +112,10 @@ def _std(x: Tensor) -> Tensor:
     variance = x.var(dim=-1, correction=0)
     moves = variance > 0
     return torch.where(moves, variance, torch.ones_like(variance)).sqrt() * moves
+
+
+#: What a probe, a head or an embedding makes of a window's representation, by name.
+FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "statistics": time_statistics,
+    "covariance": log_covariance,
+}

@@ -10,7 +10,7 @@ import numpy as np
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.causal import CausalPreprocessor
-from eegm2.deploy.classifier import SlidingStatistics
+from eegm2.deploy.classifier import SlidingFeatures
 from eegm2.deploy.config import StreamConfig
 from eegm2.deploy.head import DenseHead
 from eegm2.deploy.live.source import Chunk, Source
@@ -72,11 +72,12 @@ class Pipeline:
             adapt_s=config.adapt_s,
             scale_uv=config.scale_uv,
         )
-        self.statistics: SlidingStatistics | None = None
+        self.features: SlidingFeatures | None = None
         if head is not None:
             window_s = float(head.facts.get("window_s", trained.window_s or 4.0))
             window = max(1, round(window_s * trained.sfreq_hz / STEP))
-            self.statistics = SlidingStatistics(window, max(1, round(config.hop_s * trained.sfreq_hz / STEP)))
+            hop = max(1, round(config.hop_s * trained.sfreq_hz / STEP))
+            self.features = SlidingFeatures(window, hop, head.facts.get("features", "statistics"))
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
         self._started = False
         self._last: np.ndarray | None = None
@@ -159,8 +160,8 @@ class Pipeline:
         self.preprocessor.reset()
         self.stream.reset()
         self.rule.reset()
-        if self.statistics is not None:
-            self.statistics.reset()
+        if self.features is not None:
+            self.features.reset()
         self._last = None
 
     def _take(self, x_uv: np.ndarray, total: Outputs) -> None:
@@ -200,9 +201,9 @@ class Pipeline:
         """Keep new outputs and decide on the windows that are complete."""
         total.representation = np.concatenate([total.representation, representation[0].cpu().numpy()], axis=1)
         total.reconstruction = np.concatenate([total.reconstruction, reconstruction[0].cpu().numpy()], axis=1)
-        if self.statistics is None or self.head is None:
+        if self.features is None or self.head is None:
             return
-        for end, features in self.statistics.push(representation):
+        for end, features in self.features.push(representation):
             self.rule.push(self.head(features.cpu().numpy())[0])
             assert self.rule.probabilities is not None
             decided = self.rule.decided
