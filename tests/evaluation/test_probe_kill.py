@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegm2.evaluation.probe import _append_to_run
+from eegm2.evaluation.probe_folder import append_to_run
 from eegm2.training.runfolder import RunLockedError, locked
 from tests.evaluation.helpers import fake_run, labelled_store
 from tests.training.kill_harness import campaign, check, run_whole, warm_up
 
 PLACES = {
-    "listing the probe": r"in _append_to_run$",
+    "listing the probe": r"in append_to_run$",
     "writing the folder": r"in _write_folder$",
     "fitting": r"in (_outcomes|evaluate)$",
     "computing features": r"in extract_features$",
@@ -98,7 +98,7 @@ def test_what_a_killed_probe_left_is_removed_and_a_difference_seen(tmp_path: Pat
 
 def test_probes_that_end_together_are_all_listed(tmp_path: Path) -> None:
     names = [f"probe{number}" for number in range(12)]
-    threads = [threading.Thread(target=_append_to_run, args=(tmp_path, tmp_path / n)) for n in names]
+    threads = [threading.Thread(target=append_to_run, args=(tmp_path, tmp_path / n)) for n in names]
     for thread in threads:
         thread.start()
     for thread in threads:
