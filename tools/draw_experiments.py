@@ -19,6 +19,7 @@ from eegm2.report.figures import evaluation_scores, learning_curves
 ROOT = Path(__file__).parents[1]
 FIGURES: dict[str, Callable[[list[dict[str, Any]], str], Figure]] = {
     "eyes": evaluation_scores,
+    "objectives": evaluation_scores,
     "labels": learning_curves,
 }
 METRIC = "auroc"
