@@ -104,7 +104,8 @@ def learning_curves(rows: Rows, metric: str) -> Figure:
                 [shift * int(row["train_subjects"]) for row in mine],
                 means,
                 yerr=np.clip([means - lows, highs - means], 0, None),
-                fmt=MARKERS[i % len(MARKERS)] + ("-" if mine[0].get("kind") != "baseline" else ":"),
+                fmt=MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
+                + ("-" if mine[0].get("kind") != "baseline" else ":"),
                 color=colours[i],
                 markersize=4,
                 elinewidth=0.8,
