@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eegm2.evaluation.experiment.weights import weights_sha256
+from eegm2.training.runfolder import LOCK
 from tests.evaluation.experiments import model, plan_text, write_plan
 from tests.evaluation.helpers import labelled_store
 from tests.training.kill_harness import run_killed, run_whole, warm_up
@@ -77,8 +79,15 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     result = campaign(tmp_path, kills=1, seed=1)
     assert result["kills"] == 1
     assert result["failures"] == []
-    expected = kept(tmp_path / "whole")  # and a difference would be seen
-    assert any(name.startswith("cells/chosen-fold0") for name in expected)
+    whole = tmp_path / "whole"
+    expected = kept(whole)
+    run = next((whole / "pretrained").rglob("run.json")).parent  # killed when its pretraining had just ended
+    (run / LOCK).write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname(), "started": 1e9}))
+    for path in (whole / "cells").glob("light-*"):
+        path.unlink()
+    run_whole(evaluate_command, str(next(tmp_path.glob("*.toml"))), str(whole))
+    assert differences(expected, whole) == []
+    assert any(name.startswith("cells/chosen-fold0") for name in expected)  # and a difference would be seen
     (tmp_path / "whole" / "results.json").write_text("[]")
     (tmp_path / "whole" / ".tmp-left").touch()
     assert differences(expected, tmp_path / "whole") == ["results.json", "left: .tmp-left"]

@@ -88,7 +88,7 @@ class OnWindows(BaseEstimator):
             )
         return copy.deepcopy(network)
 
-    def _extract(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _frozen_features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frozen features of scaled windows."""
         if self.features not in ("statistics", "covariance"):
             raise ConfigError(f"features: got '{self.features}', expected statistics or covariance")
@@ -205,7 +205,7 @@ class Learner(OnWindows):
         return outputs(self.model_, task, every, self._config()).double().cpu().numpy()
 
     def _features(self, windows: NDArray[np.float32]) -> NDArray[np.floating]:
-        return self._extract(windows).astype(np.float64)
+        return self._frozen_features(windows).astype(np.float64)
 
     def _validation_part(
         self, y: NDArray, n_classes: int, groups: Any, seed: int

@@ -86,7 +86,7 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         """Return features, (n, 9 * 4w) or (n, 2w (4w + 1)), of `X`, (n, n_chans, n_times) or Epochs."""
         check_is_fitted(self)
         windows = self._windows(X, reset=False)
-        return self._extract(windows)
+        return self._frozen_features(windows)
 
 
 class EEGM2Classifier(ClassifierMixin, Learner):

@@ -59,6 +59,14 @@ def locked(folder: Path, name: str = LOCK, *, wait_s: float = 0.0) -> Iterator[N
                 path.unlink()
 
 
+def remove_stale_lock(folder: Path, name: str = LOCK) -> None:
+    """Remove the lock that a killed process left; leave one that is held."""
+    path = folder / name
+    if path.exists():
+        with contextlib.suppress(RunLockedError, OSError):
+            _take_over(path, folder)
+
+
 def _create(path: Path, text: str) -> bool:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)

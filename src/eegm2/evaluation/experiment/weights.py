@@ -26,6 +26,7 @@ from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
 from eegm2.training.checkpoint import checkpoint_path, load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
+from eegm2.training.runfolder import remove_stale_lock
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
@@ -122,7 +123,10 @@ class WeightSource:
         from eegm2.training.pretrain import pretrain
 
         run = self.place(source, split)
-        if source.run or _finished(run):
+        if source.run:
+            return
+        if _finished(run):
+            remove_stale_lock(run)
             return
         name = run.relative_to(self.out)
         say(
