@@ -64,7 +64,7 @@ def evaluation_scores(rows: Rows, metric: str) -> Figure:
             )
         if metric in _CHANCE_IS_HALF:
             axes.axvline(0.5, color=SECOND, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_yticks(range(len(kept)), [clean_text(row.get("model", "?"), 24) for row in kept])
+        axes.set_yticks(range(len(kept)), [clean_text(row.get("model", "?")) for row in kept])
         axes.set_ylim(len(kept) - 0.4, -0.8)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_color(GRID)
