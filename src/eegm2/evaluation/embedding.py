@@ -19,7 +19,7 @@ from eegm2.data.scaling import scale_window
 from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import EmbedConfig, Features
+from eegm2.evaluation.config import EmbedConfig
 from eegm2.evaluation.labelled import LabelledWindows
 from eegm2.evaluation.reconstruction import refuse_other_channels
 from eegm2.evaluation.representation import extract_features
@@ -45,8 +45,8 @@ class Embedding:
         Length of a window.
     recording, subject, label : array of str, shape (n,)
         Origin, and the annotation that covers the window ("" where there is none).
-    kind : {"statistics", "covariance"}
-        Of features.
+    kind : {"statistics", "covariance", "sequence"}
+        What `values` are.
     """
 
     values: NDArray[np.float32]
@@ -55,7 +55,7 @@ class Embedding:
     recording: NDArray[np.str_]
     subject: NDArray[np.str_]
     label: NDArray[np.str_]
-    kind: Features = "statistics"
+    kind: str = "statistics"
 
     def time_s(self) -> NDArray[np.float64]:
         """Return the centre of every step of a representation in its recording, (n, steps)."""
@@ -123,7 +123,7 @@ def embed(
         data.recording,
         data.subject,
         label,
-        "statistics" if config.kind == "sequence" else config.kind,
+        config.kind,
     )
     write_embedding(out, made)
     return made
@@ -150,7 +150,7 @@ def write_embedding(out: Path, made: Embedding) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def feature_names(n_features: int, kind: Features = "statistics") -> list[str]:
+def feature_names(n_features: int, kind: str = "statistics") -> list[str]:
     """Return the name of every feature, such as min_000 or covariance_000_001, in order."""
     if kind == "covariance":
         channels = (math.isqrt(8 * n_features + 1) - 1) // 2

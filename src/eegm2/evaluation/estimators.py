@@ -23,6 +23,7 @@ from eegm2.evaluation.representation import extract_features
 from eegm2.model.config import EEGM2Config
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model
+from eegm2.model.statistics import FEATURES
 from eegm2.model.unet import UNet
 
 
@@ -90,8 +91,8 @@ class OnWindows(BaseEstimator):
 
     def _frozen_features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frozen features of scaled windows."""
-        if self.features not in ("statistics", "covariance"):
-            raise ConfigError(f"features: got '{self.features}', expected statistics or covariance")
+        if self.features not in FEATURES:
+            raise ConfigError(f"features: got '{self.features}', expected {' or '.join(FEATURES)}")
         return extract_features(
             self.network_, windows, batch_size=self.batch_size, device=self.device, kind=self.features
         )

@@ -59,9 +59,9 @@ def locked(folder: Path, name: str = LOCK, *, wait_s: float = 0.0) -> Iterator[N
                 path.unlink()
 
 
-def remove_stale_lock(folder: Path, name: str = LOCK) -> None:
+def remove_stale_lock(folder: Path) -> None:
     """Remove the lock that a killed process left; leave one that is held."""
-    path = folder / name
+    path = folder / LOCK
     if path.exists():
         with contextlib.suppress(RunLockedError, OSError):
             _take_over(path, folder)
