@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ UNITS = {
     "microvolts": 1.0,
     "microvolt": 1.0,
     "uv": 1.0,
-    "µv": 1.0,
+    "\N{GREEK SMALL LETTER MU}v": 1.0,
     "millivolts": 1e3,
     "mv": 1e3,
     "volts": 1e6,
@@ -150,6 +151,7 @@ def unit_factor(unit: str, where: str) -> float:
     """
     if not unit:
         return 1.0
-    if unit.strip().lower() not in UNITS:
+    known = unicodedata.normalize("NFKC", unit).strip().lower()  # the micro sign becomes the Greek letter
+    if known not in UNITS:
         raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
-    return UNITS[unit.strip().lower()]
+    return UNITS[known]
