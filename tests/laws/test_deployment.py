@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.deploy.heads import fit as fitting

@@ -175,7 +175,7 @@ def test_an_interval_covers_what_it_says(level: float, lowest: float, highest: f
     covered = []
     for _ in range(500):
         result = result_of(rng, 45 // n_folds, spread=2.0, n_folds=n_folds)
-        low, high = interval(result, "mae", n_bootstrap=250, level=level)
+        low, high = interval(result.parts, "mae", n_bootstrap=250, level=level)
         covered.append(low <= 2.0 <= high)
     assert lowest < np.mean(covered) < highest
 
@@ -184,10 +184,10 @@ def test_the_default_level_is_95_percent_everywhere() -> None:
     result = result_of(np.random.default_rng(0), 20, spread=1.0)
     other = result_of(np.random.default_rng(1), 20, spread=1.0)
     row = next(row for row in result.rows("m") if row["metric"] == "mae")
-    assert (row["ci_low"], row["ci_high"]) == interval(result, "mae", level=0.95)
-    assert interval(result, "mae") == interval(result, "mae", level=0.95)
-    assert interval(result, "mae") != interval(result, "mae", level=0.9)
-    assert compare(result, other, "mae") == compare(result, other, "mae", level=0.95)
+    assert (row["ci_low"], row["ci_high"]) == interval(result.parts, "mae", level=0.95)
+    assert interval(result.parts, "mae") == interval(result.parts, "mae", level=0.95)
+    assert interval(result.parts, "mae") != interval(result.parts, "mae", level=0.9)
+    assert compare(result.parts, other.parts, "mae") == compare(result.parts, other.parts, "mae", level=0.95)
 
 
 def test_a_comparison_of_equals_errs_as_often_as_it_says() -> None:
@@ -196,7 +196,7 @@ def test_a_comparison_of_equals_errs_as_often_as_it_says() -> None:
     p, holds = [], []
     for _ in range(400):
         a, b = (result_of(rng, 40, spread=1.0) for _ in range(2))
-        found = compare(a, b, "mae", n_resamples=199)
+        found = compare(a.parts, b.parts, "mae", n_resamples=199)
         p.append(found.p)
         holds.append(found.ci_low <= 0 <= found.ci_high)
     assert 0.025 < np.mean(np.array(p) <= 0.05) < 0.08
@@ -210,7 +210,7 @@ def test_a_comparison_is_paired() -> None:
     a = result_of(rng, 25, spread=5.0)
     better = dataclasses.replace(a.parts[0][0], score=a.parts[0][0].score - 0.1)
     b = dataclasses.replace(a, parts=((better,),))
-    found = compare(a, b, "mae", n_resamples=400)
+    found = compare(a.parts, b.parts, "mae", n_resamples=400)
     assert found.difference == pytest.approx(0.1)
     assert (found.ci_low, found.ci_high) == pytest.approx((0.1, 0.1))
     assert found.p < 0.01

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eegm2.data.config import WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.windows.labelling import label_spans, recording_windows
 from eegm2.data.windows.scaling import scale_stored, scale_window

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.config import PrepareConfig
+from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.prepare import prepare
-from eegm2.data.recipes.base import LabelSpan, all_recipes, detect_recipe, get_recipe
+from eegm2.data.recipes.base import all_recipes, detect_recipe, get_recipe
 from eegm2.data.signal.quality import read_quality
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError, DataError

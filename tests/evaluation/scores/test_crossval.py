@@ -129,9 +129,9 @@ def test_intervals_widen_with_few_subjects_and_hold_the_mean() -> None:
     for n_subjects in (6, 60):
         data = labelled_arrays(n_subjects=n_subjects, n_times=8)
         result = cross_validate(partial(noisy, strength=0.7), data, subject_splits(data, 3))
-        low, high = interval(result, "auroc", n_bootstrap=300)
+        low, high = interval(result.parts, "auroc", n_bootstrap=300)
         assert low < result.values("auroc").mean() < high
-        assert (low, high) == interval(result, "auroc", n_bootstrap=300)
+        assert (low, high) == interval(result.parts, "auroc", n_bootstrap=300)
         width[n_subjects] = high - low
     assert width[60] < 0.6 * width[6]
 
@@ -142,18 +142,20 @@ def test_a_comparison_finds_a_difference_and_none_where_there_is_none() -> None:
     strong, weak = (cross_validate(partial(noisy, strength=s), data, splits, (0, 1)) for s in (1.5, 0.3))
     same = cross_validate(partial(noisy, strength=0.3), data, splits, (2, 3))
     for metric in ("auroc", "balanced_accuracy"):
-        found = compare(strong, weak, metric, n_resamples=300)
+        found = compare(strong.parts, weak.parts, metric, n_resamples=300)
         assert found.difference == pytest.approx(strong.values(metric).mean() - weak.values(metric).mean())
         assert 0 < found.ci_low < found.difference < found.ci_high
         assert found.p < 0.01
-        none = compare(same, weak, metric, n_resamples=300)
+        none = compare(same.parts, weak.parts, metric, n_resamples=300)
         assert none.ci_low < 0 < none.ci_high
         assert none.p > 0.05
-    itself = compare(weak, weak, "auroc", n_resamples=50)
+    itself = compare(weak.parts, weak.parts, "auroc", n_resamples=50)
     assert (itself.difference, itself.ci_low, itself.ci_high, itself.p) == (0, 0, 0, 1)
     with pytest.raises(DataError, match="the two were tested on different windows"):
         compare(
-            weak, cross_validate(partial(noisy, strength=1), data, subject_splits(data, 3, seed=9)), "auroc"
+            weak.parts,
+            cross_validate(partial(noisy, strength=1), data, subject_splits(data, 3, seed=9)).parts,
+            "auroc",
         )
 
 
@@ -165,7 +167,9 @@ def test_the_scale_of_scores_does_not_touch_a_comparison_of_their_order() -> Non
     )
     flat = tuple(tuple(replace(p, score=0.5 + 1e-3 * p.score**3) for p in row) for row in two.parts)
     for metric in ("auroc", "auprc"):
-        plain, other = (compare(one, b, metric, n_resamples=200) for b in (two, replace(two, parts=flat)))
+        plain, other = (
+            compare(one.parts, b.parts, metric, n_resamples=200) for b in (two, replace(two, parts=flat))
+        )
         assert other.p == plain.p
         assert other.difference == pytest.approx(plain.difference)
 

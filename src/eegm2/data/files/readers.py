@@ -19,7 +19,7 @@ from eegm2.data.files.brainvision import elsewhere, refuse_short_brainvision
 from eegm2.data.files.edf import EDFHeader
 from eegm2.data.files.fif import check_fiffile
 from eegm2.data.files.mat import check_matfile
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from eegm2.data.recipes.base import LabelSpan, SourceRecording
+from eegm2.data.labels import LabelSpan
+from eegm2.data.recipes.base import SourceRecording
 from eegm2.errors import DataError
 
 RESERVED = ("recording", "subject", "session", "split", "onset_s", "duration_s", "label")

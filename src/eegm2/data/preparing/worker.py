@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.recipes.base import LabelSpan, SourceRecording
+from eegm2.data.labels import LabelSpan
+from eegm2.data.recipes.base import SourceRecording
 from eegm2.data.store.recording_store import RecordingInfo, StoreWriter
 from eegm2.errors import ConfigError, DataError
 

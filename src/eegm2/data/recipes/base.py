@@ -15,29 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.files.readers import read_raw
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import mne
-
-
-@dataclass(frozen=True, order=True)
-class LabelSpan:
-    """A labelled stretch of a recording.
-
-    Parameters
-    ----------
-    onset_s : float
-        Start in seconds after the first sample.
-    duration_s : float
-        Length in seconds; 0 marks an instant; ``inf`` lasts until the recording ends.
-    label : str
-        What happened.
-    """
-
-    onset_s: float
-    duration_s: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -95,8 +78,6 @@ class SourceRecording:
             raise DataError(self.problem)
         if self.reader is not None:
             return self.reader()
-        from eegm2.data.files.readers import read_raw
-
         return read_raw(self.path)
 
     def source_sha256(self) -> str:

@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.labels import LabelSpan
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 _LABEL_COLUMNS = ("trial_type", "value")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eegm2.config import from_dict
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.storage import Storage
 from eegm2.errors import ConfigError, DataError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eegm2.data.config import WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 
 

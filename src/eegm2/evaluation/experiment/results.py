@@ -116,7 +116,7 @@ def comparisons(results: dict[tuple[str, int | None], CrossValidated], plan: Pla
         a, b = results[pair.a, count], results[pair.b, count]
         for metric in a.metrics:
             try:
-                found = asdict(compare(a, b, metric, n_resamples=plan.n_bootstrap))
+                found = asdict(compare(a.parts, b.parts, metric, n_resamples=plan.n_bootstrap))
             except EEGM2Error as error:
                 rows.append({**about, "metric": metric, "problem": str(error)})
                 continue

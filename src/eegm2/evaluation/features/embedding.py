@@ -21,8 +21,7 @@ from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.reconstruct.run import refuse_other_channels
-from eegm2.evaluation.windows.from_store import refuse_mismatch
+from eegm2.evaluation.windows.from_store import refuse_mismatch, refuse_other_channels
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.statistics import STATISTICS
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
@@ -202,7 +201,7 @@ def _from_store(
 
 def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
     made = preprocess(read_raw(path), checkpoint.preprocessing, where=str(path))
-    refuse_other_channels(checkpoint, made.ch_names, str(path))
+    refuse_other_channels(checkpoint.header, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
     total = made.array.shape[1]

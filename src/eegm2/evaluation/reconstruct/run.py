@@ -20,7 +20,7 @@ from eegm2.data.files.writers import write_recording
 from eegm2.data.signal.preprocessing import preprocess
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
-from eegm2.errors import ConfigError, DataError
+from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ReconstructConfig
 from eegm2.evaluation.reconstruct.overlap import Progress, reconstruct_array
 from eegm2.evaluation.reconstruct.signal_metrics import (
@@ -29,7 +29,8 @@ from eegm2.evaluation.reconstruct.signal_metrics import (
     channel_correlation,
     spectral_error,
 )
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.evaluation.windows.from_store import refuse_other_channels
+from eegm2.training.checkpoint import load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
 
@@ -111,7 +112,7 @@ def reconstruct_file(
     checkpoint = load_checkpoint(run, config.which)
     raw = read_raw(file)
     made = preprocess(raw, checkpoint.preprocessing, where=str(file))
-    refuse_other_channels(checkpoint, made.ch_names, str(file))
+    refuse_other_channels(checkpoint.header, made.ch_names, str(file))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     windows = checkpoint.windows
     n_times = round((config.window_s or windows.window_s) * sfreq_hz)
@@ -144,17 +145,6 @@ def reconstruct_file(
         out.with_suffix(".json"), [json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False).encode()]
     )
     return scores
-
-
-def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], where: str) -> None:
-    """Refuse a recording whose prepared channels are not those of the checkpoint."""
-    expected = tuple(checkpoint.header["ch_names"])
-    if tuple(ch_names) != expected:
-        raise DataError(
-            f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on "
-            f"{' '.join(expected)}; "
-            "use a recording with these channels"
-        )
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,278 @@
+"""Plant single faults in the modules that do the scientific bookkeeping, and see whether a test falls.
+
+    python -m tests.mutation.run                          # every module and mutant, many hours
+    python -m tests.mutation.run --sample 40              # 40 of every module, always the same ones
+    python -m tests.mutation.run --only evaluation.scores --sample 40
+    python -m tests.mutation.run --survivors              # what lived, of the kept results
+
+A mutant is run in a forked process that already holds the heavy libraries and reads one module with the fault
+in it; no file is changed. Only tests that run the changed line are run, the quickest first. Kept results (see
+`--out`) are taken up again where module and tests are as they were; a mutant counts as equivalent only if
+``equivalent.toml`` says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.abc
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import tomllib
+from collections import Counter, defaultdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tests.mutation.mutants import Mutant, mutants
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+RESULTS = ROOT / "docs" / "results" / "mutants.json"
+LIBRARIES = (
+    "numpy", "scipy.signal", "scipy.stats", "torch", "sklearn.linear_model", "sklearn.multiclass", "numba",
+    "lightning.pytorch", "mne", "matplotlib.figure", "pytest", "hypothesis", "edfio", "typer.testing",
+    "safetensors.torch", "torch.utils.tensorboard",
+)  # fmt: skip
+
+
+def targets() -> dict[str, list[str]]:
+    """Return the tests of every module that is tried, in order of importance."""
+    found: dict[str, list[str]] = {}
+    for group in tomllib.loads((HERE / "targets.toml").read_text())["group"]:
+        for pattern in group["modules"]:
+            paths = sorted((ROOT / "src" / "eegm2").glob(pattern.replace(".", "/") + ".py"))
+            assert paths, f"targets.toml: {pattern} names no module"
+            for path in paths:
+                name = ".".join(path.relative_to(ROOT / "src" / "eegm2").with_suffix("").parts)
+                if path.name != "__init__.py":
+                    found.setdefault(name, group["tests"])
+    return found
+
+
+def source_of(module: str) -> Path:
+    return ROOT / "src" / "eegm2" / (module.replace(".", "/") + ".py")
+
+
+class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module another source."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self.name, self.path, self.source = f"eegm2.{module}", source_of(module), source
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        return (
+            importlib.util.spec_from_file_location(name, self.path, loader=self)
+            if name == self.name
+            else None
+        )  # type: ignore[arg-type]
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+
+
+class Coverage:
+    """Which tests run which lines of a module, and how long they take; a pytest plugin."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lines = str(path), set[int]()
+        self.of_test: dict[str, list[int]] = {}
+        self.of_setup: dict[str, set[int]] = defaultdict(set)
+        self.seconds: dict[str, float] = {}
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != self.path:
+            return None
+        self.lines.add(frame.f_lineno)
+        return self.trace
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "setup":  # what a shared fixture runs counts for every test of the file
+            self.of_setup[report.nodeid.split("::")[0]] |= self.lines
+        elif report.when == "call" and report.passed:
+            self.of_test[report.nodeid] = sorted(self.lines)
+            self.seconds[report.nodeid] = report.duration
+        self.lines = set()
+
+
+def forked(task: Any, limit_s: float) -> dict[str, Any]:
+    """Run a task in a process of its own and return what it wrote, or that it took too long or died."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reader)
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(null, stream)
+            with os.fdopen(writer, "w") as out:
+                json.dump(task(), out)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    done: list[str] = []
+    reading = threading.Thread(target=lambda: done.append(os.fdopen(reader).read()))
+    reading.start()
+    end = time.monotonic() + limit_s
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return {"timeout": True}
+        time.sleep(0.01)
+    reading.join(5)
+    return json.loads(done[0]) if done and done[0] else {"died": True}
+
+
+def measure(module: str, tests: list[str]) -> dict[str, Any]:
+    """Run the tests on the module as it is."""
+    import pytest
+
+    plugin = Coverage(source_of(module))
+    threading.settrace(plugin.trace)
+    sys.settrace(plugin.trace)
+    code = pytest.main([*OPTIONS, *tests], plugins=[plugin])
+    sys.settrace(None)
+    setup = {file: sorted(lines) for file, lines in plugin.of_setup.items()}
+    return {"code": int(code), "tests": plugin.of_test, "setup": setup, "seconds": plugin.seconds}
+
+
+OPTIONS = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no"]
+
+
+def tried(module: str, mutant: Mutant, chosen: list[str]) -> dict[str, Any]:
+    """Run the chosen tests on the mutant."""
+    import pytest
+
+    sys.meta_path.insert(0, Planted(module, mutant.source))
+    return {"code": int(pytest.main([*OPTIONS, *chosen]))}
+
+
+def chosen_tests(mutant: Mutant, measured: dict[str, Any]) -> list[str]:
+    """Return the tests that run any line of the mutated statement, the quickest first."""
+    span = range(mutant.line, mutant.line + 1)
+    hit = [
+        test
+        for test, lines in measured["tests"].items()
+        if set(span) & {*lines, *measured["setup"].get(test.split("::")[0], [])}
+    ]
+    return sorted(hit or measured["tests"], key=lambda test: measured["seconds"].get(test, 0.0))[:LARGEST]
+
+
+LARGEST = 60
+
+
+def digest(*paths: Path) -> str:
+    made = hashlib.sha256()
+    for path in paths:
+        made.update(path.read_bytes())
+    return made.hexdigest()[:16]
+
+
+def run_module(
+    module: str, tests: list[str], sample: int, again: bool, kept: dict[str, Any], save: Any
+) -> None:
+    """Try the mutants of one module that have no verdict yet; those that lived too, if `again`."""
+    state = digest(source_of(module))
+    entry = kept.setdefault(module, {})
+    if entry.get("source") != state:
+        entry.clear()
+        entry |= {"source": state, "killed": 0, "survived": [], "done": []}
+    every = mutants(source_of(module).read_text())
+    entry["mutants"] = len(every)
+    todo = [m for m in (every[:sample] if sample else every) if m.rank[:12] not in entry["done"]]
+    if again:
+        excused = equivalents().get(module, {})
+        lived = {(s["line"], s["change"]) for s in entry["survived"] if s["change"] not in excused}
+        todo += [m for m in every if (m.line, m.name) in lived]
+    if not todo:
+        return
+    measured = forked(lambda: measure(module, tests), 1200)
+    if measured.get("code") != 0:
+        print(f"{module}: its tests fail as it is ({measured.get('code', measured)})", flush=True)
+        return
+    for mutant in todo:
+        chosen = chosen_tests(mutant, measured)
+        limit_s = 30 + 5 * sum(measured["seconds"].get(test, 0.0) for test in chosen)
+        began = time.monotonic()
+        result = forked(lambda mutant=mutant, chosen=chosen: tried(module, mutant, chosen), limit_s)
+        this, lives = {"line": mutant.line, "change": mutant.name}, result.get("code") == 0
+        if mutant.rank[:12] not in entry["done"]:
+            entry["done"].append(mutant.rank[:12])
+            entry["survived"] += [this] if lives else []
+            entry["killed"] += not lives
+        elif not lives:
+            entry["survived"].remove(this)
+            entry["killed"] += 1
+        word = f"{'SURVIVED' if lives else 'killed':8} {time.monotonic() - began:5.1f} s"
+        print(f"{word} {module}:{mutant.line} {mutant.name[:150]}", flush=True)
+        save()
+
+
+def equivalents() -> dict[str, dict[str, str]]:
+    """Return, by module and change, why a mutant does nothing that anybody could see."""
+    return tomllib.loads((HERE / "equivalent.toml").read_text())
+
+
+def counts(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known in all: tried, killed, equivalent, alive, and of how many there are."""
+    known, excused = targets(), equivalents()
+    found: Counter[str] = Counter()
+    for module, entry in kept.items():
+        if module in known:
+            same = sum(s["change"] in excused.get(module, {}) for s in entry["survived"])
+            found["tried"] += len(entry["done"])
+            found["killed"] += entry["killed"]
+            found["equivalent"] += same
+            found["survived"] += len(entry["survived"]) - same
+            found["mutants"] += entry["mutants"]
+            found["modules"] += bool(entry["done"])
+    return {**found, "modules_in_all": len(known)}
+
+
+def main() -> int:
+    """Try mutants; return 1 where one lives that nobody has excused."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", default="", help="modules that begin with this")
+    parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
+    parser.add_argument("--survivors", action="store_true", help="run nothing, say what lived")
+    arguments = parser.parse_args()
+    kept: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+
+    def save() -> None:
+        temporary = arguments.out.with_suffix(".tmp")
+        temporary.write_text(json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n")
+        temporary.replace(arguments.out)
+
+    excused = equivalents()
+    if arguments.survivors:
+        for module, entry in kept.items():
+            for lived in entry["survived"]:
+                if lived["change"] not in excused.get(module, {}) and module.startswith(arguments.only):
+                    print(f"{module}:{lived['line']}  {lived['change']}")
+    else:
+        for library in LIBRARIES:
+            __import__(library)
+        for module, tests in targets().items():
+            if module.startswith(arguments.only):
+                run_module(module, tests, arguments.sample, arguments.again, kept, save)
+    found = counts(kept)
+    print(json.dumps(found))
+    return int(found.get("survived", 0) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
