@@ -18,7 +18,7 @@ from eegm2.data.config import SplitConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset, collate_windows
-from eegm2.data.windows.order import WindowSampler, epoch_order
+from eegm2.data.windows.order import epoch_order
 from eegm2.data.windows.scaling import scale_window
 from eegm2.data.windows.splits import SplitManifest, split_subjects, subject_folds, subject_labels
 from eegm2.errors import ConfigError, DataError
@@ -142,15 +142,14 @@ def test_refusals(store: RecordingStore) -> None:
 def test_workers_give_the_same_windows_epoch_after_epoch(store: RecordingStore, context: str) -> None:
     data = WindowDataset(store, WindowConfig(window_s=2.0))
     data[0]  # the store is already open in this process
-    sampler = WindowSampler(len(data), seed=3)
+    order: list[int] = list(range(len(data)))
     loader = DataLoader(
-        data, 8, sampler=sampler, num_workers=1, persistent_workers=True, multiprocessing_context=context
+        data, 8, sampler=order, num_workers=1, persistent_workers=True, multiprocessing_context=context
     )
     for epoch in range(2):
-        sampler.set_epoch(epoch)
+        order[:] = epoch_order(len(data), seed=3, epoch=epoch).tolist()
         batches = list(loader)
-        order = epoch_order(len(data), seed=3, epoch=epoch)
-        assert torch.cat([batch["index"] for batch in batches]).tolist() == order.tolist()
+        assert torch.cat([batch["index"] for batch in batches]).tolist() == order
         assert torch.equal(batches[1]["x"][3], data[int(order[11])]["x"])
 
 
@@ -223,48 +222,8 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
         assert (first != other).any()
 
 
-def test_ranks_share_an_epoch() -> None:
-    ranks = [list(WindowSampler(10, seed=1, rank=rank, world_size=3)) for rank in range(3)]
-    assert [len(rank) for rank in ranks] == [4, 4, 4]
-    assert set().union(*ranks) == set(range(10))
-    with pytest.raises(ConfigError, match="rank: got 3, expected 0 to 2"):
-        WindowSampler(10, rank=3, world_size=3)
-
-
-@pytest.mark.parametrize("balanced", [False, True])
-def test_resuming_in_an_epoch_equals_going_on(balanced: bool) -> None:
-    labels = np.array([0] * 30 + [1] * 7 + [-1] * 3) if balanced else None
-
-    def sampler() -> WindowSampler:
-        return WindowSampler(40, seed=5, labels=labels, rank=1, world_size=2)
-
-    whole = sampler()
-    whole.set_epoch(4)
-    expected = list(whole)
-    state = json.loads(json.dumps(whole.state_dict(7)))
-    resumed = sampler()
-    resumed.load_state_dict(state)
-    resumed.set_epoch(4)
-    assert len(resumed) == len(expected) - 7
-    assert list(resumed) == expected[7:]
-    assert len(resumed) == len(expected)
-    resumed.set_epoch(5)
-    whole.set_epoch(5)
-    assert list(resumed) == list(whole) != expected
-    with pytest.raises(ConfigError, match="sampler state: seed was 5, now 6"):
-        WindowSampler(40, seed=6).load_state_dict(state)
-    with pytest.raises(ConfigError, match="sampler state: n_windows was 40, now 41"):
-        WindowSampler(41, seed=5).load_state_dict(state)
-
-
-def test_balanced_epochs() -> None:
-    labels = np.array([0] * 90 + [1] * 10 + [2] * 20 + [-1] * 30)
-    order = epoch_order(150, seed=0, epoch=0, labels=labels)
-    assert np.bincount(labels[order]).tolist() == [40, 40, 40]
-    small = order[labels[order] == 1]
-    assert np.bincount(small, minlength=100)[90:100].tolist() == [4] * 10  # each as often as the others
-    with pytest.raises(ConfigError, match="balanced sampling: no window has a label"):
-        epoch_order(3, seed=0, epoch=0, labels=np.full(3, -1))
+def test_an_order_that_is_not_shuffled_ascends() -> None:
+    np.testing.assert_array_equal(epoch_order(7, seed=1, epoch=2, shuffle=False), np.arange(7))
 
 
 # splits

@@ -15,7 +15,6 @@ from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.crossval import (
     cross_validate,
     manifest_split,
-    nested,
     subject_splits,
 )
 from eegm2.evaluation.scores.outcome import Outcome
@@ -172,23 +171,3 @@ def test_the_scale_of_scores_does_not_touch_a_comparison_of_their_order() -> Non
         )
         assert other.p == plain.p
         assert other.difference == pytest.approx(plain.difference)
-
-
-def test_nested_selection_takes_the_better_and_never_scores_the_outer_test() -> None:
-    data = labelled_arrays(n_subjects=12, n_times=8)
-    seen: list[set[str]] = []
-
-    def watched(d: LabelledWindows, s: Split, seed: int, strength: float) -> Outcome:
-        seen.append(set(d.subject))
-        return noisy(d, s, seed, strength=strength)
-
-    candidates = {"weak": partial(watched, strength=0.1), "strong": partial(watched, strength=3.0)}
-    split = subject_splits(data, 4)[0]
-    outcome = nested(candidates, "auroc")(data, split, 0)
-    assert outcome.facts["chosen"] == "strong"
-    assert outcome.score.shape == (len(split.test), 2)
-    held_out = set(data.subject[split.test])
-    assert all(not names & held_out for names in seen[:-1])
-    assert seen[-1] >= held_out
-    with pytest.raises(ConfigError, match="metric 'mae'"):
-        nested(candidates, "mae")

@@ -1,9 +1,9 @@
-"""Cross-validation by subject, and nested choice of what is tuned."""
+"""Cross-validation by subject."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -152,41 +152,3 @@ def tested_part(data: LabelledWindows, split: Split, outcome: Outcome, by: str) 
     """Return an outcome's predictions with the truth; `by` is what is resampled later."""
     origin = data.subject if by == "subject" else data.recording
     return TestPart(data.y[split.test], np.asarray(outcome.score), origin[split.test], outcome.threshold)
-
-
-def nested(candidates: Mapping[str, Runner], metric: str, *, n_inner: int = 3) -> Runner:
-    """Return a runner that chooses among candidates by inner cross-validation on train and val subjects.
-
-    Parameters
-    ----------
-    candidates : mapping of str to Runner
-        What is tuned.
-    metric : str
-        Higher is better (``mae`` is not taken).
-    n_inner : int
-        Inner folds; the outer test part is never scored while choosing.
-
-    Raises
-    ------
-    ConfigError
-        If there is no candidate or the metric is an error.
-    """
-    if not candidates or metric == "mae":
-        raise ConfigError(
-            f"nested: got {len(candidates)} candidates and metric '{metric}'; the metric must grow"
-        )
-
-    def run(data: LabelledWindows, split: Split, seed: int) -> Outcome:
-        known = np.sort(np.concatenate([split.train, split.val]))
-        inner_data = data.take(known)
-        inner = subject_splits(inner_data, n_inner, seed=seed)
-        table = {
-            name: float(cross_validate(runner, inner_data, inner, (seed,)).values(metric).mean())
-            for name, runner in candidates.items()
-        }
-        best = max(table, key=lambda name: (np.nan_to_num(table[name], nan=-np.inf), name))
-        outcome = candidates[best](data, split, seed)
-        facts = {**outcome.facts, "chosen": best, "inner": table, "deterministic": False}
-        return replace(outcome, facts=facts)
-
-    return run
