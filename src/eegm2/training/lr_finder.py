@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.data.storage import write_atomic
+from eegm2.atomic import write_atomic
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest

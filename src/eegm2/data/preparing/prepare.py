@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from eegm2.atomic import remove_stale_temporaries
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
 from eegm2.data.preparing.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
 from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
-from eegm2.data.storage import LocalStorage, open_storage, remove_stale_temporaries
+from eegm2.data.storage import LocalStorage, open_storage
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.errors import ConfigError, DataError
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
-import tempfile
 import tomllib
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.atomic import whole_file, write_atomic
 from eegm2.data.recipes.arrays import boundaries, joined_windows, require_folder, window_spans
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
@@ -54,10 +53,11 @@ def save_moabb(dataset: Any, paradigm: Any, folder: str | Path, subjects: list[i
     rows = "\n".join(
         [",".join(COLUMNS), *(",".join(str(row[name]) for name in COLUMNS) for _, row in metadata.iterrows())]
     )
-    _write(folder / "X.npy", lambda file: np.save(file, x_uv, allow_pickle=False))
-    _write(folder / "y.npy", lambda file: np.save(file, np.asarray(y).astype(str), allow_pickle=False))
-    _write(folder / "metadata.csv", lambda file: file.write(f"{rows}\n".encode()))
-    _write(folder / "recording.toml", lambda file: file.write(toml.encode()))
+    for name, array in (("X.npy", x_uv), ("y.npy", np.asarray(y).astype(str))):
+        with whole_file(folder / name, ending=".npy") as temporary:
+            np.save(temporary, array, allow_pickle=False)
+    write_atomic(folder / "metadata.csv", [f"{rows}\n".encode()])
+    write_atomic(folder / "recording.toml", [toml.encode()])
     return folder
 
 
@@ -136,20 +136,6 @@ def _open(root: Path) -> tuple[Any, Any, list[tuple[str, ...]], dict[str, Any]]:
             f"recording.toml {len(facts['ch_names'])} channels; they must agree"
         )
     return x, y, rows, facts
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file under a temporary name in the same folder, then rename it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 RECIPES = (

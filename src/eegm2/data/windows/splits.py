@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eegm2.atomic import write_atomic
 from eegm2.data.config import SplitConfig
-from eegm2.data.storage import write_atomic
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import DataError
 from eegm2.words import count

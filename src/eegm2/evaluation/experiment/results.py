@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.atomic import write_atomic
 from eegm2.config import to_dict
-from eegm2.data.storage import write_atomic
 from eegm2.errors import EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell, StoredCell
 from eegm2.evaluation.experiment.choice import choices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.atomic import whole_file
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
 from eegm2.data.signal.preprocessing import preprocess
@@ -135,18 +135,13 @@ def is_store(source: str | Path) -> bool:
 
 def write_embedding(out: Path, made: Embedding) -> None:
     """Write npz (arrays named as in :class:`Embedding`) or parquet (a row per window or step)."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{uuid.uuid4().hex[:12]}{out.suffix.lower()}")
-    try:
+    with whole_file(out, ending=out.suffix.lower()) as temporary:
         if out.suffix.lower() == ".parquet":
             import pyarrow.parquet
 
             pyarrow.parquet.write_table(_pyarrow().table(_columns(made)), temporary)
         else:
             np.savez_compressed(temporary, **_arrays(made))
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def feature_names(n_features: int, kind: str = "statistics") -> list[str]:

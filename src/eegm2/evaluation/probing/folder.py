@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eegm2.data.storage import remove_stale_temporaries, temporary_name, write_atomic
+from eegm2.atomic import remove_stale_temporaries, temporary_name, write_atomic
 from eegm2.errors import ConfigError
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit

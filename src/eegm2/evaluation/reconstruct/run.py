@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.atomic import write_atomic
 from eegm2.data.config import Scaling
 from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
 from eegm2.data.signal.preprocessing import preprocess
-from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ReconstructConfig
