@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,26 +24,23 @@ class Mutant:
     ----------
     line : int
         Where in the module.
-    before, after : str
+    change : str
         The expression as it is, and as it is planted.
+    which : int
+        Of several places that change alike, counted from 0: with `change` a name that outlasts moves.
     source : str
         The whole faulty module.
     """
 
     line: int
-    before: str
-    after: str
+    change: str
+    which: int
     source: str
 
     @property
-    def name(self) -> str:
-        """Name it by what changes, so that it survives moves inside its module."""
-        return f"{self.before} → {self.after}"
-
-    @property
-    def rank(self) -> str:
-        """Give a place in a random order that is always the same."""
-        return hashlib.sha256(f"{self.line}/{self.name}".encode()).hexdigest()
+    def key(self) -> str:
+        """Name it shortly; in the order of these names a module's mutants are tried."""
+        return hashlib.sha256(f"{self.change}/{self.which}".encode()).hexdigest()[:12]
 
 
 def mutants(source: str) -> list[Mutant]:
@@ -52,7 +50,7 @@ def mutants(source: str) -> list[Mutant]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    found: dict[tuple[int, str], Mutant] = {}
+    found: dict[tuple[int, int, str], tuple[int, str]] = {}
     for node, after in _changes(tree):
         begin = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
@@ -68,8 +66,13 @@ def mutants(source: str) -> list[Mutant]:
             continue
         before, text = " ".join(before.split()), " ".join(text.split())
         if before != text:
-            found.setdefault((node.lineno, f"{before} → {text}"), Mutant(node.lineno, before, text, new))
-    return sorted(found.values(), key=lambda mutant: mutant.rank)
+            found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, new))
+    seen: Counter[str] = Counter()
+    made = []
+    for (_, _, change), (line, new) in sorted(found.items()):
+        made.append(Mutant(line, change, seen[change], new))
+        seen[change] += 1
+    return sorted(made, key=lambda mutant: mutant.key)
 
 
 def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.AST | str]]:
@@ -97,6 +100,8 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.AST | str
             yield node, node.value
         elif isinstance(node, ast.Call):
             for keyword in node.keywords:
+                if keyword.arg in ("indent", "ensure_ascii", "stacklevel", "strict", "where", "columns"):
+                    continue
                 kept = [other for other in node.keywords if other is not keyword]
                 yield node, ast.Call(node.func, node.args, kept)
             name = ast.unparse(node.func)
@@ -132,13 +137,15 @@ def _computing(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes that compute: no annotation, decorator, raised message, import or printed line."""
     if isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return
+    if isinstance(node, ast.keyword) and node.arg in ("indent", "ensure_ascii", "stacklevel", "strict"):
+        return
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
     if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("option", "warn", "print"):
         return
     yield node
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list"):
+        if name in ("annotation", "returns", "decorator_list", "bases"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):

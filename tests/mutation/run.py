@@ -14,6 +14,7 @@ in it; no file is changed. Only tests that run the changed line are run, the qui
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import importlib.abc
 import importlib.util
@@ -70,7 +71,7 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             importlib.util.spec_from_file_location(name, self.path, loader=self)
             if name == self.name
             else None
-        )  # type: ignore[arg-type]
+        )
 
     def create_module(self, spec: Any) -> None:
         return None
@@ -155,47 +156,69 @@ def tried(module: str, mutant: Mutant, chosen: list[str]) -> dict[str, Any]:
     """Run the chosen tests on the mutant."""
     import pytest
 
+    forget(module)
     sys.meta_path.insert(0, Planted(module, mutant.source))
     return {"code": int(pytest.main([*OPTIONS, *chosen]))}
 
 
 def chosen_tests(mutant: Mutant, measured: dict[str, Any]) -> list[str]:
-    """Return the tests that run any line of the mutated statement, the quickest first."""
-    span = range(mutant.line, mutant.line + 1)
+    """Return the tests that run the mutated line (all, of what runs at import), the quickest first."""
     hit = [
         test
         for test, lines in measured["tests"].items()
-        if set(span) & {*lines, *measured["setup"].get(test.split("::")[0], [])}
+        if mutant.line in lines or mutant.line in measured["setup"].get(test.split("::")[0], [])
     ]
-    return sorted(hit or measured["tests"], key=lambda test: measured["seconds"].get(test, 0.0))[:LARGEST]
+    return sorted(hit or measured["tests"], key=lambda test: measured["seconds"].get(test, 0.0))
 
 
-LARGEST = 60
+def digest(module: str) -> str:
+    """Return what a module says, whatever its imports, comments and line breaks."""
+    tree = ast.parse(source_of(module).read_text())
+    body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)]
+    return hashlib.sha256("".join(ast.unparse(node) for node in body).encode()).hexdigest()[:16]
 
 
-def digest(*paths: Path) -> str:
-    made = hashlib.sha256()
-    for path in paths:
-        made.update(path.read_bytes())
-    return made.hexdigest()[:16]
+def forget(module: str) -> None:
+    """Drop a module, and all that imports it by any way, from what is loaded."""
+    users: dict[str, set[str]] = defaultdict(set)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("eegm2", "tests")]:
+        path = getattr(sys.modules[name], "__file__", None)
+        for node in ast.walk(ast.parse(Path(path).read_text())) if path else ():
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    users[f"{node.module}.{alias.name}"].add(name)
+                users[str(node.module)].add(name)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    users[alias.name].add(name)
+    todo, gone = [f"eegm2.{module}"], set[str]()
+    while todo:
+        name = todo.pop()
+        if name not in gone:
+            gone.add(name)
+            todo += users[name]
+    for name in gone:
+        package, _, last = name.rpartition(".")
+        if sys.modules.pop(name, None) is not None and last in vars(sys.modules.get(package, sys)):
+            delattr(sys.modules[package], last)
 
 
 def run_module(
     module: str, tests: list[str], sample: int, again: bool, kept: dict[str, Any], save: Any
 ) -> None:
     """Try the mutants of one module that have no verdict yet; those that lived too, if `again`."""
-    state = digest(source_of(module))
+    state = digest(module)
     entry = kept.setdefault(module, {})
     if entry.get("source") != state:
         entry.clear()
         entry |= {"source": state, "killed": 0, "survived": [], "done": []}
     every = mutants(source_of(module).read_text())
     entry["mutants"] = len(every)
-    todo = [m for m in (every[:sample] if sample else every) if m.rank[:12] not in entry["done"]]
+    todo = [m for m in (every[:sample] if sample else every) if m.key not in entry["done"]]
     if again:
         excused = equivalents().get(module, {})
         lived = {(s["line"], s["change"]) for s in entry["survived"] if s["change"] not in excused}
-        todo += [m for m in every if (m.line, m.name) in lived]
+        todo += [m for m in every if (m.line, m.change) in lived]
     if not todo:
         return
     measured = forked(lambda: measure(module, tests), 1200)
@@ -207,16 +230,16 @@ def run_module(
         limit_s = 30 + 5 * sum(measured["seconds"].get(test, 0.0) for test in chosen)
         began = time.monotonic()
         result = forked(lambda mutant=mutant, chosen=chosen: tried(module, mutant, chosen), limit_s)
-        this, lives = {"line": mutant.line, "change": mutant.name}, result.get("code") == 0
-        if mutant.rank[:12] not in entry["done"]:
-            entry["done"].append(mutant.rank[:12])
+        this, lives = {"line": mutant.line, "change": mutant.change}, result.get("code") == 0
+        if mutant.key not in entry["done"]:
+            entry["done"].append(mutant.key)
             entry["survived"] += [this] if lives else []
             entry["killed"] += not lives
         elif not lives:
             entry["survived"].remove(this)
             entry["killed"] += 1
         word = f"{'SURVIVED' if lives else 'killed':8} {time.monotonic() - began:5.1f} s"
-        print(f"{word} {module}:{mutant.line} {mutant.name[:150]}", flush=True)
+        print(f"{word} {module}:{mutant.line} {mutant.change[:150]}", flush=True)
         save()
 
 
@@ -266,6 +289,10 @@ def main() -> int:
     else:
         for library in LIBRARIES:
             __import__(library)
+        for path in (ROOT / "src" / "eegm2").rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+            if not name.endswith(("__init__", "__main__")) and "ops.gpu" not in name:
+                __import__(name)
         for module, tests in targets().items():
             if module.startswith(arguments.only):
                 run_module(module, tests, arguments.sample, arguments.again, kept, save)

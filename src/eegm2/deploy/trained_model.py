@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.config import PreprocessingConfig, Scaling, WindowConfig
 from eegm2.model.authors import load_authors_checkpoint
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import load_checkpoint
@@ -47,7 +47,7 @@ class TrainedModel:
     model: nn.Module
     ch_names: tuple[str, ...]
     sfreq_hz: float
-    scaling: str
+    scaling: Scaling
     window_s: float
     preprocessing: PreprocessingConfig
     source: str

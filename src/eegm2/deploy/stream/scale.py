@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegm2.data.windows.scaling import EPSILON_UV
+from eegm2.data.config import Scaling
+from eegm2.data.windows.scaling import scale_constants
 from eegm2.errors import ConfigError, DataError
 
-_QUARTILES_TO_SIGMA = 1.3489795
 #: A window may move the running scale by at most this factor, however large an artefact in it is.
 _LARGEST_FACTOR = 1.5
 
 
-def window_scale(x: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return offset and scale, each (n_chans, 1), with ``scale_window(x) == (x - offset) / (scale + 1e-8)``.
-
-    Parameters
-    ----------
-    x : array, shape (n_chans, n_times)
-        One window in microvolts.
-    method : {"quantile95", "robust", "zscore", "none"}
-    """
-    zero = np.zeros((len(x), 1))
-    if method == "quantile95":
-        return zero, np.quantile(np.abs(x), 0.95, axis=1, keepdims=True)
-    if method == "robust":
-        low, middle, high = np.quantile(x, (0.25, 0.5, 0.75), axis=1, keepdims=True)
-        return middle, (high - low) / _QUARTILES_TO_SIGMA
-    if method == "zscore":
-        return x.mean(1, keepdims=True), x.std(1, keepdims=True)
-    if method == "none":
-        return zero, zero + 1.0
-    raise ConfigError(f"scaling: got '{method}', expected quantile95, robust, zscore or none")
+def window_scale(x: np.ndarray, method: Scaling) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `scale_window` takes off a window and divides it by, each (n_chans, 1), in microvolts."""
+    offset, gain = scale_constants(x, method)
+    gain = np.broadcast_to(gain, (len(x), 1))
+    return np.zeros_like(gain) if offset is None else offset, gain
 
 
 class RunningScale:
@@ -64,7 +49,7 @@ class RunningScale:
 
     def __init__(
         self,
-        method: str,
+        method: Scaling,
         sfreq_hz: float,
         *,
         window_s: float = 4.0,
@@ -116,7 +101,7 @@ class RunningScale:
                 return np.zeros((len(x_uv), 0), np.float32)
         assert self.offset is not None
         assert self.scale is not None
-        y = (x - self.offset) / (self.scale + EPSILON_UV)
+        y = (x - self.offset) / self.scale
         if self.rate and self.method != "none":
             self._adapt(x)
         return y.astype(np.float32)
