@@ -144,16 +144,23 @@ def test_a_run_follows_its_schedule(store: RecordingStore, tmp_path: Path) -> No
     assert logged[:-1] == pytest.approx(rates(config, steps_per_epoch=4)[1:], rel=1e-5)
 
 
-@pytest.mark.parametrize("option", ["weight_decay", "gradient_clip", "gradient_ema", "accumulate", "seed"])
+CHANGES: dict[str, Any] = {
+    "weight_decay": 0.9,
+    "decayed": "matrices",
+    "gradient_clip": 1e-3,
+    "gradient_ema": 0.5,
+    "accumulate": 2,
+    "seed": 9,
+}
+
+
+@pytest.mark.parametrize("option", CHANGES)
 def test_every_option_of_the_optimiser_changes_the_weights(
     store: RecordingStore, tmp_path: Path, option: str
 ) -> None:
     base = dataclasses.replace(TINY, epochs=1)
-    values: dict[str, Any] = {
-        "weight_decay": 0.9, "gradient_clip": 1e-3, "gradient_ema": 0.5, "accumulate": 2, "seed": 9
-    }  # fmt: skip
     found = []
-    for name, config in (("a", base), ("b", dataclasses.replace(base, **{option: values[option]}))):
+    for name, config in (("a", base), ("b", dataclasses.replace(base, **{option: CHANGES[option]}))):
         pretrain(store, tmp_path / name, config)
         found.append(load_checkpoint(tmp_path / name, "last").model.state_dict())
     assert any(not torch.equal(found[0][key], found[1][key]) for key in found[0])

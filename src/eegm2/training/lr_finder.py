@@ -20,7 +20,7 @@ from eegm2.model.network import EEGM2, build_model
 from eegm2.training.config import PretrainConfig
 from eegm2.training.loaders import BatchOrder, make_loader
 from eegm2.training.objectives import Objective, window_seed
-from eegm2.training.optimiser import parameter_groups
+from eegm2.training.optimiser import decay_groups
 from eegm2.training.run_record import run_splits
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
@@ -140,7 +140,8 @@ def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -
         model.checkpoint_blocks(windows=config.checkpoint_windows)
     model.train()
     objective = Objective(config, windows.store.sfreq_hz)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=float(rates[0]))
+    groups = decay_groups(model.named_parameters(), config.weight_decay, config.decayed)
+    optimizer = torch.optim.AdamW(groups, lr=float(rates[0]))
     refuse_half_on_cpu(config, device)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
