@@ -94,30 +94,40 @@ def test_no_window_crosses_a_join(
     assert starts.tolist() == kept
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     onset=st.integers(0, 150),
-    length=st.integers(0, 30),
+    length=st.integers(1, 30),
     window=st.integers(2, 20),
     stride=st.integers(1, 20),
     how=st.sampled_from(["exclude_s", "exclude_labels"]),
+    rate_hz=st.sampled_from([8.0, 100.0, 128.0, 250.0 / 3]),
 )
 def test_no_window_touches_what_is_left_out(
-    onset: int, length: int, window: int, stride: int, how: str
+    onset: int, length: int, window: int, stride: int, how: str, rate_hz: float
 ) -> None:
-    begin, end = onset / RATE_HZ, (onset + length) / RATE_HZ
-    if how == "exclude_s" and length:
-        starts, _ = cut([], window=window, stride=stride, exclude_s=(f"{begin}:{end}",))
+    begin, end = onset / rate_hz, (onset + length) / rate_hz
+    common = {"window": window, "stride": stride, "rate_hz": rate_hz}
+    if how == "exclude_s":
+        starts, _ = cut([], exclude_s=(f"{begin!r}:{end!r}",), **common)
     else:
-        starts, _ = cut(
-            [(begin, end - begin, "BAD_muscle")], window=window, stride=stride, exclude_labels=("bad*",)
-        )
-    last = onset + max(length, 1)  # an instant is of the sample in which it lies
-    expected = [s for s in range(0, 160 - window + 1, stride) if s + window <= onset or s >= last]
-    if length:
-        assert starts.tolist() == expected
-    else:
-        assert not any(s < onset < s + window for s in starts.tolist())
+        starts, _ = cut([(begin, end - begin, "BAD_muscle")], exclude_labels=("bad*",), **common)
+    kept = [s for s in range(0, 160 - window + 1, stride) if s + window <= onset or s >= onset + length]
+    assert starts.tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("label", "duration", "kept"),
+    [
+        ("BAD boundary", 0.0, [0, 16, 32]),  # lies between two samples
+        ("BAD_jump", 0.0, [0, 32]),  # an instant is of the sample in which it lies
+        ("BAD boundary", 0.5, [0, 32]),  # has a length, so it is a bad stretch
+    ],
+)
+def test_a_join_is_an_instant_of_its_own_name(label: str, duration: float, kept: list[int]) -> None:
+    """All three begin where the second window does."""
+    starts, _ = cut([(2.0, duration, label)], n_times=48)
+    assert starts.tolist() == kept
 
 
 def test_windows_around_events_are_centred_and_inside() -> None:

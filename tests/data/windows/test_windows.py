@@ -328,6 +328,13 @@ def test_too_few_subjects(tmp_path: Path) -> None:
     assert (alone.train, alone.val, alone.test) == (("s0",), (), ())
 
 
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.4), (0.4, 0.5), (0.45, 0.45)])
+def test_large_shares_leave_somebody_to_learn_from(val: float, test: float, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", 3, 64)
+    split = split_subjects(store, SplitConfig(val=val, test=test))
+    assert [len(part) for part in (split.train, split.val, split.test)] == [1, 1, 1]
+
+
 def test_manifest_file(people: RecordingStore, tmp_path: Path) -> None:
     split = split_subjects(people, SplitConfig(seed=9))
     split.to_json(tmp_path / "splits.json")
