@@ -175,6 +175,19 @@ def test_import_is_light(command: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_type_checkers_see_what_is_exported() -> None:
+    import eegm2
+
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("eegm2.")
+        for alias in node.names
+    }
+    assert seen == eegm2._EXPORTS
+
+
 def test_every_export_resolves() -> None:
     import eegm2
 
