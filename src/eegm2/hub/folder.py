@@ -10,6 +10,7 @@ from typing import Any, Literal
 from eegm2.atomic import write_atomic
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, EEGM2Error
+from eegm2.evaluation.probing.folder import listed_probes
 from eegm2.hub.card import model_card
 from eegm2.hub.remote import download
 from eegm2.model.network import EEGM2
@@ -129,8 +130,9 @@ def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"
     splits, probes = None, []
     if (run / "splits.json").is_file():
         splits = SplitManifest.from_json(run / "splits.json")
-    for place in _listed_probes(run):
-        probes.append(_read_json(place / "results.json"))
+    for place in (run / name / "results.json" for name in listed_probes(run)):
+        if place.is_file():
+            probes.append(_read_json(place))
     card = model_card(loaded.model, header, splits=splits, probes=probes)
     return save_pretrained(loaded.model, folder, card=card)
 
@@ -140,17 +142,6 @@ def _is_hub_name(text: str) -> bool:
 
     part = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
     return re.fullmatch(f"{part}(/{part})?", text) is not None and ".." not in text
-
-
-def _listed_probes(run: Path) -> list[Path]:
-    listed = run / "probes.json"
-    if not listed.is_file():
-        return []
-    entries = _read_json(listed)
-    entries = entries.get("probes", []) if isinstance(entries, dict) else entries
-    names = [entry.get("path", "") if isinstance(entry, dict) else entry for entry in entries]
-    places = [run / str(name) for name in names if name]
-    return [place for place in places if (place / "results.json").is_file()]
 
 
 def _read_json(path: Path) -> Any:

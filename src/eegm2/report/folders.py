@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.errors import DataError
 from eegm2.evaluation.experiment.tables import choice_lines
+from eegm2.evaluation.probing.folder import listed_probes, scored_by
 from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
 
 _CURVES = ("train_loss", "val_loss", "train_l1", "val_l1", "train_spectral", "val_spectral", "lr")
@@ -107,13 +109,11 @@ def _number(text: object) -> float:
 
 def read_probes(run: Path, extra: Sequence[str | Path]) -> tuple[list[Probe], str]:
     """Return the probes that RUN/probes.json lists and those named by the user, and what went wrong."""
-    listed, problem = read_json(run / "probes.json")
-    problems = [] if isinstance(listed, list) or "missing" in problem else [f"The list of probes: {problem}"]
-    entries = listed if isinstance(listed, list) else []
-    names = [
-        str(entry.get("path") or entry.get("out")) if isinstance(entry, dict) else str(entry)
-        for entry in entries
-    ]
+    problems = []
+    try:
+        names = listed_probes(run)
+    except DataError as error:
+        names, problems = [], [f"The list of probes: {str(error).removeprefix(f'{run}/')}."]
     folders: list[Path] = []
     for name in [*names, *map(str, extra)]:
         places = [Path(name), run / name, run.parent / name]
@@ -146,11 +146,12 @@ def read_probe(folder: Path) -> Probe:
     scores: dict[str, list[np.ndarray]] = {}
     thresholds: dict[str, list[float | None]] = {}
     order = [str(row.get("protocol")) for row in rows]
-    place = {key: order.index(key.rsplit("_", 2)[0]) for key in arrays if key.rsplit("_", 2)[0] in order}
+    of = {key: by[0] for key in arrays if (by := scored_by(key)) is not None}
+    place = {key: order.index(protocol) for key, protocol in of.items() if protocol in order}
     for key in sorted(arrays, key=lambda key: (place.get(key, len(order)), key)):
-        if not key.endswith("_score"):
+        if (by := scored_by(key)) is None:
             continue
-        protocol, _, seed = key.removesuffix("_score").rpartition("_")
+        protocol, seed = by
         if arrays[key].shape == (len(y_true), n_classes) and len(subject) == len(y_true):
             scores.setdefault(protocol, []).append(arrays[key])
             limit = limits.get((protocol, seed))

@@ -268,7 +268,7 @@ def test_a_table_of_subjects_and_labels(tmp_path: Path) -> None:
     assert any("no row for 1 recordings: three" in message for message in result.messages)
     for content, message in (
         ("name,label\na,b\n", "has name, label; expected a header with the column recording"),
-        ("recording,label,onset_s\none,x,soon\n", "line 2: could not convert string to float: 'soon'"),
+        ("recording,label,onset_s\none,x,soon\n", "line 2: onset_s 'soon', duration_s '', expected seconds"),
         ("recording,split\none,exam\n", "line 2: split: got 'exam', expected train, val or test"),
         ("recording\none,2\n", "line 2 has more cells than the header"),
     ):
@@ -284,7 +284,7 @@ def test_malformed_events_cost_only_their_recording(tmp_path: Path) -> None:
     )
     result = prepare(root, tmp_path / "out", ALONE)
     assert statuses(result) == {"sub-01_ses-a_task-rest": "skipped", "sub-02_ses-a_task-rest": "prepared"}
-    assert "events.tsv: line 2: could not convert string to float: 'soon'" in result.outcomes[0].reason
+    assert "events.tsv: line 2: onset 'soon', duration '5', expected seconds" in result.outcomes[0].reason
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from eegm2.data.labels import LabelSpan
+from eegm2.data.labels import LabelSpan, span_of
 from eegm2.data.recipes.base import SourceRecording
 from eegm2.errors import DataError
 
@@ -113,14 +113,5 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _span(row: dict[str, str], where: str) -> LabelSpan:
-    try:
-        span = LabelSpan(
-            float(row.get("onset_s") or 0), float(row.get("duration_s") or math.inf), row["label"]
-        )
-    except ValueError as error:
-        raise DataError(f"{where}: {error}; times are seconds") from error
-    if not math.isfinite(span.onset_s) or not span.duration_s >= 0:
-        raise DataError(
-            f"{where}: onset_s {span.onset_s}, duration_s {span.duration_s}; expected seconds, not negative"
-        )
-    return span
+    onset, duration = row.get("onset_s", ""), row.get("duration_s", "")
+    return span_of(onset, duration, row["label"], where, unstated_s=math.inf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.channels import MONTAGES
 from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import mne
     import numpy as np
 
-EPOC14 = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+EPOC14 = MONTAGES["epoc14"]
 """The channels of the Emotiv EPOC in the order of its files (PAPER section 5)."""
 
 TCP16 = (

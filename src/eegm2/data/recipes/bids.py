@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import functools
-import math
 from pathlib import Path
 from typing import Any
 
-from eegm2.data.labels import LabelSpan
+from eegm2.data.labels import LabelSpan, span_of
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
@@ -67,16 +66,10 @@ def read_events(path: Path) -> tuple[LabelSpan, ...]:
         label, onset = row[column or ""], row["onset"]
         if label in ("", "n/a") or onset in ("", "n/a"):
             continue
-        duration = row.get("duration", "")
-        try:
-            span = LabelSpan(float(onset), float(duration) if duration not in ("", "n/a") else 0.0, label)
-        except ValueError as error:
-            raise DataError(f"{path}: line {number}: {error}; times are seconds") from error
-        if not math.isfinite(span.onset_s) or not span.duration_s >= 0:
-            raise DataError(
-                f"{path}: line {number}: onset {onset}, duration {duration}; expected seconds, not negative"
-            )
-        spans.append(span)
+        duration = row.get("duration", "").replace("n/a", "")
+        where = f"{path}: line {number}"
+        columns = ("onset", "duration")
+        spans.append(span_of(onset, duration, label, where, unstated_s=0.0, columns=columns))
     return tuple(sorted(spans))
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from pathlib import Path
 
-from eegm2.data.labels import LabelSpan
+from eegm2.data.labels import LabelSpan, span_of
 from eegm2.data.recipes.arrays import require_folder
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
@@ -158,22 +158,18 @@ def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> Sou
 
 
 def _labels(table: Path, rows: list[Row]) -> tuple[LabelSpan, ...]:
-    spans = []
-    for number, row in rows:
-        if not row["label"]:
-            continue
-        onset, duration = row.get("onset_s", ""), row.get("duration_s", "")
-        try:
-            span = LabelSpan(float(onset or 0), float(duration) if duration else math.inf, row["label"])
-        except ValueError as error:
-            raise DataError(
-                f"{table}: line {number}: onset_s '{onset}', duration_s '{duration}', expected seconds"
-            ) from error
-        if not (0 <= span.onset_s < math.inf and span.duration_s >= 0):
-            raise DataError(
-                f"{table}: line {number}: onset_s '{onset}', duration_s '{duration}', expected 0 or more"
-            )
-        spans.append(span)
+    spans = [
+        span_of(
+            row.get("onset_s", ""),
+            row.get("duration_s", ""),
+            row["label"],
+            f"{table}: line {number}",
+            unstated_s=math.inf,
+            may_precede=False,
+        )
+        for number, row in rows
+        if row["label"]
+    ]
     return tuple(sorted(spans))
 
 

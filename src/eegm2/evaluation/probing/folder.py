@@ -10,11 +10,25 @@ from typing import Any
 import numpy as np
 
 from eegm2.atomic import remove_stale_temporaries, temporary_name, write_atomic
-from eegm2.errors import ConfigError
+from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.training.runfolder import locked, refuse_unwritable
+
+#: The run's list of its probes: folders relative to it where they lie inside.
+LIST = "probes.json"
+
+
+def score_name(protocol: str, seed: int) -> str:
+    """Return the name of a protocol's scores in predictions.npz."""
+    return f"{protocol}_{seed}_score"
+
+
+def scored_by(name: str) -> tuple[str, str] | None:
+    """Return the protocol and the seed of an array of predictions.npz, None where it holds no scores."""
+    protocol, _, seed = name.removesuffix("_score").rpartition("_")
+    return (protocol, seed) if name.endswith("_score") and protocol else None
 
 
 def prediction_arrays(
@@ -22,7 +36,7 @@ def prediction_arrays(
 ) -> dict[str, np.ndarray]:
     """Return what predictions.npz holds: the scores of the test windows, and where those are from."""
     test = split.indices.test
-    scores = {f"{o.protocol}_{o.seed}_score": np.asarray(o.score, dtype=np.float32) for o in outcomes}
+    scores = {score_name(o.protocol, o.seed): np.asarray(o.score, dtype=np.float32) for o in outcomes}
     return {
         **scores,
         "y_true": data.y[test],
@@ -77,18 +91,38 @@ def write_folder(
         shutil.rmtree(old, ignore_errors=True)
 
 
+def listed_probes(run: Path) -> list[str]:
+    """Return the run's list of probes as `append_to_run` writes it; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        If the list is damaged.
+    """
+    path = run / LIST
+    try:
+        names = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); delete it or probe again") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: not a list of names; delete it or probe again")
+    return names
+
+
 def append_to_run(run: Path, out: Path) -> None:
     """Add the folder to the run's list of probes, relative where it lies inside the run.
 
     Probes of one run may end at the same time: the list is held while it is read and written.
     """
-    path = run / "probes.json"
+    path = run / LIST
     place = out.resolve()
     name = str(place.relative_to(run.resolve())) if place.is_relative_to(run.resolve()) else str(place)
     with locked(run, ".probes.lock", wait_s=60):
         try:
-            known = json.loads(path.read_text()) if path.is_file() else []
-        except ValueError:
+            known = listed_probes(run)
+        except DataError:
             known = []
-        names = [entry for entry in known if isinstance(entry, str) and entry != name]
+        names = [entry for entry in known if entry != name]
         write_atomic(path, [json.dumps([*names, name], indent=1).encode()])
