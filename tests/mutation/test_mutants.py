@@ -46,7 +46,7 @@ def test_every_kind_of_fault_is_planted_once_and_messages_stay() -> None:
 def test_targets_and_excuses_name_what_there_is() -> None:
     known = targets()
     for group in tomllib.loads((HERE / "targets.toml").read_text())["group"]:
-        assert all((ROOT / place).exists() for place in group["tests"])
+        assert all((ROOT / place.split("::")[0]).exists() for place in group["tests"])
     for module, excuses in equivalents().items():
         there = {mutant.change for mutant in mutants(source_of(module).read_text())}
         assert module in known
