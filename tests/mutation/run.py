@@ -27,7 +27,6 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tests.mutation.mutants import Mutant, mutants
@@ -63,8 +62,9 @@ def source_of(module: str) -> Path:
 class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Gives one module another source."""
 
-    def __init__(self, module: str, source: str) -> None:
+    def __init__(self, module: str, source: str, **given: Any) -> None:
         self.name, self.path, self.source = f"eegm2.{module}", source_of(module), source
+        self.given = given
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         return (
@@ -77,23 +77,30 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: Any) -> None:
+        module.__dict__.update(self.given)
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
-class Coverage:
-    """Which tests run which lines of a module, and how long they take; a pytest plugin."""
+class Coverage(ast.NodeTransformer):
+    """Which tests run which statements of a module, and how long they take; a pytest plugin.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.lines = str(path), set[int]()
+    Every statement of the module's source is made to say that it runs.
+    """
+
+    def __init__(self) -> None:
+        self.lines = set[int]()
         self.of_test: dict[str, list[int]] = {}
         self.of_setup: dict[str, set[int]] = defaultdict(set)
         self.seconds: dict[str, float] = {}
 
-    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename != self.path:
-            return None
-        self.lines.add(frame.f_lineno)
-        return self.trace
+    def visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for name in ("body", "orelse", "finalbody"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list) and not isinstance(node, ast.Module | ast.ClassDef):
+                said = [ast.parse(f"_runs({statement.lineno})").body[0] for statement in statements]
+                setattr(node, name, [part for pair in zip(said, statements) for part in pair])
+        return node
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "setup":  # what a shared fixture runs counts for every test of the file
@@ -101,7 +108,7 @@ class Coverage:
         elif report.when == "call" and report.passed:
             self.of_test[report.nodeid] = sorted(self.lines)
             self.seconds[report.nodeid] = report.duration
-        self.lines = set()
+        self.lines.clear()
 
 
 def forked(task: Any, limit_s: float) -> dict[str, Any]:
@@ -117,7 +124,10 @@ def forked(task: Any, limit_s: float) -> dict[str, Any]:
             for stream in (0, 1, 2):
                 os.dup2(null, stream)
             with os.fdopen(writer, "w") as out:
-                json.dump(task(), out)
+                try:
+                    json.dump(task(), out)
+                except BaseException as error:  # a mutant may do anything
+                    json.dump({"raised": repr(error)}, out)
             code = 0
         finally:
             os._exit(code)
@@ -140,33 +150,44 @@ def measure(module: str, tests: list[str]) -> dict[str, Any]:
     """Run the tests on the module as it is."""
     import pytest
 
-    plugin = Coverage(source_of(module))
-    threading.settrace(plugin.trace)
-    sys.settrace(plugin.trace)
+    plugin = Coverage()
+    tree = plugin.visit(ast.parse(source_of(module).read_text()))
+    plant(module, ast.unparse(ast.fix_missing_locations(tree)), _runs=plugin.lines.add)
     code = pytest.main([*OPTIONS, *tests], plugins=[plugin])
-    sys.settrace(None)
     setup = {file: sorted(lines) for file, lines in plugin.of_setup.items()}
     return {"code": int(code), "tests": plugin.of_test, "setup": setup, "seconds": plugin.seconds}
 
 
-OPTIONS = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no"]
+OPTIONS = [
+    *("-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"),
+    *("-o", "filterwarnings=default"),  # the libraries that are there already cannot be rewritten, and say so
+]
+
+
+def plant(module: str, source: str, **given: Any) -> None:
+    """Let this process import the module from a source of its own."""
+    forget(module)
+    sys.meta_path.insert(0, Planted(module, source, **given))
 
 
 def tried(module: str, mutant: Mutant, chosen: list[str]) -> dict[str, Any]:
     """Run the chosen tests on the mutant."""
     import pytest
 
-    forget(module)
-    sys.meta_path.insert(0, Planted(module, mutant.source))
+    plant(module, mutant.source)
     return {"code": int(pytest.main([*OPTIONS, *chosen]))}
 
 
-def chosen_tests(mutant: Mutant, measured: dict[str, Any]) -> list[str]:
-    """Return the tests that run the mutated line (all, of what runs at import), the quickest first."""
+def chosen_tests(mutant: Mutant, tree: ast.Module, measured: dict[str, Any]) -> list[str]:
+    """Return the tests that run the mutated statement (all, of what runs at import), the quickest first."""
+    inside = [
+        n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= mutant.line <= n.end_lineno
+    ]
+    line = max(node.lineno for node in inside)
     hit = [
         test
         for test, lines in measured["tests"].items()
-        if mutant.line in lines or mutant.line in measured["setup"].get(test.split("::")[0], [])
+        if line in lines or line in measured["setup"].get(test.split("::")[0], [])
     ]
     return sorted(hit or measured["tests"], key=lambda test: measured["seconds"].get(test, 0.0))
 
@@ -212,6 +233,7 @@ def run_module(
     if entry.get("source") != state:
         entry.clear()
         entry |= {"source": state, "killed": 0, "survived": [], "done": []}
+    tree = ast.parse(source_of(module).read_text())
     every = mutants(source_of(module).read_text())
     entry["mutants"] = len(every)
     todo = [m for m in (every[:sample] if sample else every) if m.key not in entry["done"]]
@@ -226,7 +248,7 @@ def run_module(
         print(f"{module}: its tests fail as it is ({measured.get('code', measured)})", flush=True)
         return
     for mutant in todo:
-        chosen = chosen_tests(mutant, measured)
+        chosen = chosen_tests(mutant, tree, measured)
         limit_s = 30 + 5 * sum(measured["seconds"].get(test, 0.0) for test in chosen)
         began = time.monotonic()
         result = forked(lambda mutant=mutant, chosen=chosen: tried(module, mutant, chosen), limit_s)
