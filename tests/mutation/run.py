@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,8 @@ def run_module(
         limit_s = 30 + 5 * sum(measured["seconds"].get(test, 0.0) for test in chosen)
         began = time.monotonic()
         result = forked(lambda mutant=mutant, chosen=chosen: tried(module, mutant, chosen), limit_s)
+        if "raised" in result:
+            raise RuntimeError(f"{module}: the tests could not be run: {result['raised']}")
         this, lives = {"line": mutant.line, "change": mutant.change}, result.get("code") == 0
         if mutant.key not in entry["done"]:
             entry["done"].append(mutant.key)
@@ -270,20 +272,23 @@ def equivalents() -> dict[str, dict[str, str]]:
     return tomllib.loads((HERE / "equivalent.toml").read_text())
 
 
-def counts(kept: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known in all: tried, killed, equivalent, alive, and of how many there are."""
-    known, excused = targets(), equivalents()
-    found: Counter[str] = Counter()
-    for module, entry in kept.items():
-        if module in known:
-            same = sum(s["change"] in excused.get(module, {}) for s in entry["survived"])
-            found["tried"] += len(entry["done"])
-            found["killed"] += entry["killed"]
-            found["equivalent"] += same
-            found["survived"] += len(entry["survived"]) - same
-            found["mutants"] += entry["mutants"]
-            found["modules"] += bool(entry["done"])
-    return {**found, "modules_in_all": len(known)}
+def load(path: Path) -> dict[str, Any]:
+    """Return kept results: ``in_all`` (modules and mutants there were), ``modules`` (one entry each)."""
+    return json.loads(path.read_text()) if path.exists() else {"in_all": {}, "modules": {}}
+
+
+def counts(results: dict[str, Any]) -> dict[str, int]:
+    """Return what is known in all: tried, killed, equivalent, alive, and of how many there were."""
+    excused = equivalents()
+    found = dict.fromkeys(("tried", "killed", "equivalent", "survived", "modules"), 0)
+    for module, entry in results["modules"].items():
+        same = sum(lived["change"] in excused.get(module, {}) for lived in entry["survived"])
+        found["tried"] += len(entry["done"])
+        found["killed"] += entry["killed"]
+        found["equivalent"] += same
+        found["survived"] += len(entry["survived"]) - same
+        found["modules"] += bool(entry["done"])
+    return {**found, **{f"{name}_in_all": number for name, number in results["in_all"].items()}}
 
 
 def main() -> int:
@@ -295,11 +300,18 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
     parser.add_argument("--survivors", action="store_true", help="run nothing, say what lived")
     arguments = parser.parse_args()
-    kept: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = load(arguments.out)
+    kept: dict[str, Any] = results["modules"]
+    known = targets()
+    every = sum(len(mutants(source_of(module).read_text())) for module in known)
+    results["in_all"] = {"modules": len(known), "mutants": every}
 
     def save() -> None:
         temporary = arguments.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(
+            json.dumps({**results, "modules": dict(sorted(kept.items()))}, indent=1, ensure_ascii=False)
+            + "\n"
+        )
         temporary.replace(arguments.out)
 
     excused = equivalents()
@@ -315,12 +327,12 @@ def main() -> int:
             name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
             if not name.endswith(("__init__", "__main__")) and "ops.gpu" not in name:
                 __import__(name)
-        for module, tests in targets().items():
+        for module, tests in known.items():
             if module.startswith(arguments.only):
                 run_module(module, tests, arguments.sample, arguments.again, kept, save)
-    found = counts(kept)
+    found = counts(results)
     print(json.dumps(found))
-    return int(found.get("survived", 0) > 0)
+    return int(found["survived"] > 0)
 
 
 if __name__ == "__main__":
