@@ -110,8 +110,9 @@ def planted_faults() -> str:
     found = run.counts(run.load(run.RESULTS))
     return (
         f"{found['tried']:,} of {found['mutants_in_all']:,} single faults planted, in {found['modules']} of "
-        f"{found['modules_in_all']} modules that do the scientific bookkeeping: {found['killed']:,} seen by a "
-        f"test, {found['equivalent']} change nothing, {found['survived']} not seen"
+        f"{found['modules_in_all']} modules that do the scientific bookkeeping: "
+        f"{found['killed']:,} seen by a test, {found['equivalent']} change nothing, "
+        f"{found['survived']} not seen"
     )
 
 

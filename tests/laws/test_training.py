@@ -19,6 +19,7 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint
 from eegm2.training.config import PretrainConfig
+from eegm2.training.gradient import GradientAverage, norm_of_gradients
 from eegm2.training.objectives import Objective, hide, reconstruction_loss, window_seed
 from eegm2.training.optimiser import adamw_and_cycle
 from eegm2.training.pretrain import pretrain
@@ -164,6 +165,27 @@ def test_every_option_of_the_optimiser_changes_the_weights(
         pretrain(store, tmp_path / name, config)
         found.append(load_checkpoint(tmp_path / name, "last").model.state_dict())
     assert any(not torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_the_gradients_average_is_the_stated_one() -> None:
+    """Twice by hand: ``m = 0.8 m + 0.2 g``, then ``g + 3 m``; a gradient that is not there counts as zero."""
+    model = torch.nn.Linear(2, 1)
+    average = GradientAverage(model, decay=0.8, gain=3.0)
+    model.weight.grad, model.bias.grad = torch.tensor([[1.0, -2.0]]), torch.tensor([5.0])
+    average.apply_to(model)
+    torch.testing.assert_close(model.weight.grad, torch.tensor([[1.6, -3.2]]))
+    torch.testing.assert_close(model.bias.grad, torch.tensor([8.0]))
+    model.weight.grad, model.bias.grad = torch.tensor([[10.0, 0.0]]), None
+    average.apply_to(model)
+    torch.testing.assert_close(model.weight.grad, torch.tensor([[16.48, -0.96]]))
+    torch.testing.assert_close(average.mean1, torch.tensor([0.8]))
+    torch.testing.assert_close(norm_of_gradients(model), torch.tensor([16.48, -0.96]).norm())
+
+
+def test_a_run_of_one_step_has_a_schedule() -> None:
+    """The first of two steps, of which the warm-up is less than one."""
+    found = rates(dataclasses.replace(TINY, epochs=1), steps_per_epoch=1)
+    assert found == [pytest.approx(2.94445e-4, rel=1e-5)]
 
 
 def test_patience_survives_a_resume(

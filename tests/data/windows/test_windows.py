@@ -273,6 +273,27 @@ def test_folds_test_everybody_once() -> None:
         subject_folds(names, 12)
 
 
+FOLDS = [
+    [("s0", "s1", "s2"), ("s5", "s6"), ("s3", "s4")],
+    [("s0", "s1", "s5"), ("s3", "s4"), ("s2", "s6")],
+    [("s0", "s4", "s6"), ("s3", "s5"), ("s1", "s2")],
+]
+SPLIT = (("s1", "s2", "s3", "s4", "s5"), ("s6",), ("s0",))
+ORDER = [1, 2, 0, 4, 5, 3]
+
+
+def test_draws_stay_what_they_are(tmp_path: Path) -> None:
+    """A seed draws the same people in every version: else no stored result could be made again."""
+    names = [f"s{number}" for number in range(7)]
+    labels = dict(zip(names, "aabbbab"))
+    assert [test for _, test in subject_folds(names, 3)] == FOLDS[0]
+    assert [test for _, test in subject_folds(names, 3, seed=1)] == FOLDS[1]
+    assert [test for _, test in subject_folds(names, 3, labels=labels)] == FOLDS[2]
+    split = split_subjects(write_store(tmp_path / "s", 7, 64), SplitConfig(seed=2))
+    assert (split.train, split.val, split.test) == SPLIT
+    assert epoch_order(6, seed=3, epoch=1).tolist() == ORDER
+
+
 def test_split_is_the_same_under_any_hash_seed(tmp_path: Path) -> None:
     write_store(tmp_path / "s", 8, 64)
     code = (
