@@ -13,6 +13,11 @@ from eegm2.errors import ConfigError
 PREPROCESSING_VERSION = 1
 """Raised whenever the same `PreprocessingConfig` would give other samples than before."""
 
+#: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
+SIGNAL_CHOICES = (
+    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
+)
+
 Scaling = Literal["quantile95", "robust", "zscore", "none"]
 
 

@@ -51,6 +51,8 @@ class RecordingStore:
         Sorted by id; those that can be used.
     damaged : dict
         Id (or file name) → why a recording cannot be used.
+    licence : str
+        Of the recordings, where their source states one; else empty.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class RecordingStore:
         self.dtype = np.dtype(str(facts["dtype"]))
         self.sfreq_hz = float(facts["sfreq_hz"])
         self.ch_names: tuple[str, ...] = tuple(facts["ch_names"])
+        self.licence = str(facts.get("licence", ""))
         where = f"{self.url}/store.json: preprocessing"
         self.preprocessing: PreprocessingConfig = from_dict(
             PreprocessingConfig, facts["preprocessing"], where=where

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.config import to_dict
-from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
+from eegm2.data.config import SIGNAL_CHOICES, PreprocessingConfig, SplitConfig, WindowConfig
 from eegm2.data.splits import SplitManifest, split_subjects
 from eegm2.data.store import RecordingStore
 from eegm2.data.windows import WindowDataset
@@ -17,11 +17,6 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.crossval import subject_labels_of
 from eegm2.evaluation.labelled import LabelledWindows, Split
-
-#: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
-SIGNAL_CHOICES = (
-    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
-)
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:
@@ -206,9 +201,9 @@ def choose_split(
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
-    """Return the split beside a run's checkpoints, if there is one."""
+    """Return the split beside a run's checkpoints, if there is one; of a run on several stores what fits."""
     path = run / "splits.json"
-    return SplitManifest.from_json(path) if path.is_file() else None
+    return SplitManifest.from_json(path).seen_from(store.manifest_sha256) if path.is_file() else None
 
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:

@@ -48,6 +48,11 @@ class DataOptions:
     )
     official: bool = option(True, "Keep the data set's own test part where it has one.")
     split_seed: int = option(0, "Seed of the split.")
+    share: tuple[str, ...] = option(
+        (),
+        "Several stores: a store and its share of the training, e.g. eyes=0.5, or equal; repeat for more; "
+        "none given: in proportion to the windows.",
+    )
     splits: str = option("", "Use this split manifest (JSON with lists train, val, test) instead of drawing.")
 
     def window_config(self) -> WindowConfig:

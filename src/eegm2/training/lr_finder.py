@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.data.splits import SplitManifest
+from eegm2.data.pool import PoolWindows, StorePool, Stores
 from eegm2.data.storage import write_atomic
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
 from eegm2.errors import DataError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
-from eegm2.training.beginning import run_splits
+from eegm2.training.beginning import run_splits, run_windows
 from eegm2.training.config import PretrainConfig
-from eegm2.training.loaders import BatchOrder, make_loader
+from eegm2.training.loaders import batch_order, make_loader
 from eegm2.training.objectives import Objective, window_seed
 from eegm2.training.optimiser import parameter_groups
 from eegm2.training.runfolder import disk_errors
@@ -53,13 +51,13 @@ class RangeTest:
 
 
 def find_learning_rate(
-    store: str | Path | RecordingStore, run: str | Path, config: PretrainConfig, *, steps: int = STEPS
+    store: Stores, run: str | Path, config: PretrainConfig, *, steps: int = STEPS
 ) -> RangeTest:
     """Try learning rates from 1e-6 to 1 on the windows that a run would train on; the run is not begun.
 
     Parameters
     ----------
-    store : str, Path or RecordingStore
+    store : RecordingStore, path or URL, or a sequence of them
     run : str or Path
         Folder the run will have; ``RUN-lr.csv`` and ``RUN-lr.png`` are written beside it.
     config : PretrainConfig
@@ -80,9 +78,8 @@ def find_learning_rate(
     ----------
     Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3.
     """
-    store = store if isinstance(store, RecordingStore) else RecordingStore(store)
-    manifest = run_splits(Path(run), store, config, write=False)
-    windows = WindowDataset(store, config.window_config(), **_selection(manifest))
+    pool = StorePool(store)
+    windows = run_windows(pool, run_splits(Path(run), pool, config, write=False), config)[0]
     rates = np.geomspace(LOWEST, HIGHEST, steps)
     losses = _losses(windows, config, rates)
     smoothed = smooth(losses)
@@ -96,10 +93,6 @@ def find_learning_rate(
         write_atomic(table, ["\n".join(lines).encode() + b"\n"])
         write_atomic(plot, [_plot(rates, losses, smoothed, suggestion)])
     return RangeTest(rates, losses, smoothed, suggestion, table, plot)
-
-
-def _selection(manifest: SplitManifest) -> dict[str, Any]:
-    return dict(manifest.selection("train"))
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
@@ -129,17 +122,17 @@ def steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
     return float(rates[int(np.argmin(slope))])
 
 
-def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -> np.ndarray:
+def _losses(windows: PoolWindows, config: PretrainConfig, rates: np.ndarray) -> np.ndarray:
     """Train a fresh network, one step at each rate, until the loss diverges."""
     device = torch.device(_device(config.accelerator))
     torch.manual_seed(config.seed)
     model = build_model(
-        EEGM2Config.preset(config.preset, n_chans=len(windows.store.ch_names), width=config.width)
+        EEGM2Config.preset(config.preset, n_chans=len(windows.pool.stores[0].ch_names), width=config.width)
     ).to(device)
     if config.checkpoint_blocks and isinstance(model, EEGM2):
         model.checkpoint_blocks(windows=config.checkpoint_windows)
     model.train()
-    objective = Objective(config, windows.store.sfreq_hz)
+    objective = Objective(config, windows.pool.sfreq_hz)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=float(rates[0]))
     refuse_half_on_cpu(config, device)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
@@ -180,9 +173,9 @@ def _device(accelerator: str) -> str:
     return "cuda" if accelerator == "gpu" else accelerator
 
 
-def _endless(windows: WindowDataset, config: PretrainConfig) -> Any:
+def _endless(windows: PoolWindows, config: PretrainConfig) -> Any:
     """Yield batches in the run's own order, epoch after epoch."""
-    order = BatchOrder(len(windows), batch_size=config.batch_size, seed=config.seed)
+    order = batch_order(windows, config)
     loader = make_loader(windows, order, workers=config.workers, pin=False)
     while True:
         yield from loader

@@ -204,6 +204,8 @@ class Objective:
     0.0
     """
 
+    terms = Losses._fields
+
     def __init__(self, options: ObjectiveOptions, sfreq_hz: float) -> None:
         self.options = options
         self.patch = max(1, round(options.mask_patch_s * sfreq_hz))
