@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from eegm2.data.splits import SplitManifest
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
 from eegm2.training.checkpoint import read_header
 from eegm2.training.config import PretrainConfig

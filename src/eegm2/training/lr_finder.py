@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.data.pool import PoolWindows, StorePool, Stores
 from eegm2.data.storage import write_atomic
+from eegm2.data.windows.pool import PoolWindows, StorePool, Stores
 from eegm2.errors import DataError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
-from eegm2.training.beginning import run_splits, run_windows
 from eegm2.training.config import PretrainConfig
 from eegm2.training.loaders import batch_order, make_loader
 from eegm2.training.objectives import Objective, window_seed
 from eegm2.training.optimiser import parameter_groups
+from eegm2.training.run_record import run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
 
