@@ -164,7 +164,10 @@ def read_header(path_or_run: str | Path, which: Literal["best", "last"] = "best"
 def refuse_difference(path: Path, found: EEGM2Config, wanted: EEGM2Config) -> None:
     """Raise a CheckpointError that names every field in which two network shapes differ."""
     a, b = found.to_dict(), wanted.to_dict()
-    differing = [f"{name} is {a[name]!r}, expected {b[name]!r}" for name in a if a[name] != b[name]]
+    names = dict.fromkeys([*a, *b])
+    differing = [
+        f"{name} is {a.get(name)!r}, expected {b.get(name)!r}" for name in names if a.get(name) != b.get(name)
+    ]
     if differing:
         raise CheckpointError(f"{path}: checkpoint of another configuration: {'; '.join(differing)}")
 

@@ -1,0 +1,107 @@
+"""Tokens of covariance: a tangent vector per band, a few times a second, from samples as they come.
+
+References
+----------
+Arsigny, Fillard, Pennec, Ayache (2007), SIAM J. Matrix Anal. Appl. 29:328-347, for the logarithm; Ledoit and
+Wolf (2004), J. Multivariate Anal. 88:365-411, for shrinking towards a multiple of the identity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from eegm2.model.config import EEGM2Config
+from eegm2.model.covariance.bank import FilterBank
+from eegm2.model.covariance.logarithm import logarithm
+
+#: Power, in squared units of the scaled signal, below which bands are silent; keeps logarithms finite.
+SILENCE = 1e-7
+
+
+class CovarianceTokens(nn.Module):
+    """Running covariances of every band, shrunk, as the upper triangle of their logarithms.
+
+    Parameters
+    ----------
+    config : EEGM2Config
+        Bands, kernels, length of a token step and of the running window.
+    """
+
+    def __init__(self, config: EEGM2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.bank = FilterBank(config)
+        level = math.log(config.shrinkage / (1 - config.shrinkage))
+        self.shrinkage_logit = nn.Parameter(torch.full((config.n_bands,), level))
+        channels = config.inner_chans
+        row, column = torch.triu_indices(channels, channels, device="cpu")
+        scale = torch.where(row == column, 1.0, math.sqrt(2))
+        self.register_buffer("triangle", row * channels + column, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Return the tangent vectors of (batch, channels, time), (batch, n_tokens, tangent_size).
+
+        Parameters
+        ----------
+        hidden : Tensor of bool, shape (batch, n_tokens), optional
+            Steps that do not count.
+        """
+        return self.tangent(self.covariances(x, hidden))
+
+    def covariances(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Return the running covariances, (batch, n_tokens, n_bands, channels, channels), not shrunk."""
+        spectra = self.bank.cross_spectra(self.bank.segments(x))
+        index = torch.arange(spectra.shape[1], device=x.device)
+        counts = self.samples(index).to(spectra.dtype)
+        if hidden is None:
+            total = running_sum(counts[None], self.config.window_tokens)
+        else:
+            spectra = spectra * ~hidden[:, :, None, None, None]
+            total = running_sum(counts * ~hidden, self.config.window_tokens)
+        summed = running_sum(spectra, self.config.window_tokens)
+        return summed / total.clamp_min(1.0)[:, :, None, None, None]
+
+    def samples(self, index: Tensor) -> Tensor:
+        """Return how many samples of each step count: half a kernel after the start the bank sees nothing."""
+        step = self.config.token_step
+        return ((index + 1) * step - self.config.kernel_taps // 2).clamp(0, step)
+
+    def tangent(self, covariances: Tensor) -> Tensor:
+        """Shrink (…, n_bands, channels, channels) and return the logarithms, (…, tangent_size).
+
+        Upper triangles row by row, off the diagonal times √2, one band after another.
+        """
+        size = covariances.shape[-1]
+        share = self.shrinkage_logit.sigmoid()[:, None, None]
+        identity = torch.eye(size, dtype=covariances.dtype, device=covariances.device)
+        level = (covariances * identity).sum((-2, -1), keepdim=True) / size
+        shrunk = (1 - share) * covariances + (share * level + SILENCE) * identity
+        flat = logarithm(shrunk).flatten(-2)
+        return (flat[..., self.get_buffer("triangle")] * self.get_buffer("scale")).flatten(-2)
+
+
+def running_sum(x: Tensor, window: int) -> Tensor:
+    """Return the sum over each step of axis 1 and the `window` - 1 before it; zeros before the start."""
+    total = x
+    for back in range(1, window):
+        moved = torch.cat([torch.zeros_like(x[:, :back]), x], dim=1)[:, : x.shape[1]]
+        total = total + moved
+    return total
+
+
+def evidence(config: EEGM2Config, first: int, steps: int) -> Tensor:
+    """Return what share of its running window each token knows, (steps,): 1 but for the first of a recording.
+
+    Parameters
+    ----------
+    first : int
+        Index of the first token, counted from the start of the recording.
+    """
+    index = torch.arange(first, first + steps, dtype=torch.float32)
+    known = (index + 1) * config.token_step - config.kernel_taps // 2
+    share = (known / (config.token_step * config.window_tokens)).clamp(0, 1)
+    return share if share.sum() > 0 else torch.ones_like(share)
