@@ -22,6 +22,7 @@ from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.lightning_module import PretrainModule
+from eegm2.training.objectives.reconstruction import Reconstruction
 from eegm2.training.optimiser import parameter_groups
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store
@@ -113,6 +114,7 @@ class TestWhatItLeaves:
         module = PretrainModule.__new__(PretrainModule)
         torch.nn.Module.__init__(module)
         module.model, module.config, module.steps_per_epoch = model, config, lambda: 100  # type: ignore[method-assign]
+        module.objective = Reconstruction(config, 32.0)
         made = module.configure_optimizers()
         scheduler, rates = made["lr_scheduler"]["scheduler"], []
         for _ in range(99):

@@ -16,7 +16,7 @@ import torch
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.training.config import PretrainConfig
-from eegm2.training.objectives import Objective
+from eegm2.training.objectives.reconstruction import Losses
 from eegm2.training.pretrain import pretrain
 from eegm2.training.recorder import Recorder
 from eegm2.training.state import Interrupted
@@ -204,7 +204,7 @@ def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
 
 
 def test_the_recorder_names_every_column() -> None:
-    assert Recorder(Path("run"), {}, Objective.terms).metrics.columns[:9] == (
+    assert Recorder(Path("run"), {}, Losses._fields).metrics.columns[:9] == (
         *("epoch", "step", "train_loss", "train_l1", "train_spectral"),
         *("val_loss", "val_l1", "val_spectral", "lr"),
     )

@@ -20,7 +20,7 @@ from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
 from eegm2.training.loaders import BatchOrder, EvaluationOrder, PooledOrder, batch_order, make_loader
 from eegm2.training.nonfinite import name_windows
-from eegm2.training.objectives import Losses, Objective, window_seed
+from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import adamw_and_cycle
 
 VALIDATION_EPOCH = -1
@@ -87,7 +87,7 @@ class PretrainModule(LightningModule):
         self.config = config
         self.train_windows, self.val_windows = train, val
         self.shares = shares(train.pool, train.sizes, config.share)
-        self.objective = Objective(config, train.pool.sfreq_hz)
+        self.objective = make_objective(Setting(config, model, train.pool))
         self.train_means, self.interval_means = self.new_means(), self.new_means()
         self.val_means: dict[int, Means] = {}
         self.order: BatchOrder | PooledOrder | None = None
@@ -160,11 +160,15 @@ class PretrainModule(LightningModule):
 
     # Steps
 
-    def losses(self, model: nn.Module, batch: dict[str, Any], epoch: int) -> tuple[Losses, list[float]]:
-        """Return one batch's losses, and their values averaged over the processes."""
-        seeds = [window_seed(self.config.seed, epoch, int(window)) for window in batch["index"].tolist()]
-        losses = self.objective(model, batch["x"], seeds)
-        return losses, self._mean_over_processes(torch.stack([losses.loss.detach(), *losses[1:]]))
+    def losses(
+        self, model: nn.Module, batch: dict[str, Any], epoch: int, windows: PoolWindows
+    ) -> Sequence[Tensor]:
+        """Return one batch's loss and its terms."""
+        index = batch["index"].tolist()
+        seeds = [window_seed(self.config.seed, epoch, int(window)) for window in index]
+        origin = Origin(windows.store_of(index[0]), windows.recordings_of(index))
+        losses: Sequence[Tensor] = self.objective(model, batch["x"], seeds, origin)
+        return losses
 
     def _mean_over_processes(self, values: Tensor) -> list[float]:
         if dist.is_available() and dist.is_initialized():
@@ -174,19 +178,20 @@ class PretrainModule(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss; one that is not finite stops the run, or its whole step is skipped."""
-        losses, values = self.losses(self.model, batch, self.current_epoch)
+        losses = self.losses(self.model, batch, self.current_epoch, self.train_windows)
+        values = self._mean_over_processes(torch.stack([losses[0].detach(), *losses[1:]]))
         self._step_windows += batch["index"].tolist()
         if not math.isfinite(values[0]):
             self._nonfinite("loss", values[0])
-            return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
+            return torch.stack([p.sum() for p in self._trained()]).sum() * 0.0
         for means in (self.train_means, self.interval_means):
             means.add(values, len(batch["x"]))
-        return losses.loss
+        return losses[0]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count the losses of one batch, with masks and noise that are the same in every epoch."""
-        seeds = [window_seed(self.config.seed, VALIDATION_EPOCH, int(w)) for w in batch["index"].tolist()]
-        losses = [float(value) for value in self.objective(self.kept_model, batch["x"], seeds)]
+        found = self.losses(self.kept_model, batch, VALIDATION_EPOCH, self._validated)
+        losses = [float(value) for value in found]
         if all(map(math.isfinite, losses)):
             self.val_means[self._validated.store_of(int(batch["index"][0]))].add(losses, len(batch["x"]))
         else:
@@ -253,7 +258,8 @@ class PretrainModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its one-cycle rate, stepped after every optimiser step."""
-        optimizer, scheduler = adamw_and_cycle(self.model, self.config, self.steps_per_epoch())
+        trained = nn.ModuleList([self.model, self.objective])
+        optimizer, scheduler = adamw_and_cycle(trained, self.config, self.steps_per_epoch())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
@@ -264,8 +270,13 @@ class PretrainModule(LightningModule):
             if not math.isfinite(self.grad_norm) and self.config.precision != "16-mixed":
                 self._nonfinite("gradient norm", self.grad_norm)
         if self._skip_step:
-            for parameter in self.model.parameters():
+            for parameter in self._trained():
                 parameter.grad = None
+
+    def _trained(self) -> list[nn.Parameter]:
+        """Return the parameters of the network and of the objective's heads."""
+        found = (*self.model.parameters(), *self.objective.parameters())
+        return [parameter for parameter in found if parameter.requires_grad]
 
     def _follow_gradients(self) -> None:
         """Add the gradients' moving average to them; what is not finite does not enter it."""
@@ -277,12 +288,15 @@ class PretrainModule(LightningModule):
         sharded: Any = self.trainer.strategy.model
         if hasattr(sharded, "clip_grad_norm_"):  # FSDP: each process holds a part of every gradient
             return sharded.clip_grad_norm_(limit)
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return nn.utils.clip_grad_norm_(self._trained(), limit)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then follow with the moving average."""
         super().optimizer_step(*args, **kwargs)
-        if self.average is not None and not self._skip_step:
-            self.average.update_parameters(self.model)
+        if not self._skip_step:
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            whole = self.config.n_epochs * self.steps_per_epoch()
+            self.objective.follow(self.model, (self.trainer.global_step + 1) / whole)
         self._skip_step = False
         self._step_windows = []

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eegm2.data.windows.dataset import collate_windows
-from eegm2.data.windows.order import epoch_order
+from eegm2.data.windows.order import epoch_order, grouped_order
 from eegm2.data.windows.pool import PoolWindows, shares
 from eegm2.errors import ConfigError
 from eegm2.training.config import PretrainConfig
@@ -35,6 +35,10 @@ class BatchOrder(Sampler[list[int]]):
         This process and their number.
     n_batches : int, optional
         Use only the first so many batches, in ascending order of windows (to overfit, or to try a run).
+    groups : ndarray of int, shape (n_windows,), optional
+        Number of each window's recording.
+    together : int
+        So many windows of a recording are in a batch together, and at one process; needs `groups`.
 
     Attributes
     ----------
@@ -60,14 +64,22 @@ class BatchOrder(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         n_batches: int | None = None,
+        groups: np.ndarray | None = None,
+        together: int = 1,
     ) -> None:
-        if batch_size % world_size:
+        if batch_size % (world_size * together):
+            if together > 1:
+                raise ConfigError(
+                    f"batch_size: got {batch_size} over {world_size} processes with {together} windows of a "
+                    "recording together, expected a multiple of both"
+                )
             raise ConfigError(
                 f"batch_size: got {batch_size} over {world_size} processes, expected a multiple"
             )
         if n_windows < world_size:
             raise ConfigError(f"devices: {world_size} processes for {n_windows} windows; use fewer")
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.groups, self.together = groups, together
         self.shuffle = n_batches is None
         limit = n_windows if n_batches is None else min(n_windows, n_batches * batch_size)
         self.n_windows, self.drawn = limit, [limit]
@@ -78,11 +90,25 @@ class BatchOrder(Sampler[list[int]]):
         return self.total - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = epoch_order(self.n_windows, seed=self.seed, epoch=self.epoch, shuffle=self.shuffle)
+        order = self.order(self.epoch)
         for batch in range(self.start, self.total):
-            windows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            even = len(windows) - len(windows) % self.world_size
-            yield windows[:even][self.rank :: self.world_size].tolist()
+            yield self.dealt(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+
+    def order(self, epoch: int, *others: int) -> np.ndarray:
+        """Return all windows in the order of an epoch; `others` go into its seed."""
+        if self.groups is not None and self.together > 1 and self.shuffle:
+            generator = np.random.default_rng([self.seed, epoch, *others])
+            return grouped_order(self.groups[: self.n_windows], self.together, generator)
+        if others:
+            return np.random.default_rng([self.seed, epoch, *others]).permutation(self.n_windows)
+        return epoch_order(self.n_windows, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+
+    def dealt(self, windows: np.ndarray) -> list[int]:
+        """Return this process's part of a batch."""
+        even = len(windows) - len(windows) % self.world_size
+        if self.together > 1:
+            return windows[:even].reshape(self.world_size, -1)[self.rank].tolist()
+        return windows[:even][self.rank :: self.world_size].tolist()
 
 
 class PooledOrder(Sampler[list[int]]):
@@ -98,7 +124,9 @@ class PooledOrder(Sampler[list[int]]):
         Windows of each store; they are numbered store after store.
     shares : sequence of float
         Of the epoch's batches, adding up to 1. An epoch has as many batches as all windows fill.
-    batch_size, seed, rank, world_size, n_batches
+    groups : sequence of ndarray, optional
+        Numbers of the recordings of each store's windows.
+    batch_size, seed, rank, world_size, n_batches, together
         As in `BatchOrder`; with `n_batches` the stores take turns.
 
     Raises
@@ -118,13 +146,19 @@ class PooledOrder(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         n_batches: int | None = None,
+        groups: Sequence[np.ndarray] | None = None,
+        together: int = 1,
     ) -> None:
+        dealing: dict[str, Any] = {
+            **{"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size},
+            "together": together,
+        }
         self.stores = [
-            BatchOrder(size, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
-            for size in sizes
+            BatchOrder(size, groups=None if groups is None else groups[store], **dealing)
+            for store, size in enumerate(sizes)
         ]
         self.offsets = np.cumsum([0, *sizes[:-1]])
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.batch_size, self.seed = batch_size, seed
         self.shuffle = n_batches is None
         whole = sum(-(-size // batch_size) for size in sizes)
         in_proportion = np.allclose(shares, np.asarray(sizes) / sum(sizes))
@@ -157,9 +191,7 @@ class PooledOrder(Sampler[list[int]]):
             first = done[store] * self.batch_size
             done[store] += 1
             if batch >= self.start:
-                windows = orders[store][first : first + self.batch_size]
-                even = len(windows) - len(windows) % self.world_size
-                yield windows[:even][self.rank :: self.world_size].tolist()
+                yield self.stores[store].dealt(orders[store][first : first + self.batch_size])
 
     def _windows(self, store: int) -> np.ndarray:
         """Return the windows that an epoch takes of a store, in order."""
@@ -168,7 +200,7 @@ class PooledOrder(Sampler[list[int]]):
             return np.arange(drawn) + self.offsets[store]
         first = self.epoch * drawn
         passes = range(first // size, (first + drawn - 1) // size + 1)
-        every = [np.random.default_rng([self.seed, number, store, 1]).permutation(size) for number in passes]
+        every = [self.stores[store].order(number, store, 1) for number in passes]
         skipped = first - passes[0] * size
         return np.concatenate(every)[skipped : skipped + drawn] + self.offsets[store]
 
@@ -176,9 +208,12 @@ class PooledOrder(Sampler[list[int]]):
 def batch_order(windows: PoolWindows, config: PretrainConfig, **options: Any) -> BatchOrder | PooledOrder:
     """Return the order of a run's batches; `options` are those of `BatchOrder`."""
     options = {"batch_size": config.batch_size, "seed": config.seed, **options}
+    options["together"] = config.together
+    groups = [data.index["recording"] for data in windows.datasets]
     if len(windows.sizes) == 1:
-        return BatchOrder(windows.sizes[0], **options)
-    return PooledOrder(windows.sizes, shares(windows.pool, windows.sizes, config.share), **options)
+        return BatchOrder(windows.sizes[0], groups=groups[0], **options)
+    portions = shares(windows.pool, windows.sizes, config.share)
+    return PooledOrder(windows.sizes, portions, groups=groups, **options)
 
 
 def _divide(whole: int, shares: Sequence[float]) -> list[int]:

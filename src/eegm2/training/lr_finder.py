@@ -13,11 +13,10 @@ import torch
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.pool import PoolWindows, StorePool, Stores
 from eegm2.errors import DataError
-from eegm2.model.config import EEGM2Config
-from eegm2.model.network import EEGM2, build_model
 from eegm2.training.config import PretrainConfig
+from eegm2.training.first_network import first_network
 from eegm2.training.loaders import batch_order, make_loader
-from eegm2.training.objectives import Objective, window_seed
+from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import parameter_groups
 from eegm2.training.run_record import run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
@@ -126,14 +125,11 @@ def _losses(windows: PoolWindows, config: PretrainConfig, rates: np.ndarray) -> 
     """Train a fresh network, one step at each rate, until the loss diverges."""
     device = torch.device(_device(config.accelerator))
     torch.manual_seed(config.seed)
-    model = build_model(
-        EEGM2Config.preset(config.preset, n_chans=len(windows.pool.stores[0].ch_names), width=config.width)
-    ).to(device)
-    if config.checkpoint_blocks and isinstance(model, EEGM2):
-        model.checkpoint_blocks(windows=config.checkpoint_windows)
+    model = first_network(windows.pool, config).to(device)
     model.train()
-    objective = Objective(config, windows.pool.sfreq_hz)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=float(rates[0]))
+    objective = make_objective(Setting(config, model, windows.pool)).to(device)
+    trained = torch.nn.ModuleList([model, objective])
+    optimizer = torch.optim.AdamW(parameter_groups(trained, config.weight_decay), lr=float(rates[0]))
     refuse_half_on_cpu(config, device)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
@@ -146,9 +142,11 @@ def _losses(windows: PoolWindows, config: PretrainConfig, rates: np.ndarray) -> 
         loss_sum = 0.0
         for _ in range(config.accumulate):
             batch = next(batches)
-            seeds = [window_seed(config.seed, 0, int(window)) for window in batch["index"].tolist()]
+            index = batch["index"].tolist()
+            seeds = [window_seed(config.seed, 0, int(window)) for window in index]
+            origin = Origin(windows.store_of(index[0]), windows.recordings_of(index))
             with torch.autocast(device.type, dtype=half, enabled=half is not None):
-                loss = objective(model, batch["x"].to(device), seeds).loss / config.accumulate
+                loss = objective(model, batch["x"].to(device), seeds, origin)[0] / config.accumulate
             scaler.scale(loss).backward()
             loss_sum += float(loss.detach())
         if not losses and not math.isfinite(loss_sum):
@@ -161,7 +159,7 @@ def _losses(windows: PoolWindows, config: PretrainConfig, rates: np.ndarray) -> 
         if smooth(np.array(losses))[-1] > DIVERGED * smooth(np.array(losses)).min():
             break
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or math.inf)
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), config.gradient_clip or math.inf)
         scaler.step(optimizer)
         scaler.update()
     return np.array(losses)

@@ -9,12 +9,16 @@ from torch import nn
 
 from eegm2.training.config import PretrainConfig
 
+#: Parameters without weight decay: mamba_ssm's, and those whose zero means something (bands, shrinkage).
+UNDECAYED = ("A_log", "D", "dt_bias", "log_centre_hz", "log_width_hz", "shrinkage_logit")
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return AdamW's groups: A_log, D, dt_bias take no weight decay (as in mamba_ssm), all others do."""
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for name, parameter in model.named_parameters():
-        groups[name.rpartition(".")[2] in ("A_log", "D", "dt_bias")].append(parameter)
+        if parameter.requires_grad:
+            groups[name.rpartition(".")[2] in UNDECAYED].append(parameter)
     return [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0)) if p]
 
 

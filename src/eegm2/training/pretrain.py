@@ -15,10 +15,9 @@ from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.windows.pool import PoolWindows, StorePool, Stores, shares
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, EEGM2Error
-from eegm2.model.config import EEGM2Config
-from eegm2.model.network import EEGM2, build_model
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
+from eegm2.training.first_network import first_network
 from eegm2.training.run_record import environment_rank, open_run, run_splits, run_windows, with_windows
 from eegm2.training.runfolder import disk_errors, locked, read_rows
 
@@ -116,9 +115,8 @@ def _fit(
     from lightning.pytorch import seed_everything
 
     from eegm2.training.lightning_module import PretrainModule
-    from eegm2.training.objectives import Objective
     from eegm2.training.progress import Progress, printed
-    from eegm2.training.recorder import Recorder
+    from eegm2.training.recorder import STATE, Recorder
     from eegm2.training.state import Interrupted, read_state
     from eegm2.training.trainer import make_trainer, quiet_lightning
 
@@ -126,17 +124,15 @@ def _fit(
     train, val = run_windows(pool, manifest, config)
     header = {name: value for name, value in facts.items() if name not in ("finished", "run_format")}
     header["data"] = with_windows(header["data"], train, val, shares(pool, train.sizes, config.share))
-    terms = Objective(config, pool.sfreq_hz).terms
-    recorder = Recorder(folder, header, terms, pool.names if len(pool) > 1 else ())
-    before = read_state(recorder.state_path)["eegm2"] if recorder.state_path.exists() else None
+    state_path = folder / STATE
+    before = read_state(state_path)["eegm2"] if state_path.exists() else None
     if before is not None and before["finished"]:
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        model = build_model(EEGM2Config.from_dict(facts["model"]))
-        if config.checkpoint_blocks and isinstance(model, EEGM2):
-            model.checkpoint_blocks(windows=config.checkpoint_windows)
-        module = PretrainModule(model, config, train, val)
+        module = PretrainModule(first_network(pool, config), config, train, val)
+        terms = module.objective.terms
+        recorder = Recorder(folder, header, terms, pool.names if len(pool) > 1 else ())
         if config.compile:
             say_once("compiling the network: the first steps take a minute or several, the others gain by it")
             module.model.compile()
@@ -149,7 +145,7 @@ def _fit(
                 say(line)
         recorder.signals.catch()
         try:
-            trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
+            trainer.fit(module, ckpt_path=str(state_path) if before is not None else None)
         except Exception as error:
             reason = _dead_worker(error)
             if reason is None:

@@ -23,6 +23,7 @@ from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.runfolder import Table, disk_errors
 from eegm2.training.state import FORMAT, Interrupted, gather, peak_memory_mb, random_state, set_random_state
 
+STATE = "checkpoints/last.ckpt"
 PERFORMANCE = ("epoch", "step", "train_s", "windows_per_s", "val_s", "peak_memory_mb")
 
 
@@ -45,7 +46,7 @@ class Recorder(Callback):
         self, run: Path, header: dict[str, Any], terms: Sequence[str], stores: Sequence[str] = ()
     ) -> None:
         self.run, self.header = run, header
-        self.state_path = run / "checkpoints" / "last.ckpt"
+        self.state_path = run / STATE
         train, val = (tuple(f"{part}_{name}" for name in terms) for part in ("train", "val"))
         each = tuple(f"val_loss/{name}" for name in stores)
         columns = ("epoch", "step", *train, *val, "lr", "skipped", *each)

@@ -13,7 +13,6 @@ from eegm2.config import from_dict, to_dict
 from eegm2.data.windows.pool import PoolWindows, StorePool
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
-from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.runfolder import disk_errors
@@ -49,9 +48,7 @@ def open_run(folder: Path, pool: StorePool, config: PretrainConfig, *, write: bo
     refuse_electrodes(pool, config)
     facts = {
         "run_format": RUN_FORMAT,
-        "model": EEGM2Config.preset(
-            config.preset, n_chans=len(pool.montages[0]), width=config.width
-        ).to_dict(),
+        "model": config.network_config(len(pool.montages[0]), pool.sfreq_hz).to_dict(),
         "preprocessing": to_dict(pool.preprocessing),
         "windows": to_dict(config.window_config()),
         "ch_names": list(pool.montages[0]),
@@ -99,6 +96,8 @@ def _refuse_other_options(folder: Path, before: PretrainConfig, now: PretrainCon
 def refuse_electrodes(pool: StorePool, config: PretrainConfig) -> None:
     """Raise a ConfigError if a network of fixed electrodes is to train on stores of several sets of them."""
     first = pool.montages[0]
+    if config.network_config(len(first), pool.sfreq_hz).any_electrodes:
+        return
     for name, montage in zip(pool.names, pool.montages):
         if montage != first:
             raise ConfigError(
