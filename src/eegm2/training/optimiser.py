@@ -26,12 +26,15 @@ def adamw_and_cycle(
     model: nn.Module, config: PretrainConfig, steps_per_epoch: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Return AdamW and the one-cycle rate laid out over all epochs of the run."""
+    steps, pct_start = max(2, config.n_epochs * steps_per_epoch), config.pct_start
+    if pct_start * steps == 1:
+        pct_start = 1.5 / steps  # torch divides by the steps of the warm-up less one
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.max_lr)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=config.max_lr,
-        total_steps=max(2, config.n_epochs * steps_per_epoch),
-        pct_start=config.pct_start,
+        total_steps=steps,
+        pct_start=pct_start,
         div_factor=config.div_factor,
         final_div_factor=config.final_div_factor,
         cycle_momentum=False,

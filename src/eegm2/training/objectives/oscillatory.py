@@ -60,11 +60,11 @@ class Oscillatory(Objective):
         super().__init__()
         self.options = config
         tokens = network.config.embedding == "covariance"
-        self.view = (
-            TokenView(network, ch_names)
-            if tokens
-            else EncoderView(network, ch_names, None, config.hide_radius > 0)
-        )
+        self.view: TokenView | EncoderView
+        if tokens:
+            self.view = TokenView(network, ch_names)
+        else:
+            self.view = EncoderView(network, ch_names, places=config.hide_radius > 0)
         self.augment = Augment(config, sfreq_hz)
         step = self.view.step
         covariances = covariance_tokens(network.config, network, sfreq_hz)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.bank import SIX_EDGES_HZ
 from eegm2.model.covariance.tokens import CovarianceTokens
@@ -44,6 +45,11 @@ class BandPower(nn.Module):
         frequencies = np.fft.rfftfreq(patch, 1 / sfreq_hz)
         edges = np.array(SIX_EDGES_HZ)
         inside = (frequencies >= edges[0]) & (frequencies < min(edges[-1], 0.45 * sfreq_hz))
+        if inside.sum() < 4:
+            raise ConfigError(
+                f"patch_s: a patch of {patch / sfreq_hz:g} s holds {inside.sum()} frequencies between "
+                f"{edges[0]:g} and {edges[-1]:g} Hz, too few to fit a line to; make patch_s longer"
+            )
         log_f = np.log(frequencies[inside])
         line = np.stack([np.ones_like(log_f), log_f], axis=1)
         residual = np.eye(len(log_f)) - line @ np.linalg.pinv(line)
