@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -87,19 +89,29 @@ def usual_kind(config: EEGM2Config) -> str:
     return "tangent" if config.embedding == "covariance" else "statistics"
 
 
-def feature_names(config: EEGM2Config, kind: str) -> list[str]:
-    """Return the name of every feature, such as min_000, covariance_000_001 or tangent_0_00_01, in order."""
-    refuse_kind(kind, config)
-    tokens = config.embedding == "covariance"
-    channels = config.trunk_channels if tokens else config.representation_channels
+def feature_names(n_features: int, kind: str = "statistics", config: EEGM2Config | None = None) -> list[str]:
+    """Return the name of every feature, such as min_000, covariance_000_001 or tangent_0_00_01, in order.
+
+    Parameters
+    ----------
+    n_features : int
+        Features of a window.
+    kind : str
+        See :func:`window_features`.
+    config : EEGM2Config, optional
+        Of the network; needed for what only the covariance embedding has. A tangent vector counts band, row
+        and column.
+    """
     if kind == "covariance":
+        channels = (math.isqrt(8 * n_features + 1) - 1) // 2
         return [f"covariance_{i:03d}_{j:03d}" for i in range(channels) for j in range(i, channels)]
     if kind == "statistics":
+        channels = n_features // len(STATISTICS)
         return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
-    size = range(config.inner_chans)
-    bands = range(config.n_bands)
+    assert config is not None
+    bands, size = range(config.n_bands), range(config.inner_chans)
     tangent = [f"tangent_{b}_{i:02d}_{j:02d}" for b in bands for i in size for j in size if i <= j]
-    state = [f"state_{channel:03d}" for channel in range(channels)]
+    state = [f"state_{channel:03d}" for channel in range(config.trunk_channels)]
     return {
         "tangent": tangent,
         "log_variance": [f"log_variance_{b}_{i:02d}" for b in bands for i in size],
