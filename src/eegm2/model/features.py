@@ -10,10 +10,10 @@ from torch import Tensor
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.tokens import evidence
-from eegm2.model.statistics import STATISTICS, log_covariance, time_statistics
+from eegm2.model.statistics import FEATURES, STATISTICS
 
 #: Of any network: of its representation, or of the trunk's state where there is one.
-OF_STATES = ("statistics", "covariance")
+OF_STATES = tuple(FEATURES)
 #: Of networks with the covariance embedding.
 OF_TOKENS = ("tangent", "log_variance", "state", "tangent_state")
 KINDS = (*OF_STATES, *OF_TOKENS)
@@ -64,9 +64,7 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     tokens = config.embedding == "covariance"
     if kind in OF_STATES:
         states = representation[:, : config.trunk_channels] if tokens else representation
-        if kind == "statistics":
-            return time_statistics(states)
-        return log_covariance(states.cpu() if states.device.type == "mps" else states)  # float64
+        return FEATURES[kind](states.cpu() if kind == "covariance" else states)  # in float64, which MPS lacks
     if representation.dim() != 3 or representation.shape[-1] == 0:
         raise ValueError(f"features: got shape {tuple(representation.shape)}, expected at least one step")
     known = evidence(config, first, representation.shape[-1]).to(representation)

@@ -24,7 +24,7 @@ def scale_window(x: Any, method: Scaling, amplitude_uv: float | None = None) -> 
 
     ``quantile95``: ``x / (q + 1e-8)``, q the 0.95 quantile of ``|x|``; ``robust``: ``(x - median) /
     (interquartile range / 1.349 + 1e-8)``; ``zscore``: ``(x - mean) / (standard deviation + 1e-8)``;
-    ``recording``: ``x / (amplitude + 1e-8)``, one amplitude for all channels of a recording; ``none``: a copy.
+    ``recording``: ``x / (amplitude + 1e-8)``, one amplitude for a whole recording; ``none``: a copy.
 
     Parameters
     ----------
