@@ -69,6 +69,8 @@ class TrainedModel:
             "preset": self.config.preset_name,
             "n_chans": self.config.n_chans,
             "width": self.config.width,
+            "representation_channels": self.config.representation_channels,
+            "step_samples": self.config.step_samples,
             "ch_names": list(self.ch_names),
             "sfreq_hz": self.sfreq_hz,
             "scaling": self.scaling,

@@ -39,6 +39,7 @@ class Covariances:
 
     def __init__(self, tokens: CovarianceTokens, like: Tensor) -> None:
         self.tokens, self.like, self.config = tokens, like, tokens.config
+        self.matrix = tokens.bank.matrix().detach()
         self.shape = (self.config.n_bands, self.config.inner_chans, self.config.inner_chans)
 
     def start(self, batch: int) -> CovarianceState:
@@ -62,7 +63,7 @@ class Covariances:
         used = ready * self.config.token_step
         before, now = rows[:, :past].transpose(1, 2), rows[:, past : past + used].transpose(1, 2)
         bank = self.tokens.bank
-        fresh = bank.cross_spectra(bank.segments(now, before)).flatten(2)
+        fresh = bank.cross_spectra(bank.segments(now, before), self.matrix).flatten(2)
         spectra = torch.cat([state.spectra, fresh], dim=1)
         summed = spectra.unfold(1, self.config.window_tokens, 1).sum(-1)
         age = state.age + torch.arange(ready, device=x.device)
