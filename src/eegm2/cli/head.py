@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eegm2.data.config import Scaling
 from eegm2.evaluation.config import FEATURES_HELP, Features
 from eegm2.words import count
 
@@ -29,6 +30,9 @@ def head(
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Draws the subjects who are left out.")] = 0,
     features: Annotated[Features, typer.Option(help=FEATURES_HELP)] = "statistics",
+    scaling: Annotated[
+        Scaling | None, typer.Option(help="Scaling of the windows; none given: as pretrained.")
+    ] = None,
 ) -> None:
     """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
 
@@ -46,6 +50,7 @@ def head(
         val=val,
         seed=seed,
         features=features,
+        scaling=scaling,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]

@@ -46,7 +46,14 @@ def stream(
     origin = _source(source, config)
     classes = loaded.classes if loaded is not None else None
     shape = trained.config
-    layout = Layout(trained.ch_names, classes, shape.representation_channels, shape.decoder, trained.sfreq_hz)
+    layout = Layout(
+        trained.ch_names,
+        classes,
+        shape.representation_channels,
+        shape.decoder,
+        trained.sfreq_hz,
+        shape.step_samples,
+    )
     sinks = [open_sink(where, layout) for where in out or []]
     facts = {
         "source": Path(source).name,

@@ -18,7 +18,11 @@ SIGNAL_CHOICES = (
     *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
 )
 
-Scaling = Literal["quantile95", "robust", "zscore", "none"]
+SCALING_HELP = (
+    "Scaling of each channel of each window; quantile95 is the paper's; recording: one number per recording, "
+    "its typical amplitude, so that channels and windows keep their proportions."
+)
+Scaling = Literal["quantile95", "robust", "zscore", "recording", "none"]
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,7 @@ class WindowConfig:
     stride_s: float | None = option(
         None, "Step between window starts in seconds; none given: the window's length."
     )
-    scaling: Literal["quantile95", "robust", "zscore", "none"] = option(
-        "quantile95", "Scaling of each channel of each window; quantile95 is the paper's."
-    )
+    scaling: Scaling = option("quantile95", SCALING_HELP)
     target: str = option(
         "annotations", "annotations, or the recordings' attribute that is the label (e.g. group)."
     )

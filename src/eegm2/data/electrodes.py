@@ -85,16 +85,45 @@ def montage(
     return places, channels
 
 
-def for_electrodes(model: EEGM2, ch_names: Sequence[str] | None, positions: Positions | None = None) -> EEGM2:
-    """Return a network for the electrodes of a montage; see :meth:`eegm2.EEGM2.for_electrodes`."""
-    if ch_names is None:
-        ch_names = list(positions or {})
+def for_electrodes(
+    model: EEGM2, ch_names: Sequence[str] | None = None, positions: Positions | None = None
+) -> EEGM2:
+    """Return a network with virtual channels (preset covariance) for another montage, sharing its weights.
+
+    The order of the channels does not matter, and what is common to all electrodes has no influence. Costs
+    are those of a network that was made for the montage.
+
+    Parameters
+    ----------
+    model : EEGM2
+        Left as it is.
+    ch_names : sequence of str
+        Channels of the data, in any usual spelling; ``Fp1-F7`` is a bipolar pair. By default those of
+        `positions`.
+    positions : mapping of str to (x, y, z), optional
+        Places of electrodes that no table knows, right, front and up of the head's centre, in any unit; see
+        :func:`read_positions`.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than four channels, names without a position, or two electrodes at one place, all
+        of which are listed; or if the network takes a fixed set of electrodes.
+
+    Examples
+    --------
+    >>> from eegm2 import EEGM2, EEGM2Config, for_electrodes
+    >>> model = EEGM2(EEGM2Config.preset("covariance", n_chans=14, width=8))
+    >>> for_electrodes(model, ["Fz", "Cz", "Pz", "Oz", "T3", "T4"]).config.n_chans
+    6
+    """
+    names = list(positions or {}) if ch_names is None else list(ch_names)
     if not model.config.any_electrodes:
         raise ConfigError(
             f"electrodes: this network ({model.config.preset_name}) takes the electrodes it was trained on; "
             "the preset covariance with n_virtual above 0 takes any"
         )
-    return model.with_spread(spread_tensor(ch_names, positions, order=model.config.harmonics_order))
+    return model.with_spread(spread_tensor(names, positions, order=model.config.harmonics_order))
 
 
 def spread_tensor(

@@ -21,7 +21,9 @@ class ExportConfig:
     format: tuple[str, ...] = option(
         (), "onnx, torch (torch.export), executorch (step only); repeat for more; none given: onnx and torch."
     )
-    hop: int = option(32, "Samples per streaming step, a multiple of 8.")
+    hop: int = option(
+        32, "Samples per streaming step, whole steps of the representation (8; covariance: a token)."
+    )
     int8: bool = option(True, "Also write each ONNX file with 8-bit weights, its measured loss inside.")
     tolerance: float = option(
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."

@@ -18,6 +18,7 @@ SCALINGS = {
     "quantile95": "each channel divided by the 0.95 quantile of its absolute values (+ 1e-8)",
     "robust": "each channel minus its median, divided by its interquartile range",
     "zscore": "each channel minus its mean, divided by its standard deviation",
+    "recording": "all channels divided by one number, the median of their robust standard deviations",
     "none": "microvolts, not scaled",
 }
 AUTHORS_SUFFIXES = (".pth", ".pt", ".bin")
@@ -68,6 +69,8 @@ class TrainedModel:
             "preset": self.config.preset_name,
             "n_chans": self.config.n_chans,
             "width": self.config.width,
+            "representation_channels": self.config.representation_channels,
+            "step_samples": self.config.step_samples,
             "ch_names": list(self.ch_names),
             "sfreq_hz": self.sfreq_hz,
             "scaling": self.scaling,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.tokens import evidence
-from eegm2.model.statistics import STATISTICS, log_covariance, time_statistics
+from eegm2.model.statistics import FEATURES, STATISTICS
 
 #: Of any network: of its representation, or of the trunk's state where there is one.
-OF_STATES = ("statistics", "covariance")
+OF_STATES = tuple(FEATURES)
 #: Of networks with the covariance embedding.
 OF_TOKENS = ("tangent", "log_variance", "state", "tangent_state")
 KINDS = (*OF_STATES, *OF_TOKENS)
@@ -62,9 +64,7 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     tokens = config.embedding == "covariance"
     if kind in OF_STATES:
         states = representation[:, : config.trunk_channels] if tokens else representation
-        if kind == "statistics":
-            return time_statistics(states)
-        return log_covariance(states.cpu() if states.device.type == "mps" else states)  # float64
+        return FEATURES[kind](states.cpu() if kind == "covariance" else states)  # in float64, which MPS lacks
     if representation.dim() != 3 or representation.shape[-1] == 0:
         raise ValueError(f"features: got shape {tuple(representation.shape)}, expected at least one step")
     known = evidence(config, first, representation.shape[-1]).to(representation)
@@ -87,19 +87,29 @@ def usual_kind(config: EEGM2Config) -> str:
     return "tangent" if config.embedding == "covariance" else "statistics"
 
 
-def feature_names(config: EEGM2Config, kind: str) -> list[str]:
-    """Return the name of every feature, such as min_000, covariance_000_001 or tangent_0_00_01, in order."""
-    refuse_kind(kind, config)
-    tokens = config.embedding == "covariance"
-    channels = config.trunk_channels if tokens else config.representation_channels
+def feature_names(n_features: int, kind: str = "statistics", config: EEGM2Config | None = None) -> list[str]:
+    """Return the name of every feature, such as min_000, covariance_000_001 or tangent_0_00_01, in order.
+
+    Parameters
+    ----------
+    n_features : int
+        Features of a window.
+    kind : str
+        See :func:`window_features`.
+    config : EEGM2Config, optional
+        Of the network; needed for what only the covariance embedding has. A tangent vector counts band, row
+        and column.
+    """
     if kind == "covariance":
+        channels = (math.isqrt(8 * n_features + 1) - 1) // 2
         return [f"covariance_{i:03d}_{j:03d}" for i in range(channels) for j in range(i, channels)]
     if kind == "statistics":
+        channels = n_features // len(STATISTICS)
         return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
-    size = range(config.inner_chans)
-    bands = range(config.n_bands)
+    assert config is not None
+    bands, size = range(config.n_bands), range(config.inner_chans)
     tangent = [f"tangent_{b}_{i:02d}_{j:02d}" for b in bands for i in size for j in size if i <= j]
-    state = [f"state_{channel:03d}" for channel in range(channels)]
+    state = [f"state_{channel:03d}" for channel in range(config.trunk_channels)]
     return {
         "tangent": tangent,
         "log_variance": [f"log_variance_{b}_{i:02d}" for b in bands for i in size],

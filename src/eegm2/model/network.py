@@ -9,9 +9,6 @@ Hong, Mackellar, Ghane, "EEGM2", arXiv 2502.17873, section 3 and Fig. 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -139,7 +136,7 @@ class EEGM2(Pretrained, nn.Module):
         x : Tensor, shape (batch, n_chans, n_times)
             EEG, scaled as in training; n_times >= 8, and at least a token with the covariance embedding.
         spread : Tensor, shape (n_harmonics, n_chans) or (batch, n_harmonics, n_chans), optional
-            For virtual channels: the map of another montage, see :meth:`for_electrodes`.
+            For virtual channels: the map of another montage, see :func:`eegm2.for_electrodes`.
 
         Returns
         -------
@@ -223,33 +220,16 @@ class EEGM2(Pretrained, nn.Module):
             raise ConfigError("spread: this network has no virtual channels; use preset covariance")
         return x
 
-    def for_electrodes(
-        self,
-        ch_names: Sequence[str] | None = None,
-        positions: Mapping[str, Sequence[float]] | None = None,
-    ) -> EEGM2:
-        """Return this network for another montage, sharing its weights; needs virtual channels.
+    def with_spread(self, spread: Tensor) -> EEGM2:
+        """Return this network for the montage of a map (n_harmonics, n_chans), sharing its weights.
 
-        The order of the channels does not matter. Costs are those of a network that was made for the montage.
-
-        Parameters
-        ----------
-        ch_names : sequence of str
-            Channels of the data, in any usual spelling; ``Fp1-F7`` is a bipolar pair.
-        positions : mapping of str to (x, y, z), optional
-            Places of electrodes that no table knows, right, front and up of the head's centre, in any unit.
+        Costs are those of a network that was made for the montage. See :func:`eegm2.for_electrodes`.
 
         Raises
         ------
         ConfigError
-            If there are fewer than four channels, names without a position, or two electrodes at one place,
-            all of which are listed; or if the network takes a fixed set of electrodes.
+            If the network has no virtual channels.
         """
-        made: EEGM2 = import_module("eegm2.data.electrodes").for_electrodes(self, ch_names, positions)
-        return made
-
-    def with_spread(self, spread: Tensor) -> EEGM2:
-        """Return this network for the montage of a map (n_harmonics, n_chans), sharing its weights."""
         if self.trunk is None or self.trunk.electrodes is None:
             raise ConfigError(
                 "electrodes: this network takes the electrodes it was trained on; only the preset covariance "

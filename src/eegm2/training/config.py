@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
 from eegm2.config import option
-from eegm2.data.config import Scaling, SplitConfig, WindowConfig
+from eegm2.data.config import SCALING_HELP, Scaling, SplitConfig, WindowConfig
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.training.objectives.options import (
@@ -48,9 +48,7 @@ class DataOptions:
     stride_s: float | None = option(
         None, "Step between window starts in seconds; none given: the window's length."
     )
-    scaling: Scaling = option(
-        "quantile95", "Scaling of each channel of each window; quantile95 is the paper's."
-    )
+    scaling: Scaling = option("quantile95", SCALING_HELP)
     exclude_s: tuple[str, ...] = option(
         (), "Stretch of every recording to leave out, start:stop in seconds, e.g. 0:5; repeat for more."
     )

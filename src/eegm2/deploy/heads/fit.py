@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from eegm2.data.config import Scaling
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest, subject_folds
@@ -19,8 +20,8 @@ from eegm2.evaluation.protocols.frozen import C_GRID, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.scores.outcome import balanced_loss
 from eegm2.evaluation.windows.from_store import read_run_split
+from eegm2.model.features import refuse_kind, window_features
 from eegm2.model.network import EEGM2
-from eegm2.model.statistics import FEATURES
 from eegm2.training.checkpoint import load_checkpoint
 
 
@@ -34,6 +35,7 @@ def fit_head(
     val: float = 0.2,
     seed: int = 0,
     features: Features = "statistics",
+    scaling: Scaling | None = None,
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit StandardScaler and one-vs-rest logistic regression on frozen features, the paper's Linear protocol.
@@ -57,9 +59,11 @@ def fit_head(
         Share of the subjects that judge the head; 0 fits on everybody and judges on nobody.
     seed : int
         Draws them, with their labels balanced where every subject has one.
-    features : {"statistics", "covariance"}
-        The paper's nine time statistics with its penalty (C = 1); or the covariance of the representation,
-        with the penalty of the lowest loss on some of the fitted people.
+    features : str
+        A kind of :func:`eegm2.model.features.window_features`: statistics with the paper's penalty (C = 1),
+        any other with the penalty of the lowest loss on some of the fitted people.
+    scaling : str, optional
+        Of the windows, as in :class:`eegm2.data.config.WindowConfig`; by default as in pretraining.
     batch_size : int
         Windows encoded at a time.
 
@@ -80,13 +84,15 @@ def fit_head(
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")
+    refuse_kind(features, model.config)
     data = RecordingStore(store)
     if list(data.ch_names) != list(header["ch_names"]) or data.sfreq_hz != header["sfreq_hz"]:
         raise DataError(
             f"{store}: has channels {' '.join(data.ch_names)} at {data.sfreq_hz:g} Hz, the model expects "
             f"{' '.join(header['ch_names'])} at {header['sfreq_hz']:g} Hz; prepare it like the model's store"
         )
-    config = replace(checkpoint.windows, target=target, stride_s=None)
+    scaling = scaling or checkpoint.windows.scaling
+    config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
     windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
     made, y = _features(model, windows, batch_size, features)
     _refuse_one_class(str(store), y, windows.classes, "")
@@ -130,7 +136,7 @@ def _features(
         for begin in range(0, len(windows), batch_size):
             items = [windows[i] for i in range(begin, min(begin + batch_size, len(windows)))]
             x = torch.stack([item["x"] for item in items])
-            features.append(FEATURES[kind](model.encode(x)).numpy())
+            features.append(window_features(model.encode(x), kind, model.config).numpy())
             labels += [item["y"] for item in items]
     made = np.concatenate(features) if features else np.zeros((0, 0), np.float32)
     return made, np.array(labels, dtype=np.int64)

@@ -18,7 +18,6 @@ from eegm2.deploy.stream.scale import DecisionRule, RunningScale
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import DataError
-from eegm2.model.streaming.stream import STEP
 
 
 @dataclass
@@ -65,19 +64,21 @@ class Pipeline:
         self.stream.reset()
         self.rule = DecisionRule(smooth=config.smooth, enter=config.enter, leave=config.leave)
         self.scale = RunningScale(
-            trained.scaling,
+            trained.scaling if head is None else str(head.facts.get("scaling", trained.scaling)),
             trained.sfreq_hz,
             window_s=trained.window_s or 4.0,
             calibration_s=config.calibration_s,
             adapt_s=config.adapt_s,
             scale_uv=config.scale_uv,
         )
+        self.step = trained.config.step_samples
         self.features: SlidingFeatures | None = None
         if head is not None:
             window_s = float(head.facts.get("window_s", trained.window_s or 4.0))
-            window = max(1, round(window_s * trained.sfreq_hz / STEP))
-            hop = max(1, round(config.hop_s * trained.sfreq_hz / STEP))
-            self.features = SlidingFeatures(window, hop, head.facts.get("features", "statistics"))
+            window = max(1, round(window_s * trained.sfreq_hz / self.step))
+            hop = max(1, round(config.hop_s * trained.sfreq_hz / self.step))
+            kind = head.facts.get("features", "statistics")
+            self.features = SlidingFeatures(window, hop, kind, trained.config)
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
         self._started = False
         self._last: np.ndarray | None = None
@@ -121,7 +122,7 @@ class Pipeline:
         total = Outputs(0.0, *self._empty())
         if self._started and self.scale.calibrated:
             self._network(self.preprocessor.flush(), total)
-            if self.stream.position >= STEP:
+            if self.stream.position >= self.step:
                 self._collect(*self.stream.finish(), total)
         return total
 
@@ -211,7 +212,7 @@ class Pipeline:
             total.decisions.append(
                 {
                     "time_s": total.time_s,
-                    "sample": end * STEP,
+                    "sample": end * self.step,
                     "probabilities": [round(float(p), 6) for p in self.rule.probabilities],
                     "decided": None if decided is None else self.head.classes[decided],
                 }

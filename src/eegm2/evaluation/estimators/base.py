@@ -21,9 +21,9 @@ from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model
 from eegm2.evaluation.protocols.modes import freeze, layer_groups
 from eegm2.model.config import EEGM2Config
+from eegm2.model.features import refuse_kind
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model
-from eegm2.model.statistics import FEATURES
 from eegm2.model.unet import UNet
 
 
@@ -91,8 +91,7 @@ class OnWindows(BaseEstimator):
 
     def _frozen_features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frozen features of scaled windows."""
-        if self.features not in FEATURES:
-            raise ConfigError(f"features: got '{self.features}', expected {' or '.join(FEATURES)}")
+        refuse_kind(self.features, self.network_.config)
         return extract_features(
             self.network_, windows, batch_size=self.batch_size, device=self.device, kind=self.features
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
 from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.scaling import scale_window
@@ -24,7 +24,8 @@ from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.reconstruct.run import refuse_other_channels
 from eegm2.evaluation.windows.from_store import refuse_mismatch
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.statistics import STATISTICS
+from eegm2.model.config import EEGM2Config
+from eegm2.model.features import feature_names
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -38,15 +39,17 @@ class Embedding:
     Attributes
     ----------
     values : array, float32
-        (n, 9 * 4w) statistics or (n, 2w (4w + 1)) covariance, or (n, 4w, steps) representation.
+        (n, n_features), or (n, representation_channels, steps) for the representation itself.
     start_s : array, shape (n,)
         Start of each window in its recording.
     window_s : float
         Length of a window.
     recording, subject, label : array of str, shape (n,)
         Origin, and the annotation that covers the window ("" where there is none).
-    kind : {"statistics", "covariance", "sequence"}
-        What `values` are.
+    kind : str
+        What `values` are: a kind of :func:`eegm2.model.features.window_features`, or sequence.
+    config : EEGM2Config, optional
+        Of the network, by which features are named.
     """
 
     values: NDArray[np.float32]
@@ -56,6 +59,7 @@ class Embedding:
     subject: NDArray[np.str_]
     label: NDArray[np.str_]
     kind: str = "statistics"
+    config: EEGM2Config | None = None
 
     def time_s(self) -> NDArray[np.float64]:
         """Return the centre of every step of a representation in its recording, (n, steps)."""
@@ -101,6 +105,7 @@ def embed(
         checkpoint.windows,
         window_s=config.window_s or checkpoint.windows.window_s,
         stride_s=config.stride_s,
+        scaling=config.scaling or checkpoint.windows.scaling,
         exclude_s=(),
     )
     if is_store(source):
@@ -124,6 +129,7 @@ def embed(
         data.subject,
         label,
         config.kind,
+        checkpoint.config,
     )
     write_embedding(out, made)
     return made
@@ -150,15 +156,6 @@ def write_embedding(out: Path, made: Embedding) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def feature_names(n_features: int, kind: str = "statistics") -> list[str]:
-    """Return the name of every feature, such as min_000 or covariance_000_001, in order."""
-    if kind == "covariance":
-        channels = (math.isqrt(8 * n_features + 1) - 1) // 2
-        return [f"covariance_{i:03d}_{j:03d}" for i in range(channels) for j in range(i, channels)]
-    channels = n_features // len(STATISTICS)
-    return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
-
-
 def _arrays(made: Embedding) -> dict[str, Any]:
     text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
     common = {"start_s": made.start_s, "window_s": np.float64(made.window_s), **text}
@@ -166,7 +163,7 @@ def _arrays(made: Embedding) -> dict[str, Any]:
         return {"representation": made.values, "time_s": made.time_s(), **common}
     return {
         "features": made.values,
-        "feature_names": np.array(feature_names(made.values.shape[1], made.kind)),
+        "feature_names": np.array(feature_names(made.values.shape[1], made.kind, made.config)),
         **common,
     }
 
@@ -174,7 +171,7 @@ def _arrays(made: Embedding) -> dict[str, Any]:
 def _columns(made: Embedding) -> dict[str, Any]:
     text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
     if made.values.ndim == 2:
-        columns = dict(zip(feature_names(made.values.shape[1], made.kind), made.values.T))
+        columns = dict(zip(feature_names(made.values.shape[1], made.kind, made.config), made.values.T))
         return {**text, "start_s": made.start_s, **columns}
     n, channels, steps = made.values.shape
     rows = made.values.transpose(1, 0, 2).reshape(channels, n * steps)
@@ -212,7 +209,9 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
         )
     starts = np.arange(0, total - length + 1, max(stride, 1))
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
-    x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
+    amplitude_uv = typical_amplitude(made.array) if windows.scaling == "recording" else None
+    cut = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2))
+    x = scale_window(cut, windows.scaling, amplitude_uv)
     name = np.full(len(starts), path.stem)
     return LabelledWindows(x, np.zeros(len(starts), dtype=np.int64), name, name, starts / sfreq_hz)
 

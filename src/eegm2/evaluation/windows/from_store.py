@@ -78,6 +78,7 @@ def probe_windows(pretrained: WindowConfig, config: ProbeConfig) -> WindowConfig
         pretrained,
         window_s=pretrained.window_s if config.window_s is None else config.window_s,
         stride_s=config.stride_s,
+        scaling=config.scaling or pretrained.scaling,
         target=config.target or pretrained.target,
         label_rule=config.label_rule,
         exclude_s=config.exclude_s or pretrained.exclude_s,

@@ -97,12 +97,20 @@ class FilterBank(nn.Module):
         rows = torch.cat([past, x], dim=2)
         return rows.unfold(2, self.taps + self.step - 1, self.step).transpose(1, 2)
 
-    def cross_spectra(self, segments: Tensor) -> Tensor:
-        """Return ``Re(Z Z^H)`` summed over each step, (batch, steps, n_bands, channels, channels)."""
+    def cross_spectra(self, segments: Tensor, matrix: Tensor | None = None) -> Tensor:
+        """Return ``Re(Z Z^H)`` summed over each step, (batch, steps, n_bands, channels, channels).
+
+        Parameters
+        ----------
+        segments : Tensor
+            See :meth:`segments`.
+        matrix : Tensor, optional
+            :meth:`matrix`, where it is at hand.
+        """
         batch, steps = segments.shape[:2]
         rows = segments.flatten(0, 1)
         found = []
-        for kernels in self.matrix():
+        for kernels in self.matrix() if matrix is None else matrix:
             filtered = rows @ kernels
             found.append(torch.bmm(filtered, filtered.transpose(1, 2)))
         return torch.stack(found, dim=1).unflatten(0, (batch, steps))

@@ -55,20 +55,15 @@ class CovarianceTokens(nn.Module):
     def covariances(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return the running covariances, (batch, n_tokens, n_bands, channels, channels), not shrunk."""
         spectra = self.bank.cross_spectra(self.bank.segments(x))
-        index = torch.arange(spectra.shape[1], device=x.device)
-        counts = self.samples(index).to(spectra.dtype)
-        if hidden is None:
-            total = running_sum(counts[None], self.config.window_tokens)
-        else:
+        window = self.config.window_tokens
+        index = torch.arange(spectra.shape[1], device=x.device)[None]
+        total = known_samples(index, self.config)
+        if hidden is not None:
             spectra = spectra * ~hidden[:, :, None, None, None]
-            total = running_sum(counts * ~hidden, self.config.window_tokens)
-        summed = running_sum(spectra, self.config.window_tokens)
-        return summed / total.clamp_min(1.0)[:, :, None, None, None]
-
-    def samples(self, index: Tensor) -> Tensor:
-        """Return how many samples of each step count: half a kernel after the start the bank sees nothing."""
-        step = self.config.token_step
-        return ((index + 1) * step - self.config.kernel_taps // 2).clamp(0, step)
+            step = self.config.token_step
+            of_step = ((index + 1) * step - self.config.kernel_taps // 2).clamp(0, step)
+            total = running_sum(of_step * ~hidden, window)
+        return running_sum(spectra, window) / total.clamp_min(1)[:, :, None, None, None]
 
     def tangent(self, covariances: Tensor) -> Tensor:
         """Shrink (…, n_bands, channels, channels) and return the logarithms, (…, tangent_size).
@@ -93,6 +88,21 @@ def running_sum(x: Tensor, window: int) -> Tensor:
     return total
 
 
+def known_samples(index: Tensor, config: EEGM2Config) -> Tensor:
+    """Return how many samples of its running window each token knows.
+
+    Half a kernel after the start, and before it, the bank sees nothing.
+
+    Parameters
+    ----------
+    index : Tensor of int64
+        Tokens since the start of the recording; may be negative.
+    """
+    seen = (index + 1) * config.token_step - config.kernel_taps // 2
+    forgotten = seen - config.window_tokens * config.token_step
+    return seen.clamp(min=0) - forgotten.clamp(min=0)
+
+
 def evidence(config: EEGM2Config, first: int, steps: int) -> Tensor:
     """Return what share of its running window each token knows, (steps,): 1 but for the first of a recording.
 
@@ -101,7 +111,5 @@ def evidence(config: EEGM2Config, first: int, steps: int) -> Tensor:
     first : int
         Index of the first token, counted from the start of the recording.
     """
-    index = torch.arange(first, first + steps, dtype=torch.float32)
-    known = (index + 1) * config.token_step - config.kernel_taps // 2
-    share = (known / (config.token_step * config.window_tokens)).clamp(0, 1)
-    return share if share.sum() > 0 else torch.ones_like(share)
+    known = known_samples(torch.arange(first, first + steps), config).float()
+    return known / (config.token_step * config.window_tokens) if known.sum() > 0 else torch.ones_like(known)
