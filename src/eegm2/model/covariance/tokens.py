@@ -60,9 +60,7 @@ class CovarianceTokens(nn.Module):
         total = known_samples(index, self.config)
         if hidden is not None:
             spectra = spectra * ~hidden[:, :, None, None, None]
-            step = self.config.token_step
-            of_step = ((index + 1) * step - self.config.kernel_taps // 2).clamp(0, step)
-            total = running_sum(of_step * ~hidden, window)
+            total = running_sum(step_samples(index, self.config) * ~hidden, window)
         return running_sum(spectra, window) / total.clamp_min(1)[:, :, None, None, None]
 
     def tangent(self, covariances: Tensor) -> Tensor:
@@ -86,6 +84,11 @@ def running_sum(x: Tensor, window: int) -> Tensor:
         moved = torch.cat([torch.zeros_like(x[:, :back]), x], dim=1)[:, : x.shape[1]]
         total = total + moved
     return total
+
+
+def step_samples(index: Tensor, config: EEGM2Config) -> Tensor:
+    """Return how many samples of each token step the bank knows: none within half a kernel of the start."""
+    return ((index + 1) * config.token_step - config.kernel_taps // 2).clamp(0, config.token_step)
 
 
 def known_samples(index: Tensor, config: EEGM2Config) -> Tensor:

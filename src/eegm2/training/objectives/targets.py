@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.bank import SIX_EDGES_HZ
-from eegm2.model.covariance.tokens import CovarianceTokens
+from eegm2.model.covariance.tokens import CovarianceTokens, step_samples
 
 #: Lowest power, in shares of a channel's mean power over frequencies, so that silence has a logarithm.
 _SILENCE = 1e-6
@@ -98,7 +98,7 @@ class Tangents(nn.Module):
         tokens = self.tokens
         spectra = tokens.bank.cross_spectra(tokens.bank.segments(x))
         n_patches = spectra.shape[1] // self.steps
-        counts = tokens.samples(torch.arange(spectra.shape[1], device=x.device)).to(spectra)
+        counts = step_samples(torch.arange(spectra.shape[1], device=x.device), tokens.config).to(spectra)
         whole = spectra.sum(1) / counts.sum().clamp_min(1)
         spectra, counts = (
             spectra[:, self.late :],
