@@ -51,7 +51,7 @@ class TestBandPower:
 
 
 class TestTangents:
-    config = EEGM2Config.preset("covariance", n_chans=3, n_virtual=0, n_bands=2)
+    config = EEGM2Config.preset("covariance", n_chans=3, n_virtual=0, n_bands=2, covariance_s=4.0)
 
     def test_patches_are_logarithms_of_their_own_covariances(self) -> None:
         tokens = CovarianceTokens(self.config)
@@ -70,8 +70,7 @@ class TestTangents:
         np.testing.assert_allclose(found, expected, atol=1e-4)
         of_all = tokens.tangent(tokens.covariances(x)[:, -1:])
         assert whole.shape == (2, 12)
-        one = EEGM2Config.preset("covariance", n_chans=3, n_virtual=0, n_bands=2, covariance_s=4.0)
-        assert one.window_tokens == 16
+        assert self.config.window_tokens == 16, "the last token's window is the whole of x"
         torch.testing.assert_close(whole, of_all[:, 0])
 
     def test_they_do_not_follow_training(self) -> None:
