@@ -222,3 +222,16 @@ def sha256_json(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def signal_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return name and both values of every choice that changes the signal and differs.
+
+    Parameters
+    ----------
+    a, b : dict
+        Preprocessings as `to_dict` gave them; choices that were unknown then have their defaults.
+    """
+    defaults = to_dict(PreprocessingConfig())
+    values = [(name, a.get(name, defaults[name]), b.get(name, defaults[name])) for name in SIGNAL_CHOICES]
+    return [(name, one, other) for name, one, other in values if one != other]

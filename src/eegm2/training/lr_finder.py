@@ -11,14 +11,16 @@ import numpy as np
 import torch
 
 from eegm2.data.storage import write_atomic
-from eegm2.data.windows.pool import PoolWindows, StorePool, Stores
+from eegm2.data.windows.pool import StorePool, Stores
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.errors import DataError
 from eegm2.training.config import PretrainConfig
+from eegm2.training.continued import Beginning
 from eegm2.training.first_network import first_network
 from eegm2.training.loaders import batch_order, make_loader
 from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import parameter_groups
-from eegm2.training.run_record import run_splits, run_windows
+from eegm2.training.run_record import begin, run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
 
@@ -78,9 +80,10 @@ def find_learning_rate(
     Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3.
     """
     pool = StorePool(store)
-    windows = run_windows(pool, run_splits(Path(run), pool, config, write=False), config)[0]
+    config, beginning = begin(Path(run), pool, config)
+    windows = run_windows(pool, run_splits(Path(run), pool, config, beginning, write=False), config)[0]
     rates = np.geomspace(LOWEST, HIGHEST, steps)
-    losses = _losses(windows, config, rates)
+    losses = _losses(windows, config, beginning, rates)
     smoothed = smooth(losses)
     rates = rates[: len(losses)]
     suggestion = steepest(rates, smoothed)
@@ -121,11 +124,13 @@ def steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
     return float(rates[int(np.argmin(slope))])
 
 
-def _losses(windows: PoolWindows, config: PretrainConfig, rates: np.ndarray) -> np.ndarray:
+def _losses(
+    windows: PoolWindows, config: PretrainConfig, beginning: Beginning | None, rates: np.ndarray
+) -> np.ndarray:
     """Train a fresh network, one step at each rate, until the loss diverges."""
     device = torch.device(_device(config.accelerator))
     torch.manual_seed(config.seed)
-    model = first_network(windows.pool, config).to(device)
+    model = first_network(windows.pool, config, beginning).to(device)
     model.train()
     objective = make_objective(Setting(config, model, windows.pool)).to(device)
     trained = torch.nn.ModuleList([model, objective])

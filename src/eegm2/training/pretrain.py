@@ -12,13 +12,15 @@ import torch
 
 from eegm2.compiling import say_once
 from eegm2.data.storage import remove_stale_temporaries
-from eegm2.data.windows.pool import PoolWindows, StorePool, Stores, shares
+from eegm2.data.windows.pool import StorePool, Stores
+from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
+from eegm2.training.continued import Beginning
 from eegm2.training.first_network import first_network
-from eegm2.training.run_record import environment_rank, open_run, run_splits, run_windows, with_windows
+from eegm2.training.run_record import begin, environment_rank, open_run, run_splits, run_windows, with_windows
 from eegm2.training.runfolder import disk_errors, locked, read_rows
 
 
@@ -92,12 +94,13 @@ def pretrain(
         if main_process:
             for place in (folder, folder / "checkpoints", folder / "logs"):
                 remove_stale_temporaries(place)  # what a killed process was writing
-        facts = open_run(folder, pool, config, write=main_process)
-        manifest = run_splits(folder, pool, config, write=main_process)
+        config, beginning = begin(folder, pool, config)
+        facts = open_run(folder, pool, config, beginning, write=main_process)
+        manifest = run_splits(folder, pool, config, beginning, write=main_process)
         if facts.get("finished"):
             return _result(folder, already_finished=True)
         with _plain_errors(folder, config):
-            result = _fit(folder, pool, manifest, config, facts, say)
+            result = _fit(folder, pool, manifest, config, facts, beginning, say)
         if main_process:
             with disk_errors(folder, "the checkpoints are whole"):
                 write_json(folder / "run.json", {**facts, "finished": True})
@@ -110,6 +113,7 @@ def _fit(
     manifest: SplitManifest,
     config: PretrainConfig,
     facts: dict[str, Any],
+    beginning: Beginning | None,
     say: Callable[[str], None] | None,
 ) -> PretrainResult:
     from lightning.pytorch import seed_everything
@@ -130,7 +134,7 @@ def _fit(
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        module = PretrainModule(first_network(pool, config), config, train, val)
+        module = PretrainModule(first_network(pool, config, beginning), config, train, val)
         terms = module.objective.terms
         recorder = Recorder(folder, header, terms, pool.names if len(pool) > 1 else ())
         if config.compile:
@@ -194,6 +198,8 @@ def _opening(
         f"{config.preset}, width {config.width}: {parameters:,} parameters on {trainer.strategy.root_device} "
         f"({trainer.world_size} process{'es' * (trainer.world_size > 1)}, {config.precision})",
     ]
+    if config.init:
+        lines.append(f"begun with the weights of {config.init}")
     if before is not None:
         lines.append(
             f"going on from epoch {before['epoch'] + 1}, batch {before['batch']}, step {before['step']}"

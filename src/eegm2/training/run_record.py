@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,21 +11,49 @@ from pathlib import Path
 from typing import Any
 
 from eegm2.config import from_dict, to_dict
-from eegm2.data.windows.pool import PoolWindows, StorePool
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows, pool_windows
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+from eegm2.training.continued import Beginning, of_shape, refuse_other_data
 from eegm2.training.runfolder import disk_errors
 
 #: To be raised when run.json changes, or when the same options train other weights than before.
 RUN_FORMAT = 1
 
 
-def open_run(folder: Path, pool: StorePool, config: PretrainConfig, *, write: bool) -> dict[str, Any]:
+def begin(folder: Path, pool: StorePool, config: PretrainConfig) -> tuple[PretrainConfig, Beginning | None]:
+    """Return a run's options with the shape of the model it begins with, and that model where it is needed.
+
+    A run that goes on has its weights in its state, and its shape in its record.
+    """
+    if not config.init:
+        return config, None
+    if begun(folder):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # told by open_run
+            shape = EEGM2Config.from_dict(json.loads((folder / "run.json").read_bytes())["model"])
+            return of_shape(config, shape, config.init), None
+        return config, None
+    beginning = Beginning.read(config.init)
+    config = of_shape(config, beginning.network.config, config.init)
+    refuse_other_data(beginning, config.init, pool, config)
+    return config, beginning
+
+
+def open_run(
+    folder: Path,
+    pool: StorePool,
+    config: PretrainConfig,
+    beginning: Beginning | None = None,
+    *,
+    write: bool,
+) -> dict[str, Any]:
     """Return the facts of the run in `folder`; a new one is begun, another one refused."""
     path = folder / "run.json"
-    if _begun(folder):
+    if begun(folder):
         try:
             facts: dict[str, Any] = json.loads(path.read_bytes())
             before = from_dict(PretrainConfig, facts["pretrain"], where=f"{path}: pretrain")
@@ -61,6 +90,7 @@ def open_run(folder: Path, pool: StorePool, config: PretrainConfig, *, write: bo
             **({"stores": _stores(pool)} if len(pool) > 1 else {}),
         },
         "pretrain": to_dict(config),
+        **({} if beginning is None else {"init": beginning.facts(config.init)}),
         **provenance(),
         "finished": False,
     }
@@ -70,7 +100,7 @@ def open_run(folder: Path, pool: StorePool, config: PretrainConfig, *, write: bo
     return facts
 
 
-def _begun(folder: Path) -> bool:
+def begun(folder: Path) -> bool:
     """Return whether the run got as far as a checkpoint; before, another may take its place."""
     return (folder / "checkpoints" / "last.ckpt").exists()
 
@@ -121,16 +151,23 @@ def _stores(pool: StorePool) -> list[dict[str, Any]]:
     ]
 
 
-def run_splits(folder: Path, pool: StorePool, config: PretrainConfig, *, write: bool) -> SplitManifest:
+def run_splits(
+    folder: Path,
+    pool: StorePool,
+    config: PretrainConfig,
+    beginning: Beginning | None = None,
+    *,
+    write: bool,
+) -> SplitManifest:
     """Return the run's split: the one it began with, the user's own, or a new one."""
     path = folder / "splits.json"
-    if _begun(folder) or config.splits:
-        path = path if _begun(folder) else Path(config.splits)
+    if begun(folder) or config.splits:
+        path = path if begun(folder) else Path(config.splits)
         manifest = SplitManifest.from_json(path)
         pool.refuse_unknown(manifest, str(path))
         manifest = dataclasses.replace(manifest, stores=pool.hashes())
     else:
-        manifest = pool.split(config.split_config())
+        manifest = pool.split(config.split_config(), () if beginning is None else beginning.splits)
     for name in pool.names if len(pool) > 1 else ():
         if not manifest.part_of(name).train:
             raise DataError(f"{name}: the split leaves nobody of this store to train on; leave the store out")
@@ -138,9 +175,11 @@ def run_splits(folder: Path, pool: StorePool, config: PretrainConfig, *, write: 
         raise DataError(
             f"{config.splits or pool.url}: the split leaves nobody to train on; lower val and test"
         )
-    if write and not _begun(folder):
+    if write and not begun(folder):
         with disk_errors(folder, "nothing was begun"):
             manifest.to_json(folder / "splits.json")
+            if beginning is not None:
+                beginning.keep_splits(folder)
     return manifest
 
 
@@ -149,9 +188,9 @@ def run_windows(
 ) -> tuple[PoolWindows, PoolWindows | None]:
     """Return the windows of a run to train on, and those to validate (None: nobody is held out)."""
     windows = config.window_config()
-    train = pool.windows(windows, manifest, "train")
+    train = pool_windows(pool, windows, manifest, "train")
     assert train is not None
-    return train, pool.windows(windows, manifest, "val")
+    return train, pool_windows(pool, windows, manifest, "val")
 
 
 def with_windows(

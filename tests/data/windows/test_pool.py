@@ -13,7 +13,8 @@ import torch
 from eegm2.data.config import SplitConfig, WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
-from eegm2.data.windows.pool import PoolWindows, StorePool, shares
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows, pool_windows, shares
 from eegm2.data.windows.splits import PARTS, SplitManifest, split_subjects
 from eegm2.errors import ConfigError, DataError
 from tests.training.stores import tiny_store
@@ -37,7 +38,7 @@ def everybody(manifest: SplitManifest) -> list[str]:
 
 
 def windows(pool: StorePool, part: str = "train") -> PoolWindows:
-    found = pool.windows(WindowConfig(window_s=1.0), pool.split(SPLIT), part)
+    found = pool_windows(pool, WindowConfig(window_s=1.0), pool.split(SPLIT), part)
     assert found is not None
     return found
 
@@ -111,12 +112,25 @@ class TestPeople:
 
     def test_what_another_store_sees_of_a_split(self, three: list[RecordingStore]) -> None:
         manifest = StorePool(three).split(SPLIT)
-        assert manifest.seen_from(three[1].manifest_sha256) == split_subjects(three[1], SPLIT)
-        stranger = manifest.seen_from("0" * 64)
+        assert manifest.of_store(three[1].manifest_sha256) == split_subjects(three[1], SPLIT)
+        assert manifest.of_store("0" * 64) is None
+        stranger = manifest.all_names()
         assert set(stranger.train) == {name.partition("/")[2] for name in manifest.train}
         assert len(everybody(stranger)) == len(set(everybody(stranger)))
         alone = split_subjects(three[0], SPLIT)
-        assert alone.seen_from("0" * 64) is alone
+        assert alone.all_names() is alone
+        assert alone.of_store(three[0].manifest_sha256) is alone
+        assert alone.of_store(three[1].manifest_sha256) is None
+
+    def test_a_store_keeps_the_parts_of_earlier_training(self, three: list[RecordingStore]) -> None:
+        other = SplitConfig(seed=9, val=0.25, test=0.25)
+        before = split_subjects(three[0], other)
+        assert before != split_subjects(three[0], SPLIT), "the case tests nothing"
+        assert StorePool(three[0]).split(SPLIT, [before]) == before
+        pooled = StorePool(three[:2]).split(SPLIT, [before])
+        assert pooled.part_of("a").train == before.train
+        assert pooled.part_of("b") == split_subjects(three[1], SPLIT)
+        assert StorePool(three[1]).split(SPLIT, [pooled]) == split_subjects(three[1], SPLIT)
 
 
 class TestRefused:

@@ -144,7 +144,6 @@ class TestTerms:
         assert kept is not None
         assert int(kept.sum(1).min()) == 4
 
-
     def test_a_batch_can_be_learnt(self, stores: list[RecordingStore]) -> None:
         network, objective = parts(stores, width=16, latent=0.0, contrast=0.0, variance=0.0)
         optimiser = torch.optim.Adam([*network.parameters(), *objective.parameters()], lr=5e-3)

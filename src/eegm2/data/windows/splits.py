@@ -18,6 +18,8 @@ from eegm2.errors import DataError
 from eegm2.words import count
 
 PARTS = ("train", "val", "test")
+#: In a run that began with another's weights: that one's split, and so on.
+EARLIER = tuple(f"splits-before-{number}.json" for number in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,20 @@ class SplitManifest:
         }
         return replace(self, **parts, manifest_sha256=self.stores.get(store, ""), stores={})
 
-    def seen_from(self, manifest_sha256: str) -> SplitManifest:
-        """Return the split as a store knows it: its own part if it was one of several, else all names.
+    def of_store(self, manifest_sha256: str) -> SplitManifest | None:
+        """Return the split of a store by its hash, under its own names; None if it was drawn from others."""
+        if not self.stores:
+            return self if self.manifest_sha256 == manifest_sha256 else None
+        names = [name for name, sha256 in self.stores.items() if sha256 == manifest_sha256]
+        return self.part_of(names[0]) if names else None
+
+    def all_names(self) -> SplitManifest:
+        """Return the split with names as the stores have them, whosever they are.
 
         A name that stands in several parts, for it is of several people, counts as trained on.
         """
         if not self.stores:
             return self
-        for name, sha256 in self.stores.items():
-            if sha256 == manifest_sha256:
-                return self.part_of(name)
         own = [self.part_of(name) for name in self.stores]
         taken: set[str] = set()
         parts: dict[str, Any] = {}
@@ -146,6 +152,11 @@ class SplitManifest:
             )
             manifest.refuse_unknown(known, path)
         return manifest
+
+
+def splits_of(run: Path) -> list[Path]:
+    """Return a run's own split file and those of the runs whose weights it began with, the newest first."""
+    return [run / name for name in ("splits.json", *EARLIER) if (run / name).is_file()]
 
 
 def split_subjects(
