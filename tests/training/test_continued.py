@@ -178,9 +178,7 @@ def test_a_decoder_cannot_be_made_up(any_run: Path, five: RecordingStore, tmp_pa
     config = dataclasses.replace(again(tmp_path / "encoder"), objective="masked")
     with pytest.raises(ConfigError, match="has no decoder, which objective masked needs; give another"):
         pretrain(five, tmp_path / "run", config)
-    with pytest.raises(
-        ConfigError, match="masked needs a network with a decoder; preset covariance"
-    ):
+    with pytest.raises(ConfigError, match="masked needs a network with a decoder; preset covariance"):
         pretrain(five, tmp_path / "other", dataclasses.replace(config, init=str(any_run)))
 
 
