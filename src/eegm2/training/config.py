@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 from eegm2.config import option
 from eegm2.data.config import SCALING_HELP, Scaling, SplitConfig, WindowConfig
 from eegm2.errors import ConfigError
-from eegm2.model.config import EEGM2Config
+from eegm2.model.config import ALL_PRESETS, EEGM2Config
 from eegm2.training.objectives.options import (
     TOGETHER,
     WITHOUT_DECODER,
@@ -198,7 +198,9 @@ class PretrainConfig(
                 raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
         if self.objective in WITHOUT_DECODER:
             changes["decoder"] = False
-        shape = {"n_chans": n_chans, "width": self.width, "sfreq_hz": sfreq_hz, **changes}
+        if ALL_PRESETS[self.preset].get("embedding") == "covariance":
+            changes["sfreq_hz"] = sfreq_hz
+        shape = {"n_chans": n_chans, "width": self.width, **changes}
         return EEGM2Config.preset(self.preset, **shape)
 
     @property

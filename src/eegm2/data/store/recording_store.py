@@ -14,6 +14,7 @@ other's samples with different ones; the JSON is written last and makes the reco
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -52,8 +53,6 @@ class RecordingStore:
         Sorted by id; those that can be used.
     damaged : dict
         Id (or file name) → why a recording cannot be used.
-    licence : str
-        Of the recordings, where their source states one; else empty.
 
     Raises
     ------
@@ -68,7 +67,6 @@ class RecordingStore:
         self.dtype = np.dtype(str(facts["dtype"]))
         self.sfreq_hz = float(facts["sfreq_hz"])
         self.ch_names: tuple[str, ...] = tuple(facts["ch_names"])
-        self.licence = str(facts.get("licence", ""))
         where = f"{self.url}/store.json: preprocessing"
         self.preprocessing: PreprocessingConfig = from_dict(
             PreprocessingConfig, facts["preprocessing"], where=where
@@ -102,6 +100,16 @@ class RecordingStore:
     def subjects(self) -> tuple[str, ...]:
         """All subjects, sorted."""
         return tuple(sorted({info.subject for info in self.recordings}))
+
+    @property
+    def licence(self) -> str:
+        """Terms of the recordings as their source stated them when they were prepared; "" if unknown."""
+        try:
+            report = json.loads(self.storage.read("prepare_report.json"))
+        except (OSError, ValueError):
+            return ""
+        stated = report.get("licence") if isinstance(report, dict) else None
+        return stated if isinstance(stated, str) else ""
 
     @property
     def manifest_sha256(self) -> str:
