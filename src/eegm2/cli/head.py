@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eegm2.data.config import Scaling
+from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.evaluation.config import FEATURES_HELP, Features
 from eegm2.words import count
 
@@ -33,6 +33,7 @@ def head(
     scaling: Annotated[
         Scaling | None, typer.Option(help="Scaling of the windows; none given: as pretrained.")
     ] = None,
+    positions: Annotated[str, typer.Option(help=POSITIONS_HELP)] = "",
 ) -> None:
     """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
 
@@ -51,6 +52,7 @@ def head(
         seed=seed,
         features=features,
         scaling=scaling,
+        positions=positions,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eegm2.config import option
+from eegm2.data.config import POSITIONS_HELP
 from eegm2.errors import ConfigError
 
 PARTS = ("encoder", "reconstruction", "step")
+CHANNELS_HELP = (
+    "Channels of the data, for networks that take any electrodes; repeat for more; none: the training's."
+)
 FORMATS = ("onnx", "torch", "executorch")
 
 
@@ -28,6 +32,8 @@ class ExportConfig:
     tolerance: float = option(
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
     )
+    channels: tuple[str, ...] = option((), CHANNELS_HELP)
+    positions: str = option("", POSITIONS_HELP)
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
@@ -77,6 +83,8 @@ class StreamConfig:
     smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
     enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
     leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
+    channels: tuple[str, ...] = option((), CHANNELS_HELP)
+    positions: str = option("", POSITIONS_HELP)
     host: str = option("127.0.0.1", "Address of the local web page.")
     port: int = option(0, "Port of the local web page; 0 serves none.")
     token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
-from eegm2.data.config import Scaling
+from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 
 Centre = Literal["none", "recording"]
@@ -82,6 +82,7 @@ class ProbeConfig:
     )
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
+    positions: str = option("", POSITIONS_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."
@@ -206,6 +207,7 @@ class EmbedConfig:
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
+    positions: str = option("", POSITIONS_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."

@@ -36,6 +36,7 @@ def fit_head(
     seed: int = 0,
     features: Features = "statistics",
     scaling: Scaling | None = None,
+    positions: str = "",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit StandardScaler and one-vs-rest logistic regression on frozen features, the paper's Linear protocol.
@@ -64,6 +65,8 @@ def fit_head(
         any other with the penalty of the lowest loss on some of the fitted people.
     scaling : str, optional
         Of the windows, as in :class:`eegm2.data.config.WindowConfig`; by default as in pretraining.
+    positions : str
+        File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
     batch_size : int
         Windows encoded at a time.
 
@@ -81,11 +84,12 @@ def fit_head(
     if not 0 <= val < 1:
         raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
     checkpoint = load_checkpoint(run)
+    data = RecordingStore(store)
+    checkpoint = checkpoint.on_montage(data.ch_names, positions)
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")
     refuse_kind(features, model.config)
-    data = RecordingStore(store)
     if list(data.ch_names) != list(header["ch_names"]) or data.sfreq_hz != header["sfreq_hz"]:
         raise DataError(
             f"{store}: has channels {' '.join(data.ch_names)} at {data.sfreq_hz:g} Hz, the model expects "

@@ -109,9 +109,9 @@ def embed(
         exclude_s=(),
     )
     if is_store(source):
-        data, label = _from_store(checkpoint, source, windows, config)
+        checkpoint, data, label = _from_store(checkpoint, source, windows, config)
     else:
-        data = _from_file(checkpoint, Path(source), windows)
+        checkpoint, data = _from_file(checkpoint, Path(source), windows, config.positions)
         label = np.full(len(data), "")
     values = extract_features(
         checkpoint.model,
@@ -185,8 +185,9 @@ def _columns(made: Embedding) -> dict[str, Any]:
 
 def _from_store(
     checkpoint: Checkpoint, source: str | Path, windows: WindowConfig, config: EmbedConfig
-) -> tuple[LabelledWindows, NDArray[np.str_]]:
+) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_]]:
     store = RecordingStore(source)
+    checkpoint = checkpoint.on_montage(store.ch_names, config.positions)
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
     dataset = WindowDataset(store, windows)
     names = np.array([*dataset.classes, ""])
@@ -194,11 +195,15 @@ def _from_store(
     data = LabelledWindows(
         dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
     )
-    return data, names[y]
+    return checkpoint, data, names[y]
 
 
-def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
-    made = preprocess(read_raw(path), checkpoint.preprocessing, where=str(path))
+def _from_file(
+    checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
+) -> tuple[Checkpoint, LabelledWindows]:
+    raw = read_raw(path)
+    made = preprocess(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
+    checkpoint = checkpoint.on_montage(made.ch_names, positions)
     refuse_other_channels(checkpoint, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
@@ -213,7 +218,8 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
     cut = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2))
     x = scale_window(cut, windows.scaling, amplitude_uv)
     name = np.full(len(starts), path.stem)
-    return LabelledWindows(x, np.zeros(len(starts), dtype=np.int64), name, name, starts / sfreq_hz)
+    none = np.zeros(len(starts), dtype=np.int64)
+    return checkpoint, LabelledWindows(x, none, name, name, starts / sfreq_hz)
 
 
 def _pyarrow() -> Any:
