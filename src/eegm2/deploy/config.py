@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from eegm2.config import option
 from eegm2.data.config import POSITIONS_HELP
@@ -80,6 +81,12 @@ class StreamConfig:
     timeout_s: float = option(10.0, "Seconds without a sample before the source counts as gone.")
     reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
     hop_s: float = option(0.5, "Seconds between two decisions of the classifier head.")
+    centre: Literal["as fitted", "none", "running"] = option(
+        "as fitted",
+        "What is taken off a head's features: as fitted (the running mean for a head that was fitted on "
+        "centred features), none, or running.",
+    )
+    warm_up: int = option(15, "Windows, side by side, before the running mean is known and decisions come.")
     smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
     enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
     leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
@@ -96,6 +103,8 @@ class StreamConfig:
         for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        if self.warm_up < 1:
+            raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
         if not 0 <= self.smooth < 1:
             raise ConfigError(f"smooth: got {self.smooth}, expected 0 <= smooth < 1")
         if not 0 <= self.leave <= self.enter <= 1:

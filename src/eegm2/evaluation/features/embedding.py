@@ -20,6 +20,7 @@ from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
+from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.reconstruct.run import refuse_other_channels
 from eegm2.evaluation.windows.from_store import refuse_mismatch
@@ -99,6 +100,8 @@ def embed(
         raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .npz or .parquet")
     if out.suffix.lower() == ".parquet":
         _pyarrow()
+    if config.centre != "none" and config.kind == "sequence":
+        raise ConfigError("centre: the sequence has no features to centre; choose another --kind")
     refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
     windows = replace(
@@ -121,6 +124,8 @@ def embed(
         kind=config.kind,
         progress=progress,
     )
+    if config.centre != "none" and config.kind != "sequence":
+        values = centred(values, data.recording, config.centre, data.start_s).astype(np.float32)
     made = Embedding(
         values,
         np.asarray(data.start_s),
