@@ -18,6 +18,10 @@ SIGNAL_CHOICES = (
     *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
 )
 
+POSITIONS_HELP = (
+    "Table of electrode positions (CSV: name,x,y,z; right, front, up of the head's centre), for networks "
+    "that take any electrodes."
+)
 SCALING_HELP = (
     "Scaling of each channel of each window; quantile95 is the paper's; recording: one number per recording, "
     "its typical amplitude, so that channels and windows keep their proportions."

@@ -104,8 +104,8 @@ class StepStream:
         Returns
         -------
         dict
-            ``"representation"`` (batch, representation_channels, steps) and, if the file has it, ``"reconstruction"``
-            (batch, n_chans, samples).
+            ``"representation"`` (batch, representation_channels, steps) and, if the file has it,
+            ``"reconstruction"`` (batch, n_chans, samples).
         """
         if self.finished:
             raise ValueError("push: the stream has been flushed; call reset() to begin a new one")

@@ -8,15 +8,16 @@ Higham, "Functions of Matrices" (SIAM 2008): theorem 3.11 (Daleckii and Krein) f
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-#: Square roots that are taken before the series, and the iterations of each.
-ROOT_ITERATIONS = (16, 10, 8, 7, 6)
-#: Terms of the series of the logarithm around 1.
-SERIES_TERMS = 8
+#: Smallest eigenvalue, in shares of the trace, for which the form by products is laid out.
+SMALLEST_SHARE = 1e-4
+#: Square roots that are taken before the series, and the terms of it.
+ROOTS, SERIES_TERMS = 4, 9
 
 
 def logarithm(matrices: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ def _differences(values: Tensor) -> Tensor:
 def logarithm_by_products(matrices: Tensor) -> Tensor:
     """Return the logarithm by matrix products alone, as runtimes without eigenvalues can compute it.
 
-    Each matrix is divided by its trace, five square roots bring the eigenvalues near 1 (Newton's iteration in
+    Each matrix is divided by its trace, four square roots bring the eigenvalues near 1 (Newton's iteration in
     the product form of Schulz), and the series of the logarithm does the rest. In float32 it agrees with
     eigenvalues to 1e-4 where the smallest eigenvalue is at least 1e-4 of the trace.
 
@@ -85,23 +86,35 @@ def logarithm_by_products(matrices: Tensor) -> Tensor:
         Symmetric, with eigenvalues above zero.
     """
     size = matrices.shape[-1]
+    flat = matrices.reshape(-1, size, size)  # one axis of matrices: few operations in the graph
     identity = torch.eye(size, dtype=matrices.dtype, device=matrices.device)
-    trace = (matrices * identity).sum((-2, -1), keepdim=True)
-    root = matrices / trace
-    for iterations in ROOT_ITERATIONS:
-        root = _square_root(root, identity, iterations)
-    away = identity - root  # eigenvalues between 0 and 1: log(root) = -sum of powers of away / k
+    trace = (flat * identity).sum((-2, -1), keepdim=True)
+    root, smallest = flat / trace, SMALLEST_SHARE
+    for _ in range(ROOTS):
+        root = _square_root(root, identity, smallest**0.5)
+        smallest **= 0.5
+    middle = (1 + smallest) / 2
+    away = identity - root / middle  # eigenvalues around 0: log(1 - away) = -sum of powers of away / k
     total, power = away, away
     for k in range(2, SERIES_TERMS + 1):
-        power = power @ away
+        power = torch.bmm(power, away)
         total = total + power / k
-    return identity * trace.log() - 2 ** len(ROOT_ITERATIONS) * total
+    made = identity * (trace.log() + 2**ROOTS * math.log(middle)) - 2**ROOTS * total
+    return made.reshape_as(matrices)
 
 
-def _square_root(matrices: Tensor, identity: Tensor, iterations: int) -> Tensor:
-    """Return the square root of matrices whose eigenvalues are above 0 and at most 1."""
+def _square_root(matrices: Tensor, identity: Tensor, smallest: float) -> Tensor:
+    """Return the square root of matrices whose roots have eigenvalues from `smallest` to 1.
+
+    References
+    ----------
+    Chen & Chow (2014), "A stable scaling of Newton-Schulz for improving the sign function computation",
+    Argonne preprint ANL/MCS-P5059-0114, for the factors that make small eigenvalues grow faster.
+    """
     root, inverse = matrices, identity.expand_as(matrices)
-    for _ in range(iterations):
-        half = 1.5 * identity - 0.5 * (inverse @ root)
-        root, inverse = root @ half, half @ inverse
+    while 1 - smallest > 1e-7:
+        factor = math.sqrt(3 / (1 + smallest + smallest**2))
+        half = 1.5 * factor * identity - 0.5 * factor**3 * torch.bmm(inverse, root)
+        root, inverse = torch.bmm(root, half), torch.bmm(half, inverse)
+        smallest = 0.5 * factor * smallest * (3 - (factor * smallest) ** 2)
     return root

@@ -79,11 +79,8 @@ class CovarianceTokens(nn.Module):
 
 def running_sum(x: Tensor, window: int) -> Tensor:
     """Return the sum over each step of axis 1 and the `window` - 1 before it; zeros before the start."""
-    total = x
-    for back in range(1, window):
-        moved = torch.cat([torch.zeros_like(x[:, :back]), x], dim=1)[:, : x.shape[1]]
-        total = total + moved
-    return total
+    before = x.new_zeros(x.shape[0], window - 1, *x.shape[2:])
+    return torch.cat([before, x], dim=1).unfold(1, window, 1).sum(-1)
 
 
 def step_samples(index: Tensor, config: EEGM2Config) -> Tensor:

@@ -101,7 +101,7 @@ class StreamStep(nn.Module):
             self._convolution("embedding", *embedding_weights(model.encoder))
             self._convolution("conv2", *weights(model.encoder.conv2))
             self._convolution("conv3", *weights(model.encoder.conv3))
-            blocks = {"block1": model.encoder.block1}
+            blocks: dict[str, nn.Module] = {"block1": model.encoder.block1}
             if reconstruct and model.mediator is not None and model.decoder is not None:
                 self.linear_in, self.linear_out = model.mediator.linear_in, model.mediator.linear_out
                 blocks |= {

@@ -54,7 +54,7 @@ class CovarianceStep(nn.Module):
 
     def virtual(self, rows: Tensor) -> Tensor:
         """Return the channels that the network works on, (batch, hop, inner_chans)."""
-        return rows if self.mixing is None else rows @ self.mixing
+        return rows if self.trunk.electrodes is None else rows @ self.get_buffer("mixing")
 
     def tangent(self, run: Carries, rows: Tensor, first: Tensor) -> Tensor:
         """Return the tangent vectors of a hop whose first token has the index `first`."""
