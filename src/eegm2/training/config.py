@@ -258,7 +258,8 @@ class PretrainConfig(
             _check(self, name, getattr(self, name) > 0, "a number above 0")
         for name in (
             *("alpha", "beta", "weight_decay", "gradient_clip", "gradient_ema_gain", "noise", "hide_radius"),
-            *("band_power", "tangent", "latent", "pooled", "variance", "covariance", "contrast"),
+            *("band_power", "tangent", "latent", "neighbours", "pooled"),
+            *("variance", "covariance", "contrast"),
             *("gain_db", "aperiodic_noise"),
         ):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
@@ -269,10 +270,16 @@ class PretrainConfig(
             _check(self, name, 0 <= getattr(self, name) <= 1, "a share between 0 and 1")
         if (
             self.objective == "oscillatory"
-            and self.band_power == self.tangent == self.latent == self.contrast == 0
+            and self.band_power == self.tangent == self.latent == self.neighbours == self.contrast == 0
         ):
             raise ConfigError(
-                "band_power, tangent, latent, contrast: all are 0, so nothing is learnt; raise one of them"
+                "band_power, tangent, latent, neighbours, contrast: all are 0, so nothing is learnt; "
+                "raise one of them"
+            )
+        if self.neighbours and self.neighbours_s < self.window_s:
+            raise ConfigError(
+                f"neighbours_s: got {self.neighbours_s:g} with windows of {self.window_s:g} s, expected at "
+                "least a window's length: windows that overlap are no neighbours"
             )
         for name in ("ema_decay", "gradient_ema", "teacher_decay", "teacher_decay_end"):
             _check(self, name, 0 <= getattr(self, name) < 1, f"0 <= {name} < 1")
