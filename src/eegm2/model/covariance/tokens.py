@@ -62,9 +62,7 @@ class CovarianceTokens(nn.Module):
         total = known_samples(index, self.config)
         if hidden is not None:
             spectra = spectra * ~hidden[:, :, None, None, None]
-            step = self.config.token_step
-            of_step = ((index + 1) * step - self.config.kernel_taps // 2).clamp(0, step)
-            total = running_sum(of_step * ~hidden, window)
+            total = running_sum(step_samples(index, self.config) * ~hidden, window)
         return running_sum(spectra, window) / total.clamp_min(1)[:, :, None, None, None]
 
     def tangent(self, covariances: Tensor) -> Tensor:
@@ -83,6 +81,11 @@ def running_sum(x: Tensor, window: int) -> Tensor:
     """Return the sum over each step of axis 1 and the `window` - 1 before it; zeros before the start."""
     before = x.new_zeros(x.shape[0], window - 1, *x.shape[2:])
     return torch.cat([before, x], dim=1).unfold(1, window, 1).sum(-1)
+
+
+def step_samples(index: Tensor, config: EEGM2Config) -> Tensor:
+    """Return how many samples of each token step the bank knows: none within half a kernel of the start."""
+    return ((index + 1) * config.token_step - config.kernel_taps // 2).clamp(0, config.token_step)
 
 
 def known_samples(index: Tensor, config: EEGM2Config) -> Tensor:
