@@ -21,7 +21,7 @@ from eegm2.training.pretrain import pretrain
 from eegm2.training.recorder import Recorder
 from eegm2.training.state import Interrupted
 from tests.training.kill_harness import check
-from tests.training.pretrain_kills import differences, pretrain_kills
+from tests.training.pretrain_kills import differences, oscillatory_kills, pretrain_kills
 from tests.training.stores import tiny_store
 
 TINY = PretrainConfig(
@@ -201,6 +201,12 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     check(pretrain_kills(tmp_path, kills=50, seed=2), 50, places=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_with_a_teacher_and_two_stores(tmp_path: Path) -> None:
+    check(oscillatory_kills(tmp_path, kills=20, seed=3), 20)
 
 
 def test_the_recorder_names_every_column() -> None:

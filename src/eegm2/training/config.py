@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
 from eegm2.config import option
-from eegm2.data.config import SCALING_HELP, Scaling, SplitConfig, WindowConfig
+from eegm2.data.config import POSITIONS_HELP, SCALING_HELP, Scaling, SplitConfig, WindowConfig
 from eegm2.errors import ConfigError
 from eegm2.model.config import ALL_PRESETS, EEGM2Config
 from eegm2.training.objectives.options import (
@@ -64,6 +64,7 @@ class DataOptions:
         "Several stores: a store and its share of the training, e.g. eyes=0.5, or equal; repeat for more; "
         "none given: in proportion to the windows.",
     )
+    positions: str = option("", POSITIONS_HELP)
     splits: str = option("", "Use this split manifest (JSON with lists train, val, test) instead of drawing.")
 
     def window_config(self) -> WindowConfig:
@@ -174,6 +175,12 @@ class PretrainConfig(
     def n_epochs(self) -> int:
         """Training passes that will be made."""
         return 1 if self.fast_dev_run else self.epochs
+
+    def read_positions(self) -> dict[str, tuple[float, float, float]] | None:
+        """Return the user's positions of electrodes, if any were given."""
+        from eegm2.data.electrodes import read_positions
+
+        return read_positions(self.positions) if self.positions else None
 
     def network_config(self, n_chans: int, sfreq_hz: float) -> EEGM2Config:
         """Return the network's shape for a number of channels and a sampling rate.

@@ -25,7 +25,7 @@ def first_network(
     """
     model = build_model(config.network_config(len(pool.montages[0]), pool.sfreq_hz))
     if isinstance(model, EEGM2) and model.config.any_electrodes:
-        model = for_electrodes(model, pool.montages[0])
+        model = for_electrodes(model, pool.montages[0], config.read_positions())
     if beginning is not None:
         take_weights(model, beginning, config.init)
     if isinstance(model, EEGM2) and config.checkpoint_blocks:

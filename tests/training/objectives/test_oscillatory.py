@@ -356,3 +356,9 @@ class TestRefused:
         with pytest.raises(ConfigError, match="no position is known for X1, X2, X3, X4, X5"):
             pretrain(store, tmp_path / "run", TINY)
         assert not json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+        places = ["X1,0,1,0", "X2,1,0,0", "X3,-1,0,0", "X4,0,-1,0", "X5,0,0,1"]
+        (tmp_path / "places.csv").write_text("\n".join(["name,x,y,z", *places]))
+        config = dataclasses.replace(TINY, positions=str(tmp_path / "places.csv"), epochs=1)
+        pretrain(store, tmp_path / "run", config)
+        network = load_checkpoint(tmp_path / "run").model
+        assert torch.isfinite(network.encode(torch.ones(1, 5, 64))).all()

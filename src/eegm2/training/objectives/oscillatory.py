@@ -63,9 +63,10 @@ class Oscillatory(Objective):
         tokens = network.config.embedding == "covariance"
         self.view: TokenView | EncoderView
         if tokens:
-            self.view = TokenView(network, ch_names)
+            self.view = TokenView(network, ch_names, config.read_positions())
         else:
-            self.view = EncoderView(network, ch_names, places=config.hide_radius > 0)
+            places = config.hide_radius > 0
+            self.view = EncoderView(network, ch_names, config.read_positions(), places=places)
         self.augment = Augment(config, sfreq_hz)
         step = self.view.step
         covariances = covariance_tokens(network.config, network, sfreq_hz)
@@ -192,8 +193,8 @@ class Oscillatory(Objective):
             elif self.options.centre_targets == "window":
                 tangent = tangent - tangent.mean(1, keepdim=True)
             found |= {"tangent": tangent, "pooled_tangent": whole}
-        for name in found.keys() & self.standards.keys():
-            found[name] = self.standards[name](found[name], store)
+        for name, standard in self.standards.items():  # in one order: processes add up in it
+            found[name] = standard(found[name], store)
         if self.teacher is not None:
             states = self.view.states(self.teacher, x, store, None, None)
             steps = self.patch // self.view.step
