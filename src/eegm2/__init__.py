@@ -26,6 +26,7 @@ _EXPORTS = {
     "WindowConfig": "eegm2.data.config",
     "prepare": "eegm2.data.preparing.prepare",
     "read_raw": "eegm2.data.files.readers",
+    "for_electrodes": "eegm2.data.electrodes",
     "RecordingStore": "eegm2.data.store.recording_store",
     "WindowDataset": "eegm2.data.windows.dataset",
     "collate_windows": "eegm2.data.windows.dataset",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.data.config import PreprocessingConfig as PreprocessingConfig
     from eegm2.data.config import SplitConfig as SplitConfig
     from eegm2.data.config import WindowConfig as WindowConfig
+    from eegm2.data.electrodes import for_electrodes as for_electrodes
     from eegm2.data.files.readers import read_raw as read_raw
     from eegm2.data.preparing.prepare import prepare as prepare
     from eegm2.data.store.recording_store import RecordingStore as RecordingStore

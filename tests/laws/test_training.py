@@ -20,7 +20,9 @@ from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint
 from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
-from eegm2.training.objectives import Objective, hide, reconstruction_loss, window_seed
+from eegm2.training.lightning_module import PretrainModule
+from eegm2.training.objectives.base import Origin, window_seed
+from eegm2.training.objectives.reconstruction import Reconstruction, hide, reconstruction_loss
 from eegm2.training.optimiser import adamw_and_cycle
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store
@@ -40,13 +42,15 @@ class Watched:
         self.val: list[list[int]] = []
 
     def patch(self, monkeypatch: pytest.MonkeyPatch) -> Watched:
-        true, watched = Objective.__call__, self
+        true, watched = Reconstruction.forward, self
 
-        def call(objective: Objective, model: Any, x: Tensor, seeds: Sequence[int]) -> Any:
+        def forward(
+            task: Reconstruction, model: Any, x: Tensor, seeds: Sequence[int], origin: Origin | None = None
+        ) -> Any:
             (watched.train if torch.is_grad_enabled() else watched.val).append(list(seeds))
-            return true(objective, model, x, seeds)
+            return true(task, model, x, seeds, origin)
 
-        monkeypatch.setattr(Objective, "__call__", call)
+        monkeypatch.setattr(Reconstruction, "forward", forward)
         return self
 
 
@@ -192,7 +196,6 @@ def test_patience_survives_a_resume(
     store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Worse epochs before the interruption and after it are added up; the best is not forgotten."""
-    from eegm2.training.lightning_module import Means
     from eegm2.training.recorder import Recorder
     from eegm2.training.state import Interrupted
 
@@ -201,8 +204,7 @@ def test_patience_survives_a_resume(
 
     def end(recorder: Recorder, trainer: Any, module: Any) -> None:
         epoch = trainer.current_epoch + 1
-        module.val_means = Means()
-        module.val_means.add([losses[epoch]] * 3, 1)
+        monkeypatch.setattr(PretrainModule, "val_values", lambda _: {"loss": losses[epoch]})
         recorder.signals.caught = 15 if epoch == stop_after[0] else None
         true_end(recorder, trainer, module)
 

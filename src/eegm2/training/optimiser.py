@@ -10,11 +10,14 @@ from torch import nn
 
 from eegm2.training.config import Decayed, PretrainConfig
 
+#: Parameters without weight decay: mamba_ssm's, and those whose zero means something (bands, shrinkage).
+UNDECAYED = ("A_log", "D", "dt_bias", "log_centre_hz", "log_width_hz", "shrinkage_logit")
+
 
 def decay_groups(
     named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, decayed: Decayed
 ) -> list[dict[str, Any]]:
-    """Return AdamW's groups of what is trained; A_log, D and dt_bias never decay, as in mamba_ssm.
+    """Return AdamW's groups of what is trained; those in `UNDECAYED` never decay.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ def decay_groups(
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for name, parameter in named:
         if parameter.requires_grad:
-            spared = name.rpartition(".")[2] in ("A_log", "D", "dt_bias")
+            spared = name.rpartition(".")[2] in UNDECAYED
             groups[spared or (decayed == "matrices" and parameter.dim() < 2)].append(parameter)
     return [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0)) if p]
 
@@ -37,14 +40,16 @@ def adamw_and_cycle(
     model: nn.Module, config: PretrainConfig, steps_per_epoch: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Return AdamW and the one-cycle rate laid out over all epochs of the run."""
-    optimizer = torch.optim.AdamW(
-        decay_groups(model.named_parameters(), config.weight_decay, config.decayed), lr=config.max_lr
-    )
+    steps, pct_start = max(2, config.n_epochs * steps_per_epoch), config.pct_start
+    if pct_start * steps == 1:
+        pct_start = 1.5 / steps  # torch divides by the steps of the warm-up less one
+    groups = decay_groups(model.named_parameters(), config.weight_decay, config.decayed)
+    optimizer = torch.optim.AdamW(groups, lr=config.max_lr)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=config.max_lr,
-        total_steps=max(2, config.n_epochs * steps_per_epoch),
-        pct_start=config.pct_start,
+        total_steps=steps,
+        pct_start=pct_start,
         div_factor=config.div_factor,
         final_div_factor=config.final_div_factor,
         cycle_momentum=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eegm2.data.config import Scaling
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.windows.scaling import scale_constants
 from eegm2.errors import ConfigError, DataError
 
@@ -14,8 +15,8 @@ _LARGEST_FACTOR = 1.5
 
 def window_scale(x: np.ndarray, method: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """Return what `scale_window` takes off a window and divides it by, each (n_chans, 1), in microvolts."""
-    offset, gain = scale_constants(x, method)
-    gain = np.broadcast_to(gain, (len(x), 1))
+    offset, gain = scale_constants(x, method, typical_amplitude(x) if method == "recording" else None)
+    gain = np.broadcast_to(np.float64(gain), (len(x), 1))
     return np.zeros_like(gain) if offset is None else offset, gain
 
 
@@ -29,7 +30,7 @@ class RunningScale:
 
     Parameters
     ----------
-    method : {"quantile95", "robust", "zscore", "none"}
+    method : {"quantile95", "robust", "zscore", "recording", "none"}
         As in training.
     sfreq_hz : float
     window_s : float

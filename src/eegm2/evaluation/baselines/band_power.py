@@ -31,7 +31,7 @@ FLOOR_UV2 = 1e-12
 class BandPowerOptions:
     """Log band power per channel and a linear model."""
 
-    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     bands: tuple[str, ...] = option(

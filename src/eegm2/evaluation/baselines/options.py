@@ -7,7 +7,7 @@ from typing import Any, Literal
 from eegm2.errors import ConfigError
 
 Threshold = Literal["validation", "half"]
-BaselineScaling = Literal["none", "train", "zscore", "quantile95", "robust"]
+BaselineScaling = Literal["none", "train", "zscore", "quantile95", "robust", "recording"]
 
 
 def linear_options(options: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ FILTER_ORDER = 4
 class RiemannOptions:
     """Covariances in the tangent space at their Riemannian mean, and a linear model."""
 
-    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     bands: tuple[str, ...] = option(

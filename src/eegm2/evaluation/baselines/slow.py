@@ -27,7 +27,7 @@ from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 class SlowOptions:
     """Mean amplitude per channel in stretches of the window and a linear model."""
 
-    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     stretches: int = option(8, "Equal stretches of the window.")
