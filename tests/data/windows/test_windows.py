@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, default_collate
 
 from eegm2.data.config import SplitConfig, WindowConfig
@@ -271,6 +273,39 @@ def test_folds_test_everybody_once() -> None:
     assert all(not set(train) & set(test) and len(train) + len(test) == 11 for train, test in folds)
     with pytest.raises(DataError, match="n_folds: got 12, expected 2 to 11"):
         subject_folds(names, 12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 24), min_size=1, max_size=3),
+    n_folds=st.integers(2, 10),
+    seed=st.integers(0, 9),
+)
+def test_every_fold_has_every_label_in_its_share(counts: list[int], n_folds: int, seed: int) -> None:
+    """To less than one person, whatever the ratio of the labels has to do with the number of folds."""
+    assume(sum(counts) >= n_folds)
+    names = [f"s{number:02d}" for number in range(sum(counts))]
+    labels = dict(zip(names, np.repeat([f"label{i}" for i in range(len(counts))], counts).tolist()))
+    folds = [test for _, test in subject_folds(names, n_folds, seed=seed, labels=labels)]
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    for label, count in zip(sorted(set(labels.values())), counts):
+        of = [sum(labels[name] == label for name in test) for test in folds]
+        assert max(of) - min(of) <= 1 + (len(counts) > 1 and max(map(len, folds)) != min(map(len, folds)))
+        assert sum(of) == count
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.25, 0.25), (0.2, 0.2), (0.1, 0.3), (0.15, 0.15)])
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4])
+def test_every_part_has_every_label_in_its_share(val: float, test: float, ratio: int, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", 20, 16)
+    labels = {name: "ab"[place % (ratio + 1) > 0] for place, name in enumerate(store.subjects)}
+    for seed in range(5):
+        split = split_subjects(store, SplitConfig(seed=seed, val=val, test=test), labels)
+        for part in (split.train, split.val, split.test):
+            share = sum(labels[name] == "a" for name in part) - len(part) * sum(
+                label == "a" for label in labels.values()
+            ) / len(labels)
+            assert abs(share) < 1.5, (part, labels)
 
 
 FOLDS = [

@@ -98,6 +98,25 @@ def test_folds_divide_subjects_and_test_each_once(n_folds: int) -> None:
     assert all(np.array_equal(a.val, b.val) for a, b in zip(splits, again))
 
 
+def test_every_part_has_every_condition_where_people_have_one() -> None:
+    """Folds and the validation part within them are stratified by label."""
+    y = np.repeat([0, 1], [6 * 2, 18 * 2])
+    data = LabelledWindows.from_arrays(
+        np.zeros((48, 1, 8)), y, np.repeat([f"s{i:02d}" for i in range(24)], 2)
+    )
+    for seed in range(5):
+        for split in subject_splits(data, 3, val=0.5, seed=seed):
+            shares = [data.y[part].mean() for part in (split.train, split.val, split.test)]
+            assert all(abs(share - 0.75) < 0.15 for share in shares), shares
+
+
+def test_the_usual_seed_is_0() -> None:
+    data = labelled_arrays(n_subjects=6, n_times=8)
+    splits = subject_splits(data, 2)
+    assert [s.test.tolist() for s in splits] == [s.test.tolist() for s in subject_splits(data, 2, seed=0)]
+    assert cross_validate(partial(noisy, strength=1.0), data, splits).seeds == (0,)
+
+
 def test_too_few_subjects_and_a_fixed_manifest() -> None:
     data = labelled_arrays(n_subjects=4)
     with pytest.raises(DataError, match="n_folds: got 5 for 4 subjects; expected 2 to 4"):
