@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.scores.outcome import balanced_loss
 from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import refuse_kind, window_features
+from eegm2.model.features import refuse_kind, usual_kind, window_features
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import load_checkpoint
 
@@ -36,7 +36,7 @@ def fit_head(
     classes: tuple[str, ...] | None = None,
     val: float = 0.2,
     seed: int = 0,
-    features: Features = "statistics",
+    features: Literal["auto", Features] = "auto",
     scaling: Scaling | None = None,
     centre: Centre = "none",
     positions: str = "",
@@ -64,7 +64,8 @@ def fit_head(
     seed : int
         Draws them, with their labels balanced where every subject has one.
     features : str
-        A kind of :func:`eegm2.model.features.window_features`: statistics with the paper's penalty (C = 1),
+        A kind of :func:`eegm2.model.features.window_features`; auto: tangent with the covariance embedding,
+        statistics for others. Statistics with the paper's penalty (C = 1),
         any other with the penalty of the lowest loss on some of the fitted people.
     scaling : str, optional
         Of the windows, as in :class:`eegm2.data.config.WindowConfig`; by default as in pretraining.
@@ -95,6 +96,8 @@ def fit_head(
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")
+    if features == "auto":
+        features = usual_kind(model.config)
     refuse_kind(features, model.config)
     if list(data.ch_names) != list(header["ch_names"]) or data.sfreq_hz != header["sfreq_hz"]:
         raise DataError(
