@@ -312,7 +312,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"windows_per_recording": 1}, "windows_per_recording: got 1 with batch_size 8, but centring by recording"),
+            ({"windows_per_recording": 1}, "windows_per_recording: got 1 with batch_size 8, but centring"),
             (
                 {"windows_per_recording": 3},
                 "windows_per_recording: got 3 with batch_size 8, expected",
