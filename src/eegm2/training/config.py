@@ -38,7 +38,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
             *("seed", "split_seed", "patience", "workers", "checkpoint_every_steps", "overfit_batches"),
             *("checkpoint_windows", "windows_per_recording"),
             *("alpha", "beta", "weight_decay", "gradient_clip", "gradient_ema_gain", "noise", "hide_radius"),
-            *("band_power", "tangent", "latent", "pooled", "variance", "covariance", "contrast"),
+            *("band_power", "tangent", "latent", "neighbours", "pooled"),
+            *("variance", "covariance", "contrast"),
             *("gain_db", "aperiodic_noise"),
         ),
     ),
@@ -162,10 +163,16 @@ def _check_objective(config: PretrainConfig) -> None:
             f"windows_per_recording: got {config.together} with batch_size {config.batch_size}, expected a "
             "divisor of it"
         )
-    aims = config.band_power + config.tangent + config.latent + config.contrast
+    aims = config.band_power + config.tangent + config.latent + config.neighbours + config.contrast
     if config.objective == "oscillatory" and aims == 0:
         raise ConfigError(
-            "band_power, tangent, latent, contrast: all are 0, so nothing is learnt; raise one of them"
+            "band_power, tangent, latent, neighbours, contrast: all are 0, so nothing is learnt; "
+            "raise one of them"
+        )
+    if config.neighbours and config.neighbours_s < config.window_s:
+        raise ConfigError(
+            f"neighbours_s: got {config.neighbours_s:g} with windows of {config.window_s:g} s, expected at "
+            "least a window's length: windows that overlap are no neighbours"
         )
     if config.objective == "masked" and config.mask_time == config.mask_channels == 0:
         raise ConfigError("mask_time, mask_channels: both are 0, so nothing is masked; raise one of them")

@@ -145,7 +145,7 @@ class PretrainModule(LightningModule):
         """Return one batch's loss and its terms."""
         index = batch["index"].tolist()
         seeds = [window_seed(self.config.seed, epoch, int(window)) for window in index]
-        origin = Origin(windows.store_of(index[0]), windows.recordings_of(index))
+        origin = Origin.of(windows, index)
         losses: Sequence[Tensor] = self.objective(model, batch["x"], seeds, origin)
         return losses
 

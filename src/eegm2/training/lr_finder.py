@@ -150,7 +150,7 @@ def _losses(
             batch = next(batches)
             index = batch["index"].tolist()
             seeds = [window_seed(config.seed, 0, int(window)) for window in index]
-            origin = Origin(windows.store_of(index[0]), windows.recordings_of(index))
+            origin = Origin.of(windows, index)
             with torch.autocast(device.type, dtype=half, enabled=half is not None):
                 loss = objective(model, batch["x"].to(device), seeds, origin)[0] / config.accumulate
             scaler.scale(loss).backward()

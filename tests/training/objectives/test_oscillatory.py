@@ -319,7 +319,7 @@ class TestRefused:
             ),
             (
                 {"band_power": 0.0, "tangent": 0.0, "latent": 0.0, "contrast": 0.0},
-                "band_power, tangent, latent, contrast: all are 0",
+                "band_power, tangent, latent, neighbours, contrast: all are 0",
             ),
             ({"hide_time": 1.5}, "hide_time: got 1.5, expected a share"),
             ({"teacher_decay": 1.0}, "teacher_decay: got 1.0"),

@@ -41,6 +41,8 @@ class CovarianceTokens(nn.Module):
         scale = torch.where(row == column, 1.0, math.sqrt(2))
         self.register_buffer("triangle", row * channels + column, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("identity", torch.eye(channels), persistent=False)
+        self.register_buffer("diagonal", torch.arange(channels) * (channels + 1), persistent=False)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return the tangent vectors of (batch, channels, time), (batch, n_tokens, tangent_size).
@@ -68,11 +70,9 @@ class CovarianceTokens(nn.Module):
 
         Upper triangles row by row, off the diagonal times √2, one band after another.
         """
-        size = covariances.shape[-1]
         share = self.shrinkage_logit.sigmoid()[:, None, None]
-        identity = torch.eye(size, dtype=covariances.dtype, device=covariances.device)
-        level = (covariances * identity).sum((-2, -1), keepdim=True) / size
-        shrunk = (1 - share) * covariances + (share * level + SILENCE) * identity
+        level = covariances.flatten(-2)[..., self.get_buffer("diagonal")].mean(-1)[..., None, None]
+        shrunk = (1 - share) * covariances + (share * level + SILENCE) * self.get_buffer("identity")
         flat = logarithm(shrunk).flatten(-2)
         return (flat[..., self.get_buffer("triangle")] * self.get_buffer("scale")).flatten(-2)
 
