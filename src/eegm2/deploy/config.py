@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from eegm2.config import option
 from eegm2.errors import ConfigError
@@ -54,14 +55,35 @@ class StreamConfig:
     speed: float = option(1.0, "Speed of a recording as source; 0 is as fast as possible.")
     duration_s: float = option(0.0, "Stop after this many seconds of signal; 0 goes on to the end.")
     stream_name: str = option("", "LSL: name of the stream to listen to; empty takes the only EEG stream.")
+    stream_id: str = option("", "LSL: source_id of the stream to listen to, where names do not tell.")
+    lsl: Literal["machine", "network"] = option(
+        "machine", "LSL: look for streams on this machine only, or on the whole network."
+    )
+    channels: tuple[str, ...] = option(
+        (), "Names of the source's channels in its order, where it states none; commas or repeated."
+    )
+    aliases: tuple[str, ...] = option(
+        (), "Another name of a channel, as 'name in the source=our name'; repeat for more."
+    )
+    unit: str = option("", "Unit of the source's samples, where it states none or a wrong one, e.g. uV.")
     board: str = option("synthetic", "BrainFlow: name of the board, or synthetic or playback.")
     board_file: str = option("", "BrainFlow: file of the playback board.")
     serial_port: str = option("", "BrainFlow: serial port of the board.")
-    calibration_s: float = option(
-        60.0, "Seconds of baseline from which each channel's scale is taken; 0 starts with --scale-uv."
+    calibration_s: float | None = option(
+        None,
+        "Seconds of baseline from which each channel's scale is taken; none given: as the head was fitted, "
+        "or 60; 0 starts with --scale-uv.",
     )
+    calibration: str = option(
+        "", "Calibration file: used instead of a baseline if it is there, written after the baseline if not."
+    )
+    person: str = option("", "Who wears the device; kept with the calibration, another's is refused.")
     scale_uv: float = option(0.0, "Scale of every channel in microvolts; 0 takes it from the baseline.")
-    adapt_s: float = option(0.0, "Time constant of the running scale after the baseline; 0 keeps it fixed.")
+    adapt_s: float | None = option(
+        None,
+        "Time constant of the running scale after the baseline; 0 keeps it fixed; none given: as the head "
+        "was fitted.",
+    )
     causal: bool = option(
         True, "Filter and resample as in training, but causally; no: the source is prepared already."
     )
@@ -83,7 +105,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         for name in ("speed", "duration_s", "calibration_s", "scale_uv", "adapt_s", "reconnect_s"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
         for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
             if not getattr(self, name) > 0:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.deploy.config import StreamConfig
+from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import fit_head
 from eegm2.deploy.live.clock import ClockTracker
@@ -25,7 +26,6 @@ from eegm2.deploy.live.pipeline import Outputs, Pipeline
 from eegm2.deploy.live.runner import run_stream
 from eegm2.deploy.live.source import Chunk, SourceLost, unit_factor
 from eegm2.deploy.live.web import WebPage
-from eegm2.deploy.stream.scale import RunningScale
 from eegm2.deploy.trained_model import TrainedModel, load_trained
 from eegm2.errors import CheckpointError, ConfigError, DataError, EEGM2Error
 from tests.data.samples import eeg, write_edf, write_store

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eegm2.deploy.device.decisions import SlidingWindows
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
@@ -58,35 +59,27 @@ class SlidingFeatures:
     ) -> None:
         self.kind, self.config = features, config or EEGM2Config()
         refuse_kind(self.kind, self.config)
-        if window_steps < 1 or hop_steps < 1:
-            raise ConfigError(f"window: got {window_steps} steps every {hop_steps}, expected at least 1")
-        self.window_steps, self.hop_steps = window_steps, hop_steps
-        self.reset()
+        self.windows = SlidingWindows(window_steps, hop_steps)
 
     def reset(self) -> None:
         """Forget the past."""
-        self._held: Tensor | None = None
-        self._end = 0
+        self.windows.reset()
 
     def push(self, representation: Tensor) -> list[tuple[int, Tensor]]:
         """Take (batch, channels, steps); return (end step, features) of the windows now complete.
 
         Windows end at step window_steps, window_steps + hop_steps, …; features are (batch, n_features).
         """
-        if self._held is None:
-            self._held = representation[..., :0]
-        held = torch.cat([self._held, representation], dim=2)
-        first = self._end + representation.shape[2] - held.shape[2]
-        self._end += representation.shape[2]
-        complete = []
-        earliest = -(-first // self.hop_steps) * self.hop_steps
-        for start in range(earliest, self._end - self.window_steps + 1, self.hop_steps):
-            if start + self.window_steps > self._end - representation.shape[2]:
-                window = held[..., start - first : start - first + self.window_steps]
-                made = window_features(window, self.kind, self.config, start)
-                complete.append((start + self.window_steps, made))
-        self._held = held[..., max(0, held.shape[2] - self.window_steps) :].clone()
-        return complete
+        complete = self.windows.push(representation.detach().cpu().numpy())
+        return [
+            (
+                start + window.shape[2],
+                window_features(
+                    torch.from_numpy(np.ascontiguousarray(window)), self.kind, self.config, start
+                ),
+            )
+            for start, window in complete
+        ]
 
 
 class StreamingClassifier:
