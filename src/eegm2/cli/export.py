@@ -15,20 +15,30 @@ from eegm2.deploy.config import ExportConfig
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder, .safetensors checkpoint, or the authors' .pth.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
+    head: Annotated[
+        Path | None,
+        typer.Option("--head", help="Head of eegm2 head: write a bundle, microvolts to decisions."),
+    ] = None,
     *,
     config: ExportConfig,
 ) -> None:
-    """Write ONNX files of encoder, reconstruction and streaming step, checked against torch."""
+    """Write ONNX files of encoder, reconstruction and streaming step, checked against torch.
+
+    With --head: one bundle.onnx with filter, scaling, network, head and decisions, and eegm2_runtime.py,
+    which runs it with NumPy and ONNX Runtime alone.
+    """
     from eegm2.deploy.export.run import export_model
+    from eegm2.deploy.heads.dense import DenseHead
     from eegm2.deploy.trained_model import load_trained
 
     trained = load_trained(run)
     typer.echo("tracing and checking; this takes a minute or more", err=True)
-    report = export_model(trained, out, config)
+    report = export_model(trained, out, config, DenseHead.load(head) if head is not None else None)
     for name, facts in report["files"].items():
         line = f"{out / name}  {facts['bytes'] / 1e6:.2f} MB"
         if "difference" in facts:
-            line += f"  differs from torch by {facts['difference']:.1e} of the largest output"
+            of = "of probability" if name == "bundle.onnx" else "of the largest output"
+            line += f"  differs from torch by {facts['difference']:.1e} {of}"
         if "int8_loss" in facts:
             line += f"  8-bit weights lose {100 * facts['int8_loss']:.2f} % (root mean square, on 1/f noise)"
         typer.echo(line)

@@ -29,6 +29,13 @@ class ExportConfig:
     tolerance: float = option(
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
     )
+    channels: tuple[str, ...] = option(
+        (), "With --head: the device's channels in its order; repeat or commas; none given: the model's."
+    )
+    source_hz: float = option(0.0, "With --head: the device's sampling rate in Hz; 0: the model's.")
+    smooth: float = option(0.0, "With --head: exponential smoothing of probabilities, 0 to below 1.")
+    enter: float = option(0.6, "With --head: a class is decided when its probability reaches this …")
+    leave: float = option(0.5, "With --head: … and kept until it falls below this.")
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
@@ -39,6 +46,15 @@ class ExportConfig:
             raise ConfigError(f"format: got '{unknown[0]}', expected some of {', '.join(FORMATS)}")
         if self.hop < 8 or self.hop % 8:
             raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
+        split = tuple(part.strip() for given in self.channels for part in given.split(",") if part.strip())
+        object.__setattr__(self, "channels", split)
+        if self.source_hz < 0:
+            raise ConfigError(f"source_hz: got {self.source_hz}, expected a rate in Hz, or 0")
+        if not (0 <= self.smooth < 1 and 0 <= self.leave <= self.enter <= 1):
+            raise ConfigError(
+                f"smooth, enter, leave: got {self.smooth}, {self.enter}, {self.leave}; "
+                "expected 0 <= smooth < 1 and 0 <= leave <= enter <= 1"
+            )
         if not self.tolerance > 0:
             raise ConfigError(f"tolerance: got {self.tolerance}, expected a positive number")
 

@@ -110,7 +110,8 @@ def fit_head(
     warm_up_s = warm_up_s if centre != "none" else 0.0
     how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up_s)
     made = streamed_windows(model, data, windows.recordings, config, windows.classes, how)
-    taken = f" after a baseline of {baseline_s:g} s; shorten it with --calibration-s"
+    warming = f" and a warm-up of {warm_up_s:g} s" if warm_up_s else ""
+    taken = f" after a baseline of {baseline_s:g} s{warming}; shorten it with --calibration-s"
     _refuse_one_class(str(store), made.y, windows.classes, taken)
     left_out = _left_out(made.subjects, made.y, val, seed)
     without = f" without {', '.join(left_out)}; use --val 0"
