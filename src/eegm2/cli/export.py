@@ -30,10 +30,17 @@ def export(
     from eegm2.deploy.export.run import export_model
     from eegm2.deploy.heads.dense import DenseHead
     from eegm2.deploy.trained_model import load_trained
+    from eegm2.evaluation.config import split_commas
 
     trained = load_trained(run)
+    loaded = DenseHead.load(head) if head is not None else None
+    channels = split_commas(config.channels)  # with a head: the device's, some of which nobody may need
+    if loaded is None:
+        trained = trained.on_montage(channels, config.positions)
+    elif trained.config.any_electrodes:
+        trained = trained.on_montage(loaded.facts.get("ch_names", ()), config.positions)
     typer.echo("tracing and checking; this takes a minute or more", err=True)
-    report = export_model(trained, out, config, DenseHead.load(head) if head is not None else None)
+    report = export_model(trained, out, config, loaded)
     for name, facts in report["files"].items():
         line = f"{out / name}  {facts['bytes'] / 1e6:.2f} MB"
         if "difference" in facts:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from eegm2.data.config import Scaling
-from eegm2.evaluation.config import FEATURES_HELP, Features
+from eegm2.data.config import POSITIONS_HELP, Scaling
+from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
 
 
@@ -48,13 +48,11 @@ def head(
     adapt_s: Annotated[
         float, typer.Option(help="Time constant of the running scale after the baseline; 0: fixed.")
     ] = 0.0,
-    centre: Annotated[
-        Literal["none", "running"],
-        typer.Option(help="running: features less the mean of all since the stream began, without labels."),
-    ] = "none",
-    warm_up_s: Annotated[
-        float, typer.Option(help="Seconds of decisions that only count for that mean, before the first.")
-    ] = 30.0,
+    centre: Annotated[Centre, typer.Option(help=CENTRE_HELP + " A stream takes the running mean.")] = "none",
+    warm_up: Annotated[
+        int, typer.Option(help="Windows, side by side, before a stream's running mean is known.")
+    ] = 15,
+    positions: Annotated[str, typer.Option(help=POSITIONS_HELP)] = "",
 ) -> None:
     """Fit the head that eegm2 stream takes, on what a stream of each recording gives.
 
@@ -80,7 +78,8 @@ def head(
         calibration_s=calibration_s,
         adapt_s=adapt_s,
         centre=centre,
-        warm_up_s=warm_up_s,
+        warm_up=warm_up,
+        positions=positions,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]

@@ -12,6 +12,7 @@ import eegm2
 from eegm2.cli.options import options
 from eegm2.deploy.config import StreamConfig
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import split_commas
 
 
 @options(StreamConfig)
@@ -41,10 +42,13 @@ def stream(
     from eegm2.deploy.trained_model import load_trained
 
     trained = load_trained(model)
+    loaded = DenseHead.load(head) if head is not None else None
+    if trained.config.any_electrodes:
+        fitted_on = loaded.facts.get("ch_names", ()) if loaded is not None else ()
+        trained = trained.on_montage(split_commas(config.channels) or fitted_on, config.positions)
     for where in out or []:
         refuse_unusable(where)
     typer.echo("preparing the model", err=True)
-    loaded = DenseHead.load(head) if head is not None else None
     pipeline = Pipeline(trained, config, loaded)
     origin = _source(source, config)
     classes = loaded.classes if loaded is not None else None
@@ -108,8 +112,7 @@ def _too_short(source: str, received_s: float, there_s: float, needed_s: float) 
 
 def _source(name: str, config: StreamConfig) -> Any:
     """Return the source that ``--source`` names."""
-    channels = [part.strip() for given in config.channels for part in given.split(",") if part.strip()]
-    named: dict[str, Any] = {"ch_names": channels, "unit": config.unit}
+    named: dict[str, Any] = {"ch_names": split_commas(config.channels), "unit": config.unit}
     if name == "lsl":
         from eegm2.deploy.live.lsl import LslSource
 

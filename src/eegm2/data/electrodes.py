@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,26 @@ from numpy.typing import NDArray
 from eegm2.data.channels import canonical
 from eegm2.data.positions import template_directions
 from eegm2.errors import ConfigError
+from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.electrodes import MIN_ELECTRODES, refuse_electrodes, spread
 
 if TYPE_CHECKING:
     import torch
 
-    from eegm2.model.network import EEGM2
 
+class Network(Protocol):
+    """A network of the family."""
+
+    config: EEGM2Config
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 Positions = Mapping[str, Sequence[float]]
 
-#: Largest difference of an electrode's distance from the head's centre, in shares of the mean one.
-_ROUGHLY_ROUND = 0.25
+#: Largest difference of an electrode's distance from the head's centre, in shares of the median one.
+_ROUGHLY_ROUND = 0.2
+#: Electrodes from which the centre of the head is found rather than taken to be the origin.
+_ENOUGH_FOR_A_SPHERE = 8
 
 
 def electrode_spread(
@@ -75,8 +84,8 @@ def electrode_spread(
 
 
 def for_electrodes(
-    model: EEGM2, ch_names: Sequence[str] | None = None, positions: Positions | None = None
-) -> EEGM2:
+    model: AnyNetwork, ch_names: Sequence[str] | None = None, positions: Positions | None = None
+) -> AnyNetwork:
     """Return a network with virtual channels (preset covariance) for another montage, sharing its weights.
 
     The order of the channels does not matter, and what is common to all electrodes has no influence. Costs
@@ -112,7 +121,41 @@ def for_electrodes(
             f"electrodes: this network ({model.config.preset_name}) takes the electrodes it was trained on; "
             "the preset covariance with n_virtual above 0 takes any"
         )
-    return model.with_spread(spread_tensor(names, positions, order=model.config.harmonics_order))
+    made: AnyNetwork = model.with_spread(  # type: ignore[attr-defined]
+        spread_tensor(names, positions, order=model.config.harmonics_order)
+    )
+    return made
+
+
+def on_montage(
+    model: AnyNetwork, trained_on: Sequence[str], ch_names: Sequence[str], positions: str | Path = ""
+) -> AnyNetwork:
+    """Return a network for the channels of some data: itself, unless it takes any electrodes.
+
+    Parameters
+    ----------
+    model : EEGM2 or UNet
+    trained_on, ch_names : sequence of str
+        Channels that the network is loaded for, and those of the data; the same ones change nothing.
+    positions : path, optional
+        File of electrode positions, see :func:`read_positions`.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`for_electrodes`; also if positions are given to a network of a fixed set of electrodes.
+    """
+    if not model.config.any_electrodes:
+        if positions:
+            raise ConfigError(
+                f"positions: this network ({model.config.preset_name}) takes the electrodes it was trained "
+                "on and needs none; the preset covariance takes any electrodes"
+            )
+        return model
+    own = read_positions(positions) if positions else None
+    if own is None and [canonical(name) for name in ch_names] == [canonical(name) for name in trained_on]:
+        return model
+    return for_electrodes(model, ch_names, own)
 
 
 def spread_tensor(
@@ -176,27 +219,22 @@ def _directions(positions: Positions) -> dict[str, NDArray[np.float64]]:
         return {}
     names = [canonical(name) for name in positions]
     places = np.array([tuple(place) for place in positions.values()], float).reshape(len(names), 3)
+    places = places - _head_centre(places)
     lengths = np.linalg.norm(places, axis=1)
-    if not _round(lengths):
-        centre = _sphere_centre(places)
-        lengths = np.linalg.norm(places - centre, axis=1)
-        if not _round(lengths) or len(places) < 8:
-            raise ConfigError(
-                f"positions: the {len(places)} electrodes lie on no sphere about the origin "
-                "(x right, y front, z up); give them from the centre of the head"
-            )
-        places = places - centre
+    middle = float(np.median(lengths))
+    if not (middle > 0 and (np.abs(lengths - middle) <= _ROUGHLY_ROUND * middle).all()):
+        raise ConfigError(
+            f"positions: the {len(places)} electrodes lie on no sphere about the origin "
+            "(x right, y front, z up); give them from the centre of the head"
+        )
     return dict(zip(names, places / lengths[:, None]))
 
 
-def _round(lengths: NDArray[np.float64]) -> bool:
-    """Return whether distances from the centre are about the same."""
-    middle = float(np.median(lengths))
-    return middle > 0 and bool((np.abs(lengths - middle) <= _ROUGHLY_ROUND * middle).all())
-
-
-def _sphere_centre(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the centre of the sphere that fits points best in the squares of their distances."""
+def _head_centre(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the centre of the sphere through the electrodes; the origin for too few, or a ring."""
+    thickness = np.linalg.svd(places - places.mean(0), compute_uv=False)
+    if len(places) < _ENOUGH_FOR_A_SPHERE or thickness[-1] < 0.1 * thickness[0]:
+        return np.zeros(3)
     system = np.c_[2 * places, np.ones(len(places))]
     centre: NDArray[np.float64] = np.linalg.lstsq(system, (places**2).sum(1), rcond=None)[0][:3]
     return centre

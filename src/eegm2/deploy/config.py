@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
+from eegm2.data.config import POSITIONS_HELP
 from eegm2.errors import ConfigError
 
 PARTS = ("encoder", "reconstruction", "step")
@@ -30,8 +31,11 @@ class ExportConfig:
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
     )
     channels: tuple[str, ...] = option(
-        (), "With --head: the device's channels in its order; repeat or commas; none given: the model's."
+        (),
+        "Channels of the data, for networks that take any electrodes; with --head: the device's, in its "
+        "order. Repeat or commas; none given: the model's.",
     )
+    positions: str = option("", POSITIONS_HELP)
     source_hz: float = option(0.0, "With --head: the device's sampling rate in Hz; 0: the model's.")
     smooth: float = option(0.0, "With --head: exponential smoothing of probabilities, 0 to below 1.")
     enter: float = option(0.6, "With --head: a class is decided when its probability reaches this …")
@@ -46,8 +50,6 @@ class ExportConfig:
             raise ConfigError(f"format: got '{unknown[0]}', expected some of {', '.join(FORMATS)}")
         if self.hop < 8 or self.hop % 8:
             raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
-        split = tuple(part.strip() for given in self.channels for part in given.split(",") if part.strip())
-        object.__setattr__(self, "channels", split)
         if self.source_hz < 0:
             raise ConfigError(f"source_hz: got {self.source_hz}, expected a rate in Hz, or 0")
         if not (0 <= self.smooth < 1 and 0 <= self.leave <= self.enter <= 1):
@@ -76,8 +78,11 @@ class StreamConfig:
         "machine", "LSL: look for streams on this machine only, or on the whole network."
     )
     channels: tuple[str, ...] = option(
-        (), "Names of the source's channels in its order, where it states none; commas or repeated."
+        (),
+        "All of the source's channels in its order, where it names none or wrong ones; for networks that "
+        "take any electrodes also those to listen to. Repeat or commas.",
     )
+    positions: str = option("", POSITIONS_HELP)
     aliases: tuple[str, ...] = option(
         (), "Another name of a channel, as 'name in the source=our name'; repeat for more."
     )
@@ -112,6 +117,15 @@ class StreamConfig:
     timeout_s: float = option(10.0, "Seconds without a sample before the source counts as gone.")
     reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
     hop_s: float = option(0.5, "Seconds between two decisions of the classifier head.")
+    centre: Literal["as fitted", "none", "running"] = option(
+        "as fitted",
+        "What is taken off a head's features: as fitted (the running mean for a head that was fitted on "
+        "centred features), none, or running.",
+    )
+    warm_up: int | None = option(
+        None,
+        "Windows, side by side, before the running mean is known and decisions come; none given: as fitted.",
+    )
     smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
     enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
     leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
@@ -126,6 +140,8 @@ class StreamConfig:
         for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        if self.warm_up is not None and self.warm_up < 1:
+            raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
         if not 0 <= self.smooth < 1:
             raise ConfigError(f"smooth: got {self.smooth}, expected 0 <= smooth < 1")
         if not 0 <= self.leave <= self.enter <= 1:

@@ -36,7 +36,7 @@ runpy.run_path(script, run_name="__main__")
 """
 CASES = [("light", "statistics", []), ("eegm2", "covariance", ["--protocol", "light"])]
 CASES += [
-    ("covariance", "tangent_state", ["--scaling", "recording", "--centre", "running", "--warm-up-s", "1"])
+    ("covariance", "tangent_state", ["--scaling", "recording", "--centre", "running", "--warm-up", "2"])
 ]
 
 
@@ -143,7 +143,7 @@ def test_a_head_of_another_model_and_options_without_a_head_are_refused(bundle: 
     head = bundle.parents[1] / "h.safetensors"
     with pytest.raises(ConfigError, match=r"head: takes 288 statistics features, the model gives \d+"):
         call("export", other, "--head", head, "--out", tmp_path / "x")
-    with pytest.raises(ConfigError, match="channels, source_hz: belong to a bundle; give --head as well"):
+    with pytest.raises(ConfigError, match="source_hz: belongs to a bundle; give --head as well"):
         call("export", model, "--source-hz", 250, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

@@ -75,7 +75,7 @@ def streamed_score(place: Path, head: Path, people: list[str], tmp_path: Path) -
     return classification_metrics(np.concatenate(y), np.concatenate(p)).plain()["balanced_accuracy"]
 
 
-@pytest.mark.parametrize("options", [{}, {"centre": "running", "warm_up_s": 4.0}, {"adapt_s": 6.0}])
+@pytest.mark.parametrize("options", [{}, {"centre": "running", "warm_up": 3}, {"adapt_s": 6.0}])
 def test_the_printed_score_is_that_of_the_stream(place: Path, tmp_path: Path, options: dict) -> None:
     head = fit_head(place / "m.safetensors", place / "store", val=0.4, calibration_s=8.0, **options)
     head.save(tmp_path / "h.safetensors")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.errors import ConfigError
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean
 
 
 class SlidingWindows:
@@ -51,25 +52,34 @@ class SlidingWindows:
         return complete
 
 
-class RunningCentre:
-    """Features less the mean of all that came so far, once there are enough.
+class StreamCentring:
+    """Takes the running mean off a stream's features; windows side by side count for it.
+
+    Equals ``centred(..., "running")`` of the same features once the mean is known.
 
     Parameters
     ----------
+    window_steps : int
+        Length of a window in steps of the representation.
     warm_up : int
-        Feature vectors that are only counted before the first one comes out.
+        Windows before the mean counts as known.
     """
 
-    def __init__(self, warm_up: int) -> None:
-        self.warm_up = warm_up
-        self.mean: np.ndarray | float = 0.0
-        self.count = 0
+    def __init__(self, window_steps: int, warm_up: int = WARM_UP_WINDOWS) -> None:
+        self.window_steps = window_steps
+        self.mean = RunningMean(warm_up)
+        self.restart()
 
-    def push(self, features: np.ndarray) -> np.ndarray | None:
-        """Take (n_features,); return them centred, or None while warming up."""
-        self.count += 1
-        self.mean = self.mean + (features - self.mean) / self.count
-        return features - self.mean if self.count > self.warm_up else None
+    def restart(self) -> None:
+        """Begin to count steps anew, keeping the mean: the recording goes on after a gap."""
+        self._counted = 0
+
+    def take(self, features: np.ndarray, end: int) -> np.ndarray | None:
+        """Return the features (batch, n_features) of the window that ends at a step, centred; or None yet."""
+        if end - self.window_steps >= self._counted:
+            self.mean.push(features)
+            self._counted = end
+        return features - self.mean.mean if self.mean.known else None
 
 
 def dense_probabilities(
@@ -147,7 +157,7 @@ class Decider:
         Features (windows, n_features) to probabilities (windows, n_classes).
     classes : sequence of str
     rule : DecisionRule
-    centre : RunningCentre, optional
+    centring : StreamCentring, optional
     """
 
     def __init__(
@@ -155,20 +165,25 @@ class Decider:
         head: Callable[[np.ndarray], np.ndarray],
         classes: tuple[str, ...],
         rule: DecisionRule,
-        centre: RunningCentre | None = None,
+        centring: StreamCentring | None = None,
     ) -> None:
-        self.head, self.classes, self.rule, self.centre = head, tuple(classes), rule, centre
+        self.head, self.classes, self.rule, self.centring = head, tuple(classes), rule, centring
 
     def reset(self) -> None:
-        """Forget the past decisions; the centre is the person's and stays."""
+        """Begin anew after a gap; what the features are centred on is the person's and stays."""
         self.rule.reset()
+        if self.centring is not None:
+            self.centring.restart()
 
-    def push(self, features: np.ndarray) -> dict[str, Any] | None:
-        """Take (n_features,); return ``probabilities`` (smoothed) and ``decided``, None while warming up."""
-        centred = features if self.centre is None else self.centre.push(features)
-        if centred is None:
+    def push(self, features: np.ndarray, end: int) -> dict[str, Any] | None:
+        """Take (1, n_features) of the window that ends at a step.
+
+        Returns ``probabilities`` (smoothed) and ``decided``, None while the running mean is not known.
+        """
+        known = features if self.centring is None else self.centring.take(features, end)
+        if known is None:
             return None
-        decided = self.rule.push(self.head(centred[None])[0])
+        decided = self.rule.push(self.head(known)[0])
         assert self.rule.probabilities is not None
         return {
             "probabilities": [round(float(p), 6) for p in self.rule.probabilities],

@@ -13,7 +13,7 @@ import torch
 from eegm2.config import to_dict
 from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import ExportConfig, StreamConfig
-from eegm2.deploy.device.decisions import RunningCentre
+from eegm2.deploy.device.decisions import StreamCentring
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.export.decoder import Decoder, packed
 from eegm2.deploy.heads.decisions import SlidingFeatures
@@ -22,13 +22,16 @@ from eegm2.deploy.long import encode_long
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
+from eegm2.evaluation.config import split_commas
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 from eegm2.model.features import diagonal, window_features
 
-#: Modules of which the runtime beside a bundle is made, in this order; they import NumPy, ONNX Runtime and
-#: each other alone.
+#: Modules of which the runtime beside a bundle is made, in this order, and what of them where it is not all;
+#: that needs NumPy, ONNX Runtime and each other alone.
 RUNTIME_MODULES = (
-    *("errors", "deploy/device/filters", "deploy/device/scale", "deploy/device/decisions"),
-    *("deploy/device/features", "deploy/device/timeline", "deploy/device/calibration"),
+    *("errors", "evaluation/features/centring:WARM_UP_WINDOWS,RunningMean", "deploy/device/filters"),
+    *("deploy/device/scale", "deploy/device/decisions", "deploy/device/features"),
+    *("deploy/device/timeline", "deploy/device/calibration"),
     *("deploy/export/runtime", "deploy/export/decoder"),
 )
 RUNTIME_NAME = "eegm2_runtime.py"
@@ -51,7 +54,7 @@ def bundle_facts(trained: TrainedModel, head: DenseHead, config: ExportConfig) -
         If the head does not belong to the model, or the device's channels or rate do not fit.
     """
     shape, stream, facts = trained.config, StreamConfig(), head.facts
-    names = list(config.channels or trained.ch_names)
+    names = list(split_commas(config.channels) or trained.ch_names)
     source_hz = config.source_hz or trained.sfreq_hz
     window_s = float(facts.get("window_s", trained.window_s or 4.0))
     hop_s = float(facts.get("hop_s", stream.hop_s))
@@ -91,7 +94,7 @@ def bundle_facts(trained: TrainedModel, head: DenseHead, config: ExportConfig) -
         "trunk_channels": shape.trunk_channels if tokens else shape.representation_channels,
         "tokens": tokens,
         "centre": facts.get("centre", "none"),
-        "warm_up": round(float(facts.get("warm_up_s", 0.0)) / hop_s),
+        "warm_up": int(facts.get("warm_up", WARM_UP_WINDOWS)),
         "head": {
             "mean": packed(head.mean),
             "scale": packed(head.scale),
@@ -125,8 +128,9 @@ def runtime_source() -> str:
     """Return the runtime as one Python file, joined from the modules that `eegm2 stream` runs itself."""
     imports: dict[str, None] = {}
     bodies = []
-    for name in RUNTIME_MODULES:
-        text = files("eegm2").joinpath(f"{name}.py").read_text(encoding="utf-8")
+    for module_name in RUNTIME_MODULES:
+        path, _, chosen = module_name.partition(":")
+        text = files("eegm2").joinpath(f"{path}.py").read_text(encoding="utf-8")
         lines, kept, at = text.splitlines(), [], 0
         for node in ast.parse(text).body:
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
@@ -134,7 +138,7 @@ def runtime_source() -> str:
                 module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
                 if module != "__future__" and not str(module).startswith("eegm2"):
                     imports[ast.unparse(node)] = None
-            elif not (isinstance(node, ast.Expr) and first == 1):
+            elif not (isinstance(node, ast.Expr) and first == 1) and _is_chosen(node, chosen):
                 comment = [line for line in lines[at : first - 1] if line.startswith("#")]
                 kept += ["", "", *comment, *lines[first - 1 : node.end_lineno]]
             at = node.end_lineno or at
@@ -155,11 +159,18 @@ def runtime_source() -> str:
     return "\n".join([*head, *sorted(imports), *bodies]) + "\n"
 
 
+def _is_chosen(node: ast.stmt, chosen: str) -> bool:
+    """Return whether a statement defines one of some names, separated by commas; of none, always."""
+    names = [getattr(node, "name", "")] + [getattr(t, "id", "") for t in getattr(node, "targets", ())]
+    return not chosen or bool(set(names) & set(chosen.split(",")))
+
+
 def check_bundle(path: Path, trained: TrainedModel, head: DenseHead) -> float:
     """Return the largest difference of probabilities from `eegm2 stream` on noise of microvolts."""
     decoder = Decoder(path)
     facts, shape = decoder.facts, trained.config
-    seconds = facts["calibration_s"] + 3 * facts["window_s"] + 4
+    warm_up = facts["warm_up"] if facts["centre"] != "none" else 0
+    seconds = facts["calibration_s"] + (3 + warm_up) * facts["window_s"] + 4
     n_times = round(seconds * decoder.sfreq_hz)
     x = 20 * np.random.default_rng(0).standard_normal((len(decoder.ch_names), n_times))
     got = decoder.push(x[:, : x.shape[1] // 3]) + decoder.push(x[:, x.shape[1] // 3 :]) + decoder.flush()
@@ -177,16 +188,16 @@ def check_bundle(path: Path, trained: TrainedModel, head: DenseHead) -> float:
     with torch.inference_mode():
         representation = torch.from_numpy(encode_long(trained.model, scaled))[None]
         sliding = SlidingFeatures(facts["window_steps"], facts["hop_steps"], facts["features"], shape)
-        features = [made[0].numpy() for _, made in sliding.push(representation)]
+        made = [(end, features.numpy()) for end, features in sliding.push(representation)]
     if facts["centre"] != "none":
-        centre = RunningCentre(facts["warm_up"])
-        features = [made for made in map(centre.push, features) if made is not None]
-    if len(features) != len(got):
-        raise ConfigError(f"export: {path.name} made {len(got)} decisions, the stream {len(features)}")
+        centring = StreamCentring(facts["window_steps"], facts["warm_up"])
+        made = [(end, row) for end, taken in made if (row := centring.take(taken, end)) is not None]
+    if len(made) != len(got):
+        raise ConfigError(f"export: {path.name} made {len(got)} decisions, the stream {len(made)}")
     rule, worst = decoder.facts["rule"], 0.0
     past: np.ndarray | None = None
-    for made, decision in zip(features, got):
-        new = head(made[None])[0]
+    for (_, features), decision in zip(made, got):
+        new = head(features)[0]
         past = new if past is None else rule["smooth"] * past + (1 - rule["smooth"]) * new
         worst = max(worst, float(np.abs(past - np.array(decision["probabilities"])).max()))
     return worst

@@ -12,8 +12,8 @@ from eegm2.deploy.device.calibration import Calibration
 from eegm2.deploy.device.decisions import (
     Decider,
     DecisionRule,
-    RunningCentre,
     SlidingWindows,
+    StreamCentring,
     dense_probabilities,
 )
 from eegm2.deploy.device.features import array_features
@@ -96,7 +96,7 @@ class Decoder:
             lambda features: dense_probabilities(features, mean, scale, layers, facts["head"]["link"]),
             self.classes,
             DecisionRule(**rule),
-            RunningCentre(facts["warm_up"]) if facts["centre"] != "none" else None,
+            StreamCentring(facts["window_steps"], facts["warm_up"]) if facts["centre"] != "none" else None,
         )
         self._path, self._whose = Path(calibration), {**facts["whose"], "person": person, "device": device}
         self.calibration = self._known() if str(calibration) else None
@@ -238,7 +238,7 @@ class Decoder:
         decisions = []
         for first, window in self.windows.push(representation):
             features = array_features(window[0], self.facts["features"], self.facts, first)
-            decision = self.decider.push(features)
+            decision = self.decider.push(features[None], first + window.shape[2])
             if decision is not None:
                 sample = (first + window.shape[2]) * self.network.step
                 time_s = round(self.timeline.time_s(self._before + sample), 6)

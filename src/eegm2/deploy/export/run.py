@@ -65,8 +65,8 @@ def export_model(
     config = config or ExportConfig()
     out = Path(out)
     _require_packages(config)
-    if head is None and (config.channels or config.source_hz):
-        raise ConfigError("channels, source_hz: belong to a bundle; give --head as well")
+    if head is None and config.source_hz:
+        raise ConfigError("source_hz: belongs to a bundle; give --head as well")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: is there already; name a new folder or remove it")
     model = trained.model

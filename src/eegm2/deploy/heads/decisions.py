@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eegm2.deploy.device.decisions import SlidingWindows
+from eegm2.deploy.device.decisions import SlidingWindows, StreamCentring
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import refuse_kind, window_features
 
@@ -104,6 +105,10 @@ class StreamingClassifier:
         "reconstruction" also runs the decoder, see :attr:`stream`.
     features : str
         What the head was fitted on, see :func:`eegm2.model.features.window_features`.
+    centre : {"none", "running"}
+        Take the running mean off the features first, for a head that was fitted on centred ones.
+    warm_up : int
+        Windows, side by side, before the running mean is known; no decision comes before.
     """
 
     def __init__(
@@ -116,7 +121,13 @@ class StreamingClassifier:
         hop_s: float = 0.5,
         output: str = "representation",
         features: str = "statistics",
+        centre: str = "none",
+        warm_up: int = WARM_UP_WINDOWS,
     ) -> None:
+        if centre not in ("none", "running"):
+            raise ConfigError(
+                f"centre: got '{centre}', expected none or running: a stream has no whole recording"
+            )
         self.stream = StreamingEEGM2(model, output=output)  # type: ignore[arg-type]
         self.head = head
         config = self.stream.network.config
@@ -127,6 +138,8 @@ class StreamingClassifier:
             features,
             config,
         )
+        self.warm_up, self.centre = warm_up, centre
+        self.centring = self._centring()
 
     def push(self, x: Tensor | np.ndarray) -> list[Decision]:
         """Take (batch, n_chans, k) samples; return the decisions of the windows that are complete."""
@@ -140,12 +153,24 @@ class StreamingClassifier:
         """Forget the past."""
         self.stream.reset()
         self.features.reset()
+        self.centring = self._centring()
+
+    def _centring(self) -> StreamCentring | None:
+        return (
+            StreamCentring(self.features.windows.window_steps, self.warm_up)
+            if self.centre == "running"
+            else None
+        )
 
     def decide(self, representation: Tensor) -> list[Decision]:
         """Take new steps of the representation, (batch, 4w, steps); return the decisions they complete."""
         decisions = []
         for end, features in self.features.push(representation):
-            array = features.detach().cpu().numpy()
+            array: np.ndarray | None = features.detach().cpu().numpy()
+            if self.centring is not None:
+                array = self.centring.take(features.detach().cpu().numpy(), end)
+            if array is None:
+                continue
             decisions.append(Decision(end * self.step, np.asarray(self.head(array)), array))
         return decisions
 

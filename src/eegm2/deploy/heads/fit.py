@@ -16,8 +16,8 @@ from eegm2.data.windows.splits import SplitManifest, subject_folds
 from eegm2.deploy.heads.as_streamed import StreamedAs, StreamedWindows, streamed_windows, usual_baseline
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import Features, ProbeConfig
-from eegm2.evaluation.features.centring import centre_features
+from eegm2.evaluation.config import Centre, Features, ProbeConfig
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, centre_features
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.frozen import choose_c, fit_light, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
@@ -43,8 +43,9 @@ def fit_head(
     hop_s: float = 0.5,
     calibration_s: float | None = None,
     adapt_s: float = 0.0,
-    centre: str = "none",
-    warm_up_s: float = 30.0,
+    centre: Centre = "none",
+    warm_up: int = WARM_UP_WINDOWS,
+    positions: str = "",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit a head on the features that a stream gives, and judge it on the decisions that a stream makes.
@@ -78,9 +79,11 @@ def fit_head(
         As in :class:`eegm2.data.config.WindowConfig`, on the stream's baseline; by default as in pretraining.
     protocol : {"linear", "light"}
         StandardScaler and one-vs-rest logistic regression, or the paper's Light perceptron.
-    hop_s, calibration_s, adapt_s, centre, warm_up_s
+    hop_s, calibration_s, adapt_s, centre, warm_up
         See :class:`StreamedAs`. Without `calibration_s` the baseline is a minute, or a fifth of a usual
         recording where that is less.
+    positions : str
+        File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
     batch_size : int
         Windows encoded at a time for the offline figure.
 
@@ -99,19 +102,17 @@ def fit_head(
         raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
     if protocol not in ("linear", "light"):
         raise ConfigError(f"protocol: got '{protocol}', expected linear or light")
-    checkpoint = load_checkpoint(run)
     data = RecordingStore(store)
+    checkpoint = load_checkpoint(run).on_montage(data.ch_names, positions)
     model = _streamable(checkpoint, data, run, features)
     scaling = scaling or checkpoint.windows.scaling
     config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
     windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
     _refuse_one_class(str(store), windows.labels, windows.classes, "")
     baseline_s = calibration_s if calibration_s is not None else _baseline(windows)
-    warm_up_s = warm_up_s if centre != "none" else 0.0
-    how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up_s)
+    how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up)
     made = streamed_windows(model, data, windows.recordings, config, windows.classes, how)
-    warming = f" and a warm-up of {warm_up_s:g} s" if warm_up_s else ""
-    taken = f" after a baseline of {baseline_s:g} s{warming}; shorten it with --calibration-s"
+    taken = f" after a baseline of {baseline_s:g} s; shorten it with --calibration-s"
     _refuse_one_class(str(store), made.y, windows.classes, taken)
     left_out = _left_out(made.subjects, made.y, val, seed)
     without = f" without {', '.join(left_out)}; use --val 0"
@@ -122,6 +123,7 @@ def fit_head(
         "target": target,
         "protocol": protocol,
         "n_subjects": len(set(made.subjects.tolist()) - set(left_out)),
+        "ch_names": list(data.ch_names),
         "store_sha256": data.manifest_sha256,
     }
     head.facts["validation"] = {
@@ -176,8 +178,9 @@ def _offline(model: EEGM2, windows: WindowDataset, how: StreamedAs, batch_size: 
     )
     features = extract_features(model, data, batch_size=batch_size, kind=how.features)
     if how.centre != "none":
-        features = centre_features(features, data, "recording").astype(np.float32)
-    return StreamedWindows(features, data.y, data.subject, np.ones(len(data), bool))
+        features = centre_features(features, data, how.centre).astype(np.float32)
+    every = np.ones(len(data), bool)
+    return StreamedWindows(features, data.y, data.subject, every, every)
 
 
 def _fitted(
@@ -238,9 +241,12 @@ def _judgement(
 ) -> dict[str, Any]:
     """Return the metrics on windows of subjects that the head has not seen, or why there are none."""
     numbers = {classes.index(name): place for place, name in enumerate(head.classes)}
-    judged = np.isin(made.subjects, left_out) & np.isin(made.y, list(numbers))
+    asked = np.isin(made.subjects, left_out) & np.isin(made.y, list(numbers))
+    judged = asked & made.decided
     if not judged.any():
         why = "nobody was left out of the fit, so nothing says how good this head is on unseen people"
+        if asked.any():
+            why = "streams of the people left out end before their running mean is known; lower --warm-up"
         return {"metrics": None, "n_windows": 0, "n_subjects": 0, "notes": {"metrics": why}}
     y = np.array([numbers[label] for label in made.y[judged].tolist()])
     scores = classification_metrics(y, head(made.features[judged]), classes=head.classes)

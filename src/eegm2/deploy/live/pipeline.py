@@ -14,7 +14,7 @@ from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import StreamConfig
 from eegm2.deploy.device.calibration import Calibration
-from eegm2.deploy.device.decisions import Decider, DecisionRule, RunningCentre
+from eegm2.deploy.device.decisions import Decider, DecisionRule, StreamCentring
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.device.timeline import TimeLine
 from eegm2.deploy.heads.decisions import SlidingFeatures
@@ -24,6 +24,7 @@ from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import DataError
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Pipeline:
             hop = max(1, round(config.hop_s * trained.sfreq_hz / self.step))
             self.features = SlidingFeatures(window, hop, self.how.features, trained.config)
             rule = DecisionRule(smooth=config.smooth, enter=config.enter, leave=config.leave)
-            self.decider = Decider(head, head.classes, rule, _centre(head, config.hop_s))
+            self.decider = Decider(head, head.classes, rule, centring(config, head, window))
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
         self.calibration: Calibration | None = None
         self._uncalibrated()
@@ -203,7 +204,9 @@ class Pipeline:
         self.calibration = None
         self._uncalibrated()
         if self.decider is not None and self.head is not None:
-            self.decider.centre = _centre(self.head, self.config.hop_s)
+            assert self.features is not None
+            window = self.features.windows.window_steps
+            self.decider.centring = centring(self.config, self.head, window)
 
     def push(self, chunk: Chunk) -> Outputs:
         """Take a chunk; short gaps are interpolated, after long ones everything begins anew."""
@@ -346,7 +349,7 @@ class Pipeline:
         if self.features is None or self.decider is None:
             return
         for end, features in self.features.push(representation):
-            decision = self.decider.push(features[0].cpu().numpy())
+            decision = self.decider.push(features.cpu().numpy(), end)
             if decision is None:
                 continue
             self.counts["decisions"] += 1
@@ -368,8 +371,11 @@ class Pipeline:
         return [name for name, since in zip(self._names, self._still) if since >= self.source_sfreq_hz]
 
 
-def _centre(head: DenseHead, hop_s: float) -> RunningCentre | None:
-    """Return what takes the running mean off the features, if the head was fitted so."""
-    if head.facts.get("centre", "none") == "none":
-        return None
-    return RunningCentre(round(float(head.facts.get("warm_up_s", 0.0)) / hop_s))
+def centring(config: StreamConfig, head: DenseHead, window_steps: int) -> StreamCentring | None:
+    """Return what takes the running mean off a head's features, None where nothing is taken off."""
+    centre = config.centre
+    if centre == "as fitted":
+        centre = "none" if head.facts.get("centre", "none") == "none" else "running"
+    fitted = int(head.facts.get("warm_up", WARM_UP_WINDOWS))
+    warm_up = fitted if config.warm_up is None else config.warm_up
+    return StreamCentring(window_steps, warm_up) if centre == "running" else None

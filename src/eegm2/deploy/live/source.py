@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from eegm2.data.channels import canonical
 from eegm2.errors import DataError, EEGM2Error
 
 #: Microvolts per unit, by the names that sources use.
@@ -171,11 +172,16 @@ def unit_factor(unit: str, where: str) -> float:
 def named_channels(stated: list[str], given: list[str], count: int, where: str) -> list[str]:
     """Return the names of a source's channels: those given, else those that it states.
 
+    Given names that it states are a choice among them, whatever their order, and rename nothing.
+
     Raises
     ------
     DataError
         If they are not as many as there are channels.
     """
+    known = {canonical(name).upper() for name in stated}
+    if len(stated) == count and known.issuperset(canonical(name).upper() for name in given):
+        return stated
     if given and len(given) != count:
         raise DataError(f"{where}: has {count} channels, --channels names {len(given)}: {' '.join(given)}")
     if not given and len(stated) != count:
