@@ -55,6 +55,17 @@ def electrode_spread(
         If there are fewer than four channels, a name is twice, electrodes have no position or coincide; each
         is listed, with what to do.
     """
+    places, channels = montage(ch_names, positions)
+    return spread(places, order, channels)
+
+
+def montage(
+    ch_names: Sequence[str], positions: Positions | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the electrodes' directions, (n_electrodes, 3), and channels as sums of electrodes.
+
+    Parameters and errors as for :func:`electrode_spread`; the sums are (n_chans, n_electrodes).
+    """
     names = [canonical(name) for name in ch_names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -80,7 +91,7 @@ def electrode_spread(
     for row, of in enumerate(parts):
         for part, sign in zip(of, (1.0, -1.0)):
             channels[row, electrodes.index(part)] += sign
-    return spread(places, order, channels)
+    return places, channels
 
 
 def for_electrodes(

@@ -8,7 +8,7 @@ import torch
 
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.errors import ConfigError
-from eegm2.model.covariance.bank import FilterBank, band_edges_hz
+from eegm2.model.covariance.bank import FilterBank, band_edges_hz, sampling_stride
 from eegm2.model.covariance.tokens import CovarianceTokens, evidence
 from eegm2.model.features import diagonal, feature_names, window_features
 
@@ -24,7 +24,7 @@ def noise(batch: int, n_chans: int, n_times: int, seed: int = 0) -> torch.Tensor
 def by_hand(x: np.ndarray, tokens: CovarianceTokens) -> np.ndarray:
     """Covariances of one window (n_chans, n_times) by convolution and a loop: (n_tokens, bands, n, n)."""
     shape, kernels = tokens.config, tokens.bank.kernels().detach().double().numpy()
-    step, window = shape.token_step, shape.window_tokens
+    step, window, stride = shape.token_step, shape.window_tokens, sampling_stride(shape.sfreq_hz)
     found = []
     for real, imaginary in kernels:
         z = np.stack([np.convolve(row, (real + 1j * imaginary)[::-1])[: x.shape[1]] for row in x])
@@ -32,7 +32,8 @@ def by_hand(x: np.ndarray, tokens: CovarianceTokens) -> np.ndarray:
         for end in range(step, x.shape[1] + 1, step):
             begin = max(0, end - window * step)
             known = end - begin - max(0, shape.kernel_taps // 2 - begin)
-            of_band.append((z[:, begin:end] @ z[:, begin:end].conj().T).real / max(known, 1))
+            some = z[:, begin + stride - 1 : end : stride]
+            of_band.append(stride * (some @ some.conj().T).real / max(known, 1))
         found.append(of_band)
     return np.array(found).swapaxes(0, 1)
 
@@ -74,6 +75,14 @@ def test_kernels_pass_their_band_and_no_constant() -> None:
     for peak, low, high in zip(peaks.tolist(), band_edges_hz(6, 128.0)[:-1], band_edges_hz(6, 128.0)[1:]):
         assert low - 0.5 <= peak <= high + 0.5
     assert band_edges_hz(6, 128.0) == (1.0, 4.0, 8.0, 13.0, 20.0, 30.0, 40.0)
+    assert [sampling_stride(rate) for rate in (32.0, 100.0, 128.0, 250.0, 500.0, 2048.0)] == [
+        1,
+        2,
+        4,
+        4,
+        8,
+        8,
+    ]
     few, slow = band_edges_hz(3, 128.0), band_edges_hz(6, 64.0)
     assert (few[0], len(few)) == (1.0, 4)
     assert slow[-1] == pytest.approx(28.8)
