@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from eegm2.data.config import POSITIONS_HELP, Scaling
-from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
+from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
 
 
@@ -29,7 +29,7 @@ def head(
         typer.Option(help="Share of the subjects left out of the fit, to judge it; 0: none."),
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Draws the subjects who are left out.")] = 0,
-    features: Annotated[Features, typer.Option(help=FEATURES_HELP)] = "statistics",
+    features: Annotated[Literal["auto", Features], typer.Option(help=AUTO_HELP + FEATURES_HELP)] = "auto",
     scaling: Annotated[
         Scaling | None, typer.Option(help="Scaling by the baseline; none given: as pretrained.")
     ] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from eegm2.evaluation.protocols.frozen import choose_c, fit_light, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from eegm2.model.features import refuse_kind
+from eegm2.model.features import refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 
@@ -37,7 +37,7 @@ def fit_head(
     classes: tuple[str, ...] | None = None,
     val: float = 0.2,
     seed: int = 0,
-    features: Features = "statistics",
+    features: Literal["auto", Features] = "auto",
     scaling: Scaling | None = None,
     protocol: str = "linear",
     hop_s: float = 0.5,
@@ -73,7 +73,8 @@ def fit_head(
     seed : int
         Draws them, with their labels balanced where every subject has one.
     features : str
-        A kind of :func:`eegm2.model.features.window_features`: statistics with the paper's penalty (C = 1),
+        A kind of :func:`eegm2.model.features.window_features`; auto: tangent with the covariance embedding,
+        statistics for others. Statistics with the paper's penalty (C = 1),
         any other with the penalty of the lowest loss on some of the fitted people.
     scaling : str, optional
         As in :class:`eegm2.data.config.WindowConfig`, on the stream's baseline; by default as in pretraining.
@@ -104,6 +105,8 @@ def fit_head(
         raise ConfigError(f"protocol: got '{protocol}', expected linear or light")
     data = RecordingStore(store)
     checkpoint = load_checkpoint(run).on_montage(data.ch_names, positions)
+    if features == "auto":
+        features = usual_kind(checkpoint.config)
     model = _streamable(checkpoint, data, run, features)
     scaling = scaling or checkpoint.windows.scaling
     config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
