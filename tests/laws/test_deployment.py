@@ -16,10 +16,14 @@ from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.deploy.heads import fit as fitting
+from eegm2.deploy.heads.as_streamed import StreamedWindows
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.live.clock import ClockTracker
 from eegm2.deploy.live.source import UNITS, unit_factor
 from eegm2.errors import DataError
+from eegm2.evaluation.protocols import frozen
+from eegm2.evaluation.protocols.frozen import linear_model
+from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.model.statistics import FEATURES
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import write_store
@@ -48,48 +52,47 @@ def test_a_head_is_fitted_on_other_people_than_judge_it(
     place: tuple[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No fit, neither the head's nor one that chooses its penalty, gets a window of the people left out."""
-    model, store = place
+    made: list[StreamedWindows] = []
     fitted: list[np.ndarray] = []
 
-    def watched(*args: Any, **options: Any) -> Pipeline:
-        made = true(*args, **options)
-        fit = made.fit
-        made.fit = lambda x, y: (fitted.append(x), fit(x, y))[1]
-        return made
+    def kept(function: Any) -> Any:
+        def wrapped(*args: Any) -> StreamedWindows:
+            made.append(function(*args))
+            return made[-1]
 
-    true = fitting.linear_model
-    monkeypatch.setattr(fitting, "linear_model", watched)
+        return wrapped
+
+    def watched(*args: Any, **options: Any) -> Pipeline:
+        pipeline = linear_model(*args, **options)
+        fit = pipeline.fit
+        pipeline.fit = lambda x, y: (fitted.append(x), fit(x, y))[1]
+        return pipeline
+
+    monkeypatch.setattr(fitting, "streamed_windows", kept(fitting.streamed_windows))
+    monkeypatch.setattr(fitting, "_offline", kept(fitting._offline))
+    for module in (fitting, frozen):
+        monkeypatch.setattr(module, "linear_model", watched)
+    model, store = place
     head = fitting.fit_head(model, store, val=0.25, seed=1, features=kind)
     judged = head.facts["validation"]
-    strangers = {row.tobytes() for row in features_of(model, store, judged["left_out"], kind)}
-    known = features_of(model, store, judged["fitted_on"], kind)
+    assert len(made) == 2
+    owner = {
+        row.tobytes(): name for m in made for row, name in zip(m.features.astype(float), m.subjects.tolist())
+    }
     for x in fitted:
-        assert not strangers & {row.tobytes() for row in x}
-    assert {row.tobytes() for row in fitted[-1]} == {row.tobytes() for row in known}
-    # and the head is that fit: its standardisation is of these windows
-    np.testing.assert_allclose(head.mean, known.mean(0), rtol=1e-5, atol=1e-6)
-    assert head.facts["n_windows"] == len(known)
-    assert judged["n_windows"] == len(strangers)
-    if kind == "covariance":
-        assert len(fitted) == len(fitting.C_GRID) + 1
-        assert all(len(x) < len(known) for x in fitted[:-1]), "some of the fitted people judge the penalty"
-
-
-def test_the_penalty_of_a_head_is_chosen_by_a_balanced_loss() -> None:
-    from tests.laws.test_evaluation import imbalanced, log_losses
-
-    features, data, split = imbalanced()
-    people = data.subject.copy()
-    keep = np.concatenate([split.train, split.val])
-    # with two people one learns and one judges; which is drawn by the seed
-    for seed in range(20):
-        asked = fitting._left_out(people[keep], data.y[keep], 0.2, seed)
-        if asked == ("b",):
-            break
-    assert asked == ("b",)
-    chosen = fitting._chosen_c(features[keep], data.y[keep], people[keep], seed)
-    expected = log_losses(features, data, split, balanced=True)
-    assert chosen == min(expected, key=lambda c: expected[c])
+        assert {owner[row.tobytes()] for row in x} <= set(judged["fitted_on"])
+    streams = made[0]
+    learnt = streams.apart & np.isin(streams.subjects, judged["fitted_on"])
+    # and the head is such a fit: its standardisation is of these windows, its figures of the others'
+    np.testing.assert_allclose(head.mean, streams.features[learnt].mean(0), rtol=1e-5, atol=1e-6)
+    assert head.facts["n_windows"] == learnt.sum()
+    asked = streams.decided & np.isin(streams.subjects, judged["left_out"])
+    assert judged["n_windows"] == asked.sum()
+    expected = classification_metrics(streams.y[asked], head(streams.features[asked]), classes=head.classes)
+    assert judged["metrics"] == expected.plain()
+    tried = len(frozen.C_GRID) if kind == "covariance" else 0
+    assert len(fitted) == 2 * (tried + 1)
+    assert all(len(x) < learnt.sum() for x in fitted[:tried]), "some of the fitted people judge the penalty"
 
 
 WORTH = {
@@ -163,8 +166,6 @@ def test_a_head_answers_as_the_model_it_was_made_from() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-
-    from eegm2.evaluation.protocols.frozen import linear_model
 
     rng = np.random.default_rng(0)
     for n_classes in (2, 3):

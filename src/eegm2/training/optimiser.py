@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from eegm2.training.config import Decayed, PretrainConfig
+from eegm2.training.config import PretrainConfig
+from eegm2.training.options import Decayed
 
 #: Parameters without weight decay: mamba_ssm's, and those whose zero means something (bands, shrinkage).
 UNDECAYED = ("A_log", "D", "dt_bias", "log_centre_hz", "log_width_hz", "shrinkage_logit")
