@@ -7,19 +7,19 @@ truncated ones; here these are errors. Nothing is read by pickle.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eegm2.data.brainvision import elsewhere, refuse_short_brainvision
-from eegm2.data.edfheader import EDFHeader
-from eegm2.data.fiffile import check_fiffile
-from eegm2.data.matfile import check_matfile
+from eegm2.data.brainvision import BrainVisionHeader
+from eegm2.data.declared import DECLARED
+from eegm2.data.naming import elsewhere
+from eegm2.data.opened import depends_on
 from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.telling import ReadingWarning
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,53 +49,59 @@ def file_suffix(path: Path) -> str:
 
 
 def companion_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that belong to a header file: BrainVision's data and markers, EEGLAB's ``.fdt``."""
-    suffixes = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(file_suffix(path), ())
-    return tuple(found for suffix in suffixes if (found := path.with_suffix(suffix)).is_file())
+    """Return the files that belong to a header file, as far as names tell without reading much.
+
+    Those of BrainVision are the ones its header names; an EEGLAB set may name another than the ``.fdt`` of
+    its own name, and a FIF file later parts: `read_raw` announces these when it comes across them.
+    """
+    suffix = file_suffix(path)
+    named: tuple[Path, ...] = ()
+    if suffix == ".vhdr":
+        with contextlib.suppress(DataError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            named = BrainVisionHeader.read(path).files
+    beside = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(suffix, ())
+    found = [*named, *(path.with_suffix(ending) for ending in beside)]
+    return tuple(dict.fromkeys(file for file in found if file.is_file()))
 
 
 def read_raw(path: str | Path) -> mne.io.BaseRaw:
     """Open a recording; samples are read later, when asked for.
 
+    What the file declares is looked at before MNE reads it, and compared with what MNE read afterwards.
+
     Returns
     -------
     mne.io.BaseRaw
-        In volts.
+        In volts; a channel whose unit is no voltage that is known has the unit ``FIFF_UNIT_NONE``.
 
     Raises
     ------
     DataError
-        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps, or its EEG
-        channels have differing sampling rates; one line with the file, what was found and the remedy.
+        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps, contradicts
+        itself, leads out of its folder, or its EEG channels have differing sampling rates; one line with the
+        file, what was found and the remedy.
     """
     path = Path(path)
     suffix = file_suffix(path)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path):.200}: no name of a file ({error}); check it") from error
+    if not there:
         raise DataError(f"{path}: no such file; check the name")
     if suffix not in READERS:
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
-    arguments = {}
-    if suffix in (".edf", ".bdf"):
-        arguments["exclude"] = EDFHeader.read(path).check(path)
-    if suffix == ".vhdr":
-        refuse_short_brainvision(path)
-    if suffix == ".set":
-        check_matfile(path)
-    if suffix == ".fif":
-        check_fiffile(path)
+    depends_on(path)
+    with reading(path):
+        declared = DECLARED[suffix](path)
+        depends_on(*declared.files)
     import mne
 
     with reading(path):
-        reader = functools.partial(
-            getattr(mne.io, READERS[suffix]), path, preload=False, verbose="warning", **arguments
+        raw: mne.io.BaseRaw = getattr(mne.io, READERS[suffix])(
+            path, preload=False, verbose="warning", **declared.arguments
         )
-        raw: mne.io.BaseRaw
-        try:
-            raw = reader()
-        except Exception as error:
-            if suffix not in (".edf", ".bdf", ".gdf") or "latin1" not in str(error):
-                raise
-            raw = _read_latin1(reader)
         if raw.n_times == 0:
             raise DataError(f"{path}: holds no samples; record or export it again")
         sfreq_hz = float(raw.info["sfreq"])
@@ -105,24 +111,14 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
                 f"{path}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; "
                 "export the file again"
             )
+        allowed = {os.path.abspath(file) for file in (path, *declared.files)}  # noqa: PTH100
         for name in map(str, raw.filenames):
-            # Links are not followed: a data set under version control is a tree of them.
-            beside = Path(os.path.normpath(name)).parent.absolute() == path.parent.absolute()
-            if not beside and suffix in (".set", ".vhdr"):
+            if os.path.abspath(name) not in allowed:  # noqa: PTH100 (links are not followed)
                 raise elsewhere(path, name, "data file")
         _refuse_samples_from_nowhere(path, raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
+        declared.finish(raw)
         return raw
-
-
-def _read_latin1(reader: Callable[..., mne.io.BaseRaw]) -> mne.io.BaseRaw:
-    """Read a file whose annotations are not UTF-8, as the format asks; older devices write Latin-1."""
-    raw = reader(encoding="latin1")
-    for text in map(str, raw.annotations.description):
-        if not text.isprintable():
-            raise ValueError(f"an annotation is neither UTF-8 nor Latin-1: {text[:40]!r}")
-    warnings.warn("annotations in Latin-1", stacklevel=2)
-    return raw
 
 
 def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
@@ -137,12 +133,7 @@ def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
         )
 
 
-class ReadingWarning(UserWarning):
-    """Something about a file that is worth telling, but no reason to refuse it."""
-
-
 _WORTH_TELLING = {
-    r"annotations in (Latin-1)": "annotations are not UTF-8, read as {}",
     r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
     r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
 }
@@ -155,6 +146,9 @@ def reading(path: object) -> Iterator[None]:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             yield
+        for item in said:
+            if item.category is ReadingWarning:
+                warnings.warn(str(item.message), ReadingWarning, stacklevel=4)
         for message in (str(item.message) for item in said):
             for pattern, note in _WORTH_TELLING.items():
                 if found := re.search(pattern, message):
@@ -171,10 +165,15 @@ def reading(path: object) -> Iterator[None]:
 
 
 def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
-    """Return a recording's annotations in seconds after its first sample, sorted."""
-    shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
+    """Return a recording's annotations in seconds after its first sample, sorted.
+
+    MNE counts them from the measurement's date, or without one from sample 0, and both lie `first_time` before
+    the first sample.
+    """
     spans = (
-        LabelSpan(float(item["onset"]) - shift, float(item["duration"]), str(item["description"]))
+        LabelSpan(
+            float(item["onset"]) - raw.first_time, float(item["duration"]), str(item["description"])
+        )
         for item in raw.annotations
     )
     return tuple(sorted(spans))

@@ -9,23 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from eegm2.data.units import microvolts_per
 from eegm2.errors import DataError, EEGM2Error
-
-#: Microvolts per unit, by the names that sources use.
-UNITS = {
-    "microvolts": 1.0,
-    "microvolt": 1.0,
-    "uv": 1.0,
-    "µv": 1.0,
-    "millivolts": 1e3,
-    "mv": 1e3,
-    "volts": 1e6,
-    "volt": 1e6,
-    "v": 1e6,
-    "nanovolts": 1e-3,
-    "nv": 1e-3,
-}
-
 
 class SourceLost(EEGM2Error):
     """A source that stopped sending; it may come back."""
@@ -150,6 +135,7 @@ def unit_factor(unit: str, where: str) -> float:
     """
     if not unit:
         return 1.0
-    if unit.strip().lower() not in UNITS:
-        raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
-    return UNITS[unit.strip().lower()]
+    factor = microvolts_per(unit)
+    if factor is None:
+        raise DataError(f"{where}: unit is '{unit:.40}', expected V, mV, µV (uV) or nV")
+    return factor
