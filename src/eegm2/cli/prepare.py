@@ -10,7 +10,7 @@ from eegm2.cli.options import options
 from eegm2.data.config import PrepareConfig
 
 if TYPE_CHECKING:
-    from eegm2.data.prepare import PrepareResult
+    from eegm2.data.preparing.prepare import PrepareResult
 
 
 @options(PrepareConfig)
@@ -31,7 +31,7 @@ def prepare(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from eegm2.data.prepare import prepare as run
+    from eegm2.data.preparing.prepare import prepare as run
 
     console = Console(stderr=True)
     with Progress(

@@ -66,7 +66,8 @@ class SourceRecording:
     files : tuple of Path
         Further files the content depends on (events, ratings, ``.fdt``); part of the source hash.
     reader : callable or None
-        Returns the recording as an `mne.io.BaseRaw` in volts; None means `eegm2.data.readers.read_raw(path)`.
+        Returns the recording as an `mne.io.BaseRaw` in volts; None means
+        `eegm2.data.files.readers.read_raw(path)`.
     problem : str or None
         Why this recording cannot be used (found while looking around); it is reported and skipped.
     """
@@ -94,7 +95,7 @@ class SourceRecording:
             raise DataError(self.problem)
         if self.reader is not None:
             return self.reader()
-        from eegm2.data.readers import read_raw
+        from eegm2.data.files.readers import read_raw
 
         return read_raw(self.path)
 

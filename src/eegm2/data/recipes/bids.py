@@ -81,7 +81,7 @@ def read_events(path: Path) -> tuple[LabelSpan, ...]:
 
 def read_with_types(path: Path, channels_tsv: Path) -> Any:
     """Open a recording and set the channel types that its channels.tsv states."""
-    from eegm2.data.readers import read_raw
+    from eegm2.data.files.readers import read_raw
 
     raw = read_raw(path)
     types = {row.get("name", ""): row.get("type", "").upper() for row in read_tsv(channels_tsv)}
@@ -93,7 +93,7 @@ def read_with_types(path: Path, channels_tsv: Path) -> Any:
 
 def discover(root: Path) -> list[SourceRecording]:
     """Find the EEG recordings of a BIDS folder."""
-    from eegm2.data.readers import READERS, companion_files, file_suffix
+    from eegm2.data.files.readers import READERS, companion_files, file_suffix
 
     people = {row.get("participant_id", ""): row for row in read_tsv(root / "participants.tsv")}
     found = []

@@ -128,7 +128,7 @@ def read_edf_export(path: Path) -> mne.io.BaseRaw:
     """Read an EmotivPRO EDF; its eyes open and eyes closed annotations become spans, others are dropped."""
     import mne
 
-    from eegm2.data.readers import read_raw
+    from eegm2.data.files.readers import read_raw
 
     raw = read_raw(path)
     notes = raw.annotations

@@ -86,7 +86,7 @@ def _open(path: Path) -> dict[str, Any]:
 def _read(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
     from scipy.io import loadmat
 
-    from eegm2.data.matfile import check_matfile
+    from eegm2.data.files.mat import check_matfile
 
     check_matfile(path)
     try:

@@ -51,7 +51,7 @@ def matches(root: Path) -> bool:
 
 def read_run(path: Path, run: int) -> mne.io.BaseRaw:
     """Read one run; T0, T1 and T2 become what they mean in it."""
-    from eegm2.data.readers import read_raw
+    from eegm2.data.files.readers import read_raw
 
     raw = read_raw(path)
     task, first, second = TASKS[run]

@@ -26,7 +26,7 @@ def subject_of(relative: Path) -> str:
 
 def discover(root: Path) -> list[SourceRecording]:
     """Find EEG files; a file is one recording named by its path without suffix."""
-    from eegm2.data.readers import READERS, companion_files, file_suffix
+    from eegm2.data.files.readers import READERS, companion_files, file_suffix
 
     base = root.parent if root.is_file() else root
     candidates = [root] if root.is_file() else sorted(root.rglob("*"))
@@ -50,7 +50,7 @@ def discover(root: Path) -> list[SourceRecording]:
 
 
 def _stem(path: Path) -> str:
-    from eegm2.data.readers import file_suffix
+    from eegm2.data.files.readers import file_suffix
 
     return path.name[: -len(file_suffix(path))]
 

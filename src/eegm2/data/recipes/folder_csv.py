@@ -115,7 +115,7 @@ def _check_header(table: Path, header: list[str]) -> list[str]:
 
 
 def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> SourceRecording:
-    from eegm2.data.readers import companion_files
+    from eegm2.data.files.readers import companion_files
 
     path = table.parent / name
     first = rows[0][1]
@@ -177,7 +177,7 @@ def _labels(table: Path, rows: list[Row]) -> tuple[LabelSpan, ...]:
 
 
 def _eeg_files(folder: Path) -> list[Path]:
-    from eegm2.data.readers import READERS, file_suffix
+    from eegm2.data.files.readers import READERS, file_suffix
 
     return sorted(path for path in folder.rglob("*") if file_suffix(path) in READERS and path.is_file())
 

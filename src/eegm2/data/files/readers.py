@@ -1,0 +1,179 @@
+"""Open any EEG file that MNE reads, and refuse what MNE would silently repair.
+
+MNE resamples channels of differing rates to one, closes the gaps of discontinuous files and shortens
+truncated ones; here these are errors. Nothing is read by pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eegm2.data.files.brainvision import BrainVisionHeader
+from eegm2.data.files.declared import DECLARED
+from eegm2.data.files.naming import elsewhere
+from eegm2.data.files.opened import depends_on
+from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.files.telling import ReadingWarning
+from eegm2.errors import DataError
+
+if TYPE_CHECKING:
+    import mne
+
+READERS = {
+    ".edf": "read_raw_edf",
+    ".bdf": "read_raw_bdf",
+    ".gdf": "read_raw_gdf",
+    ".vhdr": "read_raw_brainvision",
+    ".set": "read_raw_eeglab",
+    ".fif": "read_raw_fif",
+    ".fif.gz": "read_raw_fif",
+}
+"""File suffix → function of `mne.io`."""
+
+SFREQ_LIMITS_HZ = (1.0, 200_000.0)
+"""Beyond these a header's sampling rate is damage, not a recording."""
+
+MAX_SAMPLES_PER_BYTE = 16
+"""FIF files may leave out silent stretches; no other format says more in less."""
+
+
+def file_suffix(path: Path) -> str:
+    """Return the suffix that decides the reader, lower case; ``.fif.gz`` counts as one."""
+    return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
+
+
+def companion_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that belong to a header file, as far as names tell without reading much.
+
+    Those of BrainVision are the ones its header names; an EEGLAB set may name another than the ``.fdt`` of
+    its own name, and a FIF file later parts: `read_raw` announces these when it comes across them.
+    """
+    suffix = file_suffix(path)
+    named: tuple[Path, ...] = ()
+    if suffix == ".vhdr":
+        with contextlib.suppress(DataError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            named = BrainVisionHeader.read(path).files
+    beside = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(suffix, ())
+    found = [*named, *(path.with_suffix(ending) for ending in beside)]
+    return tuple(dict.fromkeys(file for file in found if file.is_file()))
+
+
+def read_raw(path: str | Path) -> mne.io.BaseRaw:
+    """Open a recording; samples are read later, when asked for.
+
+    What the file declares is looked at before MNE reads it, and compared with what MNE read afterwards.
+
+    Returns
+    -------
+    mne.io.BaseRaw
+        In volts; a channel whose unit is no voltage that is known has the unit ``FIFF_UNIT_NONE``.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps, contradicts
+        itself, leads out of its folder, or its EEG channels have differing sampling rates; one line with the
+        file, what was found and the remedy.
+    """
+    path = Path(path)
+    suffix = file_suffix(path)
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path):.200}: no name of a file ({error}); check it") from error
+    if not there:
+        raise DataError(f"{path}: no such file; check the name")
+    if suffix not in READERS:
+        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
+    depends_on(path)
+    with reading(path):
+        declared = DECLARED[suffix](path)
+        depends_on(*declared.files)
+    import mne
+
+    with reading(path):
+        raw: mne.io.BaseRaw = getattr(mne.io, READERS[suffix])(
+            path, preload=False, verbose="warning", **declared.arguments
+        )
+        if raw.n_times == 0:
+            raise DataError(f"{path}: holds no samples; record or export it again")
+        sfreq_hz = float(raw.info["sfreq"])
+        if not SFREQ_LIMITS_HZ[0] <= sfreq_hz <= SFREQ_LIMITS_HZ[1]:
+            low, high = SFREQ_LIMITS_HZ
+            raise DataError(
+                f"{path}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; "
+                "export the file again"
+            )
+        allowed = {os.path.abspath(file) for file in (path, *declared.files)}  # noqa: PTH100
+        for name in map(str, raw.filenames):
+            if os.path.abspath(name) not in allowed:  # noqa: PTH100 (links are not followed)
+                raise elsewhere(path, name, "data file")
+        _refuse_samples_from_nowhere(path, raw)
+        raw.get_channel_types()  # fails here, where it is caught, if a type is not one
+        declared.finish(raw)
+        return raw
+
+
+def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
+    """Refuse a header that promises far more samples than its files can hold."""
+    if file_suffix(path).endswith(".gz") or raw.preload:
+        return
+    size = sum(Path(name).stat().st_size for name in map(str, raw.filenames))
+    if raw.n_times * len(raw.ch_names) > MAX_SAMPLES_PER_BYTE * size:
+        raise DataError(
+            f"{path}: truncated: the header promises {raw.n_times} samples of {len(raw.ch_names)} channels, "
+            f"its files have {size} bytes; copy them again"
+        )
+
+
+_WORTH_TELLING = {
+    r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
+    r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
+}
+
+
+@contextlib.contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Turn whatever MNE raises or says while reading into one line that names the file."""
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            yield
+        for item in said:
+            if item.category is ReadingWarning:
+                warnings.warn(str(item.message), ReadingWarning, stacklevel=4)
+        for message in (str(item.message) for item in said):
+            for pattern, note in _WORTH_TELLING.items():
+                if found := re.search(pattern, message):
+                    warnings.warn(note.format(found[1]), ReadingWarning, stacklevel=4)
+    except DataError:
+        raise
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"{path}: cannot be read ({reason}); the file may be damaged, copy or export it again"
+        ) from error
+
+
+def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
+    """Return a recording's annotations in seconds after its first sample, sorted.
+
+    MNE counts them from the measurement's date, or without one from sample 0, and both lie `first_time` before
+    the first sample.
+    """
+    spans = (
+        LabelSpan(
+            float(item["onset"]) - raw.first_time, float(item["duration"]), str(item["description"])
+        )
+        for item in raw.annotations
+    )
+    return tuple(sorted(spans))
