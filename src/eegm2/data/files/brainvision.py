@@ -1,4 +1,4 @@
-"""BrainVision headers, parsed as MNE parses them: their files are whole and beside them, before MNE reads them."""
+"""BrainVision headers, parsed as MNE parses them, before it does: their files are whole and beside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eegm2.data.files.naming import beside, elsewhere
 from eegm2.data.files.telling import tell
-from eegm2.data.units import microvolts_per
+from eegm2.data.files.units import microvolts_per
 from eegm2.errors import DataError
 
 __all__ = ["BrainVisionHeader", "elsewhere"]
@@ -107,8 +107,8 @@ class BrainVisionHeader:
                 needed = self.n_times * frame
                 what = "truncated: " if size < needed else ""
                 raise DataError(
-                    f"{self.data}: {what}{size} bytes, the header promises {needed} ({self.n_times} samples of "
-                    f"{self.n_chans} channels, {width} bytes each); copy the file again or correct the header"
+                    f"{self.data}: {what}{size} bytes, the header promises {needed} ({self.n_times} samples "
+                    f"of {self.n_chans} channels, {width} bytes each); copy the file again or correct the header"
                 )
             if size % frame:
                 raise DataError(
@@ -128,7 +128,7 @@ class BrainVisionHeader:
         return microvolts_per(self.units[name]) if name in self.units else 1.0
 
     def misread(self, name: str) -> bool:
-        """Return whether MNE does not know the spelling of a channel's unit, and takes its samples as they are."""
+        """Return whether MNE does not know the spelling of a channel's unit and takes it for volts."""
         return name in self.units and self.units[name] not in _KNOWN_TO_MNE
 
 

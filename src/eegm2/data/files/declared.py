@@ -1,8 +1,8 @@
 """What each format declares, before MNE reads it, and the one comparison with what MNE then read.
 
 A function per format parses the header by itself and returns a `Declared`: the files the recording consists
-of, how MNE is to be called, and what must come out of it (samples, channels, units, labels). `Declared.finish`
-makes the comparison, once for all formats.
+of, how MNE is to be called, and what must come out of it (samples, channels, units, labels).
+`Declared.finish` makes the comparison, once for all formats.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from eegm2.data.files.eeglab import check_eeglab, data_files
 from eegm2.data.files.fif import fif_parts
 from eegm2.data.files.gdf import GDFHeader
 from eegm2.data.files.mat import check_matfile
+from eegm2.data.files.units import microvolts_per
 from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.units import microvolts_per
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def _place(raw: mne.io.BaseRaw, labels: Sequence[LabelSpan]) -> None:
     """Give a recording its labels; MNE says which lie outside it, and `reading` keeps that."""
     import mne
 
-    onsets, durations, texts = zip(*((s.onset_s, s.duration_s, s.label) for s in labels)) if labels else ((),) * 3
+    onsets, durations, texts = (
+        zip(*((s.onset_s, s.duration_s, s.label) for s in labels)) if labels else ((),) * 3
+    )
     raw.set_annotations(mne.Annotations(onsets, durations, texts), verbose="warning")
 
 

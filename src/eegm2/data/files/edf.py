@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.channels import canonical, is_known, looks_like_eeg
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.files.tals import NotText, read_texts, record_onset
 from eegm2.data.files.telling import tell
+from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 
@@ -77,7 +77,7 @@ class EDFHeader:
         return label in ("EDF Annotations", "BDF Annotations")
 
     def check(self, path: Path) -> list[str]:
-        """Refuse truncation, gaps, surplus bytes and differing EEG rates; return the signals of other rates."""
+        """Refuse truncation, gaps, surplus and differing EEG rates; return the signals of other rates."""
         if min(self.samples) < 1 or not 0 <= self.record_s < math.inf:
             raise DataError(
                 f"{path}: damaged (records of {self.record_s:g} s, {min(self.samples)} samples of a signal); "

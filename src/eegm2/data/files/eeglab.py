@@ -37,7 +37,9 @@ def data_files(path: Path, facts: dict[str, Any]) -> tuple[Path, ...]:
         target = path.parent / named
         there = target.exists()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: names {named!r:.80} as its data file, which is no name; correct it") from error
+        raise DataError(
+            f"{path}: names {named!r:.80} as its data file, which is no name; correct it"
+        ) from error
     if not there:  # a set that was renamed or moved: MNE takes the file of the same name
         bare = "/" not in named and "\\" not in named
         return (*([target] if bare else []), sibling)
@@ -68,13 +70,16 @@ def check_eeglab(path: Path, facts: dict[str, Any], raw: mne.io.BaseRaw) -> None
         size, needed = name.stat().st_size, 4 * len(raw.ch_names) * raw.n_times
         if name.suffix.lower() == ".fdt" and size != needed:
             raise DataError(
-                f"{name}: {'truncated: ' if size < needed else ''}{size} bytes, {path.name} promises {needed} "
-                f"({raw.n_times} samples of {len(raw.ch_names)} channels); copy both files again"
+                f"{name}: {'truncated: ' if size < needed else ''}{size} bytes, {path.name} promises "
+                f"{needed} ({raw.n_times} samples of {len(raw.ch_names)} channels); copy both files again"
             )
     first_s, last_s = _number(facts.get("xmin")), _number(facts.get("xmax"))
     if first_s is not None and last_s is not None and n_times and sfreq_hz:
         length_s = (n_times - 1) / sfreq_hz
-        if math.isfinite(last_s - first_s) and abs(last_s - first_s - length_s) > 1e-2 * length_s + 2 / sfreq_hz:
+        if (
+            math.isfinite(last_s - first_s)
+            and abs(last_s - first_s - length_s) > 1e-2 * length_s + 2 / sfreq_hz
+        ):
             tell(
                 f"xmin and xmax say {last_s - first_s:g} s, {n_times:g} samples at {sfreq_hz:g} Hz are "
                 f"{length_s:g} s: times are those of the samples"
@@ -87,6 +92,4 @@ def _number(value: Any) -> float | None:
 
 def _equal(path: Path, name: str, stated: float | None, found: float, what: str) -> None:
     if stated is not None and not stated == found:
-        raise DataError(
-            f"{path}: {name} is {stated:g}, and {found:g} {what}; save the set again with EEGLAB"
-        )
+        raise DataError(f"{path}: {name} is {stated:g}, and {found:g} {what}; save the set again with EEGLAB")

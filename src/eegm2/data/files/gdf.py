@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.files.edf import other_rates
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.files.telling import tell
-from eegm2.data.units import biosig_microvolts_per, microvolts_per
+from eegm2.data.files.units import biosig_microvolts_per, microvolts_per
+from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 #: Bytes per sample by the number of a data type.
@@ -141,7 +141,9 @@ def _parse(data: bytes) -> GDFHeader:
     first = version < 1.90
     n_signals = struct.unpack_from("<I" if first else "<H", data, 252)[0]
     n_records, numerator, denominator = struct.unpack_from("<qII", data, 236)
-    n_bytes = struct.unpack_from("<q", data, 184)[0] if first else 256 * struct.unpack_from("<H", data, 184)[0]
+    n_bytes = (
+        struct.unpack_from("<q", data, 184)[0] if first else 256 * struct.unpack_from("<H", data, 184)[0]
+    )
     if not 1 <= n_signals <= _MAX_SIGNALS or n_bytes < 256 * (n_signals + 1) or len(data) < n_bytes:
         raise ValueError(f"a header of {n_bytes} bytes with {n_signals} signals")
     if n_records < 1 or denominator == 0:

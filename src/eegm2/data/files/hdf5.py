@@ -44,8 +44,8 @@ def check_hdf5file(path: str | Path) -> dict[str, Any]:
         import pymatreader  # noqa: F401 (MNE reads these files by it)
     except ImportError as error:
         raise DataError(
-            f"{path}: cannot be read: a MAT file of version 7.3 needs pymatreader; pip install pymatreader, or "
-            "save the file with EEGLAB as version 5 (-v6)"
+            f"{path}: cannot be read: a MAT file of version 7.3 needs pymatreader; pip install pymatreader, "
+            "or save the file with EEGLAB as version 5 (-v6)"
         ) from error
     try:
         with h5py.File(path, "r") as file:
@@ -100,8 +100,8 @@ class _Walk:
             n_bytes, n_objects = self.group(item, depth) if group else self.dataset(item, depth)
             if n_bytes > self.max_bytes or n_objects > self.max_objects:
                 raise _Refused(
-                    f"{item.name!r:.60} is {n_bytes} bytes in {n_objects} objects, at most {self.max_bytes} in "
-                    f"{self.max_objects} come of a file of this size"
+                    f"{item.name!r:.60} is {n_bytes} bytes in {n_objects} objects, at most {self.max_bytes} "
+                    f"in {self.max_objects} come of a file of this size"
                 )
             self.open.remove(place)
             self.known[place] = n_bytes, n_objects

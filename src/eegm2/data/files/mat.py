@@ -255,7 +255,9 @@ class _Walker:
             if len(width) != 1 or width[0] < 1 or size % width[0]:
                 raise _Damaged(f"byte {start}: field names of {size} bytes, {width[:4]} each")
             packed = bytes(self.data[start : start + size])
-            names = [packed[i : i + width[0]].split(b"\0")[0].decode("latin-1") for i in range(0, size, width[0])]
+            names = [
+                packed[i : i + width[0]].split(b"\0")[0].decode("latin-1") for i in range(0, size, width[0])
+            ]
             if depth == 0 and count == 1:
                 return self.arrays(place, end, len(names), depth, names)
             count *= len(names)

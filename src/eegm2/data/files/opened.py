@@ -1,8 +1,9 @@
 """Which files a reader opens, asked of Python itself: only those of the recording's folder.
 
-Headers can name other files in more ways than anybody can list, so what they name is checked where it is known
-(`eegm2.data.files.naming`) and what is then opened is watched here: a file for reading that lies elsewhere is
-refused, and those of the recording are remembered with size and time, so that a change in any is noticed.
+Headers can name other files in more ways than anybody can list, so what they name is checked where it is
+known (`eegm2.data.files.naming`) and what is then opened is watched here: a file for reading that lies
+elsewhere is refused, and those of the recording are remembered with size and time, so that a change in any is
+noticed.
 Libraries in C that open files by themselves (HDF5) are not seen; their files are checked beforehand.
 """
 

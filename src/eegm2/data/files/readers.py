@@ -18,8 +18,8 @@ from eegm2.data.files.brainvision import BrainVisionHeader
 from eegm2.data.files.declared import DECLARED
 from eegm2.data.files.naming import elsewhere
 from eegm2.data.files.opened import depends_on
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.files.telling import ReadingWarning
+from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,16 +78,16 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
     Raises
     ------
     DataError
-        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps, contradicts
-        itself, leads out of its folder, or its EEG channels have differing sampling rates; one line with the
-        file, what was found and the remedy.
+        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps,
+        contradicts itself, leads out of its folder, or its EEG channels have differing sampling rates; one
+        line with the file, what was found and the remedy.
     """
     path = Path(path)
     suffix = file_suffix(path)
     try:
         there = path.is_file()
     except (OSError, ValueError) as error:
-        raise DataError(f"{str(path):.200}: no name of a file ({error}); check it") from error
+        raise DataError(f"{path!s:.200}: no name of a file ({error}); check it") from error
     if not there:
         raise DataError(f"{path}: no such file; check the name")
     if suffix not in READERS:
@@ -167,13 +167,11 @@ def reading(path: object) -> Iterator[None]:
 def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
     """Return a recording's annotations in seconds after its first sample, sorted.
 
-    MNE counts them from the measurement's date, or without one from sample 0, and both lie `first_time` before
-    the first sample.
+    MNE counts them from the measurement's date, or without one from sample 0, and both lie `first_time`
+    before the first sample.
     """
     spans = (
-        LabelSpan(
-            float(item["onset"]) - raw.first_time, float(item["duration"]), str(item["description"])
-        )
+        LabelSpan(float(item["onset"]) - raw.first_time, float(item["duration"]), str(item["description"]))
         for item in raw.annotations
     )
     return tuple(sorted(spans))

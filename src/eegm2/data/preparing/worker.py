@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 import warnings
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.recipes.base import LabelSpan, SourceRecording
+from eegm2.data.files.opened import MISSING, Opened, depends_on, stat_of, watch
+from eegm2.data.recipes.base import LabelSpan, SourceRecording, file_digest
 from eegm2.data.store.recording_store import RecordingInfo, StoreWriter
 from eegm2.errors import ConfigError, DataError
 
@@ -56,11 +58,18 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
         )
 
     try:
-        stat, checksum = source_stat(source), source.source_sha256()
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ReadingWarning)
-            raw = source.load()
-        made = preprocess(raw, job.preprocessing, where=name)
+            with watch(*_folders(source, job.root)) as opened:
+                depends_on(*(path for path in (source.path, *source.files) if path.is_file()))
+                raw = source.load()
+                made = preprocess(raw, job.preprocessing, where=name)
+        others = further_files(source, opened)
+        files = source_files(source, job.root, others)
+        stat = tuple(opened.files.get(os.path.abspath(path), MISSING) for path in files)  # noqa: PTH100
+        if stat != tuple(map(stat_of, files)):
+            raise DataError(f"{name}: changed while it was read; run again when it is complete")
+        checksum = files_sha256(files)
         labels, outside = clip_labels(
             annotation_labels(raw) if source.labels is None else source.labels,
             raw.n_times / raw.info["sfreq"],
@@ -82,6 +91,7 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
             quality=quality,
             split=source.split,
             source_stat=stat,
+            source_files=tuple(os.path.relpath(path, job.root) for path in others),
         )
         StoreWriter(job.out, job.preprocessing, job.preprocessing.channels, dtype=job.dtype).write(
             info, made.array
@@ -105,6 +115,31 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
         return outcome("skipped", f"{name}: unexpected {type(error).__name__}: {reason}; please report it")
 
 
+def first_channels(source: SourceRecording, root: str) -> tuple[tuple[str, ...], str]:
+    """Return a recording's EEG channels, or none and why it cannot be opened."""
+    from eegm2.data.signal.preprocessing import default_channels
+
+    try:
+        with warnings.catch_warnings(), watch(*_folders(source, root)):
+            warnings.simplefilter("ignore")  # they are told when the recording itself is prepared
+            return default_channels(source.load(), source.recording_id), ""
+    except DataError as error:
+        return (), str(error)
+    except MemoryError:
+        return (), f"{source_name(source, root)}: not enough memory"
+
+
+def _folders(source: SourceRecording, root: str) -> tuple[Path, ...]:
+    """Return where a recording's files may be: the data set's folder, and its own."""
+    return (Path(root), source.path.parent, *(path.parent for path in source.files))
+
+
+def further_files(source: SourceRecording, opened: Opened) -> tuple[Path, ...]:
+    """Return the files that were read, or missed, besides those the recipe knew of."""
+    known = {os.path.abspath(path) for path in (source.path, *source.files)}  # noqa: PTH100
+    return tuple(Path(name) for name in sorted(opened.files) if name not in known)
+
+
 def clip_labels(labels: Sequence[LabelSpan], duration_s: float) -> tuple[tuple[LabelSpan, ...], int]:
     """Return the spans cut to the recording, and how many lay outside it altogether."""
     inside = []
@@ -123,7 +158,25 @@ def source_name(source: SourceRecording, root: str) -> str:
     )
 
 
-def source_stat(source: SourceRecording) -> tuple[tuple[int, int], ...]:
-    """Return size and modification time (ns) of each file of a recording, to notice a change cheaply."""
-    paths = [path for path in (source.path, *source.files) if path.is_file()]
-    return tuple((stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, paths))
+def source_files(source: SourceRecording, root: str, others: Sequence[Path | str] = ()) -> list[Path]:
+    """Return all files a recording is read from: those of its recipe, and others that were come across.
+
+    Parameters
+    ----------
+    source : SourceRecording
+    root : str
+        The data set's folder.
+    others : sequence of Path or str
+        As `RecordingInfo.source_files` keeps them: relative to `root`.
+    """
+    own = [path for path in (source.path, *source.files) if path.is_file()]
+    return list(dict.fromkeys([*own, *(Path(root) / name for name in others)]))
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """Return one SHA-256 over the content of files; one that is missing counts as such."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = stat_of(path)
+        digest.update(b"missing" if status == MISSING else file_digest(path, *status))
+    return digest.hexdigest()

@@ -99,18 +99,9 @@ class SourceRecording:
 
         return read_raw(self.path)
 
-    def source_sha256(self) -> str:
-        """Return one SHA-256 over the bytes of `path` (where it is a file) and of `files`."""
-        digest = hashlib.sha256()
-        for path in (self.path, *self.files):
-            if path.is_file():
-                status = path.stat()
-                digest.update(_file_digest(path, status.st_size, status.st_mtime_ns))
-        return digest.hexdigest()
-
 
 @functools.lru_cache(maxsize=64)
-def _file_digest(path: Path, size: int, mtime_ns: int) -> bytes:
+def file_digest(path: Path, size: int, mtime_ns: int) -> bytes:
     """Return the SHA-256 of a file; remembered, as one file may hold many recordings (DREAMER: 828)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

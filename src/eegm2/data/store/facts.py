@@ -21,7 +21,11 @@ DTYPES = ("float32", "float16")
 
 @dataclass(frozen=True)
 class RecordingInfo:
-    """One recording of a store: whose, how long, which labels, where from, how good."""
+    """One recording of a store: whose, how long, which labels, where from, how good.
+
+    `source_stat` is size and time of all files it was read from; `source_files` names those of them that only
+    reading found, below the data set's folder.
+    """
 
     id: str
     subject: str
@@ -37,6 +41,7 @@ class RecordingInfo:
     split: str | None = None
     array_sha256: str = ""
     source_stat: tuple[tuple[int, int], ...] = ()
+    source_files: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

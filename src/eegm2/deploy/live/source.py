@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from eegm2.data.units import microvolts_per
+from eegm2.data.files.units import microvolts_per
 from eegm2.errors import DataError, EEGM2Error
+
 
 class SourceLost(EEGM2Error):
     """A source that stopped sending; it may come back."""
