@@ -108,7 +108,7 @@ class BrainVisionHeader:
                 what = "truncated: " if size < needed else ""
                 raise DataError(
                     f"{self.data}: {what}{size} bytes, the header promises {needed} ({self.n_times} samples "
-                    f"of {self.n_chans} channels, {width} bytes each); copy the file again or correct the header"
+                    f"of {self.n_chans} channels, {width} bytes each); copy the file again"
                 )
             if size % frame:
                 raise DataError(

@@ -1,4 +1,4 @@
-"""Processes that read untrusted files under limits of time and memory: whatever one does costs that file only.
+"""Processes that read untrusted files under limits of time and memory: what one does costs that file only.
 
 A library in C that crashes, hangs or asks for all memory cannot be caught where it runs. Here it runs in a
 process that the system holds to its limits; one that dies or does not answer is replaced, and the file is
@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import IO, Any
 
 from eegm2.errors import EEGM2Error
 
@@ -47,7 +48,7 @@ class Limits:
 
     @classmethod
     def for_bytes(cls, size: int, *, time_s: float = 0.0, memory_gb: float = 0.0) -> Limits:
-        """Return the limits for files of `size` bytes in all: generous to any recording; 0 leaves them to us."""
+        """Return limits for files of `size` bytes in all, generous to any recording, where none are given."""
         return cls(
             time_s or 120.0 + size / 1e6,
             int(memory_gb * 2**30) or 2 * 2**30 + 12 * size,
@@ -127,7 +128,7 @@ class _Worker:
 
     def __init__(self, threads: int) -> None:
         self.threads, self.owner, self.ready = threads, os.getpid(), False
-        path = [place for place in sys.path if place] + ([os.getcwd()] if "" in sys.path else [])
+        path = [place for place in sys.path if place] + ([str(Path.cwd())] if "" in sys.path else [])
         code = (
             f"import sys; sys.path[:] = {json.dumps(path)}; "
             "from eegm2.data.preparing.isolation import serve; serve()"
@@ -212,7 +213,7 @@ def _end(status: int) -> str:
     return f"the process that read it was ended by {name}: out of memory, or a fault of a library"
 
 
-def _write(stream: BinaryIO, value: Any) -> None:
+def _write(stream: IO[bytes], value: Any) -> None:
     data = ForkingPickler.dumps(value)
     content = memoryview(_FRAME.pack(len(data)) + bytes(data))
     while content:
@@ -220,13 +221,13 @@ def _write(stream: BinaryIO, value: Any) -> None:
     stream.flush()
 
 
-def _read(stream: BinaryIO) -> Any:
+def _read(stream: IO[bytes]) -> Any:
     """Return the next value of another process of ours; EOFError where there is none."""
     (size,) = _FRAME.unpack(_exactly(stream, _FRAME.size))
     return ForkingPickler.loads(_exactly(stream, size))  # between our own processes, never from a file
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: IO[bytes], size: int) -> bytes:
     parts = []
     while size:
         part = stream.read(size)

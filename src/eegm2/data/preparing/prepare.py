@@ -83,8 +83,8 @@ def prepare(
     if existing is not None:
         StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
         if isinstance(storage, LocalStorage):
-            for folder in (storage.path, storage.path / "recordings"):
-                remove_stale_temporaries(folder)
+            for place in (storage.path, storage.path / "recordings"):
+                remove_stale_temporaries(place)
     job = Job(str(out), folder, wanted, config.dtype)
     done: list[Outcome] = []
     todo = []
