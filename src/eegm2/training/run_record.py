@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,27 @@ from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest, split_subjects
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import EEGM2Config
+from eegm2.records import DATA, RUN, Record, read_record
 from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.runfolder import disk_errors
 
 #: To be raised when run.json changes, or when the same options train other weights than before.
 RUN_FORMAT = 1
+_BEGUN = Record(
+    {**RUN.fields, "data": Record(DATA.fields, ("manifest_sha256",))},
+    ("pretrain", "data", "model", "windows"),
+)
+"""What is needed to go on with a run."""
 
 
 def open_run(folder: Path, store: RecordingStore, config: PretrainConfig, *, write: bool) -> dict[str, Any]:
     """Return the facts of the run in `folder`; a new one is begun, another one refused."""
     path = folder / "run.json"
     if _begun(folder):
-        try:
-            facts: dict[str, Any] = json.loads(path.read_bytes())
-            before = from_dict(PretrainConfig, facts["pretrain"], where=f"{path}: pretrain")
-            sha256 = facts["data"]["manifest_sha256"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise ConfigError(f"{path}: not the record of a run ({error}); choose another --out") from error
+        facts = read_record(path, _BEGUN, ConfigError, "choose another --out")
+        before = from_dict(PretrainConfig, facts["pretrain"], where=f"{path}: pretrain")
+        sha256 = facts["data"]["manifest_sha256"]
         _refuse_other_options(folder, before, config)
         if sha256 != store.manifest_sha256:
             raise DataError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eegm2.errors import DataError
 
-MAX_NAME_BYTES = 255
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 3000
 
 
 def elsewhere(path: Path, named: str, role: str) -> DataError:
@@ -24,6 +24,8 @@ def impossible_name(name: str) -> str:
         return "holds characters that no name has"
     if any(len(part.encode(errors="surrogateescape")) > MAX_NAME_BYTES for part in name.split("/")):
         return f"is longer than {MAX_NAME_BYTES} bytes"
+    if len(name.encode(errors="surrogateescape")) > MAX_PATH_BYTES:
+        return f"is longer than {MAX_PATH_BYTES} bytes"
     return ""
 
 

@@ -37,7 +37,7 @@ READERS = {
 """File suffix → function of `mne.io`."""
 
 SFREQ_LIMITS_HZ = (1.0, 200_000.0)
-"""Beyond these a header's sampling rate is damage, not a recording."""
+"""Beyond these a stated sampling rate is damage, not a recording."""
 
 MAX_SAMPLES_PER_BYTE = 16
 """FIF files may leave out silent stretches; no other format says more in less."""

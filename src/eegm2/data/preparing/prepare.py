@@ -218,7 +218,9 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     if info.source_stat != stat and info.source_sha256 != files_sha256(files):
         return None
     labels = (
-        info.labels if source.labels is None else clip_labels(source.labels, info.quality["duration_s"])[0]
+        info.labels
+        if source.labels is None
+        else clip_labels(source.labels, info.quality.get("duration_s", info.duration_s))[0]
     )
     now = dataclasses.replace(
         info,

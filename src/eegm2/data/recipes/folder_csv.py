@@ -8,6 +8,7 @@ import math
 import re
 from pathlib import Path
 
+from eegm2.data.files.naming import impossible_name
 from eegm2.data.recipes.arrays import require_folder
 from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
 from eegm2.errors import DataError
@@ -117,10 +118,12 @@ def _check_header(table: Path, header: list[str]) -> list[str]:
 def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> SourceRecording:
     from eegm2.data.files.readers import companion_files
 
-    path = table.parent / name
+    path = table.parent / (name if not impossible_name(name) else "impossible name")
     first = rows[0][1]
     recording_id, subject = _identity(name), first["subject"]
     try:
+        if problem := impossible_name(name):
+            raise DataError(f"{table}: line {rows[0][0]}: file '{name:.80}' {problem}; correct it")
         if not path.is_file():
             raise DataError(
                 f"{path}: no such file, named in {table.name} line {rows[0][0]}; correct the name or add "
@@ -184,10 +187,10 @@ def _eeg_files(folder: Path) -> list[Path]:
 
 def _identity(name: str) -> str:
     """Return a file's identity: its path below the folder without suffix, safe as a file name."""
-    return (
-        re.sub(r"[^\w.+-]+", "_", str(Path(name).with_suffix("")), flags=re.UNICODE).strip("._")
-        or "recording"
-    )
+    if impossible_name(name):
+        name = name[:60]
+    stem = name[: -len(Path(name).suffix)] if Path(name).suffix else name
+    return re.sub(r"[^\w.+-]+", "_", stem, flags=re.UNICODE).strip("._") or "recording"
 
 
 RECIPES = (

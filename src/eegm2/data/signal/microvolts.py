@@ -82,8 +82,8 @@ def _refuse_unknown_units(
     unknown = [name for name in unknown if raw.get_channel_types(picks=[name]) == ["eeg"]]
     if unknown and config.scale == 1:
         raise DataError(
-            f"{where}: the unit of {' '.join(unknown)} is not stated, or none of V, mV, µV and nV; say how many "
-            "volts one of them is with --scale (1e-6 if they are microvolts)"
+            f"{where}: the unit of {' '.join(unknown)} is not stated, or none of V, mV, µV and nV; say how "
+            "many volts one of them is with --scale (1e-6 if they are microvolts)"
         )
 
 

@@ -14,6 +14,7 @@ from eegm2.config import from_dict
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.storage import Storage
 from eegm2.errors import ConfigError, DataError
+from eegm2.records import QUALITY, Record, checked
 
 FORMAT = 1
 DTYPES = ("float32", "float16")
@@ -128,6 +129,7 @@ def parse_recording(
     info = from_dict(RecordingInfo, {**given, "ch_names": ch_names}, where="its facts")
     if info.n_times < 1 or info.split not in (None, "train", "val", "test"):
         raise ValueError(f"n_times is {info.n_times!r:.40} and split {info.split!r:.40}")
+    checked(info.quality, Record(QUALITY.fields), "quality", DataError, "prepare the recording again")
     if not all(isinstance(value, str) for value in info.attributes.values()):
         raise ValueError("attributes hold something else than text")
     if not _is_number(array["bytes"]) or not isinstance(array["file"], str):

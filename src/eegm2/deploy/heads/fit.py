@@ -21,7 +21,7 @@ from eegm2.evaluation.scores.outcome import balanced_loss
 from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.model.network import EEGM2
 from eegm2.model.statistics import FEATURES
-from eegm2.training.checkpoint import load_checkpoint
+from eegm2.training.checkpoint import INPUT, load_checkpoint
 
 
 def fit_head(
@@ -76,7 +76,7 @@ def fit_head(
     """
     if not 0 <= val < 1:
         raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
-    checkpoint = load_checkpoint(run)
+    checkpoint = load_checkpoint(run, needs=INPUT)
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")

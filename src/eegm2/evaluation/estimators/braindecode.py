@@ -114,7 +114,7 @@ def _pretrained(checkpoint: Any, n_chans: int, sfreq: float | None) -> EEGM2 | U
     else:
         from eegm2.training.checkpoint import load_checkpoint
 
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_checkpoint(checkpoint, needs=("sfreq_hz",))
         network, trained_hz = loaded.model, float(loaded.header["sfreq_hz"])
         if sfreq is not None and abs(sfreq - trained_hz) > 1e-3:
             raise ConfigError(

@@ -25,7 +25,7 @@ from eegm2.evaluation.reconstruct.run import refuse_other_channels
 from eegm2.evaluation.windows.from_store import refuse_mismatch
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.statistics import STATISTICS
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
 Progress = Callable[[int, int], None]
@@ -96,7 +96,7 @@ def embed(
     if out.suffix.lower() == ".parquet":
         _pyarrow()
     refuse_unwritable(out)
-    checkpoint = load_checkpoint(run, config.which)
+    checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     windows = replace(
         checkpoint.windows,
         window_s=config.window_s or checkpoint.windows.window_s,

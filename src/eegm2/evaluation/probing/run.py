@@ -33,7 +33,7 @@ from eegm2.evaluation.windows.from_store import (
     refuse_mismatch,
 )
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
 FORMAT = 1
 Progress = Callable[[str, int, int], None]
@@ -87,7 +87,7 @@ def probe(
     config = config or ProbeConfig()
     run, out, began = Path(run), Path(out), time.monotonic()
     refuse_foreign_folder(out)
-    checkpoint = load_checkpoint(run, config.which)
+    checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     opened = RecordingStore(store)
     differences = refuse_mismatch(checkpoint.header, opened, str(run), allow=config.allow_mismatch)
     windows = probe_windows(checkpoint.windows, config)
