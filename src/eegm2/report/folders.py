@@ -39,7 +39,7 @@ def read_run(run: Path) -> ReportData:
     """Return what the files of a RUN folder hold, without its store, model or probes."""
     data = ReportData(run=run.resolve().name)
     header, problem = read_fields(run / "run.json", RUN)
-    problems = [problem]
+    problems = [problem] if "missing" not in problem else []
     inner, more = sound_fields(header.pop("header", None), HEADER)
     header |= inner
     problems += [f"run.json: {text}." for text in more]
@@ -227,6 +227,8 @@ def _rows(file: Path) -> tuple[list[dict[str, Any]], str]:
     """Return the sound rows of an evaluation's results.json, and what is wrong with it."""
     try:
         value = read_json(file)
+    except FileNotFoundError:
+        return [], f"{file.name} is missing."
     except OSError as error:
         return [], f"{file.name} cannot be read ({error.strerror})."
     except ValueError as error:

@@ -188,8 +188,8 @@ def _refuse_without(path: Path, header: dict[str, Any], needs: tuple[str, ...]) 
     missing = [name for name in needs if name not in header]
     if missing:
         raise CheckpointError(
-            f"{path}: its header has no {', '.join(missing)}, so the input it was trained on is unknown; take "
-            "the checkpoint that eegm2 pretrain wrote"
+            f"{path}: its header has no {', '.join(missing)}, so the input it was trained on is unknown; "
+            "take the checkpoint that eegm2 pretrain wrote"
         )
 
 

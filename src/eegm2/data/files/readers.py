@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,11 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         raise DataError(f"{path}: no such file; check the name")
     if suffix not in READERS:
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
+    if sys.flags.optimize > 1:
+        raise DataError(
+            f"{path}: MNE, which reads it, cannot be imported under python -OO, for that strips the texts it needs; "
+            "use python -O, or none of them"
+        )
     depends_on(path)
     with reading(path):
         declared = DECLARED[suffix](path)

@@ -133,7 +133,7 @@ class _Worker:
             f"import sys; sys.path[:] = {json.dumps(path)}; "
             "from eegm2.data.preparing.isolation import serve; serve()"
         )
-        environment = dict(os.environ)
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONOPTIMIZE"}  # -OO is not for MNE
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment.setdefault(name, str(threads))
         self.process = subprocess.Popen(

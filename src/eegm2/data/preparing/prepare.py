@@ -30,6 +30,7 @@ from eegm2.data.preparing.worker import (
 from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
 from eegm2.data.storage import LocalStorage, open_storage, remove_stale_temporaries
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.ending import status_of
 from eegm2.errors import ConfigError, DataError
 
 _BYTES_PER_PROCESS = 48 << 20
@@ -96,21 +97,21 @@ def prepare(
             done.append(outcome)
             if progress:
                 progress(len(done), len(sources), outcome)
-    interrupted = False
+    status = 0
     try:
         for outcome in _run(todo, job, config):
             done.append(outcome)
             if progress:
                 progress(len(done), len(sources), outcome)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as error:
+        status = status_of(error)
     result = PrepareResult(
         storage.url,
         recipe.name,
         wanted,
         tuple(sorted(done, key=lambda o: o.recording)),
         tuple(messages),
-        interrupted,
+        status,
     )
     conclude(result, started, len(sources))
     return result

@@ -63,8 +63,8 @@ def raw_from_array(
         )
     if values_uv.dtype.kind not in "fiu" or not all(isinstance(name, str) and name for name in ch_names):
         raise DataError(
-            f"{where}: values are {values_uv.dtype} and channels {list(ch_names)!r:.80}, expected numbers and "
-            "names"
+            f"{where}: values are {values_uv.dtype} and channels {list(ch_names)!r:.80}, "
+            "expected numbers and names"
         )
     volts = np.multiply(values_uv, 1e-6, dtype=np.float64)
     info = mne.create_info(list(ch_names), float(sfreq_hz), "eeg", verbose="error")

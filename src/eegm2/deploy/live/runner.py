@@ -196,13 +196,13 @@ def run_stream(
     Raises
     ------
     SourceLost, DataError, ConfigError
-        What ended the run, after the sinks have been closed.
+        What ended the run, after the sinks have been closed, or discarded where it had not begun.
     """
     sinks, stop = list(sinks), stop or threading.Event()
-    source.open()
     reader: Reader | None = None
     statistics = Statistics()
     try:
+        source.open()
         pipeline.connect(source)
         known = (list(source.ch_names), source.sfreq_hz)
         reader = Reader(source, config)
@@ -246,4 +246,7 @@ def run_stream(
         else:
             source.close()
         for sink in sinks:
-            sink.close(summary)
+            if reader is not None:
+                sink.close(summary)
+            else:
+                sink.discard()

@@ -56,6 +56,9 @@ class Sink(Protocol):
     def close(self, statistics: dict[str, Any]) -> None:
         """Take the final statistics and finish."""
 
+    def discard(self) -> None:
+        """Leave nothing behind: nothing was put out."""
+
 
 class _File:
     """A text file that bears its own name once it is complete; until then `NAME.part` holds whole lines."""
@@ -70,6 +73,10 @@ class _File:
     def close(self) -> None:
         self.stream.close()
         self.part.replace(self.path)
+
+    def discard(self) -> None:
+        self.stream.close()
+        self.part.unlink(missing_ok=True)
 
 
 class JsonLinesSink:
@@ -111,6 +118,11 @@ class JsonLinesSink:
         if self._file is not None:
             self._file.close()
 
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.discard()
+
 
 class CsvSink:
     """A table: decisions if there is a head, else reconstruction or representation, one sample a row."""
@@ -138,6 +150,10 @@ class CsvSink:
         """Finish the table."""
         self._file.close()
 
+    def discard(self) -> None:
+        """Remove the table."""
+        self._file.discard()
+
 
 class LslSink:
     """LSL outlets: the reconstruction (or representation) as a regular stream, probabilities as another."""
@@ -164,6 +180,10 @@ class LslSink:
         """Close the outlets."""
         del self._signal
         self._classes = None
+
+    def discard(self) -> None:
+        """Close the outlets."""
+        self.close({})
 
 
 def open_sink(where: str, layout: Layout) -> Sink:

@@ -1,0 +1,87 @@
+"""Signals that end a command in an orderly way, the same for every command.
+
+Ctrl-C, SIGTERM and SIGHUP raise `Interruption` where the command is, so that every ``finally`` on the way out
+runs: temporary files go, locks are freed. What comes while that happens is noted and waits for it; after some
+seconds a further signal interrupts again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+PATIENCE_S = 10.0
+"""So long a further signal waits for the command to clean up after the first one."""
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal ended the command; `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status by which a command says that a signal ended it (130 for Ctrl-C)."""
+    return 128 + int(getattr(error, "signum", signal.SIGINT))
+
+
+def signal_name(number: int) -> str:
+    """Return what a signal is called."""
+    return signal.Signals(number).name
+
+
+def name_of(error: BaseException) -> str:
+    """Return the name of the signal that ended a command."""
+    return signal_name(status_of(error) - 128)
+
+
+@contextlib.contextmanager
+def stopping(stop: threading.Event) -> Iterator[list[int]]:
+    """Let the signals set `stop` in this block, for work that ends by itself; give those that came."""
+    came: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        came.append(number)
+        stop.set()
+
+    with _taking(note):
+        yield came
+
+
+@contextlib.contextmanager
+def _taking(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Give the signals to a handler, unless they are ignored (nohup)."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in NAMES:
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former if former is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """Raise `Interruption` in this block for each of the signals."""
+    first_s: list[float] = []
+
+    def came(number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if first_s and now - first_s[-1] < PATIENCE_S:
+            return
+        first_s.append(now)
+        raise Interruption(number)
+
+    with _taking(came):
+        yield
