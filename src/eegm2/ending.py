@@ -68,7 +68,14 @@ def _taking(handler: Callable[[int, Any], None]) -> Iterator[None]:
         yield
     finally:
         for number, former in before.items():
-            signal.signal(number, former if former is not None else signal.SIG_DFL)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, former if former is not None else signal.SIG_DFL)
+
+
+def _taking_no_more() -> None:
+    for name in NAMES:
+        if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -84,4 +91,8 @@ def orderly() -> Iterator[None]:
         raise Interruption(number)
 
     with _taking(came):
-        yield
+        try:
+            yield
+        finally:
+            if first_s:  # the process is ending: nothing may cut its last steps short
+                _taking_no_more()

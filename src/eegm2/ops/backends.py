@@ -37,7 +37,7 @@ def numba_problem() -> str | None:
         import numba
     except ImportError as error:
         return f"Numba cannot be imported ({error})"
-    if numba.config.DISABLE_JIT:
+    if getattr(numba.config, "DISABLE_JIT", 0):
         return "NUMBA_DISABLE_JIT is set, so nothing is compiled"
     return None
 

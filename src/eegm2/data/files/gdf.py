@@ -94,7 +94,8 @@ class GDFHeader:
         with path.open("rb") as file:
             file.seek(self.n_data_bytes)
             head = file.read(8)
-            if not head or not head.strip(b"\0"):
+            left = path.stat().st_size - self.n_data_bytes
+            if not head.strip(b"\0") and left < self.record_bytes:
                 return []
             width = _EVENT_MODES.get(head[0])
             if width is None or len(head) < 8:

@@ -95,7 +95,7 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
     if sys.flags.optimize > 1:
         raise DataError(
-            f"{path}: MNE, which reads it, cannot be imported under python -OO, for that strips the texts it needs; "
+            f"{path}: MNE, which reads it, cannot be imported under python -OO, which strips texts it needs; "
             "use python -O, or none of them"
         )
     depends_on(path)

@@ -19,7 +19,14 @@ from eegm2.data.signal.compiled import kernels
 from eegm2.data.signal.filters import filters
 from eegm2.data.signal.microvolts import read_microvolts
 from eegm2.data.signal.mixing import mixing_matrix
-from eegm2.data.signal.quality import array_quality, clipped_share, extremes, flat_channels, line_noise
+from eegm2.data.signal.quality import (
+    array_quality,
+    clipped_share,
+    extremes,
+    flat_channels,
+    line_noise,
+    outlying_note,
+)
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -93,7 +100,8 @@ def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) 
     ends = extremes(array)
     if not ends[2]:
         raise DataError(f"{where}: values overflow while filtering; check the file's unit (--scale)")
-    quality |= array_quality(array, montage.channels, ends) | {"notes": filters(config, sfreq_hz).note}
+    notes = (filters(config, sfreq_hz).note, outlying_note(array, montage.channels))
+    quality |= array_quality(array, montage.channels, ends) | {"notes": "; ".join(filter(None, notes))}
     if config.amplitude == "microvolts":
         _refuse_amplitude(quality["typical_uv"], where)
     return Preprocessed(array, montage.channels, quality)

@@ -21,6 +21,8 @@ Ends = tuple[np.ndarray, np.ndarray, bool]
 """Every channel's lowest and highest sample, and whether all samples are finite."""
 FLAT_SHARE_OF_MEDIAN = 1e-3
 NOISY_TIMES_MEDIAN = 4.0
+OUTLYING_TIMES_MEDIAN = 300.0
+"""A channel in another unit is a thousand times its neighbours, give or take what they differ by anyway."""
 MAINS_HZ = (50.0, 60.0)
 COLUMNS = (
     "recording", "subject", "session", "status", "duration_s", "n_chans", "source_sfreq_hz",
@@ -126,6 +128,18 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = No
         "typical_uv": float(f"{typical_amplitude(x):.4g}"),
         "noisy_channels": [name for name, value in zip(ch_names, deviations) if limit > 0 and value > limit],
     }
+
+
+def outlying_note(x: np.ndarray, ch_names: Sequence[str]) -> str:
+    """Return a note that names channels hundreds of times as large as the median one; nothing without them."""
+    deviations = _deviations(x)
+    middle = float(np.median(deviations))
+    found = [
+        f"{name} {value / middle:.0f}"
+        for name, value in zip(ch_names, deviations)
+        if middle > 0 and value > OUTLYING_TIMES_MEDIAN * middle
+    ]
+    return f"times the median channel: {', '.join(found)}; check their unit" if found else ""
 
 
 def typical_amplitude(x: np.ndarray) -> float:

@@ -127,6 +127,9 @@ class StepStream:
         """
         if self.finished:
             raise ValueError("push: the stream has been flushed; call reset() to begin a new one")
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+            kind = getattr(x, "dtype", type(x).__name__)
+            raise ValueError(f"push: got {kind}, expected a NumPy array of floating point")
         if x.ndim != 3 or x.shape[:2] != self.waiting.shape[:2]:
             raise ValueError(f"push: got shape {x.shape}, expected {self.waiting.shape[:2]} and samples")
         if not np.isfinite(x).all():

@@ -6,6 +6,7 @@ import numpy as np
 
 from eegm2.data.windows.scaling import EPSILON_UV
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.inputs import dense_array
 
 _QUARTILES_TO_SIGMA = 1.3489795
 #: A window may move the running scale by at most this factor, however large an artefact in it is.
@@ -109,7 +110,7 @@ class RunningScale:
         DataError
             If a channel of the baseline is flat.
         """
-        x = np.asarray(x_uv, np.float64)
+        x = dense_array(x_uv, "push").astype(np.float64)
         if not self.calibrated:
             x = self._calibrate(x)
             if not self.calibrated:
