@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 PATIENCE_S = 10.0
 """So long a further signal waits for the command to clean up after the first one."""
+AGAIN_S = 1.0
+_dealt_with = threading.Event()
 
 
 class Interruption(KeyboardInterrupt):
@@ -28,8 +31,16 @@ class Interruption(KeyboardInterrupt):
 
 
 def status_of(error: BaseException) -> int:
-    """Return the exit status by which a command says that a signal ended it (130 for Ctrl-C)."""
-    return 128 + int(getattr(error, "signum", signal.SIGINT))
+    """Return the exit status by which a command says that a signal ended it (130 for Ctrl-C).
+
+    Whoever asks has dealt with the interruption: what comes now waits until the command has ended.
+    """
+    _dealt_with.set()
+    return _number(error) + 128
+
+
+def _number(error: BaseException) -> int:
+    return int(getattr(error, "signum", signal.SIGINT))
 
 
 def signal_name(number: int) -> str:
@@ -39,7 +50,7 @@ def signal_name(number: int) -> str:
 
 def name_of(error: BaseException) -> str:
     """Return the name of the signal that ended a command."""
-    return signal_name(status_of(error) - 128)
+    return signal_name(_number(error))
 
 
 @contextlib.contextmanager
@@ -80,19 +91,45 @@ def _taking_no_more() -> None:
 
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Raise `Interruption` in this block for each of the signals."""
+    """Raise `Interruption` in this block for each of the signals.
+
+    One that comes while the block unwinds from another waits. Where an interruption was swallowed, as
+    libraries do in callbacks, it is raised again after a moment.
+    """
     first_s: list[float] = []
+    again: list[threading.Timer] = []
+    _dealt_with.clear()
 
     def came(number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if first_s and now - first_s[-1] < PATIENCE_S:
+        first_s.append(time.monotonic())
+        patient = first_s[-1] - first_s[0] < PATIENCE_S
+        if patient and (_dealt_with.is_set() or _unwinding(sys.exc_info()[1])):
             return
-        first_s.append(now)
+        if hasattr(signal, "pthread_kill"):
+            main = threading.main_thread().ident
+            again.append(threading.Timer(AGAIN_S, signal.pthread_kill, (main, number)))
+            again[-1].daemon = True
+            again[-1].start()
         raise Interruption(number)
 
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = lambda told: None if isinstance(told.exc_value, Interruption) else unraisable(told)
     with _taking(came):
         try:
             yield
         finally:
+            sys.unraisablehook = unraisable
             if first_s:  # the process is ending: nothing may cut its last steps short
                 _taking_no_more()
+            for timer in again:
+                timer.cancel()
+
+
+def _unwinding(error: BaseException | None) -> bool:
+    """Return whether an interruption is on its way out of the code that runs."""
+    seen = 0
+    while error is not None and seen < 100:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error, seen = error.__context__ or error.__cause__, seen + 1
+    return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.channels import is_known
 from eegm2.data.files.brainvision import BrainVisionHeader
 from eegm2.data.files.edf import EDFHeader
 from eegm2.data.files.eeglab import check_eeglab, data_files
@@ -134,6 +135,7 @@ def _edf(path: Path) -> Declared:
 def _gdf(path: Path) -> Declared:
     header = GDFHeader.read(path)
     others = header.check(path)
+    header.events(path, 1.0)  # MNE would stumble over a table that is none
     n_times = header.n_times(others)
     if n_times < header.n_times([]):
         raise DataError(
@@ -159,11 +161,17 @@ def _brainvision(path: Path) -> Declared:
     header.check()
 
     def respell(raw: mne.io.BaseRaw) -> None:
-        known = {name: header.factor(name) for name in raw.ch_names if header.misread(name)}
-        for name, factor in known.items():
-            if factor is not None:
-                raw._cals[raw.ch_names.index(name)] *= factor * 1e-6
-                raw.set_channel_types({name: "eeg"}, on_unit_change="ignore", verbose="error")
+        from mne.io.constants import FIFF
+
+        for place, name in enumerate(raw.ch_names):
+            factor = header.factor(name)
+            if not header.misread(name) or (factor is None and not is_known(name)):
+                continue  # MNE knows the unit, or it is another one of another kind of channel
+            raw.set_channel_types({name: "eeg"}, on_unit_change="ignore", verbose="error")
+            if factor is None:
+                raw.info["chs"][place]["unit"] = FIFF.FIFF_UNIT_NONE
+            else:
+                raw._cals[place] *= factor * 1e-6
 
     n_times = header.n_times
     if header.width:

@@ -6,6 +6,7 @@ import re
 
 _SYMBOLS = {"v": 1e6, "mv": 1e3, "uv": 1.0, "nv": 1e-3, "pv": 1e-6}
 _WORDS = {"volt": 1e6, "millivolt": 1e3, "microvolt": 1.0, "nanovolt": 1e-3}
+_WORDS |= {"microv": 1.0, "microvol": 1.0, "millivol": 1e3}  # an EDF header has room for eight letters
 #: The micro sign, the Greek letter, how old devices of Japan and a wrong code page write them.
 _MICRO = ("\u00c2\u00b5", "\u00ce\u00bc", "\u00b5", "\u03bc", "\x83\xca")
 
@@ -27,8 +28,6 @@ def microvolts_per(unit: str) -> float | None:
     text = text.replace("uvolt", "microvolt").replace("mvolt", "millivolt")
     if text in _SYMBOLS:
         return _SYMBOLS[text]
-    if text == "microv":
-        return 1.0
     return _WORDS.get(text.removesuffix("s"))
 
 

@@ -76,7 +76,7 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
         )
         notes = [made.quality["notes"], f"{outside} labels outside the recording left out" if outside else ""]
         notes += [str(item.message) for item in said if item.category is ReadingWarning]
-        quality = {**made.quality, "notes": "; ".join(filter(None, notes))}
+        quality = {**made.quality, "notes": "; ".join(dict.fromkeys(filter(None, notes)))}
         info = RecordingInfo(
             id=source.recording_id,
             subject=source.subject,

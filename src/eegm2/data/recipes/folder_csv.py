@@ -124,6 +124,10 @@ def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> Sou
     try:
         if problem := impossible_name(name):
             raise DataError(f"{table}: line {rows[0][0]}: file '{name:.80}' {problem}; correct it")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"{table}: line {rows[0][0]}: file '{name:.80}' leads out of the table's folder; put it there"
+            )
         if not path.is_file():
             raise DataError(
                 f"{path}: no such file, named in {table.name} line {rows[0][0]}; correct the name or add "

@@ -131,7 +131,7 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = No
 
 
 def outlying_note(x: np.ndarray, ch_names: Sequence[str]) -> str:
-    """Return a note that names channels hundreds of times as large as the median one; nothing without them."""
+    """Return a note that names channels hundreds of times as large as the median one, or nothing."""
     deviations = _deviations(x)
     middle = float(np.median(deviations))
     found = [
