@@ -67,6 +67,8 @@ class SourceRecording:
         Further files the content depends on (events, ratings, ``.fdt``); part of the source hash.
     reader : callable or None
         Returns the recording as an `mne.io.BaseRaw` in volts; None means `eegm2.data.readers.read_raw(path)`.
+    claims : tuple of Path
+        Files that are accounted for by this recording without being part of it (an export in a second form).
     problem : str or None
         Why this recording cannot be used (found while looking around); it is reported and skipped.
     """
@@ -79,6 +81,7 @@ class SourceRecording:
     attributes: dict[str, str] = field(default_factory=dict)
     split: str | None = None
     files: tuple[Path, ...] = ()
+    claims: tuple[Path, ...] = ()
     reader: Callable[[], Any] | None = None
     problem: str | None = None
 
@@ -143,6 +146,12 @@ class Recipe:
         Values of `eegm2.data.config.PreprocessingConfig` that suit the set; the user's own options win.
     preprocessing_of : callable or None
         ``preprocessing_of(root) -> dict``: further such values that depend on what is in the folder.
+    declared : bool
+        Whether a file of the folder says which layout it is (dataset_description.json); names of files alone
+        decide only where they are those of most recordings.
+    outside : callable or None
+        ``outside(relative path) -> str``: why the recipe does not take a file that could be read; empty for
+        the usual reason.
     subjects, labels, citation, notes : str
         How many people, what the label spans and attributes are, what to cite, and what was assumed about
         the layout or must be known before use. Shown by ``eegm2 datasets NAME``.
@@ -157,6 +166,8 @@ class Recipe:
     matches: Callable[[Path], bool] = never
     preprocessing: dict[str, Any] = field(default_factory=dict)
     preprocessing_of: Callable[[Path], dict[str, Any]] | None = None
+    declared: bool = False
+    outside: Callable[[Path], str] | None = None
     subjects: str = ""
     labels: str = ""
     citation: str = ""
