@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import Annotated
 
@@ -76,7 +77,13 @@ app.command("benchmark")(benchmark.benchmark)
 
 
 def main() -> None:
-    """Run the command line; errors a user can mend are one line on standard error and exit status 2."""
+    """Run the command line; errors a user can mend are one line on standard error and exit status 2.
+
+    What a terminal, file or pipe cannot show is written as its code: no command ends for want of a character.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except EEGM2Error as error:

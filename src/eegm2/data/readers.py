@@ -18,6 +18,7 @@ from eegm2.data.brainvision import elsewhere, named_files, refuse_short_brainvis
 from eegm2.data.edfheader import EDFHeader
 from eegm2.data.fiffile import check_fiffile, fif_facts
 from eegm2.data.formats import READERS, file_suffix
+from eegm2.data.joins import canonical_marks
 from eegm2.data.matfile import check_matfile
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.saidbyreader import ReadingWarning, reading, repeated_names, without_range
@@ -27,7 +28,15 @@ from eegm2.errors import DataError
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["READERS", "ReadingWarning", "annotation_labels", "companion_files", "file_suffix", "read_raw", "reading"]
+__all__ = [
+    "READERS",
+    "ReadingWarning",
+    "annotation_labels",
+    "companion_files",
+    "file_suffix",
+    "read_raw",
+    "reading",
+]
 
 SFREQ_LIMITS_HZ = (1.0, 200_000.0)
 """Beyond these a header's sampling rate is damage, not a recording."""
@@ -63,7 +72,9 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
     path = Path(path)
     suffix = file_suffix(path)
     if not path.is_file():
-        raise DataError(f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name")
+        raise DataError(
+            f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name"
+        )
     if suffix not in READERS:
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
     _refuse_pointer(path)
@@ -168,10 +179,14 @@ def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
 
 
 def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
-    """Return a recording's annotations in seconds after its first sample, sorted."""
+    """Return a recording's annotations in seconds after its first sample, sorted.
+
+    Marks of discontinuities, whatever the format calls them, are as `eegm2.data.joins` has them.
+    """
     shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
     spans = (
         LabelSpan(float(item["onset"]) - shift, float(item["duration"]), str(item["description"]))
         for item in raw.annotations
     )
-    return tuple(sorted(spans))
+    name = next((str(name) for name in raw.filenames if name is not None), "")
+    return canonical_marks(sorted(spans), name)

@@ -103,7 +103,11 @@ def _notes(path: object, said: list[warnings.WarningMessage]) -> Iterator[str]:
         if refusal := _refusal(text):
             raise DataError(f"{path}: {refusal}")
         known = next(
-            (note.format(found[1]) for pattern, note in _WORTH_TELLING.items() if (found := re.search(pattern, text))),
+            (
+                note.format(found[1])
+                for pattern, note in _WORTH_TELLING.items()
+                if (found := re.search(pattern, text))
+            ),
             None,
         )
         if known is not None:
@@ -135,6 +139,8 @@ def without_range(said: list[warnings.WarningMessage]) -> tuple[str, ...]:
     """Return the channels whose digital or physical range is zero, for which MNE takes one of 1."""
     names: list[str] = []
     for item in said:
-        found = re.search(r"(?:range is not|factor will not be) defined.*channels:\s*(.*)", str(item.message), re.DOTALL)
+        found = re.search(
+            r"(?:range is not|factor will not be) defined.*channels:\s*(.*)", str(item.message), re.DOTALL
+        )
         names += [name.strip() for name in found[1].split(", ")] if found else []
     return tuple(dict.fromkeys(names))

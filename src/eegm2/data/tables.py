@@ -29,7 +29,9 @@ _TIME_LIKE = re.compile(
 Row = tuple[int, dict[str, str]]
 
 
-def read_rows(path: Path, delimiter: str | None = None, *, ragged: bool = True) -> tuple[list[str], list[Row]]:
+def read_rows(
+    path: Path, delimiter: str | None = None, *, ragged: bool = True
+) -> tuple[list[str], list[Row]]:
     """Return header and rows of a table in UTF-8 text, with the lines they stand in.
 
     Parameters
@@ -49,9 +51,13 @@ def read_rows(path: Path, delimiter: str | None = None, *, ragged: bool = True) 
     try:
         text = path.read_text(encoding="utf-8-sig")
         head = text.lstrip().partition("\n")[0]
-        delimiter = delimiter or max("\t;,", key=head.count)
+        delimiter = delimiter or max(",;\t", key=head.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+        lines = [
+            (reader.line_num, [cell.strip() for cell in cells])
+            for cells in reader
+            if any(map(str.strip, cells))
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: cannot read the table ({reason}); expected CSV in UTF-8 text") from error
@@ -107,7 +113,9 @@ def with_our_times(path: Path, header: Sequence[str], rows: list[Row]) -> tuple[
         changed = [(number, _with_duration(row, f"{path}: line {number}")) for number, row in changed]
     names = ["duration_s" if name == "stop_s" else name for name in renamed.values()]
     if "duration_s" in names and "onset_s" not in names:
-        raise DataError(f"{path}: column duration_s without onset_s; add onset_s (seconds from the first sample)")
+        raise DataError(
+            f"{path}: column duration_s without onset_s; add onset_s (seconds from the first sample)"
+        )
     return names, changed
 
 
@@ -262,5 +270,7 @@ def _own_rows(path: Path) -> list[Row]:
         found = ", ".join(header) if rows else "no rows"
         raise DataError(f"{path}: has {found}; expected a header with the column recording, and rows")
     if "onset_s" in names and "label" not in names:
-        raise DataError(f"{path}: has times but no column label (found {', '.join(header)}); add or rename it")
+        raise DataError(
+            f"{path}: has times but no column label (found {', '.join(header)}); add or rename it"
+        )
     return rows

@@ -110,7 +110,9 @@ class _Walk:
             if path.name.lower() in _VERSION_CONTROL:
                 return
             if kind := FOLDERS.get(path.suffix.lower()):
-                self.leave(path, f"a folder {path.suffix.lower()} ({kind}) is not read; export it as EDF or FIF")
+                self.leave(
+                    path, f"a folder {path.suffix.lower()} ({kind}) is not read; export it as EDF or FIF"
+                )
             elif link:
                 self.links.append(path)
             else:

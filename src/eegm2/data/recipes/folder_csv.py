@@ -49,7 +49,9 @@ def discover(root: Path) -> list[SourceRecording]:
     found = []
     for name, group in rows.items():
         wanted = composed(Path(name).as_posix())
-        part = there.get(wanted) or next(iter(recordings_among([table.parent / name])), Found(table.parent / name))
+        part = there.get(wanted) or next(
+            iter(recordings_among([table.parent / name])), Found(table.parent / name)
+        )
         found.append(_recording(table, name, part, group, extra))
     listed = {recording.path.resolve() for recording in found}
     for name, part in there.items():
@@ -190,6 +192,7 @@ several rows of one file are several label spans; without onset_s a label holds 
         url="",
         discover=discover,
         matches=matches,
+        declared=True,
         subjects="as the table",
         labels="column label; without that column, the annotations inside the files",
         notes="Columns are checked strictly; attribute:age and the like become attributes (usable as "
