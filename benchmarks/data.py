@@ -36,10 +36,10 @@ from containers import compare, seconds, size
 from torch.utils.data import DataLoader, Dataset
 
 from eegm2.data.config import PrepareConfig, WindowConfig
-from eegm2.data.prepare import prepare
+from eegm2.data.preparing.prepare import prepare
 from eegm2.data.recipes.base import detect_recipe
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset, collate_windows
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset, collate_windows
 
 WINDOWS_S = (2.0, 4.0, 10.0, 30.0)
 BATCH = 32
@@ -153,7 +153,8 @@ def memory_of_a_worker(path: Path, work: Path, hours: float = 1.0) -> dict[str, 
             file.write(content[header:])
     code = (
         "import gc, json, sys; from pathlib import Path; from eegm2.data.config import PrepareConfig;"
-        "from eegm2.data.prepare import prepare; from eegm2.data.store import RecordingStore;"
+        "from eegm2.data.preparing.prepare import prepare;"
+        "from eegm2.data.store.recording_store import RecordingStore;"
         "options = PrepareConfig(jobs=1, recipe='folder'); prepare(sys.argv[1], sys.argv[3] + '/a', options);"
         "gc.collect(); line = lambda key: next(int(row.split()[1]) for row in "
         "Path('/proc/self/status').read_text().splitlines() if row.startswith(key));"

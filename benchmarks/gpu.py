@@ -139,7 +139,7 @@ def pretraining(sizes: Sizes) -> dict[str, Any]:
     import numpy as np
 
     from eegm2.data.config import PreprocessingConfig
-    from eegm2.data.store import RecordingInfo, StoreWriter
+    from eegm2.data.store.recording_store import RecordingInfo, StoreWriter
     from eegm2.training.pretrain import pretrain
 
     channels = tuple(f"EEG{number:02d}" for number in range(sizes.n_chans))

@@ -116,7 +116,7 @@ def write_head(model: Any, path: Path) -> Path:
     """Write a head of two classes with random weights."""
     import numpy as np
 
-    from eegm2.deploy.head import DenseHead
+    from eegm2.deploy.heads.dense import DenseHead
 
     features = 9 * model.config.representation_channels
     layers = [(np.random.default_rng(0).standard_normal((2, features)) / features, np.zeros(2))]

@@ -41,7 +41,7 @@ def open_stream(preset: str, runtime: str, push: int, threads: int, folder: str)
         y = torch.cat([*(stream.push(p) for p in pieces), stream.flush()], dim=2)
         step: Any = stream.push
     else:
-        from eegm2.deploy.runtime import OnnxStream
+        from eegm2.deploy.export.runtime import OnnxStream
 
         stream = OnnxStream(Path(folder) / f"{preset}-{push}" / "step.onnx", threads=threads)
         name = stream.facts["outputs"][-1]
@@ -90,7 +90,7 @@ def measure_hour(preset: str, push: int, minutes: int, store: str | None) -> dic
     import torch
 
     from eegm2 import StreamingEEGM2
-    from eegm2.data.scaling import scale_window
+    from eegm2.data.windows.scaling import scale_window
 
     torch.set_num_threads(1)
     source, recordings = real_eeg(store)
@@ -128,7 +128,7 @@ def measure_hour(preset: str, push: int, minutes: int, store: str | None) -> dic
 def real_eeg(store: str | None) -> tuple[str, list]:
     """Return where the EEG is from, and one function per recording that reads it, microvolts."""
     if store:
-        from eegm2.data.store import RecordingStore
+        from eegm2.data.store.recording_store import RecordingStore
 
         data = RecordingStore(store)
         if data.sfreq_hz != SFREQ_HZ:
@@ -137,8 +137,8 @@ def real_eeg(store: str | None) -> tuple[str, list]:
         return f"store of {len(data.subjects)} subjects, {len(read)} recordings", read
     import eegm2
     from eegm2.data.config import PreprocessingConfig
-    from eegm2.data.preprocessing import preprocess
-    from eegm2.data.readers import read_raw
+    from eegm2.data.files.readers import read_raw
+    from eegm2.data.signal.preprocessing import preprocess
 
     def load(path: Path) -> Any:
         return preprocess(read_raw(str(path)), PreprocessingConfig(), where=path.name).array
@@ -159,8 +159,8 @@ def export_steps(folder: str) -> dict:
     """Export the steps of every push size; return how long it took."""
     from eegm2.data.config import PreprocessingConfig
     from eegm2.deploy.config import ExportConfig
-    from eegm2.deploy.export import export_model
-    from eegm2.deploy.source_model import TrainedModel
+    from eegm2.deploy.export.run import export_model
+    from eegm2.deploy.trained_model import TrainedModel
 
     seconds = {}
     for preset in PRESETS:

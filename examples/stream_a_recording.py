@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from eegm2 import EEGM2, EEGM2Config, StreamingEEGM2
-from eegm2.data.prepare import prepare
-from eegm2.data.scaling import scale_window
-from eegm2.data.store import RecordingStore
+from eegm2.data.preparing.prepare import prepare
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.scaling import scale_window
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler
 
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.data.config import WindowConfig
-from eegm2.data.prepare import prepare
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.preparing.prepare import prepare
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ RESULTS = ROOT / "docs" / "results"
 
 
 def prepare_kills(folder: Path, kills: int) -> dict[str, Any]:
-    from tests.data.test_prepare_killed import prepare_kills
+    from tests.data.preparing.test_prepare_killed import prepare_kills
 
     return prepare_kills(folder, kills=kills, seed=2)
 
@@ -39,13 +39,13 @@ def pretrain_kills(folder: Path, kills: int) -> dict[str, Any]:
 
 
 def probe_kills(folder: Path, kills: int) -> dict[str, Any]:
-    from tests.evaluation.test_probe_kill import probe_kills
+    from tests.evaluation.probing.test_kill import probe_kills
 
     return probe_kills(folder, kills=kills, seed=2)
 
 
 def evaluate_kills(folder: Path, kills: int) -> dict[str, Any]:
-    from tests.evaluation.test_experiment_kill import campaign
+    from tests.evaluation.experiment.test_kill import campaign
 
     return campaign(folder, "band_power", kills=kills, seed=2)
 

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 SAYING = "compiling the CPU kernels"
 SCALE = (
-    "from eegm2.data.scaling import scale_window; import numpy as np; "
+    "from eegm2.data.windows.scaling import scale_window; import numpy as np; "
     "scale_window(np.ones((2, 3, 64), 'f4'), 'robust')"
 )
 SCAN = (

@@ -16,8 +16,8 @@ from eegm2.data.channels import (
     load_montage,
     looks_like_eeg,
 )
-from eegm2.data.mixing import mixing_matrix
 from eegm2.data.positions import positions
+from eegm2.data.signal.mixing import mixing_matrix
 from eegm2.errors import ConfigError, DataError
 
 NAMES = "FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 T3 T4 T5 T6 A1 A2 FZ CZ PZ"

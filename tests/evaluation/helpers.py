@@ -10,10 +10,10 @@ import torch
 
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
-from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.splits import SplitManifest
-from eegm2.data.store import RecordingInfo, RecordingStore, StoreWriter
-from eegm2.evaluation.labelled import LabelledWindows
+from eegm2.data.labels import LabelSpan
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
+from eegm2.data.windows.splits import SplitManifest
+from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import provenance, save_checkpoint

@@ -10,11 +10,11 @@ import torch
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
-from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.recording import FORMAT as STORE_FORMAT
-from eegm2.data.recording import RecordingInfo
-from eegm2.data.splits import SplitManifest
-from eegm2.data.store import RecordingStore, StoreWriter
+from eegm2.data.labels import LabelSpan
+from eegm2.data.store.facts import FORMAT as STORE_FORMAT
+from eegm2.data.store.facts import RecordingInfo
+from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.training.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from eegm2.training.checkpoint import save_checkpoint
 

@@ -12,10 +12,10 @@ import torch
 
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.data.config import WindowConfig
-from eegm2.data.recording import FORMAT as STORE_FORMAT
-from eegm2.data.splits import SplitManifest
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.facts import FORMAT as STORE_FORMAT
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, DataError
 from eegm2.training.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from eegm2.training.checkpoint import load_checkpoint, write_weights

@@ -35,8 +35,8 @@ REAL = {
 
 def real_seeds(root: Path) -> list[tuple[Seed, tuple[str, ...]]]:
     """Return one real recording of each kind below `root`, with its channels."""
-    from eegm2.data.preprocessing import default_channels
-    from eegm2.data.readers import companion_files, read_raw
+    from eegm2.data.files.readers import companion_files, read_raw
+    from eegm2.data.signal.preprocessing import default_channels
 
     found = []
     for kind, pattern in REAL.items():

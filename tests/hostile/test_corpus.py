@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.readers import read_raw
-from eegm2.data.store import RecordingStore
+from eegm2.data.files.readers import read_raw
+from eegm2.data.store.recording_store import RecordingStore
 from tests.hostile.corpus import REAL, real_seeds, table
 from tests.hostile.mutations import BY_SUFFIX, GENERAL, NUMBERS, mutate
 from tests.hostile.seeds import CH_NAMES, N_TIMES, Seed, signal_uv, write_seeds

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eegm2.data.fiffile import check_fiffile
-from eegm2.data.readers import read_raw
+from eegm2.data.files.fif import check_fiffile
+from eegm2.data.files.readers import read_raw
 from eegm2.errors import DataError
 from tests.hostile.seeds import signal_uv, write_fif, write_set
 

@@ -14,9 +14,9 @@ import torch
 
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.data.config import SplitConfig, WindowConfig
-from eegm2.data.splits import SplitManifest, split_subjects
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.splits import SplitManifest, split_subjects
 from eegm2.errors import EEGM2Error
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint, write_weights
 from tests.data.samples import write_store

@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 from scipy.io import loadmat, savemat
 
-from eegm2.data.matfile import check_matfile
+from eegm2.data.files.mat import check_matfile
 from eegm2.errors import DataError
 
 VARIABLES: dict[str, Any] = {

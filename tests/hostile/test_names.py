@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegm2.data.readers import ReadingWarning, read_raw
-from eegm2.data.recording import file_stem
-from eegm2.data.store import RecordingInfo, RecordingStore
+from eegm2.data.files.readers import ReadingWarning, read_raw
+from eegm2.data.store.facts import file_stem
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
 from eegm2.errors import DataError
 from tests.data.samples import write_store
 from tests.hostile.seeds import signal_uv, write_brainvision, write_edf, write_set
@@ -25,7 +25,7 @@ def test_a_recording_of_any_name_stays_in_the_store(name: str, tmp_path: Path) -
     url = tmp_path / "inner" / "store"
     store = write_store(url, 1)
     before = {path for path in tmp_path.rglob("*") if url not in path.parents}
-    from eegm2.data.store import StoreWriter
+    from eegm2.data.store.recording_store import StoreWriter
 
     writer = StoreWriter(url, store.preprocessing, store.ch_names, dtype="float32")
     array = np.ones((len(store.ch_names), 64), np.float32)

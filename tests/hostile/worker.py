@@ -105,9 +105,9 @@ def describe(path: Path, channels: Sequence[str] = CH_NAMES) -> dict[str, Any]:
     import numpy as np
 
     from eegm2.data.config import PreprocessingConfig
+    from eegm2.data.preparing.worker import Job, prepare_one
     from eegm2.data.recipes.base import SourceRecording
-    from eegm2.data.store import RecordingStore
-    from eegm2.data.worker import Job, prepare_one
+    from eegm2.data.store.recording_store import RecordingStore
 
     with tempfile.TemporaryDirectory() as store:
         job = Job(

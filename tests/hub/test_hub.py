@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.cli.main import app
-from eegm2.data.splits import SplitManifest
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError
 from eegm2.hub import from_pretrained, model_card, save_pretrained, share_run
 from eegm2.model.network import build_model

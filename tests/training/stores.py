@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.store import RecordingInfo, RecordingStore, StoreWriter
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
 
 CHANNELS = ("F3", "C3", "P3")
 SFREQ_HZ = 32.0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage

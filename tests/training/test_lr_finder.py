@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
 from eegm2.training.config import PretrainConfig
 from eegm2.training.lr_finder import HIGHEST, LOWEST, find_learning_rate, smooth, steepest
 from tests.training.stores import tiny_store

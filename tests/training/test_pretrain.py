@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from eegm2.data.splits import SplitManifest
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError, EEGM2Error
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
-from eegm2.training.module import PretrainModule
+from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.optimiser import parameter_groups
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store

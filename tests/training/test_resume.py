@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
 from eegm2.training.config import PretrainConfig
 from eegm2.training.pretrain import pretrain
 from eegm2.training.recorder import Recorder

@@ -52,8 +52,8 @@ def demo(
 
 def _bundled(store: Path, out: Path) -> tuple[list[str], list[str]]:
     """Return the window and split options of the bundled runs: learn on one, stop on one, test on one."""
-    from eegm2.data.splits import SplitManifest
-    from eegm2.data.store import RecordingStore
+    from eegm2.data.store.recording_store import RecordingStore
+    from eegm2.data.windows.splits import SplitManifest
 
     opened = RecordingStore(store)
     ids = [recording.id for recording in opened.recordings]

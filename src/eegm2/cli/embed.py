@@ -24,7 +24,7 @@ def embed(
     config: EmbedConfig,
 ) -> None:
     """Write the representation of every window of a recording or store, with its time in seconds."""
-    from eegm2.evaluation.embedding import embed as run_embed
+    from eegm2.evaluation.features.embedding import embed as run_embed
     from eegm2.ops import keep_freed_memory
 
     keep_freed_memory()

@@ -19,8 +19,8 @@ def export(
     config: ExportConfig,
 ) -> None:
     """Write ONNX files of encoder, reconstruction and streaming step, checked against torch."""
-    from eegm2.deploy.export import export_model
-    from eegm2.deploy.source_model import load_trained
+    from eegm2.deploy.export.run import export_model
+    from eegm2.deploy.trained_model import load_trained
 
     trained = load_trained(run)
     typer.echo("tracing and checking; this takes a minute or more", err=True)

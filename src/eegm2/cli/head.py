@@ -35,7 +35,7 @@ def head(
     Some subjects are left out of the fit and judge it: one split, for a first look and not for a paper. For
     several seeds, protocols and a test part use eegm2 probe.
     """
-    from eegm2.deploy.fit_head import fit_head
+    from eegm2.deploy.heads.fit import fit_head
 
     fitted = fit_head(
         run,

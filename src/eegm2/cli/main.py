@@ -81,9 +81,9 @@ def main() -> None:
 
     What a terminal, file or pipe cannot show is written as its code: no command ends for want of a character.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     try:
         app()
     except EEGM2Error as error:

@@ -11,7 +11,7 @@ from eegm2.cli.options import options
 from eegm2.data.config import PrepareConfig
 
 if TYPE_CHECKING:
-    from eegm2.data.prepare import PrepareResult
+    from eegm2.data.preparing.prepare import PrepareResult
 
 
 @options(PrepareConfig)
@@ -33,7 +33,7 @@ def prepare(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from eegm2.data.prepare import prepare as run
+    from eegm2.data.preparing.prepare import prepare as run
 
     console = Console(stderr=True)
     with Progress(
@@ -61,7 +61,7 @@ def prepare(
 
 def _show(result: PrepareResult) -> None:
     """Print what became of the recordings, and where it is."""
-    from eegm2.data.finding import summary
+    from eegm2.data.preparing.finding import summary
 
     config = result.preprocessing
     typer.echo(f"store       {result.url}")
@@ -97,7 +97,7 @@ def _to_look_at(quality: dict[str, Any]) -> str:
     kinds = (("flat", "flat_channels"), ("noisy", "noisy_channels"), ("marked as bad", "bad_channels"))
     marks = [f"{what} {' '.join(quality[key])}" for what, key in kinds if quality.get(key)]
     marks += [quality["notes"]] if quality.get("notes") else []
-    from eegm2.data.quality import artefacts
+    from eegm2.data.signal.quality import artefacts
 
     return "; ".join([*marks, *artefacts(quality)])
 

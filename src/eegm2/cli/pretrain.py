@@ -39,8 +39,8 @@ def pretrain(
     """
     try:
         from eegm2.ops import keep_freed_memory
-        from eegm2.training.beginning import environment_rank
         from eegm2.training.pretrain import pretrain as run_pretraining
+        from eegm2.training.run_record import environment_rank
         from eegm2.training.state import Interrupted
     except KeyboardInterrupt:
         sys.exit(130)

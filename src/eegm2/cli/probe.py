@@ -13,7 +13,7 @@ from eegm2.evaluation.config import ProbeConfig
 from eegm2.words import count
 
 if TYPE_CHECKING:
-    from eegm2.evaluation.probe import ProbeResult
+    from eegm2.evaluation.probing.run import ProbeResult
 
 
 @options(ProbeConfig)
@@ -35,7 +35,7 @@ def probe(
     Learns on training subjects, stops and chooses thresholds on validation subjects, and reports on test
     subjects. The run's own split is used where the store is the one it was pretrained on.
     """
-    from eegm2.evaluation.probe import probe as run_probe
+    from eegm2.evaluation.probing.run import probe as run_probe
     from eegm2.ops import keep_freed_memory
 
     keep_freed_memory()

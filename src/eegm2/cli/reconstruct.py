@@ -29,7 +29,7 @@ def reconstruct(
     config: ReconstructConfig,
 ) -> None:
     """Write the network's reconstruction of a whole recording in microvolts, and how close it is."""
-    from eegm2.evaluation.reconstruction import reconstruct_file
+    from eegm2.evaluation.reconstruct.run import reconstruct_file
     from eegm2.ops import keep_freed_memory
 
     keep_freed_memory()

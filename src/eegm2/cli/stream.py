@@ -31,13 +31,13 @@ def stream(
     import signal
     import threading
 
-    from eegm2.deploy.head import DenseHead
+    from eegm2.deploy.heads.dense import DenseHead
     from eegm2.deploy.live.pipeline import Pipeline
     from eegm2.deploy.live.runner import run_stream
     from eegm2.deploy.live.sinks import Layout, open_sink
     from eegm2.deploy.live.view import TerminalView
     from eegm2.deploy.live.web import WebPage
-    from eegm2.deploy.source_model import load_trained
+    from eegm2.deploy.trained_model import load_trained
 
     trained = load_trained(model)
     typer.echo("preparing the model", err=True)

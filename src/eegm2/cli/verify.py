@@ -14,7 +14,7 @@ def verify(store: Annotated[str, typer.Argument(help="Store: folder or fsspec UR
 
     The other recordings stay usable. Run eegm2 prepare again to replace the damaged ones.
     """
-    from eegm2.data.store import RecordingStore
+    from eegm2.data.store.recording_store import RecordingStore
 
     opened = RecordingStore(store)
     n_recordings = len(opened) + len(opened.damaged)

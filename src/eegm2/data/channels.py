@@ -2,7 +2,7 @@
 
 A montage is a list of channels; ``A-B`` is the difference of two. Whatever is asked of a recording
 (picking, bipolar differences, average reference, interpolation) ends as one matrix from its channels to the
-wanted ones (`eegm2.data.mixing`).
+wanted ones (`eegm2.data.signal.mixing`).
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ class PreprocessingConfig:
 
     bads: Literal["report", "interpolate", "refuse"] = option(
         "report",
-        "Channels that the recording or its channels.tsv marks as bad: use and report them, interpolate them, "
-        "or refuse the recording.",
+        "Channels that the recording or its channels.tsv marks as bad: use and report them, interpolate "
+        "them, or refuse the recording.",
     )
 
     def __post_init__(self) -> None:

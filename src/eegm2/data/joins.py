@@ -1,12 +1,13 @@
 """Where a recording is not continuous: joins between two samples, and stretches that were never recorded.
 
 Formats mark these in many ways. Here they become one: an instant span `JOIN` where two parts meet, and
-spans named ``BAD_ACQ_SKIP`` for what was not recorded. They are never labels; each part is filtered, resampled
-and freed of its offset alone, and no window holds samples of two.
+spans named ``BAD_ACQ_SKIP`` for what was not recorded. They are never labels; each part is filtered,
+resampled and freed of its offset alone, and no window holds samples of two.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 
 JOIN = "BAD boundary"
 SKIP = "BAD_ACQ_SKIP"
 
 _JOINS = re.compile(
     r"(?:(?:bad|edge)[ _-])?boundary"  # MNE's concatenation, EEGLAB's cuts
-    r"|new segment(?:/.*)?|dc correction(?:/.*)?|(?:.*/)?lost ?samples\b.*|(?:.*/)?buffer overflow\b.*"  # BrainVision
-    r"|(?:recording|acquisition|amplifier|rec) ?(?:was )?(?:paused?|resumed?|restarted|interrupted|stopped|continued|gap)"
+    r"|new segment(?:/.*)?|dc correction(?:/.*)?"  # BrainVision
+    r"|(?:.*/)?lost ?samples\b.*|(?:.*/)?buffer overflow\b.*"
+    r"|(?:recording|acquisition|amplifier|rec) ?(?:was )?"
+    r"(?:paused?|resumed?|restarted|interrupted|stopped|continued|gap)"
     r"|(?:data|signal|recording) ?(?:gap|discontinuity)|discontinuity|recording (?:starts|ends)",
     re.IGNORECASE,
 )
@@ -124,4 +127,4 @@ def at_the_step(x: np.ndarray, places: Sequence[int], sfreq_hz: float) -> list[i
 def parts(n_times: int, places: Sequence[int]) -> list[slice]:
     """Return the stretches between cuts."""
     edges = [0, *places, n_times]
-    return [slice(start, stop) for start, stop in zip(edges, edges[1:]) if stop > start]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges) if stop > start]

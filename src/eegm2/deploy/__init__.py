@@ -1,1 +1,1 @@
-"""TBD."""
+"""Models at work: on live streams, on whole recordings, and in the formats of other runtimes."""

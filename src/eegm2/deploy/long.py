@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import MIN_TIMES
-from eegm2.model.stream import STEP, StreamNetwork
+from eegm2.model.streaming.stream import STEP, StreamNetwork
 
 #: Samples per block where nothing else is asked for.
 BLOCK_SAMPLES = 2048

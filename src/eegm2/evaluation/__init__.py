@@ -1,6 +1,7 @@
 """What a pretrained model is worth: representations, probes, downstream protocols and metrics.
 
-``labelled`` is what all of them take; only ``stores`` knows recordings and splits on disk. ``protocols`` has
-the paper's four modes, ``crossval`` and ``resampling`` say how sure a result is, ``sklearn`` and ``module``
-are the same for other libraries, ``probe``, ``embedding`` and ``reconstruction`` do the work of the commands.
+``windows`` is what all of it takes, and only ``windows.from_store`` knows recordings and splits on disk.
+``protocols`` has the paper's four modes, ``scores`` says how good a result is and how sure, ``baselines``
+what a user would do instead, ``estimators`` is the same for other libraries; ``probing``, ``reconstruct``,
+``features.embedding`` and ``experiment`` do the work of the commands.
 """

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eegm2.data.splits import PARTS, SplitManifest
+from eegm2.data.windows.splits import PARTS, SplitManifest
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.words import count

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from eegm2.data.splits import SplitManifest
 from eegm2.data.storage import write_atomic
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, EEGM2Error
 from eegm2.hub.card import model_card
 from eegm2.hub.remote import download

@@ -16,7 +16,7 @@ from eegm2.report.folders import read_evaluations, read_probes, read_run
 from eegm2.report.positions import head_positions
 
 if TYPE_CHECKING:
-    from eegm2.data.store import RecordingStore
+    from eegm2.data.store.recording_store import RecordingStore
 
 _MENDABLE = (EEGM2Error, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
@@ -89,7 +89,7 @@ def _open_store(run: Path, given: str | Path | None, data: ReportData) -> Record
             "The run names no store and none was given, so the recordings are not shown; add --store STORE."
         )
         return None
-    from eegm2.data.store import RecordingStore
+    from eegm2.data.store.recording_store import RecordingStore
 
     problem = ""
     places = [str(where)]
@@ -137,7 +137,7 @@ def _add_store(store: RecordingStore, data: ReportData) -> None:
 
 def _rejected(store: RecordingStore) -> list[Rejected]:
     """Return the recordings that preparation left out, from the store's table of quality."""
-    from eegm2.data.quality import read_quality
+    from eegm2.data.signal.quality import read_quality
 
     try:
         rows = read_quality(store.storage)

@@ -10,7 +10,7 @@ from eegm2.report.contents import Reconstruction, ReportData
 from eegm2.report.figures.style import spread_pick
 
 if TYPE_CHECKING:
-    from eegm2.data.store import RecordingStore
+    from eegm2.data.store.recording_store import RecordingStore
 
 _MOST_WINDOWS = 48
 _MOST_SAMPLES = 120_000  # over all windows, per channel: keeps long windows within seconds of computing
@@ -31,7 +31,7 @@ def reconstruct_windows(model: Any, store: RecordingStore, data: ReportData) -> 
 
     from eegm2.config import from_dict
     from eegm2.data.config import WindowConfig
-    from eegm2.data.windows import WindowDataset
+    from eegm2.data.windows.dataset import WindowDataset
 
     config = from_dict(WindowConfig, data.header.get("windows", {}), where="the run's windows")
     split = next((part for part in ("val", "test", "train") if data.splits.get(part)), "train")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from eegm2.data.sampling import epoch_order
-from eegm2.data.windows import collate_windows
+from eegm2.data.windows.dataset import collate_windows
+from eegm2.data.windows.order import epoch_order
 from eegm2.errors import ConfigError
 
 

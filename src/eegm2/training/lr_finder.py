@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.data.splits import SplitManifest
 from eegm2.data.storage import write_atomic
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import DataError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
-from eegm2.training.beginning import run_splits
 from eegm2.training.config import PretrainConfig
 from eegm2.training.loaders import BatchOrder, make_loader
 from eegm2.training.objectives import Objective, window_seed
 from eegm2.training.optimiser import parameter_groups
+from eegm2.training.run_record import run_splits
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
 

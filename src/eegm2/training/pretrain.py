@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 from eegm2.compiling import say_once
-from eegm2.data.splits import SplitManifest
 from eegm2.data.storage import remove_stale_temporaries
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
-from eegm2.training.beginning import environment_rank, open_run, run_splits
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
+from eegm2.training.run_record import environment_rank, open_run, run_splits
 from eegm2.training.runfolder import Table, disk_errors, locked
 
 
@@ -115,7 +115,7 @@ def _fit(
 ) -> PretrainResult:
     from lightning.pytorch import seed_everything
 
-    from eegm2.training.module import PretrainModule
+    from eegm2.training.lightning_module import PretrainModule
     from eegm2.training.progress import Progress, printed
     from eegm2.training.recorder import Recorder
     from eegm2.training.state import Interrupted, read_state

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from tqdm import tqdm
 
-from eegm2.training.module import PretrainModule
+from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.recorder import Recorder
 
 QUIET_S = 30.0

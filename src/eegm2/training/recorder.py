@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, Trainer
 
 from eegm2.training.checkpoint import write_weights
 from eegm2.training.interruption import Signals
-from eegm2.training.module import Means, PretrainModule
+from eegm2.training.lightning_module import Means, PretrainModule
 from eegm2.training.runfolder import Table, disk_errors
 from eegm2.training.state import FORMAT, Interrupted, gather, peak_memory_mb, random_state, set_random_state
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes import folder_csv
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 NAMES = ("Fz", "Cz", "Pz")

@@ -6,13 +6,13 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.config import SplitConfig, WindowConfig
-from eegm2.data.labelling import recording_windows
-from eegm2.data.prepare import PrepareConfig, prepare
-from eegm2.data.recipes.base import LabelSpan
-from eegm2.data.recording import RecordingInfo
-from eegm2.data.splits import split_subjects
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.labels import LabelSpan
+from eegm2.data.preparing.prepare import PrepareConfig, prepare
+from eegm2.data.store.facts import RecordingInfo
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.labelling import recording_windows
+from eegm2.data.windows.splits import split_subjects
 
 from .conftest import tuh_names
 

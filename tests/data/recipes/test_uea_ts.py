@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from eegm2.data.config import PrepareConfig, SplitConfig, WindowConfig
-from eegm2.data.prepare import prepare
+from eegm2.data.files.ts_text import read_ts
+from eegm2.data.preparing.prepare import prepare
 from eegm2.data.recipes import uea_ts
 from eegm2.data.recipes.base import all_recipes, detect_recipe
-from eegm2.data.recipes.ts_text import read_ts
-from eegm2.data.splits import split_subjects
-from eegm2.data.store import RecordingStore
-from eegm2.data.windows import WindowDataset
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.splits import split_subjects
 from eegm2.errors import DataError
 
 HEADER = "#about\n@problemName Trial\n@timeStamps false\n@missing false\n@univariate false\n"

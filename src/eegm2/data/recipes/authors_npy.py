@@ -65,7 +65,7 @@ def read_splits(path: Path) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
     """
     import numpy as np
 
-    from eegm2.data.recipes.safe_npy import read_pickled_dict
+    from eegm2.data.files.safe_npy import read_pickled_dict
 
     parts: dict[str, dict[str, Any]] = {}
     content = read_pickled_dict(path)

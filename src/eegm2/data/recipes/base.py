@@ -15,29 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import mne
-
-
-@dataclass(frozen=True, order=True)
-class LabelSpan:
-    """A labelled stretch of a recording.
-
-    Parameters
-    ----------
-    onset_s : float
-        Start in seconds after the first sample.
-    duration_s : float
-        Length in seconds; 0 marks an instant; ``inf`` lasts until the recording ends.
-    label : str
-        What happened.
-    """
-
-    onset_s: float
-    duration_s: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,8 @@ class SourceRecording:
     files : tuple of Path
         Further files the content depends on (events, ratings, ``.fdt``); part of the source hash.
     reader : callable or None
-        Returns the recording as an `mne.io.BaseRaw` in volts; None means `eegm2.data.readers.read_raw(path)`.
+        Returns the recording as an `mne.io.BaseRaw` in volts; None means
+        `eegm2.data.files.readers.read_raw(path)`.
     claims : tuple of Path
         Files that are accounted for by this recording without being part of it (an export in a second form).
     notes : tuple of str
@@ -100,7 +83,7 @@ class SourceRecording:
             raise DataError(self.problem)
         if self.reader is not None:
             return self.reader()
-        from eegm2.data.readers import read_raw
+        from eegm2.data.files.readers import read_raw
 
         return read_raw(self.path)
 

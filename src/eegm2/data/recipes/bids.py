@@ -1,4 +1,4 @@
-"""Any BIDS data set: labels from events.tsv, attributes from participants.tsv, types and status of channels."""
+"""Any BIDS data set: labels from events.tsv, attributes from participants.tsv, channels from channels.tsv."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eegm2.data.files.tables import Row, read_rows, seconds
+from eegm2.data.labels import LabelSpan
 from eegm2.data.names import composed, shown
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
-from eegm2.data.tables import Row, read_rows, seconds
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 _LABEL_COLUMNS = ("trial_type", "value")
 _NOTHING = ("", "n/a", "N/A", "nan", "NaN")
 _TYPES = {
     "EEG": "eeg", "EOG": "eog", "VEOG": "eog", "HEOG": "eog", "ECG": "ecg", "EMG": "emg", "TRIG": "stim",
-    "SEEG": "seeg", "ECOG": "ecog", "DBS": "dbs", "BIO": "bio", "RESP": "resp", "GSR": "gsr", "TEMP": "temperature",
-    "EYEGAZE": "eyegaze", "PUPIL": "pupil",
+    "SEEG": "seeg", "ECOG": "ecog", "DBS": "dbs", "BIO": "bio", "RESP": "resp", "GSR": "gsr",
+    "TEMP": "temperature", "EYEGAZE": "eyegaze", "PUPIL": "pupil",
 }  # fmt: skip
 """BIDS' types of channels → MNE's; all others are ``misc``."""
 _KEPT_APART = {
@@ -48,8 +49,8 @@ def read_tsv(path: Path) -> list[Row]:
 def applying(path: Path, root: Path, suffix: str) -> Path | None:
     """Return the side file that applies to a recording, by BIDS' rule of inheritance.
 
-    It lies beside the recording or in a folder above, up to the data set's; every entity of its name is one of
-    the recording's. The nearest folder wins, in it the name with the most entities.
+    It lies beside the recording or in a folder above, up to the data set's; every entity of its name is one
+    of the recording's. The nearest folder wins, in it the name with the most entities.
 
     Parameters
     ----------
@@ -150,16 +151,16 @@ def _other_codes(path: Path, rows: Sequence[Row], chosen: str) -> list[str]:
         if len(values) > 1:
             some = " ".join(sorted(values)[:6])
             return [
-                f"{path.name}: trial_type '{label}' stands for {len(values)} codes in the column value ({some}); "
-                "--label-column value takes those"
+                f"{path.name}: trial_type '{label}' stands for {len(values)} codes in the column value "
+                f"({some}); --label-column value takes those"
             ]
     return []
 
 
 def read_with_types(path: Path, channels_tsv: Path) -> Any:
     """Open a recording with the channel types and the bad channels that its channels.tsv states."""
-    from eegm2.data.readers import read_raw
-    from eegm2.data.saidbyreader import ReadingWarning
+    from eegm2.data.files.readers import read_raw
+    from eegm2.data.files.said import ReadingWarning
 
     raw = read_raw(path)
     rows = {row.get("name", ""): row for _, row in read_tsv(channels_tsv)}
@@ -190,9 +191,9 @@ def discover(root: Path, label_column: str = "") -> list[SourceRecording]:
     label_column : str
         Column of events.tsv with the labels; empty: ``trial_type``, else ``value``.
     """
-    from eegm2.data.formats import stem
-    from eegm2.data.parts import recordings_among
-    from eegm2.data.tree import files_below
+    from eegm2.data.files.formats import stem
+    from eegm2.data.files.parts import recordings_among
+    from eegm2.data.files.tree import files_below
 
     people = {row.get("participant_id", ""): row for _, row in read_tsv(root / "participants.tsv")}
     ours = [
@@ -208,7 +209,8 @@ def discover(root: Path, label_column: str = "") -> list[SourceRecording]:
         subject = composed(shown(f"sub-{label}"))
         events = applying(part.path, root, "events.tsv")
         channels = applying(part.path, root, "channels.tsv")
-        problem, labels, notes = part.problem, None, ()
+        problem, labels = part.problem, None
+        notes: tuple[str, ...] = ()
         try:
             if events is not None:
                 labels, notes = read_events(events, label_column)
@@ -281,7 +283,7 @@ RECIPES = (
         url="https://bids.neuroimaging.io",
         discover=discover,
         subjects="as the data set",
-        labels="column trial_type of events.tsv, or value where that says nothing; --label-column chooses another",
+        labels="column trial_type of events.tsv, or value where that says nothing; or --label-column",
         matches=lambda root: (root / "dataset_description.json").is_file(),
         declared=True,
         options=("label_column",),

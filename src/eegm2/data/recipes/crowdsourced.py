@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import EPOC14, raw_from_array, require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
-from eegm2.data.tree import files_below
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def read_edf_export(path: Path) -> mne.io.BaseRaw:
     """Read an EmotivPRO EDF; its eyes open and eyes closed annotations become spans, others are dropped."""
     import mne
 
-    from eegm2.data.readers import read_raw
+    from eegm2.data.files.readers import read_raw
 
     raw = read_raw(path)
     notes = raw.annotations

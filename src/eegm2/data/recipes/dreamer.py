@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import raw_from_array
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _open(path: Path) -> dict[str, Any]:
 def _read(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
     from scipy.io import loadmat
 
-    from eegm2.data.matfile import check_matfile
+    from eegm2.data.files.mat import check_matfile
 
     check_matfile(path)
     try:

@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eegm2.data.formats import file_suffix
+from eegm2.data.files.formats import file_suffix
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
-from eegm2.data.tree import files_below
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def matches(root: Path) -> bool:
 
 def read_run(path: Path, run: int) -> mne.io.BaseRaw:
     """Read one run; T0, T1 and T2 become what they mean in it."""
-    from eegm2.data.readers import read_raw
+    from eegm2.data.files.readers import read_raw
 
     raw = read_raw(path)
     task, first, second = TASKS[run]

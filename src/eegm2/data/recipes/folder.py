@@ -22,7 +22,7 @@ def subject_of(relative: Path) -> str:
         entity = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", part)
         if entity:
             return entity[1]
-    from eegm2.data.formats import stem
+    from eegm2.data.files.formats import stem
 
     alone = re.sub(r"_split-\d+", "", stem(relative))
     return composed(shown(relative.parts[0] if len(relative.parts) > 1 else alone))
@@ -30,9 +30,9 @@ def subject_of(relative: Path) -> str:
 
 def discover(root: Path) -> list[SourceRecording]:
     """Find EEG files; a recording is named by the path of its first file without suffix."""
-    from eegm2.data.formats import READERS, stem
-    from eegm2.data.parts import recordings_among
-    from eegm2.data.tree import walk
+    from eegm2.data.files.formats import READERS, stem
+    from eegm2.data.files.parts import recordings_among
+    from eegm2.data.files.tree import walk
 
     base = root.parent if root.is_file() else root
     found = []

@@ -6,12 +6,13 @@ import difflib
 import re
 from pathlib import Path
 
+from eegm2.data.files.parts import Found
+from eegm2.data.files.tables import Row, read_rows, span_of, with_our_times
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.names import composed
-from eegm2.data.parts import Found
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
-from eegm2.data.tables import Row, read_rows, span_of, with_our_times
-from eegm2.data.tree import files_below
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 TABLE = "labels.csv"
@@ -42,7 +43,7 @@ def discover(root: Path) -> list[SourceRecording]:
     table = root if root.is_file() else root / TABLE
     if not root.is_file():
         require_folder(root, f"a folder with EEG files and {TABLE}")
-    from eegm2.data.parts import recordings_among
+    from eegm2.data.files.parts import recordings_among
 
     extra, rows = read_table(table)
     there = {composed(part.path.relative_to(table.parent).as_posix()): part for part in _below(table.parent)}
@@ -167,7 +168,7 @@ def _labels(table: Path, rows: list[Row]) -> tuple[LabelSpan, ...]:
 
 
 def _below(folder: Path) -> list[Found]:
-    from eegm2.data.parts import recordings_among
+    from eegm2.data.files.parts import recordings_among
 
     return recordings_among(files_below(folder))
 

@@ -8,10 +8,11 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from eegm2.data.formats import file_suffix
+from eegm2.data.files.formats import file_suffix
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
-from eegm2.data.tree import files_below
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 SPLITS = {"train": "train", "eval": "test"}

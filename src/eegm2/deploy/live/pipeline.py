@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.preprocessing import AMPLITUDE_LIMITS_UV
-from eegm2.deploy.causal import CausalPreprocessor
-from eegm2.deploy.classifier import SlidingFeatures
+from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import StreamConfig
-from eegm2.deploy.head import DenseHead
+from eegm2.deploy.heads.decisions import SlidingFeatures
+from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.live.source import Chunk, Source
-from eegm2.deploy.scale import DecisionRule, RunningScale
-from eegm2.deploy.source_model import TrainedModel
-from eegm2.deploy.streaming import StreamingEEGM2
+from eegm2.deploy.stream.causal import CausalPreprocessor
+from eegm2.deploy.stream.scale import DecisionRule, RunningScale
+from eegm2.deploy.stream.streaming import StreamingEEGM2
+from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import DataError
-from eegm2.model.stream import STEP
+from eegm2.model.streaming.stream import STEP
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 
 from eegm2.deploy.live.pipeline import Outputs
 from eegm2.errors import ConfigError
-from eegm2.model.stream import STEP
+from eegm2.model.streaming.stream import STEP
 
 
 @dataclass(frozen=True)

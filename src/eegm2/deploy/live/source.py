@@ -110,7 +110,7 @@ class RecordingSource:
 
     def open(self) -> None:
         """Read the header."""
-        from eegm2.data.readers import read_raw
+        from eegm2.data.files.readers import read_raw
 
         self._raw = read_raw(self.name)
         self.ch_names = list(self._raw.ch_names)

@@ -18,10 +18,10 @@ from eegm2.errors import DataError
 from eegm2.evaluation.baselines.library import braindecode_models
 from eegm2.evaluation.baselines.options import NetworkOptions
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, refuse_not_finite, rescaled
-from eegm2.evaluation.fitting import Task, fit
-from eegm2.evaluation.labelled import LabelledWindows, Split
-from eegm2.evaluation.outcome import Outcome
-from eegm2.evaluation.probes import predictions
+from eegm2.evaluation.protocols.fitting import Task, fit
+from eegm2.evaluation.protocols.frozen import predictions
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 
 CLASSES = {
     "eegnet": "EEGNet",

@@ -11,8 +11,8 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.baselines.options import BandPowerOptions, NetworkOptions, RiemannOptions, SlowOptions
 
 if TYPE_CHECKING:
-    from eegm2.evaluation.labelled import LabelledWindows, Split
-    from eegm2.evaluation.outcome import Outcome
+    from eegm2.evaluation.scores.outcome import Outcome
+    from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 
     Runner = Callable[[LabelledWindows, Split, int], Outcome]
 
@@ -49,7 +49,7 @@ class Baseline:
 
 
 def baseline_runner(name: str, *, sfreq_hz: float, options: Mapping[str, Any] | None = None) -> Runner:
-    """Return a runner of one baseline, for `eegm2.evaluation.crossval.cross_validate` and the like.
+    """Return a runner of one baseline, for `eegm2.evaluation.scores.crossval.cross_validate` and the like.
 
     Parameters
     ----------

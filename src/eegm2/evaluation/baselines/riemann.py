@@ -17,9 +17,9 @@ from eegm2.config import to_dict
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.baselines.options import RiemannOptions, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
-from eegm2.evaluation.labelled import LabelledWindows, Split
-from eegm2.evaluation.outcome import Outcome
-from eegm2.evaluation.probes import linear_probe
+from eegm2.evaluation.protocols.frozen import linear_probe
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 
 RIDGE = 1e-6
 """Share of a window's mean variance added to every channel: a flat channel keeps its covariance definite."""

@@ -15,9 +15,9 @@ from eegm2.config import to_dict
 from eegm2.errors import DataError
 from eegm2.evaluation.baselines.options import SlowOptions, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
-from eegm2.evaluation.labelled import LabelledWindows, Split
-from eegm2.evaluation.outcome import Outcome
-from eegm2.evaluation.probes import linear_probe
+from eegm2.evaluation.protocols.frozen import linear_probe
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 
 
 def slow_runner(name: str, sfreq_hz: float, options: SlowOptions) -> BaselineRunner:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Subset
 
 from eegm2.data.config import WindowConfig
-from eegm2.data.scaling import scale_window
+from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.labelled import LabelledWindows, Split, check_targets
-from eegm2.evaluation.outcome import Outcome
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
 
 CHUNK = 256
 

@@ -19,7 +19,7 @@ from eegm2.data.storage import write_atomic
 from eegm2.evaluation.experiment.config import ModelPlan
 from eegm2.evaluation.experiment.settings import Settings, chosen, outdated
 from eegm2.evaluation.experiment.splits import NamedSplit
-from eegm2.evaluation.outcome import Outcome
+from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.training.checkpoint import write_json
 
 #: Part of every key: to be raised when the same settings give other results than before.

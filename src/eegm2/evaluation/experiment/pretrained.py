@@ -10,10 +10,10 @@ from typing import Any
 
 from eegm2.config import conflicts, non_defaults
 from eegm2.data.config import sha256_json
-from eegm2.data.splits import SplitManifest
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.model.config import EEGM2Config
-from eegm2.training.beginning import RUN_FORMAT
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+from eegm2.training.run_record import RUN_FORMAT
 
 
 @dataclass(frozen=True)

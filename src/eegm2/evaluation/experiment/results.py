@@ -15,13 +15,13 @@ import numpy as np
 from eegm2.config import to_dict
 from eegm2.data.storage import write_atomic
 from eegm2.errors import EEGM2Error
-from eegm2.evaluation.crossval import CrossValidated, tested_part
 from eegm2.evaluation.experiment.cells import Cell, StoredCell
 from eegm2.evaluation.experiment.choice import choices
 from eegm2.evaluation.experiment.config import Plan
 from eegm2.evaluation.experiment.tables import choice_lines, markdown
-from eegm2.evaluation.labelled import LabelledWindows
-from eegm2.evaluation.resampling import compare
+from eegm2.evaluation.scores.crossval import CrossValidated, tested_part
+from eegm2.evaluation.scores.resampling import compare
+from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.training.checkpoint import provenance, write_json
 
 

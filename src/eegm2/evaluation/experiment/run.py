@@ -22,7 +22,7 @@ from eegm2.evaluation.experiment.runners import Runner
 from eegm2.evaluation.experiment.settings import resolved
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.experiment.state import Experiment
-from eegm2.evaluation.outcome import Outcome, evaluate, validation_row
+from eegm2.evaluation.scores.outcome import Outcome, evaluate, validation_row
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import locked
 

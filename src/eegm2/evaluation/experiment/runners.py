@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.storage import write_atomic
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.settings import baseline_options
 from eegm2.evaluation.experiment.weights import WeightSource
-from eegm2.evaluation.labelled import LabelledWindows
-from eegm2.evaluation.outcome import Outcome
-from eegm2.evaluation.probes import light_probe, linear_probe
-from eegm2.evaluation.protocols import run_protocol
-from eegm2.evaluation.representation import extract_features
-from eegm2.evaluation.stores import labelled_windows
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
+from eegm2.evaluation.protocols.modes import run_protocol
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.from_store import labelled_windows
+from eegm2.evaluation.windows.labelled import LabelledWindows
 
 
 class DataSource:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from eegm2.data.config import SplitConfig
-from eegm2.data.splits import SplitManifest, split_subjects, stratified_order
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.splits import SplitManifest, split_subjects, stratified_order
 from eegm2.errors import DataError
-from eegm2.evaluation.crossval import manifest_split, subject_labels_of, subject_splits
 from eegm2.evaluation.experiment.config import Plan
-from eegm2.evaluation.labelled import LabelledWindows, Split
+from eegm2.evaluation.scores.crossval import manifest_split, subject_labels_of, subject_splits
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.experiment import choice
 from eegm2.evaluation.experiment.cells import Cell, CellFolder, StoredCell
@@ -17,7 +17,7 @@ from eegm2.evaluation.experiment.runners import DataSource
 from eegm2.evaluation.experiment.settings import Settings, baseline_options, settings_of
 from eegm2.evaluation.experiment.splits import named_splits
 from eegm2.evaluation.experiment.weights import WeightSource
-from eegm2.evaluation.representation import usable_device
+from eegm2.evaluation.features.representation import usable_device
 
 
 class Experiment:

@@ -13,14 +13,14 @@ import torch
 
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
-from eegm2.data.splits import SplitManifest
-from eegm2.data.store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
 from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
 from eegm2.evaluation.experiment.splits import NamedSplit
-from eegm2.evaluation.stores import preprocessing_differences, pretraining_saw, read_run_split
-from eegm2.evaluation.transfer import adapt_channels
+from eegm2.evaluation.features.transfer import adapt_channels
+from eegm2.evaluation.windows.from_store import preprocessing_differences, pretraining_saw, read_run_split
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet

@@ -1,0 +1,250 @@
+"""Prepare a data set once: find its recordings, preprocess each, and write them into a store.
+
+Each recording is written atomically and independently, so that an interrupted run goes on where it stopped,
+a damaged file costs only itself, and two runs at once do the same work twice at worst.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from eegm2.data.config import PrepareConfig, PreprocessingConfig
+from eegm2.data.files.tree import NOT_FETCHED
+from eegm2.data.joins import canonical_marks, is_join, is_skip, without_marks
+from eegm2.data.names import shown
+from eegm2.data.preparing.finding import find_recordings, settle_gone
+from eegm2.data.preparing.prepare_report import PrepareResult, conclude
+from eegm2.data.preparing.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
+from eegm2.data.recipes.base import Recipe, SourceRecording
+from eegm2.data.storage import LocalStorage, Storage, open_storage, remove_stale_temporaries
+from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.errors import ConfigError, DataError
+
+_BYTES_PER_PROCESS = 48 << 20
+"""So much EDF takes one process longer to prepare than another one takes to start."""
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    config: PrepareConfig | None = None,
+    *,
+    progress: Callable[[int, int, Outcome], None] | None = None,
+) -> PrepareResult:
+    """Prepare a file, a folder or a data set into a store; run again, it does what is missing or has changed.
+
+    Parameters
+    ----------
+    source : str or Path
+        EEG file or folder.
+    out : str or Path
+        Store: folder or fsspec URL; made if needed.
+    config : PrepareConfig, optional
+        Options.
+    progress : callable, optional
+        Called with (done, total, outcome) after each recording.
+
+    Returns
+    -------
+    PrepareResult
+        `interrupted` is true if Ctrl-C ended it; what was prepared until then is in the store.
+
+    Raises
+    ------
+    ConfigError
+        If the store exists with another preprocessing, or an option cannot be used.
+    DataError
+        If nothing is found, or no recording could be prepared; then no store is made.
+    """
+    config = config or PrepareConfig()
+    root = Path(source)
+    if not root.exists():
+        what = NOT_FETCHED if root.is_symlink() else "no such file or folder; check the name"
+        raise DataError(f"{root}: {what}")
+    found = find_recordings(root, config)
+    recipe, sources = found.recipe, found.sources
+    storage = open_storage(out)
+    _refuse_foreign_folder(storage)
+    existing = RecordingStore(out, allow_empty=True) if "store.json" in storage.sizes("") else None
+    wanted = resolve_preprocessing(_with_recipe(config, recipe, root), sources, existing)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if existing is not None:
+        StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
+        if isinstance(storage, LocalStorage):
+            for folder in (storage.path, storage.path / "recordings"):
+                remove_stale_temporaries(folder)
+    job = Job(str(out), str(root if root.is_dir() else root.parent), wanted, config.dtype)
+    done: list[Outcome] = []
+    todo = []
+    for recording in sources:
+        outcome = _settled(recording, job, existing)
+        if outcome is None:
+            todo.append(recording)
+        else:
+            done.append(outcome)
+            if progress:
+                progress(len(done), len(sources), outcome)
+    interrupted = False
+    try:
+        for outcome in _run(todo, job, config):
+            done.append(outcome)
+            if progress:
+                progress(len(done), len(sources), outcome)
+    except KeyboardInterrupt:
+        interrupted = True
+    removed, messages = settle_gone(found, job, existing, config.remove_gone and not interrupted)
+    result = PrepareResult(
+        storage.url,
+        recipe.name,
+        wanted,
+        tuple(sorted([*done, *removed], key=lambda o: o.recording)),
+        (*found.messages, *messages),
+        interrupted,
+        found.left_out,
+    )
+    return conclude(result, started, len(sources))
+
+
+def resolve_preprocessing(
+    config: PreprocessingConfig, sources: Sequence[SourceRecording], existing: RecordingStore | None
+) -> PreprocessingConfig:
+    """Return the preprocessing with the channels spelt out, as it is kept in the store and in checkpoints.
+
+    Without a montage the channels are those of the existing store, or all EEG channels of the first recording
+    that can be opened.
+    """
+    from eegm2.data.channels import wanted_channels
+    from eegm2.data.signal.preprocessing import default_channels
+
+    montage = wanted_channels(config)
+    if montage is not None:
+        aliases = tuple(f"{theirs}={ours}" for theirs, ours in sorted(montage.aliases.items()))
+        return dataclasses.replace(config, montage="", channels=montage.channels, aliases=aliases)
+    if existing is not None:
+        return dataclasses.replace(config, channels=existing.ch_names)
+    problems = []
+    for source in sources:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are told when the recording itself is prepared
+                raw = source.load()
+            return dataclasses.replace(config, channels=default_channels(raw, source.recording_id))
+        except DataError as error:
+            problems.append(str(error))
+    raise DataError(f"none of {len(sources)} recordings can be opened; the first: {problems[0]}")
+
+
+def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> PreprocessingConfig:
+    """Return the preprocessing with the recipe's values where the user gave none."""
+    own = config.preprocessing()
+    suggested = recipe.preprocessing | (recipe.preprocessing_of(root) if recipe.preprocessing_of else {})
+    chosen = {key: value for key, value in suggested.items() if key not in config.given}
+    if own.montage or own.channels:
+        chosen = {key: value for key, value in chosen.items() if key not in ("montage", "channels")}
+    return dataclasses.replace(own, **chosen)
+
+
+def _refuse_foreign_folder(storage: Storage) -> None:
+    """Refuse to fill a folder that is not empty and no store."""
+    if (
+        isinstance(storage, LocalStorage)
+        and storage.path.is_dir()
+        and not (storage.path / "store.json").exists()
+    ):
+        there = sorted(path.name for path in storage.path.iterdir() if not path.name.startswith("."))
+        if there and there != ["recordings"]:
+            raise ConfigError(
+                f"--out {storage.path}: is no store and not empty (it has {shown(there[0])}); "
+                "name a new or empty folder"
+            )
+
+
+def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None) -> Outcome | None:
+    """Return the outcome of a recording that needs no reading: a problem, or there already and unchanged."""
+    about = (source.recording_id, source.subject, source.session, source_name(source, job.root))
+    if source.problem is not None:
+        return Outcome(*about, "skipped", source.problem)
+    if existing is None or source.recording_id not in {info.id for info in existing.recordings}:
+        return None
+    info = existing[source.recording_id]
+    stat = source_stat(source)
+    if info.source_stat != stat and info.source_sha256 != source.source_sha256():
+        return None
+    labels = info.labels
+    if source.labels is not None:
+        marks = [span for span in info.labels if is_join(span.label) or is_skip(span.label)]
+        given = canonical_marks(source.labels)
+        if len(given) - len(without_marks(given)) > len(marks):
+            return None  # a table marks joins that the samples were not prepared with
+        labels = clip_labels(without_marks(given), info.quality["duration_s"])[0]
+        labels = tuple(sorted((*labels, *marks))) if marks else labels
+    now = dataclasses.replace(
+        info,
+        subject=source.subject,
+        session=source.session,
+        labels=labels,
+        attributes=source.attributes,
+        split=source.split,
+        source_stat=stat,
+    )
+    if now == info:
+        return Outcome(*about, "unchanged", quality=info.quality)
+    StoreWriter(job.out, job.preprocessing, job.preprocessing.channels, dtype=job.dtype).update(now)
+    changed = dataclasses.replace(now, source_stat=info.source_stat) != info
+    return Outcome(*about, "updated" if changed else "unchanged", quality=info.quality)
+
+
+def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[Outcome]:
+    """Yield outcomes as they come, from this process, joblib's or a Dask cluster's."""
+    if config.dask:
+        yield from _run_dask(todo, job, config.dask)
+        return
+    jobs = min(config.jobs or _useful_jobs(todo), len(todo))
+    if jobs <= 1:
+        yield from (prepare_one(source, job) for source in todo)
+        return
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+    try:
+        yield from parallel(joblib.delayed(prepare_one)(source, job) for source in todo)
+    except TerminatedWorkerError as error:
+        raise DataError(
+            f"a worker process ended (out of memory?) with --jobs {jobs}; "
+            "what is done is kept, run again with fewer --jobs"
+        ) from error
+
+
+def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iterator[Outcome]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise ConfigError("dask: distributed is not installed; pip install 'eegm2[dask]'") from error
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"dask: no scheduler answers at '{scheduler}' ({error}); start one or leave --dask out"
+        ) from error
+    with client:
+        futures = client.map(prepare_one, todo, job=job, pure=False)
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _useful_jobs(todo: Sequence[SourceRecording]) -> int:
+    """Return one process per core, but no more than are worth starting: importing takes each some seconds."""
+    sizes = [sum(size for size, _ in source_stat(source)) for source in todo]
+    if not all(sizes):  # not files of their own: nobody knows how much work they are
+        return _cores()
+    return max(1, min(_cores(), round(sum(sizes) / _BYTES_PER_PROCESS)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""What is done to a recording's samples: filters, channel mixing, units, quality."""

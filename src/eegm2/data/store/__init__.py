@@ -1,0 +1,1 @@
+"""The recording store: whole recordings in microvolts, written once, read at any window length."""

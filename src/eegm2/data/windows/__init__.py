@@ -1,0 +1,1 @@
+"""What a model is shown: windows, their labels, scaling, order and splits."""

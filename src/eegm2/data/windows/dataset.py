@@ -1,0 +1,231 @@
+"""Windows of any length and stride, cut from whole recordings at reading time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate, get_worker_info
+
+from eegm2.data.config import WindowConfig
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
+from eegm2.data.windows.labelling import label_spans, recording_windows
+from eegm2.data.windows.scaling import scale_stored
+from eegm2.errors import ConfigError, DataError
+
+INDEX_DTYPE = np.dtype([("recording", np.int32), ("start", np.int64), ("label", np.int32)])
+
+
+class WindowBatch(list[dict[str, Any]]):
+    """Windows read at once into one tensor: a list of items whose ``x`` are its parts.
+
+    Any `collate_fn` takes it as the list that it is, by copying; `collate_windows` takes what lies behind it.
+
+    Attributes
+    ----------
+    batch : dict
+        ``{"x": float32 Tensor (batch, n_chans, n_times), "y": int64 Tensor (batch,), "index": the same}``.
+    """
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> None:
+        parts = zip(x, y.tolist(), index.tolist())
+        super().__init__({"x": window, "y": label, "index": place} for window, label, place in parts)
+        self.batch = {"x": x, "y": y, "index": index}
+
+
+def collate_windows(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Return the batch of several windows; no copy where they were read together."""
+    if isinstance(items, WindowBatch):
+        return items.batch
+    batch: dict[str, torch.Tensor] = default_collate(items)
+    return batch
+
+
+def _empty(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return room for float32; in a loader's worker in memory that the main process sees too."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
+    return torch.empty(0).set_(storage).view(shape)
+
+
+class WindowDataset(Dataset[dict[str, Any]]):
+    """A map-style dataset of scaled windows of a store.
+
+    Parameters
+    ----------
+    store : RecordingStore
+        Where the recordings are.
+    config : WindowConfig
+        Length, stride, scaling, labels and exclusions.
+    recordings, subjects : iterable of str, optional
+        Use only these; both given: those that satisfy both.
+    classes : sequence of str, optional
+        Labels wanted, in the order of their numbers; default all labels of the selected recordings, sorted.
+    labelled : bool
+        Keep only windows that have a label.
+
+    Attributes
+    ----------
+    index : structured array (recording, start, label)
+        One row per window: row of `recordings`, first sample, class number (-1 without a label).
+    classes : tuple of str
+        Class names.
+    recordings : list of RecordingInfo
+        The recordings selected.
+    unlabelled : tuple of str
+        Selected recordings without any label of `classes`.
+
+    Raises
+    ------
+    DataError
+        If a selected recording or subject is not in the store, if no recording is as long as a window (the
+        longest is named), or if no window (with a label, where asked) is left.
+    ConfigError
+        If a window has fewer than one sample.
+    """
+
+    def __init__(
+        self,
+        store: RecordingStore,
+        config: WindowConfig,
+        *,
+        recordings: Iterable[str] | None = None,
+        subjects: Iterable[str] | None = None,
+        classes: Sequence[str] | None = None,
+        labelled: bool = False,
+    ) -> None:
+        self.store = store
+        self.config = config
+        self.n_times = round(config.window_s * store.sfreq_hz)
+        self.stride = round(
+            (config.stride_s if config.stride_s is not None else config.window_s) * store.sfreq_hz
+        )
+        if self.n_times < 1 or self.stride < 1:
+            raise ConfigError(
+                f"window_s, stride_s: got {config.window_s}, {config.stride_s}; "
+                f"below one sample at {store.sfreq_hz:g} Hz, make them longer"
+            )
+        self.recordings = _select(store, recordings, subjects)
+        longest = max(self.recordings, key=lambda info: info.n_times)
+        if longest.n_times < self.n_times:
+            raise DataError(
+                f"window_s: got {config.window_s:g} s, longer than every recording "
+                f"(the longest, {longest.id}, has {longest.duration_s:.2f} s); choose a shorter window"
+            )
+        spans = [label_spans(info, config) for info in self.recordings]
+        if classes is None:
+            classes = sorted({span.label for of_recording in spans for span in of_recording})
+        self.classes = tuple(classes)
+        parts, unlabelled = [], []
+        for row, (info, of_recording) in enumerate(zip(self.recordings, spans)):
+            starts, labels = recording_windows(
+                info, of_recording, config, self.classes, self.n_times, self.stride
+            )
+            keep = labels >= 0 if labelled else slice(None)
+            part = np.zeros(len(starts[keep]), INDEX_DTYPE)
+            part["recording"], part["start"], part["label"] = row, starts[keep], labels[keep]
+            parts.append(part)
+            if not any(span.label in self.classes for span in of_recording):
+                unlabelled.append(info.id)
+        self.index = np.concatenate(parts)
+        self.unlabelled = tuple(unlabelled)
+        if len(self.index) == 0:
+            raise DataError(_why_empty(self, labelled))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """Return ``{"x": float32 Tensor (n_chans, n_times), "y": int, "index": int}``."""
+        recording, start, label = self.index[item]
+        return {
+            "x": torch.from_numpy(self.window(int(recording), int(start))),
+            "y": int(label),
+            "index": int(item),
+        }
+
+    def __getitems__(self, items: Sequence[int]) -> WindowBatch:
+        """Return several windows at once, as a DataLoader asks for a batch: see `WindowBatch`."""
+        places = np.asarray(items, np.int64)
+        rows = self.index[places]
+        x = _empty((len(places), len(self.store.ch_names), self.n_times))
+        out = x.numpy()
+        for i in np.lexsort((rows["start"], rows["recording"])):  # in the order in which they lie in files
+            self._read(int(rows["recording"][i]), int(rows["start"][i]), out[i])
+        return WindowBatch(x, torch.from_numpy(rows["label"].astype(np.int64)), torch.from_numpy(places))
+
+    def window(self, recording: int, start: int) -> np.ndarray:
+        """Return the scaled window of row `recording` of `recordings` that starts at sample `start`."""
+        out = np.empty((len(self.store.ch_names), self.n_times), np.float32)
+        self._read(recording, start, out)
+        return out
+
+    def _read(self, recording: int, start: int, out: np.ndarray) -> None:
+        stored = self.store.view(self.recordings[recording].id, start, start + self.n_times)
+        scale_stored(stored, self.config.scaling, out)
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """Subject of each window (array of str)."""
+        return np.array([info.subject for info in self.recordings])[self.index["recording"]]
+
+    @property
+    def recording_ids(self) -> np.ndarray:
+        """Recording id of each window (array of str)."""
+        return np.array([info.id for info in self.recordings])[self.index["recording"]]
+
+    @property
+    def start_s(self) -> np.ndarray:
+        """Start of each window in seconds of its recording."""
+        return self.index["start"] / self.store.sfreq_hz
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class number of each window, -1 without a label."""
+        return self.index["label"]
+
+
+def _select(
+    store: RecordingStore, recordings: Iterable[str] | None, subjects: Iterable[str] | None
+) -> list[RecordingInfo]:
+    """Return the recordings asked for, refusing names the store does not have."""
+    ids = None if recordings is None else set(recordings)
+    people = None if subjects is None else set(subjects)
+    for what, asked, known in (
+        ("recordings", ids, {info.id for info in store.recordings}),
+        ("subjects", people, set(store.subjects)),
+    ):
+        unknown = sorted(asked - known) if asked is not None else []
+        if unknown:
+            raise DataError(
+                f"{store.url}: {what} not in the store: {', '.join(unknown)}; prepare them or leave them out"
+            )
+    selected = [
+        info
+        for info in store.recordings
+        if (ids is None or info.id in ids) and (people is None or info.subject in people)
+    ]
+    if not selected:
+        raise DataError(
+            f"{store.url}: no recording is left by the choice of recordings and subjects; widen it"
+        )
+    return selected
+
+
+def _why_empty(dataset: WindowDataset, labelled: bool) -> str:
+    config, url = dataset.config, dataset.store.url
+    if labelled and len(dataset.unlabelled) == len(dataset.recordings):
+        known = sorted({key for info in dataset.recordings for key in info.attributes})
+        return (
+            f"{url}: no recording has a label for target '{config.target}' "
+            f"(attributes there: {', '.join(known) or 'none'}); choose another target"
+        )
+    return (
+        f"{url}: no window of {config.window_s:g} s is left by label_rule '{config.label_rule}', "
+        f"exclude_s {list(config.exclude_s)} and exclude_labels {list(config.exclude_labels)}; "
+        "loosen one of them"
+    )

@@ -1,0 +1,1 @@
+"""Files for other runtimes, checked against torch before they appear."""

@@ -1,0 +1,200 @@
+"""Export a trained model: files for other runtimes that are checked against torch before they appear."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import eegm2
+from eegm2.config import to_dict
+from eegm2.deploy.config import ExportConfig
+from eegm2.deploy.export.parts import Part, build_part, chosen_parts
+from eegm2.deploy.export.translate import executorch_file, onnx_model, torch_program
+from eegm2.deploy.trained_model import TrainedModel
+from eegm2.errors import ConfigError
+from eegm2.model.network import EEGM2
+
+#: What each format imports, and how to get it.
+NEEDED = {
+    "onnx": (("onnx", "onnxruntime", "onnxscript"), "pip install 'eegm2[export]'"),
+    "torch": (("onnxruntime",), "pip install 'eegm2[export]'"),
+    "executorch": (("executorch.exir", "onnxruntime"), "pip install 'eegm2[executorch]'"),
+}
+
+
+def export_model(
+    trained: TrainedModel, out: str | Path, config: ExportConfig | None = None
+) -> dict[str, Any]:
+    """Write a folder with a model for other runtimes.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        See :func:`eegm2.deploy.trained_model.load_trained`.
+    out : str or Path
+        Folder to create: ``encoder.onnx``, ``reconstruction.onnx``, ``step.onnx``, the same with
+        ``.int8.onnx`` and ``.pt2``, ``step.pte`` if asked for, and ``export.json`` with what was measured.
+    config : ExportConfig, optional
+
+    Returns
+    -------
+    dict
+        The content of ``export.json``: per file its size, largest difference from torch relative to the
+        largest output, and for 8-bit weights the loss ``|y8 - y| / |y|`` (root mean square).
+
+    Raises
+    ------
+    ConfigError
+        If the folder is there already, a part does not exist in this model, the packages are missing or an
+        exported file differs from torch by more than the tolerance; nothing is written then.
+    """
+    config = config or ExportConfig()
+    out = Path(out)
+    _require_packages(config)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: is there already; name a new folder or remove it")
+    model = trained.model
+    if not isinstance(model, EEGM2) or model.config.mixer == "attention":
+        name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
+        raise ConfigError(f"export: preset {name} is not supported; export eegm2, light, s1, s3 or s4")
+    parts = chosen_parts(model, config)
+    with _unfinished(out) as folder:
+        files: dict[str, Any] = {}
+        for name in parts:
+            files |= _export_part(build_part(name, model, config), trained, folder, config)
+        report = {"format": 1, "eegm2": eegm2.__version__, **trained.facts(), "config": to_dict(config)}
+        report["files"] = files
+        (folder / "export.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        if out.exists():
+            out.rmdir()
+        folder.replace(out)
+    return report
+
+
+def _require_packages(config: ExportConfig) -> None:
+    for form in config.formats:
+        names, remedy = NEEDED[form]
+        for name in names:
+            try:
+                import_module(name)
+            except ImportError as error:
+                raise ConfigError(f"export: {error.name} is missing; {remedy}") from error
+
+
+@contextlib.contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that goes away unless it is renamed, also on SIGTERM.
+
+    Its name holds this process's number: what a killed process left behind goes with the next export.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{out.name}.tmp-*"):
+        owner = left.name.rpartition("-")[2]
+        if not (owner.isdigit() and _alive(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    folder.mkdir()
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, leave) if main else None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _alive(process: int) -> bool:
+    import psutil
+
+    return process != os.getpid() and psutil.pid_exists(process)
+
+
+def _export_part(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:
+    """Write and check the files of one part; return what was measured."""
+    facts = {"part": part.name, **trained.facts(), **part.facts, "eegm2": eegm2.__version__}
+    facts["latency_s"] = facts["latency_samples"] / trained.sfreq_hz
+    files: dict[str, Any] = {}
+    if "onnx" in config.formats:
+        files |= _export_onnx(part, facts, trained, folder, config)
+    if "torch" in config.formats:
+        files |= _export_torch(part, trained, folder, config)
+    if "executorch" in config.formats and part.name == "step":
+        files |= _export_executorch(part, facts, trained, folder, config)
+    return files
+
+
+def _export_onnx(
+    part: Part, facts: dict[str, Any], trained: TrainedModel, folder: Path, config: ExportConfig
+) -> dict[str, Any]:
+    import onnx
+
+    from eegm2.deploy.export.check import compare, onnx_runner
+    from eegm2.deploy.export.quantise import weights_to_int8
+
+    assert isinstance(trained.model, EEGM2)
+    proto, files = onnx_model(part), {}
+
+    def write(name: str, model: onnx.ModelProto, extra: dict[str, Any]) -> Path:
+        path = folder / name
+        onnx.helper.set_model_props(model, {"eegm2": json.dumps({**facts, **extra}, ensure_ascii=False)})
+        onnx.save(model, path)
+        files[name] = {"bytes": path.stat().st_size, **extra}
+        return path
+
+    path = write(f"{part.name}.onnx", proto, {})
+    difference, _ = compare(part, trained.model, onnx_runner(path))
+    _refuse_difference(path.name, difference, config)
+    files[path.name]["difference"] = difference
+    if config.int8:
+        small, count = weights_to_int8(proto)
+        path = write(f"{part.name}.int8.onnx", small, {"int8_weights": count})
+        _, loss = compare(part, trained.model, onnx_runner(path))
+        write(path.name, small, {"int8_weights": count, "int8_loss": loss})
+    return files
+
+
+def _export_torch(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:
+    from eegm2.deploy.export.check import compare, program_runner
+
+    assert isinstance(trained.model, EEGM2)
+    path = folder / f"{part.name}.pt2"
+    torch.export.save(torch_program(part), path)
+    difference, _ = compare(part, trained.model, program_runner(path, part))
+    _refuse_difference(path.name, difference, config)
+    return {path.name: {"bytes": path.stat().st_size, "difference": difference}}
+
+
+def _export_executorch(
+    part: Part, facts: dict[str, Any], trained: TrainedModel, folder: Path, config: ExportConfig
+) -> dict[str, Any]:
+    from eegm2.deploy.export.check import compare, executorch_runner
+
+    assert isinstance(trained.model, EEGM2)
+    path = folder / f"{part.name}.pte"
+    path.write_bytes(executorch_file(part, facts))
+    difference, _ = compare(part, trained.model, executorch_runner(path, part, facts))
+    _refuse_difference(path.name, difference, config)
+    return {path.name: {"bytes": path.stat().st_size, "difference": difference, "facts": facts}}
+
+
+def _refuse_difference(name: str, difference: float, config: ExportConfig) -> None:
+    if not difference <= config.tolerance:
+        raise ConfigError(
+            f"export: {name} differs from torch by {difference:.1e} of the largest output, more than "
+            f"{config.tolerance:g}; raise --tolerance if that will do"
+        )

@@ -1,0 +1,1 @@
+"""Classifier heads of a stream: fitted, kept as plain arrays, and deciding."""

@@ -1,0 +1,1 @@
+"""Signals as they arrive: the network, the preprocessing and the scale, causal."""

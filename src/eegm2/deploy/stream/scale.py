@@ -1,0 +1,194 @@
+"""Running scale of a live stream, in place of the scaling of training windows; smoothing of decisions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eegm2.data.windows.scaling import EPSILON_UV
+from eegm2.errors import ConfigError, DataError
+
+_QUARTILES_TO_SIGMA = 1.3489795
+#: A window may move the running scale by at most this factor, however large an artefact in it is.
+_LARGEST_FACTOR = 1.5
+
+
+def window_scale(x: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return offset and scale, each (n_chans, 1), with ``scale_window(x) == (x - offset) / (scale + 1e-8)``.
+
+    Parameters
+    ----------
+    x : array, shape (n_chans, n_times)
+        One window in microvolts.
+    method : {"quantile95", "robust", "zscore", "none"}
+    """
+    zero = np.zeros((len(x), 1))
+    if method == "quantile95":
+        return zero, np.quantile(np.abs(x), 0.95, axis=1, keepdims=True)
+    if method == "robust":
+        low, middle, high = np.quantile(x, (0.25, 0.5, 0.75), axis=1, keepdims=True)
+        return middle, (high - low) / _QUARTILES_TO_SIGMA
+    if method == "zscore":
+        return x.mean(1, keepdims=True), x.std(1, keepdims=True)
+    if method == "none":
+        return zero, zero + 1.0
+    raise ConfigError(f"scaling: got '{method}', expected quantile95, robust, zscore or none")
+
+
+class RunningScale:
+    """Scale each channel by what a baseline shows, the median over its windows, and follow slow changes.
+
+    Training scales every window by its own statistic. A stream has no windows, so the scale is calibrated:
+    the statistic of every window of a baseline, and the median of them, which artefacts in fewer than half of
+    the windows cannot move. With `adapt_s` the scale then follows later windows exponentially, each of them
+    limited to a factor of 1.5.
+
+    Parameters
+    ----------
+    method : {"quantile95", "robust", "zscore", "none"}
+        As in training.
+    sfreq_hz : float
+    window_s : float
+        Length of the training windows.
+    calibration_s : float
+        Length of the baseline; nothing comes out during it.
+    adapt_s : float
+        Time constant after it; 0 keeps the scale fixed.
+    scale_uv : float
+        Scale of all channels instead of a baseline, if above 0.
+
+    Attributes
+    ----------
+    calibrated : bool
+        Whether samples come out.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        sfreq_hz: float,
+        *,
+        window_s: float = 4.0,
+        calibration_s: float = 60.0,
+        adapt_s: float = 0.0,
+        scale_uv: float = 0.0,
+    ) -> None:
+        self.method, self.sfreq_hz = method, sfreq_hz
+        self.window = max(8, round(window_s * sfreq_hz))
+        self.windows = max(1, round(calibration_s * sfreq_hz / self.window))
+        self.rate = 1 - np.exp(-self.window / sfreq_hz / adapt_s) if adapt_s > 0 else 0.0
+        self.offset: np.ndarray | None = None
+        self.scale: np.ndarray | None = None
+        self._baseline: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting: np.ndarray | None = None
+        if method == "none" or scale_uv > 0:
+            self.offset, self.scale = np.zeros((1, 1)), np.full((1, 1), scale_uv or 1.0)
+        elif calibration_s <= 0:
+            raise ConfigError(
+                "calibration_s: got 0 without a scale; give --scale-uv or a baseline to measure"
+            )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the scale is known."""
+        return self.scale is not None
+
+    @property
+    def baseline_s(self) -> tuple[float, float]:
+        """Seconds of the baseline that are there, and that are needed; whole training windows count."""
+        waiting = 0 if self._waiting is None else self._waiting.shape[1]
+        there = len(self._baseline) * self.window + waiting
+        return there / self.sfreq_hz, self.windows * self.window / self.sfreq_hz
+
+    def push(self, x_uv: np.ndarray) -> np.ndarray:
+        """Take (n_chans, k) microvolts; return them scaled, or (n_chans, 0) while the baseline is measured.
+
+        The samples of the baseline themselves are not returned.
+
+        Raises
+        ------
+        DataError
+            If a channel of the baseline is flat.
+        """
+        x = np.asarray(x_uv, np.float64)
+        if not self.calibrated:
+            x = self._calibrate(x)
+            if not self.calibrated:
+                return np.zeros((len(x_uv), 0), np.float32)
+        assert self.offset is not None
+        assert self.scale is not None
+        y = (x - self.offset) / (self.scale + EPSILON_UV)
+        if self.rate and self.method != "none":
+            self._adapt(x)
+        return y.astype(np.float32)
+
+    def _calibrate(self, x: np.ndarray) -> np.ndarray:
+        """Measure complete windows of the baseline; return the samples after its end."""
+        waiting = x if self._waiting is None else np.concatenate([self._waiting, x], axis=1)
+        while waiting.shape[1] >= self.window and len(self._baseline) < self.windows:
+            self._baseline.append(window_scale(waiting[:, : self.window], self.method))
+            waiting = waiting[:, self.window :]
+        if len(self._baseline) < self.windows:
+            self._waiting = waiting
+            return x[:, :0]
+        self._waiting = None
+        self.offset, self.scale = (np.median(np.stack(values), axis=0) for values in zip(*self._baseline))
+        flat = np.flatnonzero(self.scale[:, 0] <= 1e-6)
+        if len(flat):
+            channel, self.scale = int(flat[0]), None
+            self._baseline = []
+            raise DataError(f"baseline: channel {channel} is flat; check its electrode and begin again")
+        return waiting
+
+    def _adapt(self, x: np.ndarray) -> None:
+        """Let complete windows move the scale."""
+        assert self.offset is not None
+        assert self.scale is not None
+        waiting = x if self._waiting is None else np.concatenate([self._waiting, x], axis=1)
+        while waiting.shape[1] >= self.window:
+            offset, scale = window_scale(waiting[:, : self.window], self.method)
+            waiting = waiting[:, self.window :]
+            limited = np.clip(scale, self.scale / _LARGEST_FACTOR, self.scale * _LARGEST_FACTOR)
+            moved = np.clip(offset, self.offset - self.scale, self.offset + self.scale)
+            self.scale = self.scale * (limited / self.scale) ** self.rate
+            self.offset = self.offset + self.rate * (moved - self.offset)
+        self._waiting = waiting.copy()
+
+
+class DecisionRule:
+    """Smoothed probabilities with hysteresis, so that a decision does not flicker.
+
+    Parameters
+    ----------
+    smooth : float
+        Weight of the past in ``p = smooth * p + (1 - smooth) * new``.
+    enter, leave : float
+        A class is decided when its smoothed probability reaches `enter`, until it falls below `leave`.
+    """
+
+    def __init__(self, *, smooth: float = 0.0, enter: float = 0.6, leave: float = 0.5) -> None:
+        if not (0 <= smooth < 1 and 0 <= leave <= enter <= 1):
+            raise ConfigError(
+                f"smooth, enter, leave: got {smooth}, {enter}, {leave}; "
+                "expected 0 <= smooth < 1 and 0 <= leave <= enter <= 1"
+            )
+        self.smooth, self.enter, self.leave = smooth, enter, leave
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self.probabilities: np.ndarray | None = None
+        self.decided: int | None = None
+
+    def push(self, probabilities: np.ndarray) -> int | None:
+        """Take class probabilities, (n_classes,); return the decided class or None."""
+        new = np.asarray(probabilities, float)
+        past = new if self.probabilities is None else self.probabilities
+        self.probabilities = self.smooth * past + (1 - self.smooth) * new
+        best = int(self.probabilities.argmax())
+        if self.decided is not None and self.probabilities[self.decided] < self.leave:
+            self.decided = None
+        if self.probabilities[best] >= self.enter and (
+            self.decided is None or self.probabilities[best] > self.probabilities[self.decided]
+        ):
+            self.decided = best
+        return self.decided

@@ -1,0 +1,1 @@
+"""The family behind other libraries' signatures: scikit-learn and braindecode."""

@@ -1,0 +1,235 @@
+"""What the scikit-learn estimators share: checked windows, their network, learning by a protocol."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+
+from eegm2.data.windows.scaling import scale_window
+from eegm2.errors import ConfigError
+from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.evaluation.protocols.fitting import Task, fit, outputs
+from eegm2.evaluation.protocols.frozen import linear_model
+from eegm2.evaluation.protocols.modes import freeze, layer_groups
+from eegm2.model.config import EEGM2Config
+from eegm2.model.heads import Downstream, light_head
+from eegm2.model.network import EEGM2, build_model
+from eegm2.model.statistics import FEATURES
+from eegm2.model.unet import UNet
+
+
+class OnWindows(BaseEstimator):
+    """What the three estimators share: reading windows, and the network they start from."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.non_deterministic = False
+        return tags
+
+    def _windows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+        """Return scaled float32 windows (and y), checked by scikit-learn's rules."""
+        if hasattr(X, "get_data") and hasattr(X, "info"):
+            X = X.get_data(picks="eeg", copy=False) * 1e6
+        checks = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_2d": False, "reset": reset}
+        if isinstance(y, str):
+            X = validate_data(self, X, **checks)
+        else:
+            X, y = validate_data(self, X, y, multi_output=True, **checks)
+        if X.ndim < 2:
+            raise ValueError(
+                f"X: got shape {X.shape}, expected (n, n_chans, n_times); Reshape your data, or pass MNE "
+                "Epochs"
+            )
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                "features as input (features are EEG channels)"
+            )
+        X = self._shaped(X)
+        if X.ndim != 3:
+            raise ValueError(
+                f"X: got shape {X.shape}, expected (n, n_chans, n_times); Reshape your data, or pass MNE "
+                "Epochs"
+            )
+        scaled = scale_window(np.ascontiguousarray(X, dtype=np.float32), self.scaling)
+        return scaled if isinstance(y, str) else (scaled, y)
+
+    def _shaped(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return X as (n, n_chans, n_times); a place for subclasses that take other shapes."""
+        return X
+
+    def _network(self, n_chans: int, seed: int) -> EEGM2 | UNet:
+        """Return a copy of the checkpoint's network, or a fresh one of the preset where there is none."""
+        if self.checkpoint is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                return build_model(EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)).eval()
+        network = self.checkpoint
+        if not isinstance(network, EEGM2 | UNet):
+            from eegm2.training.checkpoint import load_checkpoint
+
+            network = load_checkpoint(network).model
+        if network.config.n_chans != n_chans:
+            raise ConfigError(
+                f"checkpoint: has {network.config.n_chans} channels, X has {n_chans}; "
+                "use eegm2.adapt_channels(model, n_chans), or pick the checkpoint's channels"
+            )
+        return copy.deepcopy(network)
+
+    def _frozen_features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the frozen features of scaled windows."""
+        if self.features not in FEATURES:
+            raise ConfigError(f"features: got '{self.features}', expected {' or '.join(FEATURES)}")
+        return extract_features(
+            self.network_, windows, batch_size=self.batch_size, device=self.device, kind=self.features
+        )
+
+
+class Learner(OnWindows):
+    """The four protocols with a validation part taken from the training windows."""
+
+    def __init__(
+        self,
+        checkpoint: Any = None,
+        *,
+        protocol: str = "light",
+        preset: str = "eegm2",
+        width: int = 16,
+        scaling: str = "quantile95",
+        features: Features = "statistics",
+        head: str = "statistics",
+        c: float = 1.0,
+        lr: float | None = None,
+        max_epochs: int | None = None,
+        patience: int = 10,
+        batch_size: int = 64,
+        layer_decay: float = 1.0,
+        freeze: Any = (),
+        validation: float = 0.2,
+        device: str = "cpu",
+        random_state: Any = 0,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.protocol = protocol
+        self.preset = preset
+        self.width = width
+        self.scaling = scaling
+        self.features = features
+        self.head = head
+        self.c = c
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.layer_decay = layer_decay
+        self.freeze = freeze
+        self.validation = validation
+        self.device = device
+        self.random_state = random_state
+
+    def _config(self) -> FitConfig:
+        frozen = self.protocol == "light"
+        return FitConfig(
+            lr=self.lr or (1e-3 if frozen else 1e-4),
+            max_epochs=self.max_epochs or (100 if frozen else 30),
+            patience=self.patience,
+            batch_size=self.batch_size,
+            head=self.head,  # type: ignore[arg-type]
+            layer_decay=self.layer_decay,
+            freeze=tuple(self.freeze),
+            device=self.device,
+        )
+
+    def _learn(self, windows: NDArray[np.float32], y: NDArray, n_classes: int, groups: Any) -> Self:
+        """Fit the protocol on scaled windows and encoded targets."""
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(f"protocol: got '{self.protocol}', expected one of {', '.join(PROTOCOLS)}")
+        seed = integer_seed(self.random_state)
+        self.network_ = self._network(windows.shape[1], seed)
+        if self.protocol == "linear":
+            self.model_ = linear_model(not n_classes, self.c).fit(self._features(windows), y)
+            return self
+        train, val = self._validation_part(y, n_classes, groups, seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self._learn_by_gradient(windows, y, n_classes, train, val, seed)
+        return self
+
+    def _learn_by_gradient(
+        self,
+        windows: NDArray[np.float32],
+        y: NDArray,
+        n_classes: int,
+        train: NDArray,
+        val: NDArray,
+        seed: int,
+    ) -> None:
+        config = self._config()
+        if self.protocol == "light":
+            features = self._features(windows)
+            self.centre_, spread = features[train].mean(0), features[train].std(0)
+            self.spread_ = np.where(spread > 0, spread, 1.0)
+            inputs = torch.from_numpy(((features - self.centre_) / self.spread_).astype(np.float32))
+            self.model_ = light_head(inputs.shape[1], n_classes or 1)
+        else:
+            inputs = torch.from_numpy(windows)
+            if self.protocol == "scratch":
+                self.network_ = build_model(self.network_.config)
+            self.model_ = Downstream(self.network_, n_classes or 1, windows.shape[2], config.head)
+            freeze(self.model_, config.freeze)
+        task = Task(lambda i: inputs[torch.from_numpy(np.asarray(i))], y, train, val, n_classes)
+        self.history_ = fit(self.model_, task, config, seed, layer_groups(self.model_, config))
+        self.target_scale_ = (0.0, 1.0) if n_classes else task.target_scale()
+
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """Return logits or standardised values, (n, n_outputs); not for the linear protocol."""
+        windows = self._windows(X, reset=False)
+        inputs = torch.from_numpy(windows)
+        if self.protocol == "light":
+            scaled = (self._features(windows) - self.centre_) / self.spread_
+            inputs = torch.from_numpy(scaled.astype(np.float32))
+        every = np.arange(len(windows))
+        task = Task(lambda i: inputs[torch.from_numpy(i)], every, every, every, 0)
+        return outputs(self.model_, task, every, self._config()).double().cpu().numpy()
+
+    def _features(self, windows: NDArray[np.float32]) -> NDArray[np.floating]:
+        return self._frozen_features(windows).astype(np.float64)
+
+    def _validation_part(
+        self, y: NDArray, n_classes: int, groups: Any, seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return training and validation indices, by group if given; the same if there is too little."""
+        every = np.arange(len(y))
+        if groups is not None:
+            splitter: Any = GroupShuffleSplit(1, test_size=self.validation, random_state=seed)
+        elif n_classes:
+            splitter = StratifiedShuffleSplit(1, test_size=self.validation, random_state=seed)
+        else:
+            splitter = ShuffleSplit(1, test_size=self.validation, random_state=seed)
+        try:
+            train, val = next(splitter.split(every, y, groups))
+        except ValueError:
+            return every, every
+        if n_classes and len(np.unique(y[train])) < n_classes:
+            return every, every
+        return train, val
+
+
+def integer_seed(random_state: Any) -> int:
+    """Return an integer seed; an integer is taken as it is."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))

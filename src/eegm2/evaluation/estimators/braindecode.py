@@ -1,0 +1,128 @@
+"""EEGM2 behind braindecode's signature, for skorch and for harnesses that build models by it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from eegm2.data.config import Scaling
+from eegm2.data.windows.scaling import scale_window
+from eegm2.errors import ConfigError
+from eegm2.model.config import EEGM2Config
+from eegm2.model.heads import Downstream, HeadName
+from eegm2.model.network import EEGM2, build_model
+from eegm2.model.unet import UNet
+
+
+class EEGM2ForClassification(nn.Module):
+    """EEGM2 with a head: (batch, n_chans, n_times) to logits (batch, n_outputs).
+
+    Parameters
+    ----------
+    n_chans : int, optional
+        EEG channels; from `chs_info` if left out.
+    n_times : int, optional
+        Samples of a window; from `input_window_seconds` and `sfreq` if left out.
+    n_outputs : int
+        Classes, or 1 for a value.
+    sfreq : float
+        Sampling rate in Hz; refused if a checkpoint was trained at another.
+    chs_info : list of dict, optional
+        MNE's ``info["chs"]``.
+    input_window_seconds : float, optional
+        Length of a window in seconds.
+    checkpoint : path, EEGM2, UNet or None
+        Pretrained weights; None: fresh ones.
+    preset, width : str, int
+        Shape of a fresh network.
+    head : {"flatten", "statistics", "attention"}
+        The paper's, tied to `n_times`, or one for any length.
+    drop_prob : float
+        Dropout of the head.
+    scaling : {"quantile95", "robust", "zscore", "none"}
+        Of each channel of each window, inside the module.
+
+    Attributes
+    ----------
+    final_layer : nn.Linear
+        The last layer; replace it for another number of outputs.
+
+    Raises
+    ------
+    ConfigError
+        If sizes are missing or contradict one another or the checkpoint.
+    """
+
+    def __init__(
+        self,
+        n_chans: int | None = None,
+        n_times: int | None = None,
+        n_outputs: int = 2,
+        sfreq: float | None = None,
+        chs_info: list[Any] | None = None,
+        input_window_seconds: float | None = None,
+        *,
+        checkpoint: Any = None,
+        preset: str = "eegm2",
+        width: int = 64,
+        head: HeadName = "flatten",
+        drop_prob: float = 0.0,
+        scaling: Scaling = "quantile95",
+    ) -> None:
+        super().__init__()
+        self.n_chans = _agreed("n_chans", n_chans, None if chs_info is None else len(chs_info), "chs_info")
+        seconds = (
+            None if input_window_seconds is None or sfreq is None else round(input_window_seconds * sfreq)
+        )
+        self.n_times = _agreed("n_times", n_times, seconds, "input_window_seconds")
+        self.n_outputs, self.sfreq, self.chs_info, self.scaling = n_outputs, sfreq, chs_info, scaling
+        if checkpoint is None:
+            network = build_model(EEGM2Config.preset(preset, n_chans=self.n_chans, width=width))
+        else:
+            network = _pretrained(checkpoint, self.n_chans, sfreq)
+        self.body = Downstream(network, n_outputs, self.n_times, head, drop_prob)
+        head_out = self.body.head.out
+        assert isinstance(head_out, nn.Linear)
+        self.final_layer, self.body.head.out = head_out, nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
+        return self.final_layer(self.body(scale_window(x, self.scaling)))
+
+    def reset_head(self, n_outputs: int) -> None:
+        """Put a fresh last layer for another number of outputs."""
+        old = self.final_layer
+        self.final_layer = nn.Linear(old.in_features, n_outputs).to(old.weight)
+        self.n_outputs = n_outputs
+
+
+def _agreed(name: str, given: int | None, derived: int | None, source: str) -> int:
+    """Return a size given directly or through another argument, refusing neither and both that differ."""
+    if given is None and derived is None:
+        raise ConfigError(f"{name}: not given, nor {source} to take it from")
+    if given is not None and derived is not None and given != derived:
+        raise ConfigError(f"{name}: got {given}, but {source} gives {derived}")
+    return int(given if given is not None else derived)  # type: ignore[arg-type]
+
+
+def _pretrained(checkpoint: Any, n_chans: int, sfreq: float | None) -> EEGM2 | UNet:
+    """Return a copy of the checkpoint's network, refusing another channel count or sampling rate."""
+    if isinstance(checkpoint, EEGM2 | UNet):
+        network = copy.deepcopy(checkpoint)
+    else:
+        from eegm2.training.checkpoint import load_checkpoint
+
+        loaded = load_checkpoint(checkpoint)
+        network, trained_hz = loaded.model, float(loaded.header["sfreq_hz"])
+        if sfreq is not None and abs(sfreq - trained_hz) > 1e-3:
+            raise ConfigError(
+                f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {trained_hz:g} Hz; resample"
+            )
+    if network.config.n_chans != n_chans:
+        raise ConfigError(
+            f"checkpoint: has {network.config.n_chans} channels, got n_chans={n_chans}; "
+            "use eegm2.adapt_channels(model, n_chans)"
+        )
+    return network

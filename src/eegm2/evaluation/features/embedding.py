@@ -1,0 +1,227 @@
+"""Representations of a store or of one recording file, with their times, as npz or parquet."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegm2.data.config import WindowConfig
+from eegm2.data.files.readers import read_raw
+from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.scaling import scale_window
+from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import EmbedConfig
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.evaluation.reconstruct.run import refuse_other_channels
+from eegm2.evaluation.windows.from_store import refuse_mismatch
+from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.model.statistics import STATISTICS
+from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.runfolder import refuse_unwritable
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Features or representations of windows.
+
+    Attributes
+    ----------
+    values : array, float32
+        (n, 9 * 4w) statistics or (n, 2w (4w + 1)) covariance, or (n, 4w, steps) representation.
+    start_s : array, shape (n,)
+        Start of each window in its recording.
+    window_s : float
+        Length of a window.
+    recording, subject, label : array of str, shape (n,)
+        Origin, and the annotation that covers the window ("" where there is none).
+    kind : {"statistics", "covariance", "sequence"}
+        What `values` are.
+    """
+
+    values: NDArray[np.float32]
+    start_s: NDArray[np.float64]
+    window_s: float
+    recording: NDArray[np.str_]
+    subject: NDArray[np.str_]
+    label: NDArray[np.str_]
+    kind: str = "statistics"
+
+    def time_s(self) -> NDArray[np.float64]:
+        """Return the centre of every step of a representation in its recording, (n, steps)."""
+        steps = self.values.shape[-1]
+        return self.start_s[:, None] + (np.arange(steps) + 0.5) * (self.window_s / steps)
+
+
+def embed(
+    run: str | Path,
+    source: str | Path,
+    out: str | Path,
+    config: EmbedConfig | None = None,
+    progress: Progress | None = None,
+) -> Embedding:
+    """Embed every window of a store or of a recording file and write the result, whole or not at all.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder or checkpoint.
+    source : str or Path
+        Store (folder or URL), or an EEG file, which is prepared with the checkpoint's preprocessing.
+    out : str or Path
+        ``.npz``, or ``.parquet`` (needs pyarrow).
+    config : EmbedConfig, optional
+        Kind and windows.
+    progress : callable, optional
+        Called with (windows done, windows in all).
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the output's suffix is unknown, the source does not fit the checkpoint or is shorter than a window.
+    """
+    config, out = config or EmbedConfig(), Path(out)
+    if out.suffix.lower() not in (".npz", ".parquet"):
+        raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .npz or .parquet")
+    if out.suffix.lower() == ".parquet":
+        _pyarrow()
+    refuse_unwritable(out)
+    checkpoint = load_checkpoint(run, config.which)
+    windows = replace(
+        checkpoint.windows,
+        window_s=config.window_s or checkpoint.windows.window_s,
+        stride_s=config.stride_s,
+        exclude_s=(),
+    )
+    if is_store(source):
+        data, label = _from_store(checkpoint, source, windows, config)
+    else:
+        data = _from_file(checkpoint, Path(source), windows)
+        label = np.full(len(data), "")
+    values = extract_features(
+        checkpoint.model,
+        data,
+        batch_size=config.batch_size,
+        device=config.device,
+        kind=config.kind,
+        progress=progress,
+    )
+    made = Embedding(
+        values,
+        np.asarray(data.start_s),
+        windows.window_s,
+        data.recording,
+        data.subject,
+        label,
+        config.kind,
+    )
+    write_embedding(out, made)
+    return made
+
+
+def is_store(source: str | Path) -> bool:
+    """Return whether a source is a store: an URL, or a folder."""
+    return "://" in str(source) or Path(source).is_dir()
+
+
+def write_embedding(out: Path, made: Embedding) -> None:
+    """Write npz (arrays named as in :class:`Embedding`) or parquet (a row per window or step)."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{uuid.uuid4().hex[:12]}{out.suffix.lower()}")
+    try:
+        if out.suffix.lower() == ".parquet":
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(_pyarrow().table(_columns(made)), temporary)
+        else:
+            np.savez_compressed(temporary, **_arrays(made))
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def feature_names(n_features: int, kind: str = "statistics") -> list[str]:
+    """Return the name of every feature, such as min_000 or covariance_000_001, in order."""
+    if kind == "covariance":
+        channels = (math.isqrt(8 * n_features + 1) - 1) // 2
+        return [f"covariance_{i:03d}_{j:03d}" for i in range(channels) for j in range(i, channels)]
+    channels = n_features // len(STATISTICS)
+    return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
+
+
+def _arrays(made: Embedding) -> dict[str, Any]:
+    text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
+    common = {"start_s": made.start_s, "window_s": np.float64(made.window_s), **text}
+    if made.values.ndim == 3:
+        return {"representation": made.values, "time_s": made.time_s(), **common}
+    return {
+        "features": made.values,
+        "feature_names": np.array(feature_names(made.values.shape[1], made.kind)),
+        **common,
+    }
+
+
+def _columns(made: Embedding) -> dict[str, Any]:
+    text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
+    if made.values.ndim == 2:
+        columns = dict(zip(feature_names(made.values.shape[1], made.kind), made.values.T))
+        return {**text, "start_s": made.start_s, **columns}
+    n, channels, steps = made.values.shape
+    rows = made.values.transpose(1, 0, 2).reshape(channels, n * steps)
+    repeated = {name: np.repeat(values, steps) for name, values in {**text, "start_s": made.start_s}.items()}
+    return {
+        **repeated,
+        "time_s": made.time_s().ravel(),
+        **{f"channel_{i:03d}": row for i, row in enumerate(rows)},
+    }
+
+
+def _from_store(
+    checkpoint: Checkpoint, source: str | Path, windows: WindowConfig, config: EmbedConfig
+) -> tuple[LabelledWindows, NDArray[np.str_]]:
+    store = RecordingStore(source)
+    refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
+    dataset = WindowDataset(store, windows)
+    names = np.array([*dataset.classes, ""])
+    y = dataset.labels.astype(np.int64)
+    data = LabelledWindows(
+        dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
+    )
+    return data, names[y]
+
+
+def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
+    made = preprocess(read_raw(path), checkpoint.preprocessing, where=str(path))
+    refuse_other_channels(checkpoint, made.ch_names, str(path))
+    sfreq_hz = float(checkpoint.header["sfreq_hz"])
+    length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
+    total = made.array.shape[1]
+    if total < length:
+        raise DataError(
+            f"{path}: {total / sfreq_hz:.2f} s long, a window has {windows.window_s:g} s; use --window-s"
+        )
+    starts = np.arange(0, total - length + 1, max(stride, 1))
+    view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
+    x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
+    name = np.full(len(starts), path.stem)
+    return LabelledWindows(x, np.zeros(len(starts), dtype=np.int64), name, name, starts / sfreq_hz)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ConfigError(
+            "--out: parquet needs pyarrow; pip install 'eegm2[parquet]', or write .npz"
+        ) from error
+    return pyarrow

@@ -1,0 +1,94 @@
+"""The folder of a probe: its arrays, written whole or not at all, and its place in the run's list."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.data.storage import remove_stale_temporaries, temporary_name, write_atomic
+from eegm2.errors import ConfigError
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.from_store import ChosenSplit
+from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.training.runfolder import locked, refuse_unwritable
+
+
+def prediction_arrays(
+    outcomes: list[Outcome], data: LabelledWindows, split: ChosenSplit
+) -> dict[str, np.ndarray]:
+    """Return what predictions.npz holds: the scores of the test windows, and where those are from."""
+    test = split.indices.test
+    scores = {f"{o.protocol}_{o.seed}_score": np.asarray(o.score, dtype=np.float32) for o in outcomes}
+    return {
+        **scores,
+        "y_true": data.y[test],
+        "subject": data.subject[test].astype(str),
+        "recording": data.recording[test].astype(str),
+        "start_s": np.asarray(data.start_s)[test],
+    }
+
+
+def embedding_arrays(
+    features: np.ndarray, data: LabelledWindows, split: ChosenSplit
+) -> dict[str, np.ndarray]:
+    """Return what embedding.npz holds: the features of the test windows."""
+    test = split.indices.test
+    return {
+        "features": features[test].astype(np.float32),
+        "y": data.y[test],
+        "subject": data.subject[test].astype(str),
+    }
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Refuse an output folder that holds anything but an earlier probe, or that cannot be written."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "results.json").is_file()):
+        raise ConfigError(f"--out {out}: exists and is not a probe's folder; choose another name")
+    refuse_unwritable(out)
+
+
+def write_folder(
+    out: Path, results: dict[str, Any], predictions: dict[str, Any], embedding: dict[str, Any]
+) -> None:
+    """Write the folder under a temporary name beside it, then put it in its place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_temporaries(out.parent)  # what killed processes were writing
+    new, old = (temporary_name(out) for _ in range(2))
+    try:
+        new.mkdir()
+        np.savez_compressed(new / "predictions.npz", **predictions)
+        np.savez_compressed(new / "embedding.npz", **embedding)
+        text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(new / "results.json", [text.encode()])
+        if out.exists():
+            out.rename(old)
+        try:
+            new.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def append_to_run(run: Path, out: Path) -> None:
+    """Add the folder to the run's list of probes, relative where it lies inside the run.
+
+    Probes of one run may end at the same time: the list is held while it is read and written.
+    """
+    path = run / "probes.json"
+    place = out.resolve()
+    name = str(place.relative_to(run.resolve())) if place.is_relative_to(run.resolve()) else str(place)
+    with locked(run, ".probes.lock", wait_s=60):
+        try:
+            known = json.loads(path.read_text()) if path.is_file() else []
+        except ValueError:
+            known = []
+        names = [entry for entry in known if isinstance(entry, str) and entry != name]
+        write_atomic(path, [json.dumps([*names, name], indent=1).encode()])

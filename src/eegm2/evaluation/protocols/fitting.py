@@ -1,0 +1,204 @@
+"""One small training loop for heads and whole networks on a downstream task."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eegm2.errors import DataError
+from eegm2.evaluation.config import FitConfig
+from eegm2.evaluation.features.representation import usable_device
+
+Batch = Callable[[NDArray[np.int64]], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt: the inputs by index, their targets, and which are for learning and for stopping.
+
+    Attributes
+    ----------
+    batch : callable
+        Indices → float32 inputs of the network.
+    y : array, shape (n,)
+        Class indices, or values where `n_classes` is 0.
+    train, val : array of int
+        Indices to learn from and to stop by.
+    n_classes : int
+        0 for regression.
+    """
+
+    batch: Batch
+    y: NDArray
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    n_classes: int
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the network: one per class, or one value."""
+        return self.n_classes or 1
+
+    def targets(self) -> Tensor:
+        """Return the targets; values are standardised on the training part."""
+        if self.n_classes:
+            return torch.from_numpy(np.asarray(self.y, dtype=np.int64))
+        mean, scale = self.target_scale()
+        return torch.from_numpy(((np.asarray(self.y, dtype=float) - mean) / scale).astype(np.float32))
+
+    def target_scale(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the training targets (regression)."""
+        y = np.asarray(self.y[self.train], dtype=float)
+        return float(y.mean()), float(y.std()) or 1.0
+
+
+@dataclass
+class History:
+    """What happened in a fit: one entry per epoch, and the epoch whose weights were kept."""
+
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def fit(
+    network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict[str, Any]] | None = None
+) -> History:
+    """Train `network` on a task with AdamW, clipping and early stopping on the validation loss.
+
+    The network is set to training mode at the start of every epoch, so dropout stays on after each
+    validation, and the optimiser is built from all parameters that require a gradient, head included.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained in place; ends with the weights of its best validation epoch, in evaluation mode.
+    task : Task
+        Inputs and targets.
+    config : FitConfig
+        Settings.
+    seed : int
+        Seeds the order of windows and dropout.
+    groups : list of dict, optional
+        Optimiser parameter groups; :func:`parameter_groups` by default.
+
+    Raises
+    ------
+    DataError
+        If a loss is not finite; the message names epoch and step.
+
+    References
+    ----------
+    EEGM2, arXiv 2502.17873, section 4.3; docs/differences.md lists the faults of the authors' loop
+    that are avoided here.
+    """
+    device = usable_device(config.device)
+    network.to(device)
+    optimiser = torch.optim.AdamW(groups or parameter_groups(network, config), lr=config.lr)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    loss_of = _loss(task, config, device)
+    targets = task.targets().to(device)
+    history, best, best_loss = History(), copy.deepcopy(network.state_dict()), math.inf
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for epoch in range(config.max_epochs):
+            network.train()
+            order = task.train[torch.randperm(len(task.train), generator=generator).numpy()]
+            losses: list[float] = []
+            for indices in np.array_split(order, math.ceil(len(order) / config.batch_size)):
+                loss = loss_of(network(task.batch(indices).to(device)), targets[indices])
+                if not torch.isfinite(loss):
+                    raise DataError(
+                        f"fit: the loss is {loss.item()} in epoch {epoch}, step {len(losses)}; lower lr "
+                        f"({config.lr})"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                if config.clip > 0:
+                    nn.utils.clip_grad_norm_(parameters, config.clip)
+                optimiser.step()
+                losses.append(float(loss.detach()))
+            history.train_loss.append(float(np.mean(losses)))
+            history.val_loss.append(
+                float(loss_of(outputs(network, task, task.val, config), targets[task.val]))
+            )
+            if history.val_loss[-1] < best_loss:
+                best, best_loss, history.best_epoch = (
+                    copy.deepcopy(network.state_dict()),
+                    history.val_loss[-1],
+                    epoch,
+                )
+            elif epoch - history.best_epoch >= config.patience:
+                break
+    network.load_state_dict(best)
+    network.eval()
+    return history
+
+
+def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: FitConfig) -> Tensor:
+    """Return the network's outputs in evaluation mode, (len(indices), n_outputs)."""
+    network.eval()
+    with torch.no_grad():
+        parts = [
+            network(task.batch(indices[start : start + config.batch_size]).to(config.device))
+            for start in range(0, len(indices), config.batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def parameter_groups(
+    network: nn.Module | Mapping[str, nn.Parameter], config: FitConfig
+) -> list[dict[str, Any]]:
+    """Return AdamW groups of all trainable parameters, without decay for vectors, A_log, D and dt_bias.
+
+    Parameters
+    ----------
+    network : nn.Module, or mapping of name to parameter
+        What is trained.
+    config : FitConfig
+        Weight decay.
+
+    Raises
+    ------
+    DataError
+        If nothing is left to train.
+    """
+    decay: list[Tensor] = []
+    plain: list[Tensor] = []
+    named = network.named_parameters() if isinstance(network, nn.Module) else network.items()
+    for name, parameter in named:
+        if parameter.requires_grad:
+            (decay if takes_weight_decay(name, parameter) else plain).append(parameter)
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise DataError("fit: every parameter is frozen; loosen --freeze")
+    return groups
+
+
+def takes_weight_decay(name: str, parameter: Tensor) -> bool:
+    """Return False for biases, norms and Mamba's A_log, D and dt_bias."""
+    return parameter.dim() > 1 and name.rsplit(".", 1)[-1] not in ("A_log", "D", "dt_bias")
+
+
+def _loss(task: Task, config: FitConfig, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return cross-entropy, weighted if asked, or the squared error of a value."""
+    if not task.n_classes:
+        return lambda out, y: F.mse_loss(out.squeeze(1), y)
+    weight = None
+    if config.class_weights == "balanced":
+        counts = np.bincount(task.y[task.train].astype(np.int64), minlength=task.n_classes)
+        weight = torch.tensor(
+            len(task.train) / (task.n_classes * np.maximum(counts, 1)), dtype=torch.float32, device=device
+        )
+    return lambda out, y: F.cross_entropy(out, y, weight=weight)

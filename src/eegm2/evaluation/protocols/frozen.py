@@ -1,0 +1,225 @@
+"""Probes of frozen features: the Linear and Light protocols.
+
+References
+----------
+EEGM2, arXiv 2502.17873, section 4.3.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from eegm2.errors import DataError
+from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
+from eegm2.evaluation.features.centring import centre_features
+from eegm2.evaluation.protocols.fitting import Task, fit, outputs
+from eegm2.evaluation.scores.metrics import best_threshold
+from eegm2.evaluation.scores.outcome import Outcome, balanced_loss
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
+from eegm2.model.heads import light_head
+
+#: Inverse penalties that ``c="validation"`` tries.
+C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def linear_probe(
+    features: NDArray[np.floating],
+    data: LabelledWindows,
+    split: Split,
+    *,
+    c: float | str = 1.0,
+    threshold: str = "validation",
+    centre: Centre = "none",
+) -> Outcome:
+    """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
+
+    Parameters
+    ----------
+    features : array, shape (n, n_features)
+        One row per window of `data`.
+    data : LabelledWindows
+        Targets.
+    split : Split
+        Learnt on train; val gives the threshold of two classes; predictions are of test.
+    c : float or "validation"
+        Inverse strength of the L2 penalty; ``validation`` tries :data:`C_GRID` and keeps the one of
+        the lowest loss on the validation part (log loss, classes weighted equally; squared error).
+    threshold : {"validation", "half"}
+        How two classes are decided.
+    centre : {"none", "recording"}
+        What is taken off the features first, see :func:`centre_features`.
+
+    Raises
+    ------
+    DataError
+        If a class is absent from the training part, features are not finite, or all are constant.
+    """
+    features = usable_features(centre_features(features, data, centre), split)
+    check_targets(data, split.train, "train")
+    chosen, table = choose_c(features, data, split) if isinstance(c, str) else (c, {})
+    model, converged = _fitted(features, data, split, float(chosen))
+    facts = {
+        "c": float(chosen),
+        "n_features": features.shape[1],
+        "converged": converged,
+        "deterministic": True,
+    }
+    if table:
+        facts["c_validation_loss"] = table
+    if data.is_regression:
+        predicted = [model.predict(features[part]) for part in (split.test, split.val)]
+        return Outcome("linear", 0, predicted[0], None, facts, predicted[1])
+    score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
+    cut = choose_threshold(data, split, val_score, threshold)
+    return Outcome("linear", 0, score, cut, facts, val_score)
+
+
+def choose_c(
+    features: NDArray[np.floating], data: LabelledWindows, split: Split
+) -> tuple[float, dict[str, float]]:
+    """Return the C of the lowest loss on the validation part (the smallest of equals), and every C's loss.
+
+    Classes that the validation part lacks do not count; the test part is never looked at.
+    """
+    y = data.y[split.val]
+    table: dict[str, float] = {}
+    for c in C_GRID:
+        model, _ = _fitted(features, data, split, c)
+        predict = model.predict if data.is_regression else model.predict_proba
+        table[f"{c:g}"] = balanced_loss(y, predict(features[split.val]))
+    best = min(C_GRID, key=lambda c: (table[f"{c:g}"], c))
+    return best, table
+
+
+def _fitted(
+    features: NDArray[np.floating], data: LabelledWindows, split: Split, c: float
+) -> tuple[Pipeline, bool]:
+    """Return the Linear model fitted on the training part, and whether it converged."""
+    model = linear_model(data.is_regression, c)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(features[split.train], data.y[split.train])
+    return model, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+
+
+def linear_model(regression: bool = False, c: float = 1.0) -> Pipeline:
+    """Return the paper's Linear model as a scikit-learn pipeline."""
+    last = Ridge(alpha=1 / c) if regression else OneVsRestClassifier(LogisticRegression(C=c, max_iter=2000))
+    return make_pipeline(StandardScaler(), last)
+
+
+def light_probe(
+    features: NDArray[np.floating],
+    data: LabelledWindows,
+    split: Split,
+    *,
+    seed: int = 0,
+    config: FitConfig | None = None,
+    centre: Centre = "none",
+) -> Outcome:
+    """Fit the Light perceptron (128 → 32 → n_classes, ReLU, dropout 0.5) on standardised frozen features.
+
+    Parameters
+    ----------
+    features : array, shape (n, n_features)
+        One row per window of `data`.
+    data : LabelledWindows
+        Targets.
+    split : Split
+        Learnt on train, stopped early and thresholded on val, predicted on test.
+    seed : int
+        Seeds weights, order and dropout.
+    config : FitConfig, optional
+        Settings; :meth:`ProbeConfig.light` by default.
+    centre : {"none", "recording"}
+        As in :func:`linear_probe`.
+
+    Raises
+    ------
+    DataError
+        As :func:`linear_probe`.
+    """
+    config = config or ProbeConfig().light()
+    features = usable_features(centre_features(features, data, centre), split)
+    check_targets(data, split.train, "train")
+    scaler = StandardScaler().fit(features[split.train])
+    scaled = torch.from_numpy(scaler.transform(features).astype(np.float32))
+    task = Task(lambda i: scaled[torch.from_numpy(i)], data.y, split.train, split.val, len(data.classes))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = light_head(scaled.shape[1], task.n_outputs)
+    history = fit(head, task, config, seed)
+    facts: dict[str, Any] = {
+        "epochs": len(history.val_loss),
+        "best_epoch": history.best_epoch,
+        "val_loss": history.val_loss,
+    }
+    return predictions("light", seed, head, task, data, split, config, facts)
+
+
+def predictions(
+    protocol: str,
+    seed: int,
+    network: torch.nn.Module,
+    task: Task,
+    data: LabelledWindows,
+    split: Split,
+    config: FitConfig,
+    facts: dict[str, Any],
+) -> Outcome:
+    """Return the test predictions of a fitted network, its threshold chosen on validation."""
+
+    def score(indices: NDArray[np.int64]) -> NDArray[np.floating]:
+        out = outputs(network, task, indices, config)
+        if not task.n_classes:
+            mean, scale = task.target_scale()
+            return out.squeeze(1).double().cpu().numpy() * scale + mean
+        return out.double().softmax(1).cpu().numpy()
+
+    if not task.n_classes:
+        return Outcome(protocol, seed, score(split.test), None, facts, score(split.val))
+    val_score = score(split.val)
+    cut = choose_threshold(data, split, val_score, config.threshold)
+    return Outcome(protocol, seed, score(split.test), cut, facts, val_score)
+
+
+def choose_threshold(data: LabelledWindows, split: Split, val_score: NDArray, how: str) -> float | None:
+    """Return the validation threshold of two classes, or None where the larger score decides."""
+    if how != "validation" or len(data.classes) != 2:
+        return None
+    return best_threshold(data.y[split.val], val_score)
+
+
+def usable_features(features: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
+    """Return the features that are finite and move in the training part.
+
+    Raises
+    ------
+    DataError
+        If a value is not finite (how many windows) or every feature is constant.
+    """
+    features = np.asarray(features, dtype=float)
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"features: {int(bad.sum())} of {len(features)} windows hold NaN or infinity (first: "
+            f"window {int(bad.argmax())}); "
+            "leave those recordings out or check the checkpoint"
+        )
+    moves = np.ptp(features[split.train], axis=0) > 0
+    if not moves.any():
+        raise DataError(
+            f"features: all {features.shape[1]} are constant over {len(split.train)} training windows; "
+            "the checkpoint or the windows carry no signal"
+        )
+    return features[:, moves]

@@ -1,0 +1,1 @@
+"""Whole recordings through a network and back, in microvolts."""

@@ -1,0 +1,1 @@
+"""How good, and how certain: metrics, intervals, comparisons, folds."""

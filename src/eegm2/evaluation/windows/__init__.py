@@ -1,0 +1,1 @@
+"""Labelled windows as every protocol takes them, and how they come from a store."""

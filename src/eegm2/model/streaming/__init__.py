@@ -1,0 +1,1 @@
+"""The networks on a stream: in blocks of any length, and in steps of fixed size for export."""

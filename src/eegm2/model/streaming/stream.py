@@ -1,0 +1,219 @@
+"""The whole network in a stream: exact, with memory constant in time.
+
+Every layer looks a bounded number of samples ahead: the representation needs 9 samples after the last one
+that it covers, the reconstruction at most 30 (7 and 28 with the kernel-3 embedding). Linear maps that
+follow each other with nothing in between (embedding branches, their fusion and the first linear layer; the
+last convolution and the output projection) are multiplied out once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eegm2.errors import ConfigError
+from eegm2.model.fused import embedding_weights, output_weights, weights
+from eegm2.model.network import EEGM2, Encoder
+from eegm2.model.streaming.incremental import Pool, SameConv, sequence_block
+from eegm2.model.streaming.incremental_decoder import Delay, LayerState, Upsample
+
+#: Samples per step of the representation; streams of a batch begin at whole multiples of it.
+STEP = 8
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What the network remembers of the past.
+
+    Attributes
+    ----------
+    position : int
+        Samples taken since the start.
+    layers : dict of str to LayerState
+        State per layer.
+    starts : tuple of int
+        First sample of each batch item's own stream; later than 0 after a reset of that item.
+    """
+
+    position: int
+    layers: dict[str, LayerState] = field(repr=False)
+    starts: tuple[int, ...]
+
+
+class StreamNetwork:
+    """Incremental form of a trained network; holds weights only, the caller holds the state.
+
+    Parameters
+    ----------
+    model : EEGM2
+        Any preset with a Mamba mixer. Some weights are shared and some copied: build a new StreamNetwork when
+        they change.
+    n_times : int, optional
+        Total number of samples, where known. Makes totals that are not divisible by 8 exact, because the
+        interpolation of the offline network then depends on the total.
+    reconstruct : bool
+        False leaves mediator and decoder out.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be streamed; the message says why.
+    """
+
+    def __init__(self, model: nn.Module, n_times: int | None = None, *, reconstruct: bool = True) -> None:
+        check_streamable(model, reconstruct)
+        assert isinstance(model, EEGM2)
+        self.config = model.config
+        self.n_times = n_times
+        self.reconstructs = reconstruct
+        self.layers: dict[str, tuple[int, Any]] = {}
+        with torch.no_grad():
+            self._add_encoder(model.encoder)
+            if reconstruct:
+                self._add_decoder(model)
+
+    def _add_encoder(self, encoder: Encoder) -> None:
+        w = self.config.width
+        embedding = SameConv(*embedding_weights(encoder))
+        self.like = embedding.matrix
+        self.look_ahead_samples = 6 + embedding.look_ahead
+        self.latency_samples = (27 if self.reconstructs else 6) + embedding.look_ahead
+        self.layers |= {
+            "embedding": (1, embedding),
+            "block1": (1, sequence_block(encoder.block1)),
+            "pool1": (1, Pool(self.like, w)),
+            "conv2": (2, SameConv(*weights(encoder.conv2))),
+            "pool2": (2, Pool(self.like, 2 * w)),
+            "conv3": (4, SameConv(*weights(encoder.conv3))),
+            "pool3": (4, Pool(self.like, 4 * w)),
+        }
+
+    def _add_decoder(self, model: EEGM2) -> None:
+        assert model.mediator is not None
+        assert model.decoder is not None
+        w, decoder = self.config.width, model.decoder
+        self.linear_in, self.linear_out = (
+            SameConv(layer.weight.detach()[:, :, None], layer.bias.detach())
+            for layer in (model.mediator.linear_in, model.mediator.linear_out)
+        )
+        self.layers["mediator"] = (8, sequence_block(model.mediator.block))
+        for level, rate, channels in ((3, 4, 4 * w), (2, 2, 4 * w), (1, 1, 2 * w)):
+            lengths = None if self.n_times is None else (self.n_times // (2 * rate), self.n_times // rate)
+            self.layers[f"upsample{level}"] = (2 * rate, Upsample(self.like, channels, lengths))
+            self.layers[f"skip{level}"] = (rate, Delay(self.like, (1, 2, 4)[level - 1] * w, channels))
+        self.layers["deconv3"] = (4, SameConv(*weights(decoder.conv3)))
+        self.layers["deblock3"] = (4, sequence_block(decoder.block3))
+        self.layers["deconv2"] = (2, SameConv(*weights(decoder.conv2)))
+        self.layers["deblock2"] = (2, sequence_block(decoder.block2))
+        self.layers["output"] = (1, SameConv(*output_weights(decoder.conv1, decoder.output)))
+
+    def start(self, batch: int) -> StreamState:
+        """Return the state before the first sample of `batch` streams."""
+        layers = {name: layer.start(batch) for name, (_, layer) in self.layers.items()}
+        return StreamState(0, layers, (0,) * batch)
+
+    def restart(self, state: StreamState, items: list[int]) -> StreamState:
+        """Let the streams of some batch items begin anew with the next sample.
+
+        Raises
+        ------
+        ConfigError
+            If the total length is fixed, or the position is not a multiple of 8 samples.
+        """
+        if self.n_times is not None:
+            raise ConfigError("reset: got some items of a stream whose n_times is fixed; reset all of them")
+        if state.position % STEP:
+            raise ConfigError(
+                f"reset: the stream is at sample {state.position}, expected a multiple of {STEP}; "
+                f"push {STEP - state.position % STEP} more samples first, or stream these items on their own"
+            )
+        starts = tuple(state.position if i in set(items) else s for i, s in enumerate(state.starts))
+        return replace(state, starts=starts)
+
+    @torch.no_grad()
+    def step(
+        self, state: StreamState, x: Tensor, *, last: bool = False
+    ) -> tuple[Tensor, Tensor | None, StreamState]:
+        """Take the next samples and return what can be known by then.
+
+        Parameters
+        ----------
+        state : StreamState
+            Left as it is.
+        x : Tensor, shape (batch, n_chans, k)
+            Next samples, any k >= 0.
+        last : bool
+            True at the end of the stream: everything left is returned.
+
+        Returns
+        -------
+        representation : Tensor, shape (batch, 4w, steps ready)
+        reconstruction : Tensor, shape (batch, n_chans, samples ready), or None
+        state : StreamState
+        """
+        run = _Run(self, state, x.shape[2], last)
+        x1 = run("block1", run("embedding", x.transpose(1, 2)))
+        x2 = run("conv2", run("pool1", x1))
+        x3 = run("conv3", run("pool2", x2))
+        representation = run("pool3", x3)
+        reconstruction = None
+        if self.reconstructs:
+            y = self.linear_out.apply(run("mediator", self.linear_in.apply(representation)))
+            y = run("deblock3", run("deconv3", run.join(3, x3, y)))
+            y = run("deblock2", run("deconv2", run.join(2, x2, y)))
+            reconstruction = run("output", run.join(1, x1, y)).transpose(1, 2)
+        done = StreamState(state.position + x.shape[2], run.layers, state.starts)
+        return representation.transpose(1, 2), reconstruction, done
+
+
+class _Run:
+    """One step through the layers: looks up each layer's state and keeps the new one."""
+
+    def __init__(self, network: StreamNetwork, state: StreamState, steps: int, last: bool) -> None:
+        self.network, self.last = network, last
+        self.layers = dict(state.layers)
+        self.total = state.position + steps
+        self.starts = sorted({s for s in state.starts if s > 0})
+        self.items = {s: [i for i, own in enumerate(state.starts) if own == s] for s in self.starts}
+
+    def __call__(self, name: str, x: Tensor, **options: Any) -> Tensor:
+        """Put `x` through a layer, beginning batch items anew where their streams start."""
+        rate, layer = self.network.layers[name]
+        state, outputs = self.layers[name], []
+        for start in self.starts:
+            cut = start // rate - state.index
+            if 0 <= cut < x.shape[1]:
+                y, state = layer.step(state, x[:, :cut])
+                outputs.append(y)
+                x = x[:, cut:]
+                state = layer.restart(state, self.items[start], x[:, :1])
+        y, self.layers[name] = layer.step(state, x, last=self.last, **options)
+        return torch.cat([*outputs, y], dim=1) if outputs else y
+
+    def join(self, level: int, skip: Tensor, y: Tensor) -> Tensor:
+        """Interpolate `y` to a skip connection's rate and join both."""
+        rate, delay = self.network.layers[f"skip{level}"]
+        up = self(f"upsample{level}", y, total=self.total // rate)
+        joined, self.layers[f"skip{level}"] = delay.join(self.layers[f"skip{level}"], skip, up)
+        return joined
+
+
+def check_streamable(model: nn.Module, reconstruct: bool) -> None:
+    """Refuse networks that look at the whole window, with the reason."""
+    if not isinstance(model, EEGM2):
+        raise ConfigError(
+            f"streaming: got a {type(model).__name__}; only EEGM2 with a Mamba mixer can be streamed "
+            "(the U-Net pools over 16 samples and has no bounded incremental form here)"
+        )
+    if model.config.mixer == "attention":
+        raise ConfigError(
+            "streaming: mixer 'attention' (preset s5) looks at the whole window and cannot be streamed; "
+            "use eegm2, light, s1, s3 or s4"
+        )
+    if reconstruct and not model.config.decoder:
+        raise ConfigError(
+            "streaming: output is 'reconstruction' but this model has no decoder; use output='representation'"
+        )

@@ -1,0 +1,91 @@
+"""``eegm2 prepare`` killed at random moments and started again leaves the store of an undisturbed run."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eegm2.data.store.recording_store import RecordingStore
+from tests.data.samples import eeg, write_edf
+from tests.training.kill_harness import campaign, check
+
+NAMES = ["Fz", "Cz", "Pz", "Oz"]
+PLACES = {
+    "writing the report": r"in conclude$",
+    "writing samples": r"writer\.py.* in write$",
+    "making the store": r"writer\.py.* in __init__$",
+    "reading and filtering": r"in prepare_one$",
+}
+
+
+def prepare_command(source: str, out: str) -> None:
+    """Prepare as the command line does."""
+    from eegm2.data.config import PrepareConfig
+    from eegm2.data.preparing.prepare import prepare
+
+    prepare(source, out, PrepareConfig(jobs=1))
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """Return in what two stores differ, byte for byte; the report of the run, which has times, aside."""
+    found = []
+    files = [{p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()} for root in (a, b)]
+    for name in sorted(files[0].keys() | files[1].keys()):
+        if name == "prepare_report.json":
+            continue
+        contents = [of[name].read_bytes() if name in of else None for of in files]
+        if contents[0] != contents[1]:
+            found.append(f"{name}: {'left behind' if contents[0] is None else 'differs or is missing'}")
+    return found
+
+
+def prepare_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+    """Kill and go on until `kills` have hit; every store must be like the undisturbed one."""
+    for number in range(5):
+        write_edf(folder / "in" / f"s{number}.edf", eeg(4, 192_000, 160.0, number), NAMES, 160.0)
+    source = str(folder / "in")
+    prepare_command(source, str(folder / "first"))  # compiles and imports; the others are forks
+    assert len(RecordingStore(folder / "first")) == 5
+
+    def compare(name: str) -> list[str]:
+        damaged = [f"damaged: {which}" for which in RecordingStore(folder / name).verify()]
+        return differences(folder / "whole", folder / name) + damaged
+
+    return campaign(
+        prepare_command,
+        lambda name: (source, str(folder / name)),
+        compare,
+        kills=kills,
+        seed=seed,
+        places=PLACES,
+        context=multiprocessing.get_context("fork"),
+    )
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    check(prepare_kills(tmp_path, kills=3, seed=1), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    check(prepare_kills(tmp_path, kills=50, seed=2), 50, places=True)
+
+
+def test_a_difference_would_be_seen(tmp_path: Path) -> None:
+    write_edf(tmp_path / "in" / "a.edf", eeg(4, 640), NAMES)
+    for name in ("one", "two"):
+        prepare_command(str(tmp_path / "in"), str(tmp_path / name))
+    assert differences(tmp_path / "one", tmp_path / "two") == []
+    (file,) = (tmp_path / "two" / "recordings").glob("*.raw")
+    content = bytearray(file.read_bytes())
+    content[9] ^= 1
+    file.write_bytes(content)
+    (tmp_path / "two" / "recordings" / ".tmp-x").write_bytes(b"")
+    assert differences(tmp_path / "one", tmp_path / "two") == [
+        "recordings/.tmp-x: left behind",
+        f"recordings/{file.name}: differs or is missing",
+    ]

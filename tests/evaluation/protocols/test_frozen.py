@@ -1,0 +1,207 @@
+"""Linear and Light probes on arrays: they find what is there and never look at the test part."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import FitConfig, ProbeConfig
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
+from eegm2.evaluation.scores.outcome import aggregate, evaluate, summarise
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+from tests.evaluation.helpers import labelled_arrays, tiny_model
+
+QUICK = FitConfig(lr=3e-3, max_epochs=40, patience=10, batch_size=16)
+
+
+def by_subject(data: LabelledWindows) -> Split:
+    return Split(
+        data.where_subject(["sub0", "sub1", "sub2", "sub3"]),
+        data.where_subject(["sub4"]),
+        data.where_subject(["sub5"]),
+    )
+
+
+@pytest.fixture(scope="module")
+def features() -> np.ndarray:
+    return extract_features(tiny_model(), labelled_arrays(classes=3), batch_size=7)
+
+
+def test_features_do_not_depend_on_the_batch_and_leave_the_model_as_it_was(features: np.ndarray) -> None:
+    model = tiny_model().train()
+    data = labelled_arrays(classes=3)
+    seen = []
+    whole = extract_features(
+        model, data.x, batch_size=100, progress=lambda done, total: seen.append((done, total))
+    )
+    np.testing.assert_allclose(whole, features, rtol=1e-4, atol=1e-5)
+    assert features.shape == (48, 9 * 16)
+    assert model.training
+    assert seen == [(48, 48)]
+    sequence = extract_features(model, data, kind="sequence")
+    assert sequence.shape == (48, 16, 4)
+
+
+def test_short_windows_and_absent_devices_are_refused() -> None:
+    with pytest.raises(ConfigError, match="window_s: gives 7 samples, the network needs 8 or more"):
+        extract_features(tiny_model(), np.zeros((2, 3, 7), dtype=np.float32))
+    for name in ("abacus", "xla"):
+        with pytest.raises(ConfigError, match=f"device: got '{name}', available here: cpu"):
+            extract_features(tiny_model(), np.zeros((2, 3, 8), dtype=np.float32), device=name)
+
+
+def test_a_data_set_is_read_as_an_array_would_be() -> None:
+    data = labelled_arrays()
+    items = [{"x": torch.from_numpy(window)} for window in data.x]
+    lazy = LabelledWindows(items, data.y, data.subject, data.recording, data.start_s, data.classes)
+    np.testing.assert_array_equal(lazy.in_memory().x, data.x)
+    assert lazy.in_memory(limit_bytes=100) is lazy
+    np.testing.assert_array_equal(extract_features(tiny_model(), lazy), extract_features(tiny_model(), data))
+    some = np.array([5, 2, 40])
+    torch.testing.assert_close(lazy.take(some).batch(np.arange(3)), data.take(some).batch(np.arange(3)))
+    assert lazy.take(some).subject.tolist() == ["sub0", "sub0", "sub5"]
+
+
+def test_features_of_windows_with_nan_are_refused() -> None:
+    x = labelled_arrays().x.copy()
+    x[3, 0, 0] = np.nan
+    with pytest.raises(DataError, match=r"1 of 48 windows gave NaN or infinite features \(first: window 3\)"):
+        extract_features(tiny_model(), x)
+
+
+@pytest.mark.parametrize("protocol", ["linear", "light"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probes_find_the_rhythm_in_unseen_people(protocol: str, classes: int) -> None:
+    data = labelled_arrays(classes=classes)
+    split = by_subject(data)
+    features = extract_features(tiny_model(), data)
+    outcome = (
+        linear_probe(features, data, split)
+        if protocol == "linear"
+        else light_probe(features, data, split, seed=1, config=QUICK)
+    )
+    row = evaluate(outcome, data, split.test)
+    assert outcome.score.shape == (8, classes)
+    np.testing.assert_allclose(outcome.score.sum(1), 1, rtol=1e-6)
+    assert row["metrics"]["auroc"] > 0.9
+    assert row["metrics"]["balanced_accuracy"] > 0.7
+    assert (outcome.threshold is None) == (classes == 3)
+    assert [entry["subject"] for entry in row["per_subject"]] == ["sub5"]
+
+
+@pytest.mark.parametrize("protocol", ["linear", "light"])
+def test_the_test_part_informs_nothing(protocol: str, features: np.ndarray) -> None:
+    data = labelled_arrays(classes=3)
+    split = by_subject(data)
+    other = LabelledWindows(data.x, data.y.copy(), data.subject, data.recording, data.start_s, data.classes)
+    other.y[split.test] = 0
+    changed = features.copy()
+    changed[split.test[1:]] *= 100
+
+    def first(data: LabelledWindows, features: np.ndarray) -> np.ndarray:
+        probe = linear_probe if protocol == "linear" else light_probe
+        options = {} if protocol == "linear" else {"config": QUICK}
+        return probe(features, data, split, **options).score[0]
+
+    np.testing.assert_array_equal(first(data, features), first(other, changed))
+
+
+def test_seeds_repeat_and_differ(features: np.ndarray) -> None:
+    data = labelled_arrays(classes=3)
+    split = by_subject(data)
+    config = FitConfig(lr=1e-3, max_epochs=2)
+    one, again, other = (light_probe(features, data, split, seed=s, config=config).score for s in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).max() > 1e-4
+
+
+def test_regression_is_ridge_and_a_perceptron() -> None:
+    data = labelled_arrays()
+    values = LabelledWindows.from_arrays(data.x, data.y * 10.0 + 20, data.subject)
+    assert values.is_regression
+    split = by_subject(values)
+    features = extract_features(tiny_model(), values)
+    for outcome in (
+        linear_probe(features, values, split),
+        light_probe(features, values, split, config=QUICK),
+    ):
+        row = evaluate(outcome, values, split.test)
+        assert outcome.score.shape == (8,)
+        assert row["metrics"]["pearson_r"] > 0.8
+        assert row["metrics"]["mae"] < 5
+
+
+def test_bad_features_and_labels_are_refused(features: np.ndarray) -> None:
+    data = labelled_arrays(classes=3)
+    split = by_subject(data)
+    broken = features.copy()
+    broken[5] = np.inf
+    with pytest.raises(DataError, match=r"1 of 48 windows hold NaN or infinity \(first: window 5\)"):
+        linear_probe(broken, data, split)
+    with pytest.raises(DataError, match="all 144 are constant over 32 training windows"):
+        light_probe(np.ones_like(features), data, split)
+    one = LabelledWindows.from_arrays(data.x, np.zeros(48, dtype=int), data.subject)
+    with pytest.raises(DataError, match=r"got one class \(0\) in 48 windows"):
+        linear_probe(features, one, split)
+    without = Split(split.train[data.y[split.train] != 2], split.val, split.test)
+    with pytest.raises(DataError, match="split train: no window of class fast among"):
+        linear_probe(features, data, without)
+
+
+def test_a_constant_feature_is_left_out_and_changes_nothing(features: np.ndarray) -> None:
+    data = labelled_arrays(classes=3)
+    split = by_subject(data)
+    more = np.concatenate([features, np.full((48, 1), 3.0)], axis=1)
+    np.testing.assert_allclose(
+        linear_probe(more, data, split).score, linear_probe(features, data, split).score, rtol=1e-9
+    )
+
+
+def test_overlapping_or_empty_splits_are_refused() -> None:
+    data = labelled_arrays()
+    a, b = data.where_subject(["sub0", "sub1"]), data.where_subject(["sub1", "sub2"])
+    with pytest.raises(DataError, match="subject sub1 is in both train and test"):
+        Split(a, data.where_subject(["sub3"]), b).check(data)
+    with pytest.raises(DataError, match="the val part has no labelled window"):
+        Split(a, np.array([], dtype=int), data.where_subject(["sub2"])).check(data)
+
+
+def test_aggregation_is_the_mean_of_each_condition() -> None:
+    y = np.array([0, 1, 1, 0])
+    score = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
+    labels, mean = aggregate(y, score, np.array(["b", "a", "a", "b"]))
+    assert labels.tolist() == [1, 0]
+    np.testing.assert_allclose(mean, [[0.3, 0.7], [0.8, 0.2]])
+    labels, values = aggregate(
+        np.array([3.0, 3.0, 5.0]), np.array([1.0, 2.0, 4.0]), np.array(["a", "a", "b"])
+    )
+    assert labels.tolist() == [3, 5]
+    assert values.tolist() == [1.5, 4]
+
+
+def test_the_summary_is_mean_and_deviation_over_seeds() -> None:
+    rows = [{"protocol": "light", "metrics": {"auroc": a, "kappa": k}} for a, k in ((0.5, None), (0.7, 0.1))]
+    auroc, kappa = summarise(rows)
+    assert auroc == {
+        "protocol": "light",
+        "metric": "auroc",
+        "mean": 0.6,
+        "std": pytest.approx(0.1),
+        "n_seeds": 2,
+    }
+    assert kappa["mean"] is None
+
+
+def test_options_say_what_is_wrong() -> None:
+    assert ProbeConfig(protocols=("linear,light",), classes=("a, b",)).classes == ("a", "b")
+    with pytest.raises(
+        ValueError, match="protocols: got nonsense, expected some of linear, light, fine, scratch"
+    ):
+        ProbeConfig(protocols=("linear", "nonsense"))
+    with pytest.raises(ValueError, match="classes: got only open"):
+        ProbeConfig(classes=("open",))
+    with pytest.raises(ValueError, match="seeds: got 0"):
+        ProbeConfig(seeds=0)
