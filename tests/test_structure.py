@@ -30,7 +30,7 @@ ROOMS = {
         ["heads", "authors", "streaming"],
     ],
     "data": [
-        ["config", "storage", "channels", "positions"],
+        ["config", "labels", "joins", "names", "storage", "channels", "positions"],
         ["files"],
         ["signal"],
         ["store"],
@@ -51,10 +51,6 @@ ROOMS = {
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {
-    ("data.files.readers", "data.recipes.base"),
-    ("data.files.writers", "data.recipes.base"),
-    ("data.store.facts", "data.recipes.base"),
-    ("data.store.recording_store", "data.recipes.base"),
     ("evaluation.windows.from_store", "evaluation.scores.crossval"),
     ("evaluation.features.embedding", "evaluation.reconstruct.run"),
     ("model.pretrained", "model.network"),
@@ -63,7 +59,6 @@ UNRULY = {
 }
 #: Modules that import each other, by any way round.
 CIRCLES = {
-    ("data.files.readers", "data.recipes.base"),
     ("evaluation.scores.crossval", "evaluation.scores.resampling"),
     ("cli.demo", "cli.main"),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import Annotated, Any
 
@@ -93,7 +94,13 @@ app.command("benchmark")(benchmark.benchmark)
 
 
 def main() -> None:
-    """Run the command line; errors a user can mend are one line on standard error and exit status 2."""
+    """Run the command line; errors a user can mend are one line on standard error and exit status 2.
+
+    What a terminal, file or pipe cannot show is written as its code: no command ends for want of a character.
+    """
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     try:
         with orderly():
             app()

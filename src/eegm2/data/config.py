@@ -13,6 +13,9 @@ from eegm2.errors import ConfigError
 PREPROCESSING_VERSION = 1
 """Raised whenever the same `PreprocessingConfig` would give other samples than before."""
 
+ADDED_LATER: dict[str, Any] = {"offset": "remove", "bads": "report"}
+"""Choices that came after the first stores, and what was done before them."""
+
 Scaling = Literal["quantile95", "robust", "zscore", "none"]
 
 
@@ -59,6 +62,12 @@ class PreprocessingConfig:
         "refuse", "Flat channels: refuse the recording, keep them, or interpolate them from their neighbours."
     )
 
+    bads: Literal["report", "interpolate", "refuse"] = option(
+        "report",
+        "Channels that the recording or its channels.tsv marks as bad: use and report them, interpolate "
+        "them, or refuse the recording.",
+    )
+
     def __post_init__(self) -> None:
         if self.montage and self.channels:
             raise ConfigError(
@@ -93,8 +102,9 @@ class PreprocessingConfig:
         Choices added later count only where they differ from what was always done.
         """
         values = to_dict(self)
-        if self.offset == "remove":
-            del values["offset"]
+        for name, value in ADDED_LATER.items():
+            if values[name] == value:
+                del values[name]
         return sha256_json({"version": version, **values})
 
 
@@ -113,8 +123,14 @@ class PrepareConfig(PreprocessingConfig):
     )
     table: str = option(
         "",
-        "CSV with a column recording (id, path or file name) and any of subject, session, split, label, "
-        "onset_s, duration_s; other columns become attributes.",
+        "CSV (comma, semicolon or tab) with a column recording (id, path or file name) and any of subject, "
+        "session, split, label, onset_s, duration_s (seconds); other columns become attributes.",
+    )
+    label_column: str = option(
+        "", "BIDS: column of events.tsv with the labels, e.g. value; none given: trial_type, else value."
+    )
+    remove_gone: bool = option(
+        False, "Take recordings out of the store that the source does not have any more."
     )
     dtype: Literal["float32", "float16"] = option(
         "float32", "Type of the stored samples; float16 halves the store."

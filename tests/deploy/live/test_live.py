@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.deploy.config import StreamConfig
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import fit_head

@@ -16,11 +16,11 @@ from eegm2.data.channels import is_known
 from eegm2.data.files.brainvision import BrainVisionHeader
 from eegm2.data.files.edf import EDFHeader
 from eegm2.data.files.eeglab import check_eeglab, data_files
-from eegm2.data.files.fif import fif_parts
+from eegm2.data.files.fif import FIFFacts, fif_parts
 from eegm2.data.files.gdf import GDFHeader
 from eegm2.data.files.mat import check_matfile
 from eegm2.data.files.units import microvolts_per
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -186,9 +186,21 @@ def _eeglab(path: Path) -> Declared:
 
 def _fif(path: Path) -> Declared:
     parts = fif_parts(path)
+    _refuse_other_kinds(path, parts[path])
     counts = [facts.n_times for facts in parts.values()]
     n_times = None if None in counts else sum(count for count in counts if count is not None)
     return Declared(path, tuple(parts)[1:], n_times=n_times, n_chans=parts[path].n_chans)
+
+
+def _refuse_other_kinds(path: Path, facts: FIFFacts) -> None:
+    """Refuse FIF files of another kind than recordings by what they are."""
+    if facts.holds == "epochs":
+        raise DataError(
+            f"{path}: holds epochs, cut beforehand; prepare the continuous recording they come from, "
+            "or give them as MNE Epochs to eegm2.evaluation.estimators.sklearn"
+        )
+    if facts.holds == "other":
+        raise DataError(f"{path}: holds no raw recording; choose the file with the continuous data")
 
 
 DECLARED: dict[str, Callable[[Path], Declared]] = {

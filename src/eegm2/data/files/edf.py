@@ -12,7 +12,7 @@ from pathlib import Path
 from eegm2.data.channels import canonical, is_known, looks_like_eeg
 from eegm2.data.files.tals import NotText, read_texts, record_onset
 from eegm2.data.files.telling import tell
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 

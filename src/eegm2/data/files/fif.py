@@ -23,7 +23,8 @@ from eegm2.errors import DataError
 _HEADER = struct.Struct(">iIii")  # kind, type, size, next
 _FILE_ID, _POINTER, _DIRECTORY, _START, _END = 100, 101, 102, 104, 105
 _N_CHANS, _BUFFER, _SKIP, _ROLE, _NUMBER, _NAME = 200, 300, 301, 115, 117, 118
-_INFO_BLOCK, _REFERENCE_BLOCK, _NEXT_FILE = 101, 118, 2
+_INFO_BLOCK, _REFERENCE_BLOCK, _EPOCHS_BLOCK, _RAW_BLOCKS = 101, 118, 373, {102, 112, 119}
+_PREVIOUS_FILE, _NEXT_FILE = 1, 2
 #: Bytes per value of the types that samples and matrices have, by their number.
 _WIDTHS = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 16: 2, 20: 8, 21: 16}
 #: Zeros compress 1,000 to 1; recordings do not.
@@ -43,12 +44,23 @@ class FIFFacts:
         Samples in its buffers; None if stretches are left out.
     next_names, next_numbers : list
         Its next part, by name and by number; several only in a damaged file.
+    previous : str or None
+        Name of the part before it.
+    blocks : set of int
+        Kinds of its blocks.
     """
 
     n_chans: int = 0
     n_times: int | None = 0
     next_names: list[str] = field(default_factory=list)
     next_numbers: list[int] = field(default_factory=list)
+    previous: str | None = None
+    blocks: set[int] = field(default_factory=set)
+
+    @property
+    def holds(self) -> str:
+        """What is in it: ``raw``, ``epochs`` or ``other``."""
+        return "raw" if self.blocks & _RAW_BLOCKS else "epochs" if _EPOCHS_BLOCK in self.blocks else "other"
 
 
 def check_fiffile(path: str | Path) -> FIFFacts:
@@ -189,6 +201,7 @@ class _Walk:
         """Take note of what a tag says."""
         if kind == _START and size >= 4:
             self.blocks.append(self.number(start))
+            self.facts.blocks.add(self.blocks[-1])
             self.role = _NEXT_FILE  # unless it is said otherwise
         elif kind == _END and self.blocks:
             self.blocks.pop()
@@ -204,6 +217,10 @@ class _Walk:
                 self.role = self.number(start)
             elif kind == _NAME and self.role == _NEXT_FILE:
                 self.name(start, size)
+            elif kind == _NAME and self.role == _PREVIOUS_FILE:
+                self.facts.previous = self.text(start, size)
+            elif kind == _NUMBER and self.role == _PREVIOUS_FILE and self.facts.previous is None:
+                self.facts.previous = f"part {self.number(start)}"
             elif kind == _NUMBER and self.role == _NEXT_FILE:
                 self.facts.next_numbers.append(self.number(start))
         if values >> 16 in (0x4000, 0x4010, 0x4020):
@@ -211,9 +228,13 @@ class _Walk:
 
     def name(self, start: int, size: int) -> None:
         """Keep the name of a next part."""
-        text = self.data[start : start + size].decode("latin-1").rstrip("\0")
+        text = self.text(start, size)
         if text not in self.facts.next_names:
             self.facts.next_names.append(text)
+
+    def text(self, start: int, size: int) -> str:
+        """Return a text of the file."""
+        return self.data[start : start + size].decode("latin-1").rstrip("\0")
 
     def matrix(self, values: int, start: int, size: int) -> None:
         """Refuse a matrix larger than its tag."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from eegm2.data.files.edf import other_rates
 from eegm2.data.files.telling import tell
 from eegm2.data.files.units import biosig_microvolts_per, microvolts_per
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 #: Bytes per sample by the number of a data type.

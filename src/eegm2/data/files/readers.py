@@ -8,45 +8,40 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegm2.data.files.brainvision import BrainVisionHeader
 from eegm2.data.files.declared import DECLARED
+from eegm2.data.files.formats import READERS, file_suffix
 from eegm2.data.files.naming import elsewhere
 from eegm2.data.files.opened import depends_on
-from eegm2.data.files.telling import ReadingWarning
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.files.said import ReadingWarning, reading, repeated_names, without_range
+from eegm2.data.files.tree import NOT_FETCHED
+from eegm2.data.joins import canonical_marks
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
     import mne
 
-READERS = {
-    ".edf": "read_raw_edf",
-    ".bdf": "read_raw_bdf",
-    ".gdf": "read_raw_gdf",
-    ".vhdr": "read_raw_brainvision",
-    ".set": "read_raw_eeglab",
-    ".fif": "read_raw_fif",
-    ".fif.gz": "read_raw_fif",
-}
-"""File suffix → function of `mne.io`."""
+__all__ = [
+    "READERS",
+    "ReadingWarning",
+    "annotation_labels",
+    "companion_files",
+    "file_suffix",
+    "read_raw",
+    "reading",
+]
 
 SFREQ_LIMITS_HZ = (1.0, 200_000.0)
 """Beyond these a stated sampling rate is damage, not a recording."""
 
 MAX_SAMPLES_PER_BYTE = 16
 """FIF files may leave out silent stretches; no other format says more in less."""
-
-
-def file_suffix(path: Path) -> str:
-    """Return the suffix that decides the reader, lower case; ``.fif.gz`` counts as one."""
-    return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
 
 
 def companion_files(path: Path) -> tuple[Path, ...]:
@@ -90,7 +85,9 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
     except (OSError, ValueError) as error:
         raise DataError(f"{path!s:.200}: no name of a file ({error}); check it") from error
     if not there:
-        raise DataError(f"{path}: no such file; check the name")
+        raise DataError(
+            f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name"
+        )
     if suffix not in READERS:
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
     if sys.flags.optimize > 1:
@@ -98,13 +95,14 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
             f"{path}: MNE, which reads it, cannot be imported under python -OO, which strips texts it needs; "
             "use python -O, or none of them"
         )
+    _refuse_pointer(path)
     depends_on(path)
     with reading(path):
         declared = DECLARED[suffix](path)
         depends_on(*declared.files)
     import mne
 
-    with reading(path):
+    with reading(path) as said:
         raw: mne.io.BaseRaw = getattr(mne.io, READERS[suffix])(
             path, preload=False, verbose="warning", **declared.arguments
         )
@@ -124,6 +122,7 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         _refuse_samples_from_nowhere(path, raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         declared.finish(raw)
+        remember(raw, repeated=repeated_names(said), without_range=without_range(said))
         return raw
 
 
@@ -139,45 +138,39 @@ def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
         )
 
 
-_WORTH_TELLING = {
-    r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
-    r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
-}
+def remember(raw: mne.io.BaseRaw, **facts: tuple[str, ...]) -> None:
+    """Keep what was found out about a recording with it (`recalled` gives it back)."""
+    raw.info["temp"] = {**(raw.info.get("temp") or {}), **facts}
 
 
-@contextlib.contextmanager
-def reading(path: object) -> Iterator[None]:
-    """Turn whatever MNE raises or says while reading into one line that names the file."""
-    try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            yield
-        for item in said:
-            if item.category is ReadingWarning:
-                warnings.warn(str(item.message), ReadingWarning, stacklevel=4)
-        for message in (str(item.message) for item in said):
-            for pattern, note in _WORTH_TELLING.items():
-                if found := re.search(pattern, message):
-                    warnings.warn(note.format(found[1]), ReadingWarning, stacklevel=4)
-    except DataError:
-        raise
-    except (MemoryError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(
-            f"{path}: cannot be read ({reason}); the file may be damaged, copy or export it again"
-        ) from error
+def recalled(raw: mne.io.BaseRaw, fact: str) -> tuple[str, ...]:
+    """Return what was kept of a recording under a name; empty if nothing was."""
+    kept = raw.info.get("temp")
+    return tuple(kept.get(fact, ())) if isinstance(kept, dict) else ()
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse a text file that stands for a recording whose content was not fetched."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(300)
+        if head.startswith(b"version https://git-lfs.github.com/spec/"):
+            raise DataError(f"{path}: a pointer of Git LFS, not the recording; fetch it with git lfs pull")
+        if b"annex/objects/" in head and head.isascii():
+            raise DataError(
+                f"{path}: a pointer of git-annex, not the recording; fetch it (datalad get, git annex get)"
+            )
 
 
 def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
     """Return a recording's annotations in seconds after its first sample, sorted.
 
     MNE counts them from the measurement's date, or without one from sample 0, and both lie `first_time`
-    before the first sample.
+    before the first sample. Marks of discontinuities, whatever the format calls them, are as
+    `eegm2.data.joins` has them.
     """
     spans = (
         LabelSpan(float(item["onset"]) - raw.first_time, float(item["duration"]), str(item["description"]))
         for item in raw.annotations
     )
-    return tuple(sorted(spans))
+    name = next((str(name) for name in raw.filenames if name is not None), "")
+    return canonical_marks(sorted(spans), name)

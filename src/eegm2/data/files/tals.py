@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 
 #: Onset, duration and texts of one list; the format allows line feeds and tabs in a text.
 _LIST = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15((?:\d+(?:\.\d*)?)?))?\x14(.*)\x14", re.DOTALL)

@@ -14,6 +14,10 @@ from pathlib import Path
 
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.files.opened import stat_of
+from eegm2.data.files.tree import NOT_FETCHED
+from eegm2.data.joins import canonical_marks, is_join, is_skip, without_marks
+from eegm2.data.names import shown
+from eegm2.data.preparing.finding import find_recordings, settle_gone
 from eegm2.data.preparing.isolation import Ended, Limits, Task
 from eegm2.data.preparing.isolation import run as run_isolated
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
@@ -27,8 +31,8 @@ from eegm2.data.preparing.worker import (
     source_files,
     source_name,
 )
-from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
-from eegm2.data.storage import LocalStorage, open_storage, remove_stale_temporaries
+from eegm2.data.recipes.base import Recipe, SourceRecording
+from eegm2.data.storage import LocalStorage, Storage, open_storage, remove_stale_temporaries
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.ending import status_of
 from eegm2.errors import ConfigError, DataError
@@ -72,10 +76,12 @@ def prepare(
     config = config or PrepareConfig()
     root = Path(source)
     if not root.exists():
-        raise DataError(f"{root}: no such file or folder; check the name")
-    recipe = _recipe(config.recipe, root)
-    sources, messages = _find(recipe, root, config.table)
+        what = NOT_FETCHED if root.is_symlink() else "no such file or folder; check the name"
+        raise DataError(f"{root}: {what}")
+    found = find_recordings(root, config)
+    recipe, sources = found.recipe, found.sources
     storage = open_storage(out)
+    _refuse_foreign_folder(storage)
     existing = RecordingStore(out, allow_empty=True) if "store.json" in storage.sizes("") else None
     folder = str(root if root.is_dir() else root.parent)
     opened = (_first_channels(source, folder, config) for source in sources)
@@ -105,16 +111,17 @@ def prepare(
                 progress(len(done), len(sources), outcome)
     except KeyboardInterrupt as error:
         status = status_of(error)
+    removed, messages = settle_gone(found, job, existing, config.remove_gone and not status)
     result = PrepareResult(
         storage.url,
         recipe.name,
         wanted,
-        tuple(sorted(done, key=lambda o: o.recording)),
-        tuple(messages),
+        tuple(sorted([*done, *removed], key=lambda o: o.recording)),
+        (*found.messages, *messages),
         status,
+        found.left_out,
     )
-    conclude(result, started, len(sources))
-    return result
+    return conclude(result, started, len(sources))
 
 
 def resolve_preprocessing(
@@ -171,12 +178,6 @@ def _ended(source: SourceRecording, root: str, ended: Ended) -> str:
     return f"{source_name(source, root)}: {ended.reason}"
 
 
-def _recipe(name: str, root: Path) -> Recipe:
-    if name != "auto":
-        return get_recipe(name)
-    return detect_recipe(root) if root.is_dir() else get_recipe("folder")
-
-
 def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> PreprocessingConfig:
     """Return the preprocessing with the recipe's values where the user gave none."""
     own = config.preprocessing()
@@ -187,23 +188,19 @@ def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> Preproces
     return dataclasses.replace(own, **chosen)
 
 
-def _find(recipe: Recipe, root: Path, table: str) -> tuple[list[SourceRecording], list[str]]:
-    """Return the recordings found, with the user's table applied and equal identities marked."""
-    from eegm2.data.preparing.tables import apply_table
-
-    sources = sorted(recipe.discover(root), key=lambda source: (source.recording_id, str(source.path)))
-    messages: list[str] = []
-    if table:
-        sources, messages = apply_table(sources, table, root if root.is_dir() else root.parent)
-    first: dict[str, SourceRecording] = {}
-    unique = []
-    for source in sources:
-        other = first.setdefault(source.recording_id.casefold(), source)
-        if other is not source:
-            reason = f"{source.path}: claims the identity '{source.recording_id}' of {other.path}; rename one"
-            source = dataclasses.replace(source, recording_id=f"{source.recording_id} (2)", problem=reason)
-        unique.append(source)
-    return unique, messages
+def _refuse_foreign_folder(storage: Storage) -> None:
+    """Refuse to fill a folder that is not empty and no store."""
+    if (
+        isinstance(storage, LocalStorage)
+        and storage.path.is_dir()
+        and not (storage.path / "store.json").exists()
+    ):
+        there = sorted(path.name for path in storage.path.iterdir() if not path.name.startswith("."))
+        if there and there != ["recordings"]:
+            raise ConfigError(
+                f"--out {storage.path}: is no store and not empty (it has {shown(there[0])}); "
+                "name a new or empty folder"
+            )
 
 
 def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None) -> Outcome | None:
@@ -218,11 +215,14 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     stat = tuple(map(stat_of, files))
     if info.source_stat != stat and info.source_sha256 != files_sha256(files):
         return None
-    labels = (
-        info.labels
-        if source.labels is None
-        else clip_labels(source.labels, info.quality.get("duration_s", info.duration_s))[0]
-    )
+    labels = info.labels
+    if source.labels is not None:
+        marks = [span for span in info.labels if is_join(span.label) or is_skip(span.label)]
+        given = canonical_marks(source.labels)
+        if len(given) - len(without_marks(given)) > len(marks):
+            return None  # a table marks joins that the samples were not prepared with
+        labels = clip_labels(without_marks(given), info.quality.get("duration_s", info.duration_s))[0]
+        labels = tuple(sorted((*labels, *marks))) if marks else labels
     now = dataclasses.replace(
         info,
         subject=source.subject,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,13 @@ Ends = tuple[np.ndarray, np.ndarray, bool]
 """Every channel's lowest and highest sample, and whether all samples are finite."""
 FLAT_SHARE_OF_MEDIAN = 1e-3
 NOISY_TIMES_MEDIAN = 4.0
-OUTLYING_TIMES_MEDIAN = 300.0
-"""A channel in another unit is a thousand times its neighbours, give or take what they differ by anyway."""
+ARTEFACT_UV, ARTEFACT_TIMES_TYPICAL = 1000.0, 20.0
+LINE_TIMES_NEIGHBOURS = 1000.0
 MAINS_HZ = (50.0, 60.0)
 COLUMNS = (
     "recording", "subject", "session", "status", "duration_s", "n_chans", "source_sfreq_hz",
-    "low_uv", "high_uv", "typical_uv", "flat_channels", "noisy_channels", "line_noise_ratio", "line_hz",
+    "low_uv", "high_uv", "typical_uv", "flat_channels", "noisy_channels", "bad_channels", "line_noise_ratio",
+    "line_hz",
     "clipped_share", "nan_share", "interpolated_channels", "dropped_channels", "notes", "reason",
 )  # fmt: skip
 
@@ -130,22 +131,16 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = No
     }
 
 
-def outlying_note(x: np.ndarray, ch_names: Sequence[str]) -> str:
-    """Return a note that names channels hundreds of times as large as the median one, or nothing."""
-    deviations = _deviations(x)
-    middle = float(np.median(deviations))
-    found = [
-        f"{name} {value / middle:.0f}"
-        for name, value in zip(ch_names, deviations)
-        if middle > 0 and value > OUTLYING_TIMES_MEDIAN * middle
-    ]
-    return f"times the median channel: {', '.join(found)}; check their unit" if found else ""
+def typical_amplitudes(x: np.ndarray) -> np.ndarray:
+    """Return every channel's 1.4826 times median absolute deviation, from 2,000 samples: (n_chans,)."""
+    some = np.ascontiguousarray(x[:, :: max(1, x.shape[1] // 2000)])
+    amplitudes: np.ndarray = 1.4826 * medians(np.abs(some - medians(some)))[:, 0].astype(np.float64)
+    return amplitudes
 
 
 def typical_amplitude(x: np.ndarray) -> float:
-    """Return the median over channels of 1.4826 times the median absolute deviation (from 2,000 samples)."""
-    some = np.ascontiguousarray(x[:, :: max(1, x.shape[1] // 2000)])
-    return 1.4826 * float(np.median(medians(np.abs(some - medians(some)))))
+    """Return the median over channels of their typical amplitudes."""
+    return float(np.median(typical_amplitudes(x)))
 
 
 def _deviations(x: np.ndarray) -> np.ndarray:
@@ -163,6 +158,19 @@ def _deviations(x: np.ndarray) -> np.ndarray:
 def _kernels(x: np.ndarray) -> Any | None:
     """Return the compiled statistics where they fit: float32, time-major in memory."""
     return kernels("stat_kernels") if x.dtype == np.float32 and x.T.flags.c_contiguous else None
+
+
+def artefacts(quality: Mapping[str, Any]) -> list[str]:
+    """Return in words what of a recording's amplitudes and mains power no EEG has; empty where nothing is."""
+    found = []
+    largest = max(abs(float(quality.get(key) or 0.0)) for key in ("low_uv", "high_uv"))
+    typical = float(quality.get("typical_uv") or 0.0)
+    if largest > ARTEFACT_UV and largest > ARTEFACT_TIMES_TYPICAL * typical:
+        found.append(f"artefacts up to {largest:,.0f} µV (typically {typical:.3g})")
+    ratio = float(quality.get("line_noise_ratio") or 0.0)
+    if ratio > LINE_TIMES_NEIGHBOURS:
+        found.append(f"mains at {quality.get('line_hz'):g} Hz {ratio:,.0f} times its neighbours (--notch-hz)")
+    return found
 
 
 def quality_row(

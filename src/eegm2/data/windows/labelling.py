@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eegm2.data.config import WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.joins import is_join, is_skip
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 
 
@@ -49,8 +50,8 @@ def recording_windows(
         )
     excluded = [LabelSpan(start, stop - start, "") for start, stop in config.excluded_spans()]
     banned = [span for span in info.labels if is_excluded_label(span.label, config)]
-    excluded += [span for span in banned if not _is_join(span)]
-    joins = np.array(sorted(span.onset_s for span in banned if _is_join(span)))
+    excluded += [span for span in banned if not is_join(span.label)]
+    joins = np.array(sorted(span.onset_s for span in banned if is_join(span.label)))
     if len(joins):
         crossing = _crosses(joins, starts / info.sfreq_hz, n_times / info.sfreq_hz, 0.25 / info.sfreq_hz)
         starts, labels = starts[~crossing], labels[~crossing]
@@ -58,11 +59,6 @@ def recording_windows(
         bad = _covered(excluded, starts / info.sfreq_hz, n_times / info.sfreq_hz, instants=True) > 0
         starts, labels = starts[~bad], labels[~bad]
     return starts, labels
-
-
-def _is_join(span: LabelSpan) -> bool:
-    """Return whether a span marks where two pieces were laid end to end; it lies between two samples."""
-    return span.duration_s == 0 and span.label.lower() in ("bad boundary", "edge boundary")
 
 
 def _crosses(joins_s: np.ndarray, starts_s: np.ndarray, length_s: float, tolerance_s: float) -> np.ndarray:
@@ -74,7 +70,9 @@ def _crosses(joins_s: np.ndarray, starts_s: np.ndarray, length_s: float, toleran
 
 
 def is_excluded_label(label: str, config: WindowConfig) -> bool:
-    """Return whether no window may touch a span of this label."""
+    """Return whether no window may touch a span of this label; discontinuities are always such."""
+    if is_join(label) or is_skip(label):
+        return True
     return any(fnmatch.fnmatchcase(label.lower(), pattern.lower()) for pattern in config.exclude_labels)
 
 
