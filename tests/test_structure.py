@@ -37,6 +37,7 @@ ROOMS = {
         ["recipes"],
         ["windows"],
         ["preparing"],
+        ["readers", "prepare", "splits"],  # former places
     ],
     "evaluation": [
         ["config"],
@@ -46,6 +47,7 @@ ROOMS = {
         ["protocols"],
         ["baselines", "estimators", "probing", "reconstruct"],
         ["experiment"],
+        ["sklearn"],  # a former place
     ],
     "deploy": [["config", "trained_model"], ["stream", "long"], ["heads", "export"], ["live"]],
 }

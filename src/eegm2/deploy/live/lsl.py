@@ -108,6 +108,7 @@ class LslSource:
         self._factors = np.array(factors)[:, None]
         self._inlet, self._clock = inlet, ClockTracker(self.sfreq_hz, where=self.name)
         self._fresh = True
+        self._held = np.zeros((len(self.ch_names), 0)), np.zeros(0)
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
         """Return what has arrived."""
@@ -122,10 +123,15 @@ class LslSource:
                 break
             if time.monotonic() > deadline:
                 return NOTHING
-        times_s = np.asarray(stamps, float)
-        x_uv = np.asarray(samples, float).T * self._factors
+        gaps = self._clock.push(np.asarray(stamps, float))
+        times_s = np.concatenate([self._held[1], np.asarray(stamps, float)])
+        x_uv = np.concatenate([self._held[0], np.asarray(samples, float).T * self._factors], axis=1)
+        known = len(times_s) - self._clock.undecided
+        self._held = x_uv[:, known:], times_s[known:]
+        if known == 0:
+            return NOTHING
         fresh, self._fresh = self._fresh, False
-        return Chunk(x_uv, times_s, self._clock.push(times_s), fresh)
+        return Chunk(x_uv[:, :known], times_s[:known], gaps, fresh)
 
     def close(self) -> None:
         """Disconnect."""

@@ -210,7 +210,13 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
         raise DataError(
             f"{path}: {total / sfreq_hz:.2f} s long, a window has {windows.window_s:g} s; use --window-s"
         )
-    starts = np.arange(0, total - length + 1, max(stride, 1))
+    parts = [np.arange(part.start, part.stop - length + 1, max(stride, 1)) for part in made.parts]
+    starts = np.concatenate(parts).astype(np.int64)
+    if not len(starts):
+        raise DataError(
+            f"{path}: none of its {len(parts)} continuous parts is as long as a window of "
+            f"{windows.window_s:g} s; use --window-s"
+        )
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
     x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
     name = np.full(len(starts), path.stem)
