@@ -175,6 +175,25 @@ def _bad_to_fill(
     return bads if config.bads == "interpolate" else []
 
 
+def preprocess_alike(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) -> Preprocessed:
+    """Prepare a recording as a checkpoint's data were; no advice names options, as there are none to give.
+
+    Raises
+    ------
+    DataError
+        As `preprocess`.
+    """
+    try:
+        return preprocess(raw, config, where=where)
+    except DataError as error:
+        finding, _, advice = str(error).rpartition("; ")
+        if " --" not in f" {advice}":
+            raise
+        raise DataError(
+            f"{finding}; it is prepared as the checkpoint's data were: mend the recording or take another"
+        ) from error
+
+
 def default_channels(raw: mne.io.BaseRaw, where: str) -> tuple[str, ...]:
     """Return the canonical names of a recording's EEG channels, less those whose header gives no range.
 

@@ -159,5 +159,7 @@ def unit_factor(unit: str, where: str) -> float:
     if not unit:
         return 1.0
     if unit.strip().lower() not in UNITS:
-        raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
+        raise DataError(
+            f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}; give it with --unit"
+        )
     return UNITS[unit.strip().lower()]

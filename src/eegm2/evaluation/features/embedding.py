@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
-from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.scaling import scale_window
@@ -201,7 +201,7 @@ def _from_store(
 
 
 def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
-    made = preprocess(read_raw(path), checkpoint.preprocessing, where=str(path))
+    made = preprocess_alike(read_raw(path), checkpoint.preprocessing, where=str(path))
     refuse_other_channels(checkpoint, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from eegm2.data.config import Scaling
 from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
-from eegm2.data.signal.preprocessing import Preprocessed, preprocess
+from eegm2.data.signal.preprocessing import Preprocessed, preprocess_alike
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
 from eegm2.errors import ConfigError, DataError
@@ -111,7 +111,7 @@ def reconstruct_file(
     refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
     raw = read_raw(file)
-    made = preprocess(raw, checkpoint.preprocessing, where=str(file))
+    made = preprocess_alike(raw, checkpoint.preprocessing, where=str(file))
     refuse_other_channels(checkpoint, made.ch_names, str(file))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     windows = checkpoint.windows
