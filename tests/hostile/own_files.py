@@ -20,8 +20,8 @@ from eegm2.errors import EEGM2Error
 from tests.hostile.mutations import GENERAL
 
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 3, 2**70, 10**400, 1e308, float("nan"), float("inf"), "", "x", "../../x", "\ud800", "a\0b",
-    [], {}, [[]], {"a": 1}, [1, "b", None], [{"a": []}], "9" * 5000,
+    None, True, -1, 0, 3, 2**70, 10**400, 1e308, float("nan"), float("inf"), "", "x", "../../x", "\ud800",
+    "a\0b", [], {}, [[]], {"a": 1}, [1, "b", None], [{"a": []}], "9" * 5000,
 )  # fmt: skip
 TEXTS = (b"", b"{", b"[]", b"null", b"3", b'"x"', b"[" * 100_000, b"{}", b"\xff\xfe", b"NaN", b"9" * 5000)
 

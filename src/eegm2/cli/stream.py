@@ -96,7 +96,9 @@ def _source(name: str, config: StreamConfig) -> Any:
         from eegm2.deploy.live.lsl import LslSource
 
         buffer_s = max(60.0, 2 * config.buffer_s)
-        return LslSource(config.stream_name, resolve_s=min(5.0, config.timeout_s), buffer_s=buffer_s)
+        return LslSource(
+            config.stream_name, resolve_s=min(5.0, config.timeout_s), buffer_s=buffer_s, unit=config.unit
+        )
     if name == "brainflow":
         from eegm2.deploy.live.brainflow import BrainflowSource
 

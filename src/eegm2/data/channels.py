@@ -132,14 +132,20 @@ def load_montage(name_or_path: str) -> Montage:
     return Montage(str(values.get("name", Path(name_or_path).stem)), _unique(channels, name_or_path), aliases)
 
 
-def wanted_channels(config: PreprocessingConfig) -> Montage | None:
-    """Return what a configuration asks for; None if it takes every recording's channels."""
+def parse_aliases(aliases: Iterable[str]) -> dict[str, str]:
+    """Return the user's own names of channels, given as ``name in the file=our name``."""
     own = {}
-    for text in config.aliases:
+    for text in aliases:
         theirs, equals, ours = text.rpartition("=")
         if not (equals and theirs.strip() and ours.strip()):
             raise ConfigError(f"aliases: got {text!r}, expected 'name in the file=our name'")
         own[theirs.strip()] = canonical(ours)
+    return own
+
+
+def wanted_channels(config: PreprocessingConfig) -> Montage | None:
+    """Return what a configuration asks for; None if it takes every recording's channels."""
+    own = parse_aliases(config.aliases)
     if config.montage:
         montage = load_montage(config.montage)
         return Montage(montage.name, montage.channels, {**montage.aliases, **own})

@@ -188,7 +188,13 @@ class WindowConfig:
         ("bad*", "edge*"), "Labels (patterns, any case) whose spans no window may touch."
     )
 
+    reject_uv: float = option(
+        0.0, "Leave out windows in which a sample exceeds this many microvolts either way; 0 keeps all."
+    )
+
     def __post_init__(self) -> None:
+        if not self.reject_uv >= 0:
+            raise ConfigError(f"reject_uv: got {self.reject_uv}, expected microvolts, or 0 to keep all")
         if not self.window_s > 0:
             raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
         if self.stride_s is not None and not self.stride_s > 0:

@@ -52,6 +52,12 @@ class StreamConfig:
     speed: float = option(1.0, "Speed of a recording as source; 0 is as fast as possible.")
     duration_s: float = option(0.0, "Stop after this many seconds of signal; 0 goes on to the end.")
     stream_name: str = option("", "LSL: name of the stream to listen to; empty takes the only EEG stream.")
+    unit: str = option(
+        "", "LSL: unit of the samples where the stream states none or a wrong one, e.g. microvolts or V."
+    )
+    aliases: tuple[str, ...] = option(
+        (), "Another name of a channel of the source, as 'its name=the model's name'; repeat for more."
+    )
     board: str = option("synthetic", "BrainFlow: name of the board, or synthetic or playback.")
     board_file: str = option("", "BrainFlow: file of the playback board.")
     serial_port: str = option("", "BrainFlow: serial port of the board.")

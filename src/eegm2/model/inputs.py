@@ -68,8 +68,17 @@ def _refuse_tensor(x: Tensor, what: str) -> None:
         raise DataError(f"{what}: got a quantised tensor, expected floating point; use x.dequantize()")
 
 
-def check_input(x: Tensor, n_chans: int) -> None:
-    """Refuse an input that is not (batch, n_chans, n_times >= 8) or not floating point."""
+def check_input(x: Tensor, n_chans: int, weight: Tensor | None = None) -> None:
+    """Refuse an input that is not (batch, n_chans, n_times >= 8), or of another precision than the weights.
+
+    Parameters
+    ----------
+    x : Tensor
+    n_chans : int
+        Of the network.
+    weight : Tensor, optional
+        One of its weights.
+    """
     if x.layout is not torch.strided:
         raise ValueError(f"input: got layout {x.layout}, expected a dense tensor; convert with x.to_dense()")
     if x.dim() != 3 or x.shape[1] != n_chans:
@@ -78,3 +87,12 @@ def check_input(x: Tensor, n_chans: int) -> None:
         raise ValueError(f"input: got n_times={x.shape[2]}, expected at least {MIN_TIMES} samples")
     if not x.is_floating_point():
         raise ValueError(f"input: got dtype {x.dtype}, expected floating point; convert with x.float()")
+    if weight is not None and x.dtype == torch.float64 and weight.dtype != torch.float64:
+        raise ValueError(
+            f"input: got dtype {x.dtype}, the network has {weight.dtype}; "
+            "convert with x.float(), or the network with model.double()"
+        )
+    if weight is not None and x.dtype != torch.float64 and weight.dtype == torch.float64:
+        raise ValueError(
+            f"input: got dtype {x.dtype}, the network has {weight.dtype}; convert with x.double()"
+        )

@@ -141,7 +141,7 @@ class EEGM2(Pretrained, nn.Module):
         ValueError
             If the shape does not fit; the message gives it and what is expected.
         """
-        check_input(x, self.config.n_chans)
+        check_input(x, self.config.n_chans, next(self.parameters(), None))
         representation, skips = self.encoder(x)
         if self.mediator is None or self.decoder is None:
             return representation
@@ -149,7 +149,7 @@ class EEGM2(Pretrained, nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the representation F, (batch, 4w, n_times // 8), of `x`, (batch, n_chans, n_times)."""
-        check_input(x, self.config.n_chans)
+        check_input(x, self.config.n_chans, next(self.parameters(), None))
         return self.encoder(x)[0]
 
     def features(self, x: Tensor) -> Tensor:

@@ -152,6 +152,7 @@ def load_checkpoint(
         )
     model = build_model(found)
     model.load_state_dict(tensors)
+    model.header = header
     return Checkpoint(model.eval(), header, path)
 
 

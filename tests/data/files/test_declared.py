@@ -209,13 +209,15 @@ def test_an_unknown_unit_is_asked_for(kind: str, tmp_path: Path) -> None:
     assert preprocess(read_raw(path), scaled, where="m").array.shape[0] == 2
 
 
-def test_a_channel_far_out_of_line_is_named() -> None:
-    from eegm2.data.signal.quality import outlying_note
+def test_a_channel_far_out_of_line_is_named(tmp_path: Path) -> None:
+    from eegm2.data.config import PreprocessingConfig
+    from eegm2.data.signal.preprocessing import preprocess
 
-    rows = signal_uv().astype(np.float32)
-    assert outlying_note(rows, list("abcdef")) == ""
-    rows[5] *= 1000
-    assert re.match(r"times the median channel: f \d+; check their unit", outlying_note(rows, list("abcdef")))
+    raw = read_raw(saved(tmp_path, "m.edf", writers.edf(units=["uV"] * 5 + ["mV"])))
+    with pytest.raises(DataError, match=r"scale is far from the others' \(typically .*\): O2 \("):
+        preprocess(raw, PreprocessingConfig(), where="m")
+    made = preprocess(raw, PreprocessingConfig(amplitude="any"), where="m")
+    assert re.search(r"scale is far from the others' .*: O2 \(", made.quality["notes"])
 
 
 # What vanishes

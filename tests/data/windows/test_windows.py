@@ -132,7 +132,7 @@ def test_refusals(store: RecordingStore) -> None:
         DataError, match=r"no window of 4 s is left by label_rule 'whole', exclude_s \['0:'\]"
     ):
         WindowDataset(store, WindowConfig(exclude_s=("0:",)))
-    with pytest.raises(ConfigError, match="below one sample at 128 Hz"):
+    with pytest.raises(ConfigError, match="at least 8 samples and a step one, at 128 Hz"):
         WindowDataset(store, WindowConfig(window_s=0.001))
     with pytest.raises(ConfigError, match=r"stride_s: got -1\.0, expected seconds above 0"):
         WindowConfig(stride_s=-1.0)

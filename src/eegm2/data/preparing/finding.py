@@ -110,7 +110,7 @@ def _discover(recipe: Recipe, tree: Tree, config: PrepareConfig) -> list[SourceR
         left = tree.unclaimed((), "a recording outside this layout; --recipe folder takes it")
         if not left or (recipe.name == "folder" and any(file_suffix(path) in READERS for path in tree.files)):
             raise
-        raise DataError(f"{error} (there is {summary(left)[0]})") from error
+        raise DataError(f"{error} (there is {'; '.join(summary(left)[:3])})") from error
 
 
 def _claimed(sources: Iterable[SourceRecording]) -> set[Path]:

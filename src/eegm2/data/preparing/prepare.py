@@ -16,6 +16,7 @@ from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.files.opened import stat_of
 from eegm2.data.files.tree import NOT_FETCHED
 from eegm2.data.joins import canonical_marks, is_join, is_skip, without_marks
+from eegm2.data.labels import LabelSpan
 from eegm2.data.names import shown
 from eegm2.data.preparing.finding import find_recordings, settle_gone
 from eegm2.data.preparing.isolation import Ended, Limits, Task
@@ -219,7 +220,7 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     if source.labels is not None:
         marks = [span for span in info.labels if is_join(span.label) or is_skip(span.label)]
         given = canonical_marks(source.labels)
-        if len(given) - len(without_marks(given)) > len(marks):
+        if not _marked_alike(given, marks, 1.5 / info.sfreq_hz, info.duration_s):
             return None  # a table marks joins that the samples were not prepared with
         labels = clip_labels(without_marks(given), info.quality.get("duration_s", info.duration_s))[0]
         labels = tuple(sorted((*labels, *marks))) if marks else labels
@@ -237,6 +238,16 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     StoreWriter(job.out, job.preprocessing, job.preprocessing.channels, dtype=job.dtype).update(now)
     changed = dataclasses.replace(now, source_stat=info.source_stat) != info
     return Outcome(*about, "updated" if changed else "unchanged", quality=info.quality)
+
+
+def _marked_alike(
+    given: Sequence[LabelSpan], marks: Sequence[LabelSpan], tolerance_s: float, duration_s: float
+) -> bool:
+    """Return whether all joins and skips that labels have are among those of the stored recording."""
+    there = [mark.onset_s for mark in marks]
+    wanted = [span.onset_s for span in given if is_join(span.label) or is_skip(span.label)]
+    inside = [time for time in wanted if tolerance_s < time < duration_s - tolerance_s]
+    return all(any(abs(time - mark) <= tolerance_s for mark in there) for time in inside)
 
 
 def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[Outcome]:

@@ -188,6 +188,8 @@ def get_recipe(name: str) -> Recipe:
 def detect_recipe(root: Path, *, by_table: bool = True) -> Recipe:
     """Return the recipe whose `matches` accepts `root`; ``folder`` (any nested EEG files) where none does.
 
+    A recipe that a file of the folder declares goes before those that names of files suggest.
+
     Parameters
     ----------
     root : Path
@@ -202,6 +204,7 @@ def detect_recipe(root: Path, *, by_table: bool = True) -> Recipe:
     """
     fits = [recipe for recipe in all_recipes().values() if recipe.matches(root)]
     fits = [recipe for recipe in fits if by_table or recipe.name != "folder_csv"]
+    fits = [recipe for recipe in fits if recipe.declared] or fits
     if len(fits) > 1:
         names = ", ".join(recipe.name for recipe in fits)
         raise ConfigError(f"{root}: fits several recipes ({names}); choose one with --recipe")

@@ -74,8 +74,8 @@ def matches(root: Path) -> bool:
     try:
         header, _ = read_rows(root / TABLE)
     except DataError:
-        return True  # reading it says what is wrong
-    return "file" in header or "recording" not in header
+        return False
+    return bool(set(REQUIRED) & set(header)) and "recording" not in header
 
 
 def read_table(table: Path) -> tuple[list[str], dict[str, list[Row]]]:

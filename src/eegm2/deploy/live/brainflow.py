@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.data.channels import numbered
 from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost
 from eegm2.errors import ConfigError, DataError
 
@@ -71,6 +72,7 @@ class BrainflowSource:
         self.ch_names = (
             labels if len(labels) == len(self._rows) else [f"EEG{i}" for i in range(len(self._rows))]
         )
+        self.ch_names, _ = numbered(self.ch_names)
         self._counter = description.get("package_num_channel")
         self._stamps = description["timestamp_channel"]
         shim = BoardShim(board.value, parameters)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.data.channels import numbered
 from eegm2.deploy.live.clock import ClockTracker
 from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost, unit_factor
 from eegm2.errors import ConfigError, DataError
@@ -57,12 +58,16 @@ class LslSource:
         How long to look for it.
     buffer_s : float
         What the inlet may hold.
+    unit : str
+        Of the samples, whatever the stream states; empty takes what it states.
     """
 
     can_wait = False
 
-    def __init__(self, name: str = "", *, resolve_s: float = 5.0, buffer_s: float = 60.0) -> None:
-        self.wanted, self.resolve_s, self.buffer_s = name, resolve_s, buffer_s
+    def __init__(
+        self, name: str = "", *, resolve_s: float = 5.0, buffer_s: float = 60.0, unit: str = ""
+    ) -> None:
+        self.wanted, self.resolve_s, self.buffer_s, self.unit = name, resolve_s, buffer_s, unit
         self.name = f"LSL stream '{name}'" if name else "LSL stream"
         self.ch_names: list[str] = []
         self.sfreq_hz = 0.0
@@ -104,10 +109,12 @@ class LslSource:
                 f"{self.name}: describes {len(self.ch_names)} of {info.channel_count()} channels by label; "
                 "add labels to the stream's description"
             )
-        factors = [unit_factor(unit, self.name) for unit in units]
+        factors = [unit_factor(self.unit or unit, self.name) for unit in units]
+        self.ch_names, _ = numbered(self.ch_names)
         self._factors = np.array(factors)[:, None]
         self._inlet, self._clock = inlet, ClockTracker(self.sfreq_hz, where=self.name)
         self._fresh = True
+        self._held = np.zeros((len(self.ch_names), 0)), np.zeros(0)
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
         """Return what has arrived."""
@@ -122,10 +129,15 @@ class LslSource:
                 break
             if time.monotonic() > deadline:
                 return NOTHING
-        times_s = np.asarray(stamps, float)
-        x_uv = np.asarray(samples, float).T * self._factors
+        gaps = self._clock.push(np.asarray(stamps, float))
+        times_s = np.concatenate([self._held[1], np.asarray(stamps, float)])
+        x_uv = np.concatenate([self._held[0], np.asarray(samples, float).T * self._factors], axis=1)
+        known = len(times_s) - self._clock.undecided
+        self._held = x_uv[:, known:], times_s[known:]
+        if known == 0:
+            return NOTHING
         fresh, self._fresh = self._fresh, False
-        return Chunk(x_uv, times_s, self._clock.push(times_s), fresh)
+        return Chunk(x_uv[:, :known], times_s[:known], gaps, fresh)
 
     def close(self) -> None:
         """Disconnect."""

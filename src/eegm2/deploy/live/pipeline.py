@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class Pipeline:
             hop = max(1, round(config.hop_s * trained.sfreq_hz / STEP))
             self.features = SlidingFeatures(window, hop, head.facts.get("features", "statistics"))
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
-        self._started = False
+        self._started, self._time_s = False, 0.0
         self._last: np.ndarray | None = None
         self._typical: list[float] = []
 
@@ -92,6 +92,7 @@ class Pipeline:
             If channels are missing or the rate does not fit.
         """
         declared = self.trained.preprocessing
+        declared = replace(declared, aliases=(*declared.aliases, *self.config.aliases))
         if not self.config.causal:
             declared = PreprocessingConfig(
                 l_freq_hz=0, h_freq_hz=0, sfreq_hz=self.trained.sfreq_hz, aliases=declared.aliases
@@ -104,7 +105,9 @@ class Pipeline:
 
     def push(self, chunk: Chunk) -> Outputs:
         """Take a chunk; short gaps are interpolated, after long ones everything begins anew."""
-        end = float(chunk.times_s[-1]) if len(chunk.times_s) else 0.0
+        if len(chunk.times_s):
+            self._time_s = float(chunk.times_s[-1])
+        end = self._time_s
         total = Outputs(end, *self._empty())
         if chunk.fresh and self._started:
             self._restart(total, "the source came back")
@@ -118,7 +121,7 @@ class Pipeline:
 
     def finish(self) -> Outputs:
         """End the stream: everything that is left."""
-        total = Outputs(0.0, *self._empty())
+        total = Outputs(self._time_s, *self._empty())
         if self._started and self.scale.calibrated:
             self._network(self.preprocessor.flush(), total)
             if self.stream.position >= STEP:

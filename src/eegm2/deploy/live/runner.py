@@ -246,7 +246,7 @@ def run_stream(
         else:
             source.close()
         for sink in sinks:
-            if reader is not None:
-                sink.close(summary)
-            else:
+            if reader is None and hasattr(sink, "discard"):
                 sink.discard()
+            else:
+                sink.close(summary)

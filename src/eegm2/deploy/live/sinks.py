@@ -54,10 +54,10 @@ class Sink(Protocol):
         """Take what one chunk brought forth."""
 
     def close(self, statistics: dict[str, Any]) -> None:
-        """Take the final statistics and finish."""
+        """Take the final statistics and finish.
 
-    def discard(self) -> None:
-        """Leave nothing behind: nothing was put out."""
+        A sink may also have ``discard()``, called instead where nothing was put out: it leaves nothing behind.
+        """
 
 
 class _File:

@@ -75,11 +75,10 @@ class RunningScale:
     ) -> None:
         self.method, self.sfreq_hz = method, sfreq_hz
         self.window = max(8, round(window_s * sfreq_hz))
-        self.windows = max(1, round(calibration_s * sfreq_hz / self.window))
+        self.baseline = max(8, round(calibration_s * sfreq_hz))
         self.rate = 1 - np.exp(-self.window / sfreq_hz / adapt_s) if adapt_s > 0 else 0.0
         self.offset: np.ndarray | None = None
         self.scale: np.ndarray | None = None
-        self._baseline: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting: np.ndarray | None = None
         if method == "none" or scale_uv > 0:
             self.offset, self.scale = np.zeros((1, 1)), np.full((1, 1), scale_uv or 1.0)
@@ -95,10 +94,9 @@ class RunningScale:
 
     @property
     def baseline_s(self) -> tuple[float, float]:
-        """Seconds of the baseline that are there, and that are needed; whole training windows count."""
-        waiting = 0 if self._waiting is None else self._waiting.shape[1]
-        there = len(self._baseline) * self.window + waiting
-        return there / self.sfreq_hz, self.windows * self.window / self.sfreq_hz
+        """Seconds of the baseline that are there, and that are needed."""
+        there = 0 if self._waiting is None else self._waiting.shape[1]
+        return there / self.sfreq_hz, self.baseline / self.sfreq_hz
 
     def push(self, x_uv: np.ndarray) -> np.ndarray:
         """Take (n_chans, k) microvolts; return them scaled, or (n_chans, 0) while the baseline is measured.
@@ -123,22 +121,21 @@ class RunningScale:
         return y.astype(np.float32)
 
     def _calibrate(self, x: np.ndarray) -> np.ndarray:
-        """Measure complete windows of the baseline; return the samples after its end."""
+        """Gather the baseline and measure windows spread evenly over it; return the samples after its end."""
         waiting = x if self._waiting is None else np.concatenate([self._waiting, x], axis=1)
-        while waiting.shape[1] >= self.window and len(self._baseline) < self.windows:
-            self._baseline.append(window_scale(waiting[:, : self.window], self.method))
-            waiting = waiting[:, self.window :]
-        if len(self._baseline) < self.windows:
+        if waiting.shape[1] < self.baseline:
             self._waiting = waiting
             return x[:, :0]
         self._waiting = None
-        self.offset, self.scale = (np.median(np.stack(values), axis=0) for values in zip(*self._baseline))
+        window = min(self.window, self.baseline)
+        starts = np.linspace(0, self.baseline - window, -(-self.baseline // window)).round().astype(int)
+        measured = [window_scale(waiting[:, start : start + window], self.method) for start in starts]
+        self.offset, self.scale = (np.median(np.stack(values), axis=0) for values in zip(*measured))
         flat = np.flatnonzero(self.scale[:, 0] <= 1e-6)
         if len(flat):
             channel, self.scale = int(flat[0]), None
-            self._baseline = []
             raise DataError(f"baseline: channel {channel} is flat; check its electrode and begin again")
-        return waiting
+        return waiting[:, self.baseline :]
 
     def _adapt(self, x: np.ndarray) -> None:
         """Let complete windows move the scale."""

@@ -16,6 +16,7 @@ from sklearn.utils.validation import validate_data
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
+from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array, is_epochs
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model
@@ -30,6 +31,8 @@ from eegm2.model.unet import UNet
 class OnWindows(BaseEstimator):
     """What the three estimators share: reading windows, and the network they start from."""
 
+    input_facts_: InputFacts
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -38,9 +41,15 @@ class OnWindows(BaseEstimator):
         return tags
 
     def _windows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """Return scaled float32 windows (and y), checked by scikit-learn's rules."""
-        if hasattr(X, "get_data") and hasattr(X, "info"):
-            X = X.get_data(picks="eeg", copy=False) * 1e6
+        """Return scaled float32 windows (and y), checked by scikit-learn's rules.
+
+        Epochs are brought into the order of the checkpoint's channels, or of those that were fitted.
+        """
+        facts: InputFacts = self._checkpoint_facts() if reset else self.input_facts_
+        facts.refuse_scaling(self.scaling)
+        if is_epochs(X):
+            X, found = epochs_to_array(X, facts)
+            facts = facts if facts.ch_names else found
         checks = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_2d": False, "reset": reset}
         if isinstance(y, str):
             X = validate_data(self, X, **checks)
@@ -53,6 +62,7 @@ class OnWindows(BaseEstimator):
             )
         if reset:
             self.n_features_in_ = X.shape[1]
+            self.input_facts_ = facts
         elif X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
@@ -70,6 +80,16 @@ class OnWindows(BaseEstimator):
     def _shaped(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return X as (n, n_chans, n_times); a place for subclasses that take other shapes."""
         return X
+
+    def _checkpoint_facts(self) -> InputFacts:
+        """Return what the checkpoint says of its input."""
+        if self.checkpoint is None:
+            return InputFacts()
+        if isinstance(self.checkpoint, EEGM2 | UNet):
+            return InputFacts.of_header(self.checkpoint.header)
+        from eegm2.training.checkpoint import read_header
+
+        return InputFacts.of_header(read_header(self.checkpoint), f"checkpoint {self.checkpoint}")
 
     def _network(self, n_chans: int, seed: int) -> EEGM2 | UNet:
         """Return a copy of the checkpoint's network, or a fresh one of the preset where there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from eegm2.data.config import Scaling
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
+from eegm2.evaluation.estimators.input_facts import InputFacts
 from eegm2.model.config import EEGM2Config
 from eegm2.model.heads import Downstream, HeadName
 from eegm2.model.network import EEGM2, build_model
@@ -30,7 +32,7 @@ class EEGM2ForClassification(nn.Module):
     sfreq : float
         Sampling rate in Hz; refused if a checkpoint was trained at another.
     chs_info : list of dict, optional
-        MNE's ``info["chs"]``.
+        MNE's ``info["chs"]``; refused if a checkpoint was trained on other channels or in another order.
     input_window_seconds : float, optional
         Length of a window in seconds.
     checkpoint : path, EEGM2, UNet or None
@@ -81,7 +83,8 @@ class EEGM2ForClassification(nn.Module):
         if checkpoint is None:
             network = build_model(EEGM2Config.preset(preset, n_chans=self.n_chans, width=width))
         else:
-            network = _pretrained(checkpoint, self.n_chans, sfreq)
+            names = [str(channel["ch_name"]) for channel in chs_info or () if "ch_name" in channel]
+            network = _pretrained(checkpoint, self.n_chans, sfreq, names, scaling)
         self.body = Downstream(network, n_outputs, self.n_times, head, drop_prob)
         head_out = self.body.head.out
         assert isinstance(head_out, nn.Linear)
@@ -107,22 +110,31 @@ def _agreed(name: str, given: int | None, derived: int | None, source: str) -> i
     return int(given if given is not None else derived)  # type: ignore[arg-type]
 
 
-def _pretrained(checkpoint: Any, n_chans: int, sfreq: float | None) -> EEGM2 | UNet:
-    """Return a copy of the checkpoint's network, refusing another channel count or sampling rate."""
+def _pretrained(
+    checkpoint: Any, n_chans: int, sfreq: float | None, ch_names: Sequence[str], scaling: str
+) -> EEGM2 | UNet:
+    """Return a copy of the checkpoint's network, refusing other channels, another rate or another scaling."""
     if isinstance(checkpoint, EEGM2 | UNet):
-        network = copy.deepcopy(checkpoint)
+        network, facts = copy.deepcopy(checkpoint), InputFacts.of_header(checkpoint.header)
     else:
         from eegm2.training.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint, needs=("sfreq_hz",))
-        network, trained_hz = loaded.model, float(loaded.header["sfreq_hz"])
-        if sfreq is not None and abs(sfreq - trained_hz) > 1e-3:
-            raise ConfigError(
-                f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {trained_hz:g} Hz; resample"
-            )
+        network, facts = loaded.model, InputFacts.of_header(loaded.header, f"checkpoint {checkpoint}")
+    if sfreq is not None and facts.sfreq_hz and abs(sfreq - facts.sfreq_hz) > 1e-3:
+        raise ConfigError(
+            f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {facts.sfreq_hz:g} Hz; resample"
+        )
     if network.config.n_chans != n_chans:
         raise ConfigError(
             f"checkpoint: has {network.config.n_chans} channels, got n_chans={n_chans}; "
             "use eegm2.adapt_channels(model, n_chans)"
+        )
+    facts.refuse_scaling(scaling)
+    order = facts.order(ch_names)
+    if order is not None and order != sorted(order):
+        raise ConfigError(
+            f"chs_info: has the order {' '.join(ch_names)}, {facts.whose} has {' '.join(facts.ch_names)}; "
+            "reorder the data (reorder_channels)"
         )
     return network

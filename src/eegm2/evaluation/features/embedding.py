@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
-from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.scaling import scale_window
@@ -201,7 +201,7 @@ def _from_store(
 
 
 def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
-    made = preprocess(read_raw(path), checkpoint.preprocessing, where=str(path))
+    made = preprocess_alike(read_raw(path), checkpoint.preprocessing, where=str(path))
     refuse_other_channels(checkpoint, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
@@ -210,7 +210,13 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
         raise DataError(
             f"{path}: {total / sfreq_hz:.2f} s long, a window has {windows.window_s:g} s; use --window-s"
         )
-    starts = np.arange(0, total - length + 1, max(stride, 1))
+    parts = [np.arange(part.start, part.stop - length + 1, max(stride, 1)) for part in made.parts]
+    starts = np.concatenate(parts).astype(np.int64)
+    if not len(starts):
+        raise DataError(
+            f"{path}: none of its {len(parts)} continuous parts is as long as a window of "
+            f"{windows.window_s:g} s; use --window-s"
+        )
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
     x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
     name = np.full(len(starts), path.stem)
