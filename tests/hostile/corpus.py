@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -20,6 +21,7 @@ import scipy
 
 import eegm2
 from tests.hostile.mutations import mutate
+from tests.hostile.own_files import make, try_one
 from tests.hostile.seeds import CH_NAMES, Seed, write_seeds
 from tests.hostile.worker import MEMORY_MB, ROOT, TIME_S, Reader
 
@@ -57,13 +59,30 @@ def count(seed: Seed, channels: tuple[str, ...], numbers: range, reader: Reader)
             counts[outcome["outcome"]] += 1
             counts["judged"] += outcome.get("judged") in ("equal", "differs")
             counts["differs"] += outcome.get("judged") == "differs"
+            if outcome["outcome"] not in ("read", "refused") or outcome.get("judged") == "differs":
+                print(mutant.name, outcome, flush=True)
     return counts
+
+
+def own_files(numbers: range) -> dict[str, int]:
+    """Return how many damaged copies of stores, runs, probes, evaluations and heads came to which outcome."""
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder) / "made")
+        for number in numbers:
+            kind, said = try_one(Path(folder) / "made", number, Path(folder) / "copy")
+            counts[kind] += 1
+            if kind == "escaped":
+                print(number, said, flush=True)
+            shutil.rmtree(Path(folder) / "copy")
+    return {name: counts[name] for name in OUTCOMES}
 
 
 def main() -> None:
     """Run the corpus and write its counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-kind", type=int, default=1000, help="damaged copies of each small recording")
+    parser.add_argument("--own", type=int, default=2000, help="damaged copies of files of our own")
     parser.add_argument("--per-real", type=int, default=100, help="damaged copies of each real recording")
     options = parser.parse_args()
     rows = {}
@@ -75,6 +94,8 @@ def main() -> None:
             counts = count(seed, channels, range(copies), reader)
             rows[seed.kind] = {name: counts[name] for name in OUTCOMES}
             print(f"{seed.kind:14}", rows[seed.kind], flush=True)
+    rows["files of our own"] = own_files(range(options.own))
+    print("files of our own", rows["files of our own"], flush=True)
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()

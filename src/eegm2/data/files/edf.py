@@ -28,6 +28,7 @@ class EDFHeader:
     samples: tuple[int, ...]
     sample_bytes: int
     units: tuple[str, ...] = ()
+    digital: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> EDFHeader:
@@ -39,6 +40,7 @@ class EDFHeader:
                 names = file.read(16 * n_signals)
                 file.seek(256 + 96 * n_signals)
                 units = file.read(8 * n_signals)
+                ranges = file.read(32 * n_signals)
                 file.seek(256 + 216 * n_signals)
                 counts = file.read(8 * n_signals)
             if (
@@ -59,6 +61,7 @@ class EDFHeader:
                 samples=tuple(int(counts[i : i + 8]) for i in range(0, len(counts), 8)),
                 sample_bytes=3 if fixed[:1] == b"\xff" else 2,
                 units=_texts(units, 8),
+                digital=_texts(ranges[16 * n_signals :], 8),
             )
         except OSError as error:
             raise DataError(
@@ -89,6 +92,7 @@ class EDFHeader:
                 f"{path}: its header is that of a {kind} file ({8 * self.sample_bytes} bits a sample); "
                 f"rename it to {path.stem}{kind}"
             )
+        self._check_digital(path)
         self._check_size(path)
         signals = [(name, n) for name, n in zip(self.labels, self.samples) if not self.is_annotation(name)]
         if not signals:
@@ -97,6 +101,17 @@ class EDFHeader:
             raise DataError(f"{path}: no sampling rate (records of 0 s); export the file again with one")
         self._refuse_gaps(path)
         return other_rates(path, signals, self.record_s)
+
+    def _check_digital(self, path: Path) -> None:
+        """Refuse a range of stored values that is not whole numbers: readers differ in what it means."""
+        lows, highs = self.digital[: len(self.labels)], self.digital[len(self.labels) :]
+        for name, *ends in zip(self.labels, lows, highs):
+            wrong = [text for text in ends if not _is_whole(text)]
+            if wrong and not self.is_annotation(name):
+                raise DataError(
+                    f"{path}: damaged (digital range of {name} from {ends[0]!r:.20} to {ends[1]!r:.20}, "
+                    "expected whole numbers); export the file again"
+                )
 
     def _check_size(self, path: Path) -> None:
         """Compare the declared number of records (-1: as many as there are) with the file's size."""
@@ -181,6 +196,13 @@ class EDFHeader:
                 f"the first from {gaps[0][0]:g} s to {gaps[0][1]:g} s; "
                 "export each continuous part as a file of its own"
             )
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        return float(text.replace(",", ".")).is_integer()
+    except ValueError:
+        return False
 
 
 def _texts(column: bytes, width: int) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class Sink(Protocol):
     def close(self, statistics: dict[str, Any]) -> None:
         """Take the final statistics and finish.
 
-        A sink may also have ``discard()``, called instead where nothing was put out: it leaves nothing behind.
+        A sink may also have ``discard()``, called instead where nothing was put out; it leaves nothing.
         """
 
 
