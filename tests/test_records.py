@@ -83,6 +83,12 @@ def test_what_is_sound_is_kept_for_reports() -> None:
     assert sound_fields([1], PROBE)[0] == {}
 
 
+def test_half_a_character_is_refused() -> None:
+    assert parse_json('"\\ud83d\\ude42"') == "\U0001f642"
+    with pytest.raises(ValueError, match="surrogates"):
+        parse_json('{"a": ["\\ud800"]}')
+
+
 def test_numbers_that_are_true_json() -> None:
     assert parse_json('{"a": 1e5}') == {"a": 1e5}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,9 +228,13 @@ def parse_json(data: str | bytes) -> Any:
         If it is not JSON, not UTF-8, nested without end, or holds a number of thousands of digits.
     """
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        if re.search(r"\\ud", text, re.IGNORECASE):
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a character
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return value
 
 
 def read_json(path: Path) -> Any:

@@ -18,11 +18,12 @@ TOLERANCE = 1e-3
 
 
 def by_edfio(path: Path) -> Signals:
-    """Return the signals in the file's own units."""
+    """Return the signals in the file's own units, but for those whose range edfio cannot read (``1,5``)."""
     import edfio
 
     read = edfio.read_bdf if path.suffix == ".bdf" else edfio.read_edf
-    return {signal.label: np.asarray(signal.data) for signal in read(path).signals}
+    found = {signal.label: (np.asarray(signal.data), signal.digital) for signal in read(path).signals}
+    return {label: data for label, (data, stored) in found.items() if not np.array_equal(data, stored)}
 
 
 def by_numpy(path: Path) -> Signals:

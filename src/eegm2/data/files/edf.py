@@ -200,7 +200,8 @@ class EDFHeader:
 
 def _is_whole(text: str) -> bool:
     try:
-        return float(text.replace(",", ".")).is_integer()
+        value = float(text.replace(",", "."))
+        return value.is_integer() and abs(value) <= 2**24
     except ValueError:
         return False
 

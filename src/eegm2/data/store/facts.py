@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from eegm2.data.config import ADDED_LATER
 from eegm2.data.labels import LabelSpan
 from eegm2.data.storage import Storage
 from eegm2.errors import ConfigError, DataError
-from eegm2.records import QUALITY, Record, checked
+from eegm2.records import QUALITY, Record, checked, parse_json
 
 FORMAT = 1
 DTYPES = ("float32", "float16")
@@ -64,7 +63,7 @@ def file_stem(recording_id: str) -> str:
 def read_facts(storage: Storage) -> dict[str, Any]:
     """Return store.json, checked."""
     try:
-        facts = json.loads(storage.read("store.json"))
+        facts = parse_json(storage.read("store.json"))
         number, needed = (
             facts["format"],
             {"dtype", "sfreq_hz", "ch_names", "preprocessing", "preprocessing_version"},
@@ -111,7 +110,7 @@ def parse_recording(
     ValueError, KeyError, TypeError
         If something is missing, of the wrong type or no finite number.
     """
-    facts = json.loads(data)
+    facts = parse_json(data)
     if not isinstance(facts, dict):
         raise ValueError(f"holds {facts!r:.40}, expected a table")
     array = facts.pop("array")
