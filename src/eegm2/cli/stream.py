@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from eegm2.cli.options import options
+from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
 from eegm2.errors import ConfigError, DataError
 
@@ -49,7 +50,7 @@ def stream(
     layout = Layout(trained.ch_names, classes, shape.representation_channels, shape.decoder, trained.sfreq_hz)
     sinks = [open_sink(where, layout) for where in out or []]
     facts = {
-        "source": Path(source).name,
+        "source": shown(Path(source).name),
         "ch_names": list(trained.ch_names),
         "sfreq_hz": trained.sfreq_hz,
         "classes": list(classes) if classes else None,
