@@ -54,10 +54,11 @@ def test_what_is_no_join(text: str) -> None:
     assert not is_skip(text)
 
 
-def test_codes_mean_a_join_in_gdf_alone() -> None:
+def test_codes_mean_a_join_in_their_own_format_alone() -> None:
     spans = [LabelSpan(3.0, 0.0, "32766"), LabelSpan(4.0, 0.0, "768")]
     assert canonical_marks(spans, "a.gdf") == (LabelSpan(3.0, 0.0, JOIN), spans[1])
     assert canonical_marks(spans, "a.edf") == tuple(spans)
+    assert canonical_marks([LabelSpan(3.0, 9.0, "-99")], "a.set") == (LabelSpan(3.0, 0.0, JOIN),)
 
 
 def test_cuts_lie_where_a_part_begins() -> None:

@@ -109,6 +109,10 @@ def main() -> None:
     except EEGM2Error as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except UnicodeEncodeError as error:
+        name = str(error.object).encode("ascii", "backslashreplace").decode()[:200]
+        typer.echo(f"error: a name or label is not UTF-8 text: {name}; rename it", err=True)
+        sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         sys.exit(141)

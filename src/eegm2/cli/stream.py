@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from eegm2.cli.options import options
+from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
 from eegm2.ending import signal_name, stopping
 from eegm2.errors import ConfigError, DataError
@@ -50,7 +51,7 @@ def stream(
     shape = trained.config
     layout = Layout(trained.ch_names, classes, shape.representation_channels, shape.decoder, trained.sfreq_hz)
     facts = {
-        "source": Path(source).name,
+        "source": shown(Path(source).name),
         "ch_names": list(trained.ch_names),
         "sfreq_hz": trained.sfreq_hz,
         "classes": list(classes) if classes else None,

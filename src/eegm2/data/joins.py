@@ -30,8 +30,8 @@ _JOINS = re.compile(
     re.IGNORECASE,
 )
 _SKIPS = re.compile(r"(?:bad[ _])?acq[ _]?skip|bad[ _](?:gap|pause)", re.IGNORECASE)
-_GDF_SEGMENT = "32766"
-"""0x7FFE, start of a new segment after a break, in the table of GDF's events."""
+_CODES = {".gdf": "32766", ".set": "-99"}
+"""Codes that mean a join in one format alone: GDF's 0x7FFE (a new segment), EEGLAB's boundary."""
 
 
 def is_join(label: str) -> bool:
@@ -58,12 +58,12 @@ def canonical_marks(spans: Iterable[LabelSpan], path: str | Path = "") -> tuple[
     ----------
     spans : iterable of LabelSpan
     path : str or Path
-        The file they come from; a code of GDF means a join there only.
+        The file they come from; codes of GDF and EEGLAB mean a join there only.
     """
-    gdf = str(path).lower().endswith(".gdf")
+    code = _CODES.get(Path(path).suffix.lower())
     found: dict[LabelSpan, None] = {}
     for span in spans:
-        if is_join(span.label) or (gdf and span.label == _GDF_SEGMENT):
+        if is_join(span.label) or span.label == code:
             if span.onset_s > 0:
                 found[LabelSpan(span.onset_s, 0.0, JOIN)] = None
         elif is_skip(span.label):

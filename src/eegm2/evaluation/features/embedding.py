@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
+from eegm2.data.names import shown
 from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
@@ -219,7 +220,7 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
         )
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
     x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
-    name = np.full(len(starts), path.stem)
+    name = np.full(len(starts), shown(path.stem))
     return LabelledWindows(x, np.zeros(len(starts), dtype=np.int64), name, name, starts / sfreq_hz)
 
 

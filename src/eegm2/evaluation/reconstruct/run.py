@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eegm2.data.config import Scaling
 from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
+from eegm2.data.names import shown
 from eegm2.data.signal.preprocessing import Preprocessed, preprocess_alike
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
@@ -119,8 +120,8 @@ def reconstruct_file(
     cleaned = _by_parts(checkpoint, made, n_times, config, progress)
     scores = {
         "format": 1,
-        "file": str(file),
-        "out": str(out),
+        "file": shown(str(file)),
+        "out": shown(out),
         "checkpoint": str(checkpoint.path),
         "mode": config.mode,
         "window_s": n_times / sfreq_hz,
