@@ -27,7 +27,7 @@ from typing import IO, Any
 from eegm2.errors import EEGM2Error
 
 _FRAME = struct.Struct("<Q")
-_IDLE_S = 300.0
+_IDLE_S = 60.0
 _START_S = 120.0
 
 

@@ -160,7 +160,7 @@ def resolve_preprocessing(
 
 def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -> tuple[tuple[str, ...], str]:
     """Return a recording's channels, read in a process of its own, or none and why."""
-    if not config.isolate:
+    if not config.isolate or not _portable(source):
         return first_channels(source, root)
     task = Task(first_channels, (source, root), _limits(source, root, config))
     ((_, answer),) = run_isolated([task], 1)
@@ -168,6 +168,12 @@ def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -
         answer if isinstance(answer, tuple) else ((), _ended(source, root, answer))
     )
     return found
+
+
+def _portable(source: SourceRecording) -> bool:
+    """Return whether another process finds the function that reads a recording: not one typed into a script."""
+    reader = getattr(source.reader, "func", source.reader)
+    return getattr(reader, "__module__", "") != "__main__"
 
 
 def _limits(source: SourceRecording, root: str, config: PrepareConfig) -> Limits:
@@ -256,7 +262,8 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
         yield from _run_dask(todo, job, config.dask)
         return
     jobs = min(config.jobs or _useful_jobs(todo, job.root), len(todo))
-    if not config.isolate or job.out.startswith("memory:"):  # which no other process sees
+    isolate = config.isolate and all(map(_portable, todo))
+    if not isolate or job.out.startswith("memory:"):  # which no other process sees
         yield from (prepare_one(source, job) for source in todo)
         return
     tasks = [Task(prepare_one, (source, job), _limits(source, job.root, config)) for source in todo]
