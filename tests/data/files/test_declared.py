@@ -266,7 +266,7 @@ def test_a_name_that_is_none_is_refused_by_itself(name: str, tmp_path: Path) -> 
         (b"m_raw.fif", "names m_raw.fif as a later part of itself"),
         (b"../other/m_raw-1.fif", "as its next part, which is not beside it"),
         (b"/dev/zero", "as its next part, which is not beside it"),
-        (b"gone_raw-1.fif", "its part gone_raw-1.fif is missing"),
+        (b"gone_raw-1.fif", "is split and its next part gone_raw-1.fif is missing"),
     ],
 )
 def test_parts_of_fif(name: bytes, message: str, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def fif_parts(path: Path) -> dict[Path, FIFFacts]:
         if len(found) >= _MAX_PARTS:
             raise DataError(f"{path}: has more than {_MAX_PARTS} parts; export it again")
         if not following.is_file():
-            raise DataError(f"{path}: its part {following.name} is missing; copy it beside the first one")
+            raise DataError(f"{path}: is split and its next part {following.name} is missing; copy it beside")
         found[following] = check_fiffile(following)
         following = next_part(following, found[following])
     return found

@@ -37,6 +37,7 @@ _HARMLESS = (
     "Using `stim_channel",
     "Limited \\d+ annotation.* nothing",
     "MarkerFile .* not found",
+    "Unsupported physical dimension for channel",
 )
 """Said of files that are read rightly, or of what is checked here before MNE reads (ranges, equal names)."""
 

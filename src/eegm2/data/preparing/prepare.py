@@ -171,7 +171,7 @@ def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -
 
 
 def _portable(source: SourceRecording) -> bool:
-    """Return whether another process finds the function that reads a recording: not one typed into a script."""
+    """Return whether another process finds the function that reads a recording: none of a script."""
     reader = getattr(source.reader, "func", source.reader)
     return getattr(reader, "__module__", "") != "__main__"
 
