@@ -106,7 +106,8 @@ def prepare(
         tuple(sorted([*done, *removed], key=lambda o: o.recording)),
         (*found.messages, *messages),
         interrupted,
-        found.left_out,
+        left_out=found.left_out,
+        licence=recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
     )
     return conclude(result, started, len(sources))
 

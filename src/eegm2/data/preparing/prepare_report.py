@@ -30,6 +30,7 @@ class PrepareResult:
     messages: tuple[str, ...] = ()
     interrupted: bool = False
     left_out: tuple[LeftOut, ...] = ()
+    licence: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -54,6 +55,7 @@ def conclude(result: PrepareResult, started: str, n_found: int) -> PrepareResult
     report = {
         "format": 1,
         "recipe": result.recipe,
+        "licence": result.licence,
         "started": started,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "interrupted": result.interrupted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -269,6 +270,16 @@ def outside(relative: Path) -> str:
     return "outside sub-*/…/*_eeg.*, where BIDS has EEG; rename it, or --recipe folder takes all"
 
 
+def _licence(root: Path) -> str:
+    """Return the License of dataset_description.json, "" where it has none that can be read."""
+    try:
+        described = json.loads((root / "dataset_description.json").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    stated = described.get("License") if isinstance(described, dict) else None
+    return stated.strip() if isinstance(stated, str) else ""
+
+
 RECIPES = (
     Recipe(
         name="bids",
@@ -288,5 +299,6 @@ RECIPES = (
         declared=True,
         options=("label_column",),
         outside=outside,
+        licence_of=_licence,
     ),
 )
