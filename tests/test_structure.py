@@ -26,11 +26,13 @@ LAYERS = [
 ROOMS = {
     "model": [
         ["config", "state", "statistics", "layers", "inputs", "mamba1", "mamba2", "block", "pretrained"],
+        ["covariance"],
+        ["features"],
         ["unet", "network", "fused"],
         ["heads", "authors", "streaming"],
     ],
     "data": [
-        ["config", "labels", "joins", "names", "storage", "channels", "positions"],
+        ["config", "labels", "joins", "names", "storage", "channels", "positions", "electrodes"],
         ["files"],
         ["signal"],
         ["store"],

@@ -24,6 +24,7 @@ _EXPORTS = {
     "EEGM2Regressor": "eegm2.evaluation.estimators.sklearn",
     "EEGM2ForClassification": "eegm2.evaluation.estimators.braindecode",
     "adapt_channels": "eegm2.evaluation.features.transfer",
+    "for_electrodes": "eegm2.data.electrodes",
     "load_authors_checkpoint": "eegm2.model.authors",
     "save_authors_checkpoint": "eegm2.model.authors",
 }

@@ -81,7 +81,10 @@ def each(kind: Kind) -> Kind:
     )
 
 
-DATA = Record({"store": TEXT, "manifest_sha256": TEXT, "n_recordings": COUNT, "n_subjects": COUNT})
+_STORE = {"store": TEXT, "manifest_sha256": TEXT, "n_recordings": COUNT, "n_subjects": COUNT}
+STORE = Record({**_STORE, "ch_names": NAMES, "licence": maybe(TEXT)})
+DATA = Record({**_STORE, "stores": [STORE]})
+"""What a model was trained on; `stores` where they were several."""
 HEADER = Record(
     {
         "format": WHOLE,
@@ -98,6 +101,7 @@ HEADER = Record(
         "versions": each(TEXT),
         "commit": maybe(TEXT),
         "command": maybe(TEXT),
+        "init": Record({"model": TEXT, "data": maybe(TABLE), "init": maybe(TABLE)}),
     },
 )
 """Header of a checkpoint, and the copy beside it (best.json, last.json)."""

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from eegm2.evaluation.config import FEATURES_HELP, Features
+from eegm2.data.config import POSITIONS_HELP, Scaling
+from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
 
 
@@ -29,6 +30,11 @@ def head(
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Draws the subjects who are left out.")] = 0,
     features: Annotated[Features, typer.Option(help=FEATURES_HELP)] = "statistics",
+    scaling: Annotated[
+        Scaling | None, typer.Option(help="Scaling of the windows; none given: as pretrained.")
+    ] = None,
+    centre: Annotated[Centre, typer.Option(help=CENTRE_HELP)] = "none",
+    positions: Annotated[str, typer.Option(help=POSITIONS_HELP)] = "",
 ) -> None:
     """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
 
@@ -46,6 +52,9 @@ def head(
         val=val,
         seed=seed,
         features=features,
+        scaling=scaling,
+        centre=centre,
+        positions=positions,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]

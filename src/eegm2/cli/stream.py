@@ -42,14 +42,21 @@ def stream(
     from eegm2.deploy.live.web import WebPage
     from eegm2.deploy.trained_model import load_trained
 
-    trained = load_trained(model)
+    trained = load_trained(model).on_montage(config.channels, config.positions)
     typer.echo("preparing the model", err=True)
     loaded = DenseHead.load(head) if head is not None else None
     pipeline = Pipeline(trained, config, loaded)
     origin = _source(source, config)
     classes = loaded.classes if loaded is not None else None
     shape = trained.config
-    layout = Layout(trained.ch_names, classes, shape.representation_channels, shape.decoder, trained.sfreq_hz)
+    layout = Layout(
+        trained.ch_names,
+        classes,
+        shape.representation_channels,
+        shape.decoder,
+        trained.sfreq_hz,
+        shape.step_samples,
+    )
     facts = {
         "source": shown(Path(source).name),
         "ch_names": list(trained.ch_names),

@@ -16,7 +16,20 @@ PREPROCESSING_VERSION = 1
 ADDED_LATER: dict[str, Any] = {"offset": "remove", "bads": "report"}
 """Choices that came after the first stores, and what was done before them."""
 
-Scaling = Literal["quantile95", "robust", "zscore", "none"]
+#: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
+SIGNAL_CHOICES = (
+    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
+)
+
+POSITIONS_HELP = (
+    "Table of electrode positions (CSV: name,x,y,z; right, front, up of the head's centre), for networks "
+    "that take any electrodes."
+)
+SCALING_HELP = (
+    "Scaling of each channel of each window; quantile95 is the paper's; recording: one number per recording, "
+    "its typical amplitude, so that channels and windows keep their proportions."
+)
+Scaling = Literal["quantile95", "robust", "zscore", "recording", "none"]
 
 
 @dataclass(frozen=True)
@@ -170,9 +183,7 @@ class WindowConfig:
     stride_s: float | None = option(
         None, "Step between window starts in seconds; none given: the window's length."
     )
-    scaling: Literal["quantile95", "robust", "zscore", "none"] = option(
-        "quantile95", "Scaling of each channel of each window; quantile95 is the paper's."
-    )
+    scaling: Scaling = option("quantile95", SCALING_HELP)
     target: str = option(
         "annotations", "annotations, or the recordings' attribute that is the label (e.g. group)."
     )
@@ -246,3 +257,16 @@ def sha256_json(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def signal_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return name and both values of every choice that changes the signal and differs.
+
+    Parameters
+    ----------
+    a, b : dict
+        Preprocessings as `to_dict` gave them; choices that were unknown then have their defaults.
+    """
+    defaults = to_dict(PreprocessingConfig())
+    values = [(name, a.get(name, defaults[name]), b.get(name, defaults[name])) for name in SIGNAL_CHOICES]
+    return [(name, one, other) for name, one, other in values if one != other]

@@ -11,6 +11,9 @@ import numpy as np
 from eegm2.data.channels import ALIASES, canonical
 from eegm2.errors import DataError
 
+#: Centre of the sphere through the 10-20 electrodes of the template, in metres.
+_TEMPLATE_CENTRE_M = np.array([0.0009, -0.0156, 0.0049])
+
 
 def positions(ch_names: Iterable[str]) -> np.ndarray:
     """Return 3-D positions in metres, (n_chans, 3), for plots; differences lie midway, others are NaN."""
@@ -71,3 +74,10 @@ def electrode_positions() -> dict[str, np.ndarray]:
 def _template_positions() -> dict[str, np.ndarray]:
     found = {canonical(name): place for name, place in electrode_positions().items() if name not in ALIASES}
     return {name: np.asarray(place, dtype=float) for name, place in found.items()}
+
+
+@functools.cache
+def template_directions() -> dict[str, np.ndarray]:
+    """Return every known electrode as a unit vector (right, front, up) from the head's centre."""
+    moved = {name: place - _TEMPLATE_CENTRE_M for name, place in _template_positions().items()}
+    return {name: place / np.linalg.norm(place) for name, place in moved.items()}

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError, DataError
-from eegm2.model.config import MIN_TIMES
-from eegm2.model.streaming.stream import STEP, StreamNetwork
+from eegm2.model.streaming.stream import StreamNetwork
 
 #: Samples per block where nothing else is asked for.
 BLOCK_SAMPLES = 2048
@@ -55,7 +54,7 @@ def encode_long(
     """Return the representation of a recording of any length; equals ``model.encode(x)``.
 
     Parameters, result and errors are those of :func:`reconstruct_long`, with (batch, 4w, n_times // 8) or
-    (4w, n_times // 8) in place of the shape of `x`.
+    (4w, n_times // 8) in place of the shape of `x`; with the covariance embedding a step per token.
     """
     return _in_blocks(model, x, block_samples, out, reconstruct=False)
 
@@ -91,9 +90,10 @@ def _result_shape(network: StreamNetwork, shape: tuple[int, ...], reconstruct: b
     config = network.config
     if len(shape) not in (2, 3) or shape[-2] != config.n_chans or 0 in shape[:-2]:
         raise DataError(f"input: got shape {shape}, expected (batch, n_chans={config.n_chans}, n_times)")
-    if shape[-1] < MIN_TIMES:
-        raise DataError(f"input: got n_times={shape[-1]}, expected at least {MIN_TIMES} samples")
-    return shape if reconstruct else (*shape[:-2], config.representation_channels, shape[-1] // STEP)
+    step = config.step_samples
+    if shape[-1] < step:
+        raise DataError(f"input: got n_times={shape[-1]}, expected at least {step} samples")
+    return shape if reconstruct else (*shape[:-2], config.representation_channels, shape[-1] // step)
 
 
 def _result(x: Signal, shape: tuple[int, ...], out: Signal | None) -> Signal:

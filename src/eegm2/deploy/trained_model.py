@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from eegm2.data.channels import canonical
 from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.electrodes import on_montage
+from eegm2.errors import ConfigError
 from eegm2.model.authors import load_authors_checkpoint
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import INPUT, load_checkpoint
@@ -18,6 +22,7 @@ SCALINGS = {
     "quantile95": "each channel divided by the 0.95 quantile of its absolute values (+ 1e-8)",
     "robust": "each channel minus its median, divided by its interquartile range",
     "zscore": "each channel minus its mean, divided by its standard deviation",
+    "recording": "all channels divided by one number, the median of their robust standard deviations",
     "none": "microvolts, not scaled",
 }
 AUTHORS_SUFFIXES = (".pth", ".pt", ".bin")
@@ -60,6 +65,23 @@ class TrainedModel:
         assert isinstance(config, EEGM2Config)
         return config
 
+    def on_montage(self, ch_names: Sequence[str] = (), positions: str = "") -> TrainedModel:
+        """Return the model for other channels; itself where none are named.
+
+        Raises
+        ------
+        ConfigError
+            If the network takes the electrodes it was trained on only, or a channel has no known position.
+        """
+        names = tuple(canonical(name) for name in ch_names) or self.ch_names
+        if names != self.ch_names and not self.config.any_electrodes:
+            raise ConfigError(
+                f"channels: this network ({self.config.preset_name}) takes {' '.join(self.ch_names)}; only "
+                "the preset covariance takes any electrodes"
+            )
+        model = on_montage(self.model, self.ch_names, names, positions)  # type: ignore[type-var]
+        return replace(self, model=model, ch_names=names)
+
     def facts(self) -> dict[str, Any]:
         """Return what belongs into an exported file, as plain values."""
         from eegm2.config import to_dict
@@ -68,6 +90,8 @@ class TrainedModel:
             "preset": self.config.preset_name,
             "n_chans": self.config.n_chans,
             "width": self.config.width,
+            "representation_channels": self.config.representation_channels,
+            "step_samples": self.config.step_samples,
             "ch_names": list(self.ch_names),
             "sfreq_hz": self.sfreq_hz,
             "scaling": self.scaling,

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
+from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 
-Centre = Literal["none", "recording"]
+Centre = Literal["none", "recording", "running"]
 CENTRE_HELP = (
     "recording: take each recording's mean off its features; no labels needed, but the recording's windows "
-    "beforehand, and classes that alternate within recordings."
+    "beforehand, and classes that alternate within recordings; running: the mean up to each window, as a "
+    "stream has it, known after 15 windows."
 )
-Features = Literal["statistics", "covariance"]
+Features = Literal["statistics", "covariance", "tangent", "log_variance", "state", "tangent_state"]
 FEATURES_HELP = (
     "statistics: the paper's nine time statistics; covariance: the logarithm of the covariance between the "
-    "representation's channels."
+    "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
+    "diagonal), state (mean output of the trunk) and tangent_state (both)."
 )
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 #: Metrics of classes and of values; of all but ``mae`` more is better.
@@ -76,9 +79,11 @@ class ProbeConfig:
     c: str = option(
         "",
         "linear: inverse strength of the L2 penalty, or validation: chosen there; none given: 1 for "
-        "statistics, validation for the many features of covariance.",
+        "statistics, validation for all other features.",
     )
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
+    scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
+    positions: str = option("", POSITIONS_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."
@@ -197,11 +202,14 @@ class ReconstructConfig:
 class EmbedConfig:
     """What is written of the representation."""
 
-    kind: Literal["statistics", "covariance", "sequence"] = option(
+    kind: Literal[Features, "sequence"] = option(
         "statistics", FEATURES_HELP[:-1] + "; sequence: the representation step by step."
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
+    scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
+    centre: Centre = option("none", CENTRE_HELP)
+    positions: str = option("", POSITIONS_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."

@@ -1,4 +1,4 @@
-"""The EEGM2 family as data: every variant of the paper is a value of one configuration."""
+"""The EEGM2 family as data: every variant is a value of one configuration."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "s5": {"mixer": "attention", "norm_order": "after_residual"},
     "unet": {"architecture": "unet"},
 }
+#: Ours, which the paper does not have.
+OWN_PRESETS: dict[str, dict[str, Any]] = {"covariance": {"embedding": "covariance", "decoder": False}}
+ALL_PRESETS = {**PRESETS, **OWN_PRESETS}
+
+#: Options of the covariance embedding; left out of records of networks that have none.
+COVARIANCE_OPTIONS = (
+    "n_virtual",
+    "harmonics_order",
+    "n_bands",
+    "sfreq_hz",
+    "kernel_s",
+    "token_hz",
+    "covariance_s",
+    "shrinkage",
+    "trunk_width",
+    "trunk_blocks",
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,9 @@ class EEGM2Config:
         w of the paper: channels at full time resolution; 2w at half, 4w below.
     architecture : {"eegm2", "unet"}
         The paper's network, or its convolutional U-Net baseline.
-    embedding : {"branches", "conv3"}
-        Parallel kernels 1, 3 and 7 fused by a kernel-1 convolution, or (S1) a single kernel-3 convolution.
+    embedding : {"branches", "conv3", "covariance"}
+        Parallel kernels 1, 3 and 7 fused by a kernel-1 convolution; (S1) a single kernel-3 convolution; or
+        the parallel kernels and, beside them, tokens of band-wise covariances with a trunk of their own.
     mixer : {"mamba2", "mamba1", "attention"}
         What mixes over time inside a block.
     norm_order : {"before_residual", "after_residual"}
@@ -52,6 +70,25 @@ class EEGM2Config:
         Heads of the attention mixer; lowered to the largest divisor of its channels.
     dropout : float
         Dropout on the attention weights (S5 only).
+    n_virtual : int
+        Covariance embedding, as all that follows: virtual channels, for any electrodes; 0 takes the channels
+        as they are.
+    harmonics_order : int
+        Highest degree of the spherical harmonics that virtual channels are weights over.
+    n_bands : int
+        Kernels of the filter bank.
+    sfreq_hz : float
+        Sampling rate, by which the kernels and tokens are laid out.
+    kernel_s : float
+        Length of the kernels, at most a second.
+    token_hz : float
+        Tokens per second; a token's step is rounded to whole multiples of 8 samples.
+    covariance_s : float
+        Length of the running window of covariances; rounded to whole tokens.
+    shrinkage : float
+        Share of the identity in a covariance, to begin with; learnt per band.
+    trunk_width, trunk_blocks : int
+        Channels of the trunk as a multiple of the width, and its sequence blocks.
 
     References
     ----------
@@ -61,7 +98,7 @@ class EEGM2Config:
     n_chans: int = option(16, "EEG channels of input and reconstruction.")
     width: int = option(64, "Channels at full time resolution (w of the paper).")
     architecture: Literal["eegm2", "unet"] = option("eegm2", "Network: EEGM2 or the convolutional U-Net.")
-    embedding: Literal["branches", "conv3"] = option("branches", "Input embedding.")
+    embedding: Literal["branches", "conv3", "covariance"] = option("branches", "Input embedding.")
     mixer: Literal["mamba2", "mamba1", "attention"] = option("mamba2", "What mixes over time inside a block.")
     norm_order: Literal["before_residual", "after_residual"] = option(
         "before_residual", "Order of norm and residual."
@@ -74,6 +111,16 @@ class EEGM2Config:
     ngroups: int = option(1, "Groups that share B and C.")
     n_heads: int = option(4, "Upper bound of the attention heads.")
     dropout: float = option(0.1, "Dropout on attention weights.")
+    n_virtual: int = option(16, "Virtual channels, for any electrodes; 0: the channels as they are.")
+    harmonics_order: int = option(4, "Highest degree of the spherical harmonics behind virtual channels.")
+    n_bands: int = option(6, "Bands of the filter bank.")
+    sfreq_hz: float = option(128.0, "Sampling rate for which the filter bank is laid out, in Hz.")
+    kernel_s: float = option(0.5, "Length of the filter bank's kernels in seconds, at most 1.")
+    token_hz: float = option(4.0, "Covariance tokens per second.")
+    covariance_s: float = option(2.0, "Length of the running window of covariances in seconds.")
+    shrinkage: float = option(0.1, "Share of the identity in a covariance, to begin with.")
+    trunk_width: int = option(2, "Channels of the trunk over covariance tokens, as a multiple of the width.")
+    trunk_blocks: int = option(1, "Sequence blocks of the trunk.")
 
     def __post_init__(self) -> None:
         for name in ("n_chans", "width", "d_state", "d_conv", "expand", "headdim", "ngroups", "n_heads"):
@@ -82,15 +129,48 @@ class EEGM2Config:
                 raise ConfigError(f"model config: {name} is {value}, expected at least 1")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model config: dropout is {self.dropout}, expected 0 <= dropout < 1")
+        if self.embedding == "covariance":
+            self._check_covariance()
+
+    def _check_covariance(self) -> None:
+        """Refuse options of the covariance embedding that make no network."""
+        ranges = {
+            "n_virtual": (0, 32),
+            "harmonics_order": (1, 8),
+            "n_bands": (1, 64),
+            "sfreq_hz": (16, 1e5),
+            "kernel_s": (0.05, 1.0),
+            "token_hz": (0.25, 16.0),
+            "covariance_s": (0.25, 60.0),
+            "shrinkage": (1e-4, 0.999),
+            "trunk_width": (1, 64),
+            "trunk_blocks": (1, 64),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"model config: {name} is {value}, expected {low:g} to {high:g}")
+        if self.architecture != "eegm2":
+            raise ConfigError("model config: embedding 'covariance' is of architecture 'eegm2' only")
+        if self.n_virtual and self.n_chans < 4:
+            raise ConfigError(
+                f"model config: n_chans is {self.n_chans}, expected at least 4 electrodes for virtual "
+                "channels; n_virtual 0 takes the channels as they are"
+            )
+        if self.n_virtual and self.decoder:
+            raise ConfigError(
+                "model config: decoder is on with n_virtual above 0, and virtual channels are not "
+                "reconstructed; use n_virtual 0, or leave the decoder out"
+            )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> EEGM2Config:
-        """Return a variant of the paper by name, with any field changed.
+        """Return a variant by name, with any field changed.
 
         Parameters
         ----------
-        name : {"eegm2", "light", "s1", "s3", "s4", "s5", "unet"}
-            Variant, see ``PRESETS``.
+        name : {"eegm2", "light", "s1", "s3", "s4", "s5", "unet", "covariance"}
+            Variant, see ``PRESETS`` and ``OWN_PRESETS``.
         **changes
             Fields to override, ``n_chans`` and ``width`` usually.
 
@@ -99,9 +179,9 @@ class EEGM2Config:
         ConfigError
             If the name or a field is unknown; the message lists the known ones.
         """
-        if name not in PRESETS:
-            raise ConfigError(f"preset: got '{name}', expected one of {', '.join(PRESETS)}")
-        return from_dict(cls, {**PRESETS[name], **changes}, where=f"preset {name}")
+        if name not in ALL_PRESETS:
+            raise ConfigError(f"preset: got '{name}', expected one of {', '.join(ALL_PRESETS)}")
+        return from_dict(cls, {**ALL_PRESETS[name], **changes}, where=f"preset {name}")
 
     @property
     def preset_name(self) -> str:
@@ -116,22 +196,69 @@ class EEGM2Config:
             "ngroups",
             "n_heads",
             "dropout",
+            *COVARIANCE_OPTIONS,
         )
         kept = {name: getattr(self, name) for name in sizes}
-        return next((name for name in PRESETS if EEGM2Config.preset(name, **kept) == self), "custom")
+        return next((name for name in ALL_PRESETS if EEGM2Config.preset(name, **kept) == self), "custom")
 
     @property
     def representation_channels(self) -> int:
-        """Channels of the representation, 4w."""
+        """Channels of the representation: 4w; with the covariance embedding trunk and tangent vector."""
+        if self.embedding == "covariance":
+            return self.trunk_channels + self.tangent_size
         return 4 * self.width
+
+    @property
+    def inner_chans(self) -> int:
+        """Channels that the network works on: virtual ones where it has them."""
+        return self.n_virtual if self.any_electrodes else self.n_chans
+
+    @property
+    def any_electrodes(self) -> bool:
+        """Whether the network takes any electrodes, through virtual channels."""
+        return self.embedding == "covariance" and self.n_virtual > 0
+
+    @property
+    def step_samples(self) -> int:
+        """Samples per step of the representation."""
+        return self.token_step if self.embedding == "covariance" else MIN_TIMES
+
+    @property
+    def token_step(self) -> int:
+        """Samples per covariance token, a multiple of 8."""
+        return MIN_TIMES * max(1, round(self.sfreq_hz / self.token_hz / MIN_TIMES))
+
+    @property
+    def kernel_taps(self) -> int:
+        """Taps of the filter bank's kernels."""
+        return round(self.kernel_s * self.sfreq_hz)
+
+    @property
+    def window_tokens(self) -> int:
+        """Token steps in the running window of covariances."""
+        return max(1, round(self.covariance_s * self.sfreq_hz / self.token_step))
+
+    @property
+    def trunk_channels(self) -> int:
+        """Channels of the trunk over covariance tokens."""
+        return self.trunk_width * self.width
+
+    @property
+    def tangent_size(self) -> int:
+        """Numbers in a tangent vector: the upper triangles of all bands."""
+        return self.n_bands * self.inner_chans * (self.inner_chans + 1) // 2
 
     def replace(self, **changes: Any) -> EEGM2Config:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return to_dict(self)
+        """Return the fields as plain values; those of the covariance embedding only where it is used."""
+        values = to_dict(self)
+        if self.embedding != "covariance":
+            for name in COVARIANCE_OPTIONS:
+                del values[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, where: str = "model config") -> EEGM2Config:

@@ -68,13 +68,13 @@ def _refuse_tensor(x: Tensor, what: str) -> None:
         raise DataError(f"{what}: got a quantised tensor, expected floating point; use x.dequantize()")
 
 
-def check_input(x: Tensor, n_chans: int, weight: Tensor | None = None) -> None:
-    """Refuse an input that is not (batch, n_chans, n_times >= 8), or of another precision than the weights.
+def check_input(x: Tensor, n_chans: int, min_times: int = MIN_TIMES, weight: Tensor | None = None) -> None:
+    """Refuse an input that is not (batch, n_chans, n_times), too short, or not of the weights' precision.
 
     Parameters
     ----------
     x : Tensor
-    n_chans : int
+    n_chans, min_times : int
         Of the network.
     weight : Tensor, optional
         One of its weights.
@@ -83,8 +83,8 @@ def check_input(x: Tensor, n_chans: int, weight: Tensor | None = None) -> None:
         raise ValueError(f"input: got layout {x.layout}, expected a dense tensor; convert with x.to_dense()")
     if x.dim() != 3 or x.shape[1] != n_chans:
         raise ValueError(f"input: got shape {tuple(x.shape)}, expected (batch, n_chans={n_chans}, n_times)")
-    if x.shape[2] < MIN_TIMES:
-        raise ValueError(f"input: got n_times={x.shape[2]}, expected at least {MIN_TIMES} samples")
+    if x.shape[2] < min_times:
+        raise ValueError(f"input: got n_times={x.shape[2]}, expected at least {min_times} samples")
     if not x.is_floating_point():
         raise ValueError(f"input: got dtype {x.dtype}, expected floating point; convert with x.float()")
     if weight is not None and x.dtype == torch.float64 and weight.dtype != torch.float64:

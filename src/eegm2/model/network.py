@@ -9,16 +9,19 @@ Hong, Mackellar, Ghane, "EEGM2", arXiv 2502.17873, section 3 and Fig. 2.
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
 from eegm2.model.config import EEGM2Config
+from eegm2.model.covariance.trunk import CovarianceTrunk, Tokens
+from eegm2.model.features import usual_kind, window_features
 from eegm2.model.fused import embedding_weights
 from eegm2.model.inputs import check_input
 from eegm2.model.layers import MultiBranchEmbedding, TimeConv, channels_last, convolve, join, pool
 from eegm2.model.pretrained import Pretrained
-from eegm2.model.statistics import time_statistics
 from eegm2.model.unet import UNet
 from eegm2.ops import needs_gradient
 
@@ -34,8 +37,8 @@ class Encoder(nn.Module):
     def __init__(self, config: EEGM2Config) -> None:
         super().__init__()
         w = config.width
-        multi = config.embedding == "branches"
-        self.embedding = MultiBranchEmbedding(config.n_chans, w) if multi else TimeConv(config.n_chans, w, 3)
+        multi, n_chans = config.embedding != "conv3", config.inner_chans
+        self.embedding = MultiBranchEmbedding(n_chans, w) if multi else TimeConv(n_chans, w, 3)
         self.linear1 = nn.Linear(w, w)
         self.block1 = SequenceBlock(w, config)
         self.conv2 = TimeConv(w, 2 * w, 3)
@@ -63,7 +66,7 @@ class Mediator(nn.Module):
 
     def __init__(self, config: EEGM2Config) -> None:
         super().__init__()
-        channels = config.representation_channels
+        channels = 4 * config.width
         self.linear_in = nn.Linear(channels, channels)
         self.block = SequenceBlock(channels, config)
         self.linear_out = nn.Linear(channels, channels)
@@ -121,40 +124,122 @@ class EEGM2(Pretrained, nn.Module):
             )
         self.config = config
         self.encoder = Encoder(config)
+        self.trunk = CovarianceTrunk(config) if config.embedding == "covariance" else None
         self.mediator = Mediator(config) if config.decoder else None
         self.decoder = Decoder(config) if config.decoder else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct the input; the light preset returns the representation instead.
+    def forward(self, x: Tensor, spread: Tensor | None = None) -> Tensor:
+        """Reconstruct the input; networks without decoder return the representation instead.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
-            EEG, scaled as in training; n_times >= 8.
+            EEG, scaled as in training; n_times >= 8, and at least a token with the covariance embedding.
+        spread : Tensor, shape (n_harmonics, n_chans) or (batch, n_harmonics, n_chans), optional
+            For virtual channels: the map of another montage, see :func:`eegm2.for_electrodes`.
 
         Returns
         -------
-        Tensor, shape (batch, n_chans, n_times), or (batch, 4w, n_times // 8) for light.
+        Tensor, shape (batch, n_chans, n_times), or (batch, representation_channels, steps) without decoder.
 
         Raises
         ------
         ValueError
             If the shape does not fit; the message gives it and what is expected.
         """
-        check_input(x, self.config.n_chans, next(self.parameters(), None))
-        representation, skips = self.encoder(x)
+        inner = self._inner(x, spread)
+        encoded, skips = self.encoder(inner)
+        tokens = None if self.trunk is None else self.trunk(inner, encoded)
         if self.mediator is None or self.decoder is None:
-            return representation
-        return self.decoder(self.mediator(representation), skips)
+            return encoded if tokens is None else tokens.representation
+        if self.trunk is not None and tokens is not None:
+            encoded = encoded + self.trunk.raised(tokens.state, encoded.shape[-1])
+        return self.decoder(self.mediator(encoded), skips)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the representation F, (batch, 4w, n_times // 8), of `x`, (batch, n_chans, n_times)."""
-        check_input(x, self.config.n_chans, next(self.parameters(), None))
-        return self.encoder(x)[0]
+    def encode(self, x: Tensor, spread: Tensor | None = None) -> Tensor:
+        """Return the representation of `x`, (batch, n_chans, n_times).
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the nine time statistics of the representation, (batch, 9 * 4w)."""
-        return time_statistics(self.encode(x))
+        Returns
+        -------
+        Tensor, shape (batch, 4w, n_times // 8)
+            F of the paper. With the covariance embedding (batch, trunk_channels + tangent_size, n_tokens):
+            the trunk's state and the tangent vector of every token, see :meth:`tokens`.
+        """
+        if self.trunk is not None:
+            return self.tokens(x, spread).representation
+        return self.encoder(self._inner(x, spread))[0]
+
+    def tokens(self, x: Tensor, spread: Tensor | None = None, hidden: Tensor | None = None) -> Tokens:
+        """Return tangent vectors and trunk states of a network with the covariance embedding.
+
+        Parameters
+        ----------
+        x, spread
+            As for :meth:`forward`.
+        hidden : Tensor of bool, shape (batch, n_tokens), optional
+            Token steps to hide: their samples are zero to the encoder, count in no covariance, and a learnt
+            token stands in their place.
+
+        Raises
+        ------
+        ConfigError
+            If the network has another embedding.
+        """
+        if self.trunk is None:
+            raise ConfigError(
+                f"tokens: the embedding is '{self.config.embedding}', only 'covariance' has tokens; "
+                "use preset covariance"
+            )
+        inner = self._inner(x, spread)
+        if hidden is not None:
+            shown = (~hidden).repeat_interleave(self.config.token_step, dim=1)
+            shown = F.pad(shown, (0, inner.shape[-1] - shown.shape[-1]), value=True)
+            inner = inner * shown[:, None]
+        return self.trunk(inner, self.encoder(inner)[0], hidden)
+
+    def features(self, x: Tensor, spread: Tensor | None = None, kind: str | None = None) -> Tensor:
+        """Return features of windows, (batch, n_features).
+
+        Parameters
+        ----------
+        x, spread
+            As for :meth:`forward`.
+        kind : str, optional
+            See `eegm2.model.features.window_features`; by default the nine time statistics, (batch, 9 * 4w),
+            and with the covariance embedding the mean tangent vector.
+        """
+        return window_features(self.encode(x, spread), kind or usual_kind(self.config), self.config)
+
+    def _inner(self, x: Tensor, spread: Tensor | None) -> Tensor:
+        """Check the input and return the channels that the network works on."""
+        n_chans = self.config.n_chans if spread is None else spread.shape[-1]
+        check_input(x, n_chans, self.config.step_samples, next(self.parameters(), None))
+        if self.trunk is not None and self.config.any_electrodes:
+            return self.trunk.virtual(x, spread)
+        if spread is not None:
+            raise ConfigError("spread: this network has no virtual channels; use preset covariance")
+        return x
+
+    def with_spread(self, spread: Tensor) -> EEGM2:
+        """Return this network for the montage of a map (n_harmonics, n_chans), sharing its weights.
+
+        Costs are those of a network that was made for the montage. See :func:`eegm2.for_electrodes`.
+
+        Raises
+        ------
+        ConfigError
+            If the network has no virtual channels.
+        """
+        if self.trunk is None or self.trunk.electrodes is None:
+            raise ConfigError(
+                "electrodes: this network takes the electrodes it was trained on; only the preset covariance "
+                "with n_virtual above 0 takes any"
+            )
+        with torch.device("meta"):
+            model = EEGM2(self.config.replace(n_chans=spread.shape[-1]))
+        model.encoder, model.header = self.encoder, self.header
+        model.trunk = self.trunk.lent(model.config, spread)
+        return model.train(self.training)
 
     def checkpoint_blocks(self, on: bool = True, *, windows: int = 0) -> EEGM2:
         """Train with less memory: keep only the input of each sequence block, compute it twice.
@@ -180,8 +265,20 @@ class EEGM2(Pretrained, nn.Module):
         """Return the encoder alone (EEGM2 Light), sharing this model's weights."""
         model = EEGM2(self.config.replace(decoder=False))
         model.encoder = self.encoder
+        model.trunk = None if self.trunk is None else self.trunk.lent(model.config)
         model.header = self.header
         return model.train(self.training)
+
+
+def fresh_copy(model: EEGM2 | UNet) -> EEGM2 | UNet:
+    """Return a network of the same shape, and for the same electrodes, with fresh weights."""
+    made = build_model(model.config)
+    if isinstance(made, EEGM2) and isinstance(model, EEGM2) and model.config.any_electrodes:
+        assert made.trunk is not None
+        assert model.trunk is not None
+        assert model.trunk.electrodes is not None
+        made.trunk = made.trunk.lent(made.config, model.trunk.electrodes.get_buffer("spread"))
+    return made
 
 
 def build_model(config: EEGM2Config) -> EEGM2 | UNet:

@@ -120,7 +120,8 @@ def prepare(
         tuple(sorted([*done, *removed], key=lambda o: o.recording)),
         (*found.messages, *messages),
         status,
-        found.left_out,
+        left_out=found.left_out,
+        licence=recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
     )
     return conclude(result, started, len(sources))
 

@@ -30,6 +30,7 @@ class PrepareResult:
     messages: tuple[str, ...] = ()
     status: int = 0
     left_out: tuple[LeftOut, ...] = ()
+    licence: str = ""
 
     @property
     def interrupted(self) -> bool:
@@ -59,6 +60,7 @@ def conclude(result: PrepareResult, started: str, n_found: int) -> PrepareResult
     report = {
         "format": 1,
         "recipe": result.recipe,
+        "licence": result.licence,
         "started": started,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "interrupted": result.interrupted,

@@ -131,6 +131,8 @@ class Recipe:
     outside : callable or None
         ``outside(relative path) -> str``: why the recipe does not take a file that could be read; empty for
         the usual reason.
+    licence_of : callable or None
+        ``licence_of(root) -> str``: the terms that the folder itself states, "" if it states none.
     subjects, labels, citation, notes : str
         How many people, what the label spans and attributes are, what to cite, and what was assumed about
         the layout or must be known before use. Shown by ``eegm2 datasets NAME``.
@@ -148,6 +150,7 @@ class Recipe:
     options: tuple[str, ...] = ()
     declared: bool = False
     outside: Callable[[Path], str] | None = None
+    licence_of: Callable[[Path], str] | None = None
     subjects: str = ""
     labels: str = ""
     citation: str = ""

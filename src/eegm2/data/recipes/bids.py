@@ -15,6 +15,7 @@ from eegm2.data.labels import LabelSpan
 from eegm2.data.names import composed, shown
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
+from eegm2.records import parse_json
 
 _LABEL_COLUMNS = ("trial_type", "value")
 _NOTHING = ("", "n/a", "N/A", "nan", "NaN")
@@ -269,6 +270,16 @@ def outside(relative: Path) -> str:
     return "outside sub-*/…/*_eeg.*, where BIDS has EEG; rename it, or --recipe folder takes all"
 
 
+def _licence(root: Path) -> str:
+    """Return the License of dataset_description.json, "" where it has none that can be read."""
+    try:
+        described = parse_json((root / "dataset_description.json").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    stated = described.get("License") if isinstance(described, dict) else None
+    return stated.strip() if isinstance(stated, str) else ""
+
+
 RECIPES = (
     Recipe(
         name="bids",
@@ -288,5 +299,6 @@ RECIPES = (
         declared=True,
         options=("label_column",),
         outside=outside,
+        licence_of=_licence,
     ),
 )

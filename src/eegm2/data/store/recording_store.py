@@ -25,10 +25,12 @@ import numpy as np
 from eegm2.config import from_dict
 from eegm2.data.config import PreprocessingConfig, sha256_json
 from eegm2.data.labels import LabelSpan
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.storage import LocalStorage, open_storage
 from eegm2.data.store.facts import FORMAT, RecordingInfo, file_stem, parse_recording, read_facts
 from eegm2.data.store.writer import StoreWriter
 from eegm2.errors import DataError
+from eegm2.records import parse_json
 
 __all__ = ["LabelSpan", "RecordingInfo", "RecordingStore", "StoreWriter"]
 
@@ -72,6 +74,7 @@ class RecordingStore:
         self.preprocessing_version = int(facts["preprocessing_version"])
         self.damaged: dict[str, str] = {}
         self._array_names: dict[str, str] = {}
+        self._typical_uv: dict[str, float] = {}
         self._open: OrderedDict[str, np.memmap] = OrderedDict()
         self._process = os.getpid()
         self.recordings = self._scan()
@@ -97,6 +100,16 @@ class RecordingStore:
     def subjects(self) -> tuple[str, ...]:
         """All subjects, sorted."""
         return tuple(sorted({info.subject for info in self.recordings}))
+
+    @property
+    def licence(self) -> str:
+        """Terms of the recordings as their source stated them when they were prepared; "" if unknown."""
+        try:
+            report = parse_json(self.storage.read("prepare_report.json"))
+        except (OSError, ValueError):
+            return ""
+        stated = report.get("licence") if isinstance(report, dict) else None
+        return stated if isinstance(stated, str) else ""
 
     @property
     def manifest_sha256(self) -> str:
@@ -149,6 +162,18 @@ class RecordingStore:
         step = len(self.ch_names) * self.dtype.itemsize
         data = self.storage.read(f"recordings/{self._array_names[info.id]}", start * step, stop * step)
         return np.frombuffer(data, self.dtype).reshape(stop - start, len(self.ch_names))
+
+    def typical_uv(self, recording_id: str) -> float:
+        """Return a recording's typical amplitude in µV, as measured while it was prepared, or measured now.
+
+        The median over channels of 1.4826 times the median absolute deviation.
+        """
+        known = self[recording_id].quality.get("typical_uv")
+        if isinstance(known, int | float) and known > 0:
+            return float(known)
+        if recording_id not in self._typical_uv:
+            self._typical_uv[recording_id] = typical_amplitude(self.read(recording_id))
+        return self._typical_uv[recording_id]
 
     def verify(self, recording_ids: Iterable[str] | None = None) -> dict[str, str]:
         """Read arrays whole and compare their checksums; return id → problem for the damaged ones.

@@ -179,8 +179,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
         return out
 
     def _read(self, recording: int, start: int, out: np.ndarray) -> None:
-        stored = self.store.view(self.recordings[recording].id, start, start + self.n_times)
-        scale_stored(stored, self.config.scaling, out)
+        name, scaling = self.recordings[recording].id, self.config.scaling
+        stored = self.store.view(name, start, start + self.n_times)
+        amplitude_uv = self.store.typical_uv(name) if scaling == "recording" else None
+        scale_stored(stored, scaling, out, amplitude_uv)
 
     @property
     def subjects(self) -> np.ndarray:

@@ -19,19 +19,21 @@ EPSILON_UV = 1e-8
 _QUARTILES_TO_SIGMA = 1.3489795
 
 
-def scale_window(x: Any, method: Scaling) -> Any:
+def scale_window(x: Any, method: Scaling, amplitude_uv: float | None = None) -> Any:
     """Return a scaled copy of one window or a batch of them.
 
     ``quantile95``: ``x / (q + 1e-8)``, q the 0.95 quantile of ``|x|``; ``robust``: ``(x - median) /
     (interquartile range / 1.349 + 1e-8)``; ``zscore``: ``(x - mean) / (standard deviation + 1e-8)``;
-    ``none``: a copy.
+    ``recording``: ``x / (amplitude + 1e-8)``, one amplitude for a whole recording; ``none``: a copy.
 
     Parameters
     ----------
     x : ndarray or Tensor, shape (..., n_chans, n_times)
         Microvolts.
     method : str
-        ``quantile95``, ``robust``, ``zscore`` or ``none``.
+        ``quantile95``, ``robust``, ``zscore``, ``recording`` or ``none``.
+    amplitude_uv : float, optional
+        Typical amplitude of the recording (`eegm2.data.signal.quality.typical_amplitude`), for ``recording``.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def scale_window(x: Any, method: Scaling) -> Any:
     Raises
     ------
     ConfigError
-        If the method is unknown.
+        If the method is unknown, or the recording's amplitude is needed and not given.
 
     References
     ----------
@@ -49,18 +51,20 @@ def scale_window(x: Any, method: Scaling) -> Any:
     """
     if method == "none":
         return np.array(x, order="C") if isinstance(x, np.ndarray) else x.clone()
-    offset, gain = scale_constants(x, method)
+    offset, gain = scale_constants(x, method, amplitude_uv)
     return (x if offset is None else x - offset) / gain
 
 
-def scale_stored(stored: np.ndarray, method: Scaling, out: np.ndarray) -> None:
+def scale_stored(
+    stored: np.ndarray, method: Scaling, out: np.ndarray, amplitude_uv: float | None = None
+) -> None:
     """Write `scale_window` of a stored window into `out`: the same numbers, in one pass where compiled.
 
     Parameters
     ----------
     stored : ndarray of float32 or float16, shape (n_times, n_chans)
         Microvolts, time-major, as `RecordingStore.view` returns them.
-    method : str
+    method, amplitude_uv
         As in `scale_window`.
     out : ndarray of float32, shape (n_chans, n_times)
         Contiguous; filled.
@@ -69,22 +73,20 @@ def scale_stored(stored: np.ndarray, method: Scaling, out: np.ndarray) -> None:
     if compiled is None:
         out[:] = stored.T
         if method != "none":
-            out[:] = scale_window(out, method)
+            out[:] = scale_window(out, method, amplitude_uv)
         return
     x = np.asarray(stored, np.float32)
     rank, fraction = _place(0.95, len(x))
     compiled.scale_by_quantile(x, rank, np.float32(fraction), np.float32(EPSILON_UV), out, out.view(np.int32))
 
 
-def scale_constants(x: Any, method: Scaling) -> tuple[Any | None, Any]:
+def scale_constants(x: Any, method: Scaling, amplitude_uv: float | None = None) -> tuple[Any | None, Any]:
     """Return what `scale_window` takes off and divides by, so that its work can be undone.
 
     Parameters
     ----------
-    x : ndarray or Tensor, shape (..., n_chans, n_times)
-        Microvolts.
-    method : str
-        ``quantile95``, ``robust``, ``zscore`` or ``none``.
+    x, method, amplitude_uv
+        As in `scale_window`.
 
     Returns
     -------
@@ -96,10 +98,17 @@ def scale_constants(x: Any, method: Scaling) -> tuple[Any | None, Any]:
     Raises
     ------
     ConfigError
-        If the method is unknown.
+        As in `scale_window`.
     """
     if method == "none":
         return None, 1.0
+    if method == "recording":
+        if amplitude_uv is None:
+            raise ConfigError(
+                "scaling: 'recording' needs to know recordings, which windows alone do not tell; divide them "
+                "by their recording's typical amplitude and use scaling 'none'"
+            )
+        return None, np.float32(amplitude_uv + EPSILON_UV)
     if method == "quantile95":
         (high,) = _quantiles(abs(x), 0.95)
         return None, high + EPSILON_UV
@@ -111,7 +120,7 @@ def scale_constants(x: Any, method: Scaling) -> tuple[Any | None, Any]:
         mean = x.mean(-1, **keep)
         variance = ((x - mean) ** 2).mean(-1, **keep)
         return mean, variance**0.5 + EPSILON_UV
-    raise ConfigError(f"scaling: got {method!r}, expected quantile95, robust, zscore or none")
+    raise ConfigError(f"scaling: got {method!r}, expected quantile95, robust, zscore, recording or none")
 
 
 def _quantiles(x: Any, *shares: float) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ class Encode(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, n_chans, n_times) to (batch, 4w, n_times // 8)."""
+        """Map (batch, n_chans, n_times) to (batch, representation_channels, steps)."""
         return self.model.encode(x)
 
 
@@ -106,6 +106,7 @@ def build_part(name: str, model: EEGM2, config: ExportConfig) -> Part:
         stream = StreamingEEGM2(model, output=output)  # type: ignore[arg-type]
         facts = {"outputs": [output], "latency_samples": stream.latency_samples}
         return Part(name, module.eval(), ["x"], [output], facts)
+    each = model.config.step_samples
     step = StreamStep(model, config.hop, reconstruct=model.config.decoder).eval()
     outputs = ["representation", *(["reconstruction"] if model.config.decoder else [])]
     return Part(
@@ -120,6 +121,6 @@ def build_part(name: str, model: EEGM2, config: ExportConfig) -> Part:
             "delay_steps": step.delay_steps,
             "states": {n: list(shape) for n, shape in step.state_shapes.items()},
             # a sample waits at most hop - 1 samples for its step to be complete
-            "latency_samples": config.hop - 1 + max(step.delay_samples, 8 * step.delay_steps),
+            "latency_samples": config.hop - 1 + max(step.delay_samples, each * step.delay_steps),
         },
     )

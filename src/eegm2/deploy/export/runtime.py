@@ -81,9 +81,10 @@ class OnnxModel:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Map (batch, n_chans, n_times >= 8), scaled as in training, to the file's output."""
-        if x.ndim != 3 or x.shape[1] != self.facts["n_chans"] or x.shape[2] < STEP:
+        n_chans, least = self.facts["n_chans"], self.facts.get("step_samples", STEP)
+        if x.ndim != 3 or x.shape[1] != n_chans or x.shape[2] < least:
             raise ValueError(
-                f"input: got shape {x.shape}, expected (batch, n_chans={self.facts['n_chans']}, n_times >= 8)"
+                f"input: got shape {x.shape}, expected (batch, n_chans={n_chans}, n_times >= {least})"
             )
         return self.session.run(None, {"x": np.asarray(x, np.float32)})[0]
 
@@ -101,6 +102,7 @@ class StepStream:
 
     def __init__(self, facts: dict[str, Any], *, batch: int = 1) -> None:
         self.facts, self.batch = facts, batch
+        self.step = int(facts.get("step_samples", STEP))  # older files have no other
         self.reset()
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -122,8 +124,8 @@ class StepStream:
         Returns
         -------
         dict
-            ``"representation"`` (batch, 4w, steps) and, if the file has it, ``"reconstruction"``
-            (batch, n_chans, samples).
+            ``"representation"`` (batch, representation_channels, steps) and, if the file has it,
+            ``"reconstruction"`` (batch, n_chans, samples).
         """
         if self.finished:
             raise ValueError("push: the stream has been flushed; call reset() to begin a new one")
@@ -142,10 +144,10 @@ class StepStream:
     def flush(self) -> dict[str, np.ndarray]:
         """End the stream and return what is left, down to the last sample."""
         end = self.position + self.waiting.shape[2]
-        if 0 < end < STEP:
-            raise ValueError(f"flush: the stream holds {end} samples, expected none or at least {STEP}")
+        if 0 < end < self.step:
+            raise ValueError(f"flush: the stream holds {end} samples, expected none or at least {self.step}")
         hop = self.facts["hop"]
-        late = max(self.facts["delay_samples"], STEP * (self.facts["delay_steps"] + 1))
+        late = max(self.facts["delay_samples"], self.step * (self.facts["delay_steps"] + 1))
         missing = -(-(end + late - self.position) // hop) * hop - self.waiting.shape[2]
         padding = np.zeros((*self.waiting.shape[:2], missing), np.float32)
         self.waiting = np.concatenate([self.waiting, padding], axis=2)
@@ -170,13 +172,14 @@ class StepStream:
             self.state = {name: results[f"next.{name}"] for name in self.state}
             self.position += hop
             self.waiting = self.waiting[:, :, hop:]
-        channels = {"representation": 4 * self.facts["width"], "reconstruction": self.facts["n_chans"]}
+        width = self.facts.get("representation_channels", 4 * self.facts["width"])
+        channels = {"representation": width, "reconstruction": self.facts["n_chans"]}
         empty = {name: np.zeros((self.batch, channels[name], 0), np.float32) for name in outputs}
         return {name: np.concatenate([empty[name], *steps[name]], axis=2) for name in outputs}
 
     def _existing(self, name: str, y: np.ndarray, end: int) -> np.ndarray:
         """Cut off what lies before the start or behind the end of the stream."""
-        per_step = STEP if name == "representation" else 1
+        per_step = self.step if name == "representation" else 1
         delay = self.facts["delay_steps" if name == "representation" else "delay_samples"]
         first = self.position // per_step - delay
         return y[:, :, max(0, -first) : max(0, min(y.shape[2], end // per_step - first))]

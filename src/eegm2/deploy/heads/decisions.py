@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
-from eegm2.model.statistics import FEATURES
-from eegm2.model.streaming.stream import STEP
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean
+from eegm2.model.config import EEGM2Config
+from eegm2.model.features import refuse_kind, window_features
 
 #: Maps features (windows, n_features) to class probabilities (windows, n_classes).
 Head = Callable[[np.ndarray], np.ndarray]
@@ -28,7 +29,7 @@ class Decision:
         First sample after the window, counted from the start of the stream.
     probabilities : array, shape (batch, n_classes)
     features : array, shape (batch, n_features)
-        Of the representation in the window: 9 * 4w time statistics, or its covariance.
+        Of the representation in the window.
     """
 
     end_sample: int
@@ -42,15 +43,22 @@ class SlidingFeatures:
     Parameters
     ----------
     window_steps, hop_steps : int
-        Steps of the representation, 8 samples each.
-    features : {"statistics", "covariance"}
-        See :func:`eegm2.time_statistics` and :func:`eegm2.log_covariance`.
+        Steps of the representation, ``config.step_samples`` samples each.
+    features : str
+        See :func:`eegm2.model.features.window_features`.
+    config : EEGM2Config, optional
+        Of the network; needed for features that only the covariance embedding has.
     """
 
-    def __init__(self, window_steps: int, hop_steps: int, features: str = "statistics") -> None:
-        if features not in FEATURES:
-            raise ConfigError(f"features: got '{features}', expected one of {', '.join(FEATURES)}")
-        self._features = FEATURES[features]
+    def __init__(
+        self,
+        window_steps: int,
+        hop_steps: int,
+        features: str = "statistics",
+        config: EEGM2Config | None = None,
+    ) -> None:
+        self.kind, self.config = features, config or EEGM2Config()
+        refuse_kind(self.kind, self.config)
         if window_steps < 1 or hop_steps < 1:
             raise ConfigError(f"window: got {window_steps} steps every {hop_steps}, expected at least 1")
         self.window_steps, self.hop_steps = window_steps, hop_steps
@@ -76,9 +84,40 @@ class SlidingFeatures:
         for start in range(earliest, self._end - self.window_steps + 1, self.hop_steps):
             if start + self.window_steps > self._end - representation.shape[2]:
                 window = held[..., start - first : start - first + self.window_steps]
-                complete.append((start + self.window_steps, self._features(window)))
+                made = window_features(window, self.kind, self.config, start)
+                complete.append((start + self.window_steps, made))
         self._held = held[..., max(0, held.shape[2] - self.window_steps) :].clone()
         return complete
+
+
+class StreamCentring:
+    """Takes the running mean off a stream's features; windows side by side count for it.
+
+    Equals ``centred(..., "running")`` of the same features once the mean is known.
+
+    Parameters
+    ----------
+    window_steps : int
+        Length of a window in steps of the representation.
+    warm_up : int
+        Windows before the mean counts as known.
+    """
+
+    def __init__(self, window_steps: int, warm_up: int = WARM_UP_WINDOWS) -> None:
+        self.window_steps = window_steps
+        self.mean = RunningMean(warm_up)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count steps anew, keeping the mean: the recording goes on after a gap."""
+        self._counted = 0
+
+    def take(self, features: np.ndarray, end: int) -> np.ndarray | None:
+        """Return the features (batch, n_features) of the window that ends at a step, centred; or None yet."""
+        if end - self.window_steps >= self._counted:
+            self.mean.push(features)
+            self._counted = end
+        return features - self.mean.mean if self.mean.known else None
 
 
 class StreamingClassifier:
@@ -98,11 +137,15 @@ class StreamingClassifier:
     sfreq_hz : float
         Sampling rate of the stream in hertz.
     window_s, hop_s : float
-        Length of a window and the time between two decisions, in seconds; whole multiples of 8 samples.
+        Length of a window and the time between two decisions, in seconds; whole steps of the representation.
     output : {"representation", "reconstruction"}
         "reconstruction" also runs the decoder, see :attr:`stream`.
-    features : {"statistics", "covariance"}
-        What the head was fitted on.
+    features : str
+        What the head was fitted on, see :func:`eegm2.model.features.window_features`.
+    centre : {"none", "running"}
+        Take the running mean off the features first, for a head that was fitted on centred ones.
+    warm_up : int
+        Windows, side by side, before the running mean is known; no decision comes before.
     """
 
     def __init__(
@@ -115,12 +158,25 @@ class StreamingClassifier:
         hop_s: float = 0.5,
         output: str = "representation",
         features: str = "statistics",
+        centre: str = "none",
+        warm_up: int = WARM_UP_WINDOWS,
     ) -> None:
+        if centre not in ("none", "running"):
+            raise ConfigError(
+                f"centre: got '{centre}', expected none or running: a stream has no whole recording"
+            )
         self.stream = StreamingEEGM2(model, output=output)  # type: ignore[arg-type]
         self.head = head
+        config = self.stream.network.config
+        self.step = config.step_samples
         self.features = SlidingFeatures(
-            _steps("window_s", window_s, sfreq_hz), _steps("hop_s", hop_s, sfreq_hz), features
+            steps_of("window_s", window_s, sfreq_hz, self.step),
+            steps_of("hop_s", hop_s, sfreq_hz, self.step),
+            features,
+            config,
         )
+        self.warm_up, self.centre = warm_up, centre
+        self.centring = self._centring()
 
     def push(self, x: Tensor | np.ndarray) -> list[Decision]:
         """Take (batch, n_chans, k) samples; return the decisions of the windows that are complete."""
@@ -134,13 +190,21 @@ class StreamingClassifier:
         """Forget the past."""
         self.stream.reset()
         self.features.reset()
+        self.centring = self._centring()
+
+    def _centring(self) -> StreamCentring | None:
+        return StreamCentring(self.features.window_steps, self.warm_up) if self.centre == "running" else None
 
     def decide(self, representation: Tensor) -> list[Decision]:
         """Take new steps of the representation, (batch, 4w, steps); return the decisions they complete."""
         decisions = []
         for end, features in self.features.push(representation):
-            array = features.detach().cpu().numpy()
-            decisions.append(Decision(end * STEP, np.asarray(self.head(array)), array))
+            array: np.ndarray | None = features.detach().cpu().numpy()
+            if self.centring is not None:
+                array = self.centring.take(features.detach().cpu().numpy(), end)
+            if array is None:
+                continue
+            decisions.append(Decision(end * self.step, np.asarray(self.head(array)), array))
         return decisions
 
 
@@ -157,12 +221,12 @@ class TorchHead:
         return self.module(torch.from_numpy(features).to(like)).softmax(dim=-1).cpu().numpy()
 
 
-def _steps(name: str, seconds: float, sfreq_hz: float) -> int:
-    """Return a duration in representation steps, refusing parts of steps."""
+def steps_of(name: str, seconds: float, sfreq_hz: float, step: int) -> int:
+    """Return a duration in representation steps of `step` samples, refusing parts of steps."""
     samples = seconds * sfreq_hz
-    if not samples >= STEP or abs(samples / STEP - round(samples / STEP)) > 1e-6:
+    if not samples >= step or abs(samples / step - round(samples / step)) > 1e-6:
         raise ConfigError(
             f"{name}: got {seconds} s ({samples:g} samples at {sfreq_hz:g} Hz), "
-            f"expected a positive multiple of {STEP / sfreq_hz:g} s"
+            f"expected a positive multiple of {step / sfreq_hz:g} s"
         )
-    return round(samples / STEP)
+    return round(samples / step)

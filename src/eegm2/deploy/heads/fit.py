@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from eegm2.data.config import Scaling
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest, subject_folds
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import Features
+from eegm2.evaluation.config import Centre, Features
+from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.protocols.frozen import C_GRID, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.scores.outcome import balanced_loss
 from eegm2.evaluation.windows.from_store import read_run_split
+from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.model.features import refuse_kind, window_features
 from eegm2.model.network import EEGM2
-from eegm2.model.statistics import FEATURES
 from eegm2.training.checkpoint import INPUT, load_checkpoint
 
 
@@ -34,6 +37,9 @@ def fit_head(
     val: float = 0.2,
     seed: int = 0,
     features: Features = "statistics",
+    scaling: Scaling | None = None,
+    centre: Centre = "none",
+    positions: str = "",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit StandardScaler and one-vs-rest logistic regression on frozen features, the paper's Linear protocol.
@@ -57,9 +63,16 @@ def fit_head(
         Share of the subjects that judge the head; 0 fits on everybody and judges on nobody.
     seed : int
         Draws them, with their labels balanced where every subject has one.
-    features : {"statistics", "covariance"}
-        The paper's nine time statistics with its penalty (C = 1); or the covariance of the representation,
-        with the penalty of the lowest loss on some of the fitted people.
+    features : str
+        A kind of :func:`eegm2.model.features.window_features`: statistics with the paper's penalty (C = 1),
+        any other with the penalty of the lowest loss on some of the fitted people.
+    scaling : str, optional
+        Of the windows, as in :class:`eegm2.data.config.WindowConfig`; by default as in pretraining.
+    centre : {"none", "recording", "running"}
+        What is taken off the features, without labels; a stream takes off its running mean, see
+        :func:`eegm2.evaluation.features.centring.centred`.
+    positions : str
+        File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
     batch_size : int
         Windows encoded at a time.
 
@@ -77,19 +90,26 @@ def fit_head(
     if not 0 <= val < 1:
         raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
     checkpoint = load_checkpoint(run, needs=INPUT)
+    data = RecordingStore(store)
+    checkpoint = checkpoint.on_montage(data.ch_names, positions)
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")
-    data = RecordingStore(store)
+    refuse_kind(features, model.config)
     if list(data.ch_names) != list(header["ch_names"]) or data.sfreq_hz != header["sfreq_hz"]:
         raise DataError(
             f"{store}: has channels {' '.join(data.ch_names)} at {data.sfreq_hz:g} Hz, the model expects "
             f"{' '.join(header['ch_names'])} at {header['sfreq_hz']:g} Hz; prepare it like the model's store"
         )
-    config = replace(checkpoint.windows, target=target, stride_s=None)
+    scaling = scaling or checkpoint.windows.scaling
+    config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
     windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
     made, y = _features(model, windows, batch_size, features)
     _refuse_one_class(str(store), y, windows.classes, "")
+    origin = LabelledWindows(
+        windows, y, windows.subjects, windows.recording_ids, windows.start_s, windows.classes
+    )
+    made = centre_features(made, origin, centre)
     people = np.asarray(windows.subjects)
     left_out = _left_out(people, y, val, seed)
     fitted_on = ~np.isin(people, left_out)
@@ -104,6 +124,7 @@ def fit_head(
         "c": c,
         "window_s": config.window_s,
         "scaling": config.scaling,
+        "centre": centre,
         "target": target,
         "n_windows": int(fitted_on.sum()),
         "n_subjects": len(set(people[fitted_on].tolist())),
@@ -130,7 +151,7 @@ def _features(
         for begin in range(0, len(windows), batch_size):
             items = [windows[i] for i in range(begin, min(begin + batch_size, len(windows)))]
             x = torch.stack([item["x"] for item in items])
-            features.append(FEATURES[kind](model.encode(x)).numpy())
+            features.append(window_features(model.encode(x), kind, model.config).numpy())
             labels += [item["y"] for item in items]
     made = np.concatenate(features) if features else np.zeros((0, 0), np.float32)
     return made, np.array(labels, dtype=np.int64)

@@ -13,7 +13,6 @@ import numpy as np
 
 from eegm2.deploy.live.pipeline import Outputs
 from eegm2.errors import ConfigError
-from eegm2.model.streaming.stream import STEP
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Layout:
     reconstructs : bool
         Whether the model has a decoder; sinks hand on the representation otherwise.
     sfreq_hz : float
+    step_samples : int
+        Samples per step of the representation.
     """
 
     ch_names: tuple[str, ...]
@@ -37,6 +38,7 @@ class Layout:
     n_features: int
     reconstructs: bool
     sfreq_hz: float
+    step_samples: int = 8
 
     def signal(self, outputs: Outputs) -> np.ndarray:
         """Return the outputs that a sink hands on, (n, steps)."""
@@ -165,7 +167,7 @@ class LslSink:
 
         self._layout = layout
         what, kind = ("reconstruction", "EEG") if layout.reconstructs else ("representation", "features")
-        rate_hz = layout.sfreq_hz if layout.reconstructs else layout.sfreq_hz / STEP
+        rate_hz = layout.sfreq_hz if layout.reconstructs else layout.sfreq_hz / layout.step_samples
         self._signal = LslOutlet(f"{name}-{what}", kind, layout.columns(), rate_hz, "scaled")
         self._classes = None
         if layout.classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.windows.scaling import EPSILON_UV
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.inputs import dense_array
@@ -20,7 +21,7 @@ def window_scale(x: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
     ----------
     x : array, shape (n_chans, n_times)
         One window in microvolts.
-    method : {"quantile95", "robust", "zscore", "none"}
+    method : {"quantile95", "robust", "zscore", "recording", "none"}
     """
     zero = np.zeros((len(x), 1))
     if method == "quantile95":
@@ -30,9 +31,11 @@ def window_scale(x: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
         return middle, (high - low) / _QUARTILES_TO_SIGMA
     if method == "zscore":
         return x.mean(1, keepdims=True), x.std(1, keepdims=True)
+    if method == "recording":
+        return zero, zero + typical_amplitude(x)
     if method == "none":
         return zero, zero + 1.0
-    raise ConfigError(f"scaling: got '{method}', expected quantile95, robust, zscore or none")
+    raise ConfigError(f"scaling: got '{method}', expected quantile95, robust, zscore, recording or none")
 
 
 class RunningScale:
@@ -45,7 +48,7 @@ class RunningScale:
 
     Parameters
     ----------
-    method : {"quantile95", "robust", "zscore", "none"}
+    method : {"quantile95", "robust", "zscore", "recording", "none"}
         As in training.
     sfreq_hz : float
     window_s : float

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError, DataError
-from eegm2.model.config import MIN_TIMES
 from eegm2.model.inputs import dense_tensor
-from eegm2.model.streaming.stream import STEP, StreamNetwork, StreamState
+from eegm2.model.streaming.stream import StreamNetwork, StreamState
 from eegm2.model.streaming.stream_state import flatten_state, unflatten_state
 
 Output = Literal["reconstruction", "representation"]
@@ -23,13 +22,13 @@ class StreamingEEGM2:
 
     Memory is constant in time and outputs come as early as they can be known: a representation step 9
     samples after the last sample that it covers, a reconstructed sample after at most 30 further ones (7 and
-    28 with the kernel-3 embedding of S1 and S4).
+    28 with the kernel-3 embedding of S1 and S4; with the covariance embedding and a decoder a token more).
 
     Parameters
     ----------
     model : EEGM2
-        Preset eegm2, light, s1, s3 or s4, or any configuration with a Mamba mixer. Weights must not change
-        while it streams.
+        Preset eegm2, light, s1, s3, s4 or covariance, or any configuration with a Mamba mixer. Weights must
+        not change while it streams.
     output : {"reconstruction", "representation"}, optional
         What :meth:`push` returns; the default is the reconstruction, or the representation for models
         without decoder (light).
@@ -63,8 +62,9 @@ class StreamingEEGM2:
             output = "reconstruction" if getattr(config, "decoder", True) else "representation"
         if output not in ("reconstruction", "representation"):
             raise ConfigError(f"output: got {output!r}, expected 'reconstruction' or 'representation'")
-        if n_times is not None and n_times < MIN_TIMES:
-            raise ConfigError(f"n_times: got {n_times}, expected at least {MIN_TIMES} samples")
+        least = getattr(config, "step_samples", 1)
+        if n_times is not None and n_times < least:
+            raise ConfigError(f"n_times: got {n_times}, expected at least {least} samples")
         self.output = output
         self.network = StreamNetwork(model, n_times, reconstruct=output == "reconstruction")
         self._forget()
@@ -105,7 +105,7 @@ class StreamingEEGM2:
 
         Returns
         -------
-        Tensor, shape (batch, n_chans, m) or (batch, 4w, m)
+        Tensor, shape (batch, n_chans, m) or (batch, representation_channels, m)
             The next m reconstructed samples or representation steps, m >= 0. NaN where an item was reset
             before its output was complete.
 
@@ -123,7 +123,8 @@ class StreamingEEGM2:
         Raises
         ------
         DataError
-            If the stream holds fewer than 8 samples but some, or fewer than the stated `n_times`.
+            If the stream holds some samples but fewer than a step of the representation, or fewer than the
+            stated `n_times`.
         """
         return self.finish()[self.output == "reconstruction"]
 
@@ -143,9 +144,9 @@ class StreamingEEGM2:
             raise DataError(
                 f"flush: got {self.position} of the stated n_times={n_times} samples; push the rest"
             )
-        if 0 < self.position < MIN_TIMES:
+        if 0 < self.position < (least := self.network.config.step_samples):
             raise DataError(
-                f"flush: the stream holds {self.position} samples, expected none or at least {MIN_TIMES}"
+                f"flush: the stream holds {self.position} samples, expected none or at least {least}"
             )
         batch = len(self._state.starts) if self._state is not None else 1
         result = self._step(self.network.like.new_zeros(batch, self.network.config.n_chans, 0), last=True)
@@ -164,7 +165,8 @@ class StreamingEEGM2:
         Raises
         ------
         ConfigError
-            If items are given and the position is not a multiple of 8 samples, or `n_times` is fixed.
+            If items are given and the position is not a whole step of the representation (8 samples, or a
+            token), or `n_times` is fixed.
         """
         if items is None:
             self._forget()
@@ -240,7 +242,7 @@ class StreamingEEGM2:
         if reconstruction is None:
             reconstruction = x[..., :0]
         results = representation, reconstruction
-        for i, (y, per_step) in enumerate(zip(results, (STEP, 1))):
+        for i, (y, per_step) in enumerate(zip(results, (self.network.config.step_samples, 1))):
             for item, start in enumerate(self._state.starts):
                 lost = start // per_step - self._emitted[i]
                 if lost > 0 and y.shape[2]:

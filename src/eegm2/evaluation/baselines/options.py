@@ -10,14 +10,14 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.config import CENTRE_HELP, Centre, FitConfig, check_c
 
 Threshold = Literal["validation", "half"]
-BaselineScaling = Literal["none", "train", "zscore", "quantile95", "robust"]
+BaselineScaling = Literal["none", "train", "zscore", "quantile95", "robust", "recording"]
 
 
 @dataclass(frozen=True)
 class BandPowerOptions:
     """Log band power per channel and a linear model."""
 
-    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     bands: tuple[str, ...] = option(
@@ -45,7 +45,7 @@ class BandPowerOptions:
 class SlowOptions:
     """Mean amplitude per channel in stretches of the window and a linear model."""
 
-    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     stretches: int = option(8, "Equal stretches of the window.")
@@ -64,7 +64,7 @@ class SlowOptions:
 class RiemannOptions:
     """Covariances in the tangent space at their Riemannian mean, and a linear model."""
 
-    scaling: Literal["none", "zscore", "quantile95", "robust"] = option(
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
         "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
     )
     bands: tuple[str, ...] = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any, Self
 
 import numpy as np
@@ -13,18 +14,19 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedS
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
-from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array, is_epochs
+from eegm2.evaluation.estimators.base.input_facts import InputFacts, epochs_to_array, is_epochs
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model
 from eegm2.evaluation.protocols.modes import freeze, layer_groups
 from eegm2.model.config import EEGM2Config
+from eegm2.model.features import refuse_kind
 from eegm2.model.heads import Downstream, light_head
-from eegm2.model.network import EEGM2, build_model
-from eegm2.model.statistics import FEATURES
+from eegm2.model.network import EEGM2, build_model, fresh_copy
 from eegm2.model.unet import UNet
 
 
@@ -47,9 +49,13 @@ class OnWindows(BaseEstimator):
         """
         facts: InputFacts = self._checkpoint_facts() if reset else self.input_facts_
         facts.refuse_scaling(self.scaling)
+        names: list[str] | None = None
         if is_epochs(X):
             X, found = epochs_to_array(X, facts)
+            names = list(found.ch_names)
             facts = facts if facts.ch_names else found
+        if reset:
+            self.ch_names_ = list(self.ch_names) if self.ch_names is not None else names
         checks = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_2d": False, "reset": reset}
         if isinstance(y, str):
             X = validate_data(self, X, **checks)
@@ -82,26 +88,36 @@ class OnWindows(BaseEstimator):
         return X
 
     def _checkpoint_facts(self) -> InputFacts:
-        """Return what the checkpoint says of its input."""
-        if self.checkpoint is None:
-            return InputFacts()
+        """Return what the checkpoint says of its input, and the names that were given for windows without."""
+        facts = InputFacts()
         if isinstance(self.checkpoint, EEGM2 | UNet):
-            return InputFacts.of_header(self.checkpoint.header)
-        from eegm2.training.checkpoint import read_header
+            facts = InputFacts.of_header(self.checkpoint.header)
+            anything = self.checkpoint.config.any_electrodes
+        elif self.checkpoint is not None:
+            from eegm2.training.checkpoint import read_header
 
-        return InputFacts.of_header(read_header(self.checkpoint), f"checkpoint {self.checkpoint}")
+            header = read_header(self.checkpoint)
+            facts = InputFacts.of_header(header, f"checkpoint {self.checkpoint}")
+            anything = EEGM2Config.from_dict(header["model"]).any_electrodes
+        if self.checkpoint is None or anything:
+            given = tuple(self.ch_names) if self.ch_names is not None else ()
+            facts = dataclasses.replace(facts, ch_names=given, whose=facts.whose or "ch_names")
+        return facts
 
     def _network(self, n_chans: int, seed: int) -> EEGM2 | UNet:
         """Return a copy of the checkpoint's network, or a fresh one of the preset where there is none."""
         if self.checkpoint is None:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                return build_model(EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)).eval()
-        network = self.checkpoint
+                config = EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)
+                return self._on_montage(build_model(config).eval(), None)
+        network, trained_on = self.checkpoint, None
         if not isinstance(network, EEGM2 | UNet):
             from eegm2.training.checkpoint import load_checkpoint
 
-            network = load_checkpoint(network).model
+            loaded = load_checkpoint(network)
+            network, trained_on = loaded.model, list(loaded.header["ch_names"])
+        network = self._on_montage(network, trained_on)
         if network.config.n_chans != n_chans:
             raise ConfigError(
                 f"checkpoint: has {network.config.n_chans} channels, X has {n_chans}; "
@@ -109,10 +125,20 @@ class OnWindows(BaseEstimator):
             )
         return copy.deepcopy(network)
 
+    def _on_montage(self, network: EEGM2 | UNet, trained_on: list[str] | None) -> EEGM2 | UNet:
+        """Return a network for the channels of the windows, where it takes any and they are known."""
+        if self.ch_names_ is None:
+            if network.config.any_electrodes and self.checkpoint is None:
+                raise ConfigError(
+                    f"ch_names: preset {self.preset} needs to know which electrodes the windows are from; "
+                    "give their names, or pass MNE Epochs"
+                )
+            return network
+        return on_montage(network, trained_on or [], self.ch_names_, self.positions or "")
+
     def _frozen_features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frozen features of scaled windows."""
-        if self.features not in FEATURES:
-            raise ConfigError(f"features: got '{self.features}', expected {' or '.join(FEATURES)}")
+        refuse_kind(self.features, self.network_.config)
         return extract_features(
             self.network_, windows, batch_size=self.batch_size, device=self.device, kind=self.features
         )
@@ -141,6 +167,8 @@ class Learner(OnWindows):
         validation: float = 0.2,
         device: str = "cpu",
         random_state: Any = 0,
+        ch_names: Any = None,
+        positions: Any = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.protocol = protocol
@@ -159,6 +187,8 @@ class Learner(OnWindows):
         self.validation = validation
         self.device = device
         self.random_state = random_state
+        self.ch_names = ch_names
+        self.positions = positions
 
     def _config(self) -> FitConfig:
         frozen = self.protocol == "light"
@@ -207,7 +237,7 @@ class Learner(OnWindows):
         else:
             inputs = torch.from_numpy(windows)
             if self.protocol == "scratch":
-                self.network_ = build_model(self.network_.config)
+                self.network_ = fresh_copy(self.network_)
             self.model_ = Downstream(self.network_, n_classes or 1, windows.shape[2], config.head)
             freeze(self.model_, config.freeze)
         task = Task(lambda i: inputs[torch.from_numpy(np.asarray(i))], y, train, val, n_classes)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from eegm2.data.config import Scaling
+from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
-from eegm2.evaluation.estimators.input_facts import InputFacts
+from eegm2.evaluation.estimators.base.input_facts import InputFacts
 from eegm2.model.config import EEGM2Config
 from eegm2.model.heads import Downstream, HeadName
 from eegm2.model.network import EEGM2, build_model
@@ -82,9 +82,9 @@ class EEGM2ForClassification(nn.Module):
         self.n_outputs, self.sfreq, self.chs_info, self.scaling = n_outputs, sfreq, chs_info, scaling
         if checkpoint is None:
             network = build_model(EEGM2Config.preset(preset, n_chans=self.n_chans, width=width))
+            network = _on_montage(network, chs_info)
         else:
-            names = [str(channel["ch_name"]) for channel in chs_info or () if "ch_name" in channel]
-            network = _pretrained(checkpoint, self.n_chans, sfreq, names, scaling)
+            network = _pretrained(checkpoint, self.n_chans, sfreq, chs_info, scaling)
         self.body = Downstream(network, n_outputs, self.n_times, head, drop_prob)
         head_out = self.body.head.out
         assert isinstance(head_out, nn.Linear)
@@ -110,8 +110,15 @@ def _agreed(name: str, given: int | None, derived: int | None, source: str) -> i
     return int(given if given is not None else derived)  # type: ignore[arg-type]
 
 
+def _on_montage(network: EEGM2 | UNet, chs_info: list[Any] | None) -> EEGM2 | UNet:
+    """Return a network for the channels that are described, where it takes any."""
+    if not network.config.any_electrodes or chs_info is None:
+        return network
+    return on_montage(network, [], [str(channel["ch_name"]) for channel in chs_info])
+
+
 def _pretrained(
-    checkpoint: Any, n_chans: int, sfreq: float | None, ch_names: Sequence[str], scaling: str
+    checkpoint: Any, n_chans: int, sfreq: float | None, chs_info: list[Any] | None, scaling: str
 ) -> EEGM2 | UNet:
     """Return a copy of the checkpoint's network, refusing other channels, another rate or another scaling."""
     if isinstance(checkpoint, EEGM2 | UNet):
@@ -125,13 +132,16 @@ def _pretrained(
         raise ConfigError(
             f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {facts.sfreq_hz:g} Hz; resample"
         )
+    any_electrodes = network.config.any_electrodes
+    network = _on_montage(network, chs_info)
     if network.config.n_chans != n_chans:
         raise ConfigError(
             f"checkpoint: has {network.config.n_chans} channels, got n_chans={n_chans}; "
             "use eegm2.adapt_channels(model, n_chans)"
         )
     facts.refuse_scaling(scaling)
-    order = facts.order(ch_names)
+    ch_names = [str(channel["ch_name"]) for channel in chs_info or () if "ch_name" in channel]
+    order = None if any_electrodes else facts.order(ch_names)
     if order is not None and order != sorted(order):
         raise ConfigError(
             f"chs_info: has the order {' '.join(ch_names)}, {facts.whose} has {' '.join(facts.ch_names)}; "

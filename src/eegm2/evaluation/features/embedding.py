@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,16 +15,19 @@ from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
 from eegm2.data.names import shown
 from eegm2.data.signal.preprocessing import preprocess_alike
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
+from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.reconstruct.run import refuse_other_channels
 from eegm2.evaluation.windows.from_store import refuse_mismatch
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.statistics import STATISTICS
+from eegm2.model.config import EEGM2Config
+from eegm2.model.features import feature_names
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -39,15 +41,17 @@ class Embedding:
     Attributes
     ----------
     values : array, float32
-        (n, 9 * 4w) statistics or (n, 2w (4w + 1)) covariance, or (n, 4w, steps) representation.
+        (n, n_features), or (n, representation_channels, steps) for the representation itself.
     start_s : array, shape (n,)
         Start of each window in its recording.
     window_s : float
         Length of a window.
     recording, subject, label : array of str, shape (n,)
         Origin, and the annotation that covers the window ("" where there is none).
-    kind : {"statistics", "covariance", "sequence"}
-        What `values` are.
+    kind : str
+        What `values` are: a kind of :func:`eegm2.model.features.window_features`, or sequence.
+    config : EEGM2Config, optional
+        Of the network, by which features are named.
     """
 
     values: NDArray[np.float32]
@@ -57,6 +61,7 @@ class Embedding:
     subject: NDArray[np.str_]
     label: NDArray[np.str_]
     kind: str = "statistics"
+    config: EEGM2Config | None = None
 
     def time_s(self) -> NDArray[np.float64]:
         """Return the centre of every step of a representation in its recording, (n, steps)."""
@@ -96,18 +101,21 @@ def embed(
         raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .npz or .parquet")
     if out.suffix.lower() == ".parquet":
         _pyarrow()
+    if config.centre != "none" and config.kind == "sequence":
+        raise ConfigError("centre: the sequence has no features to centre; choose another --kind")
     refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     windows = replace(
         checkpoint.windows,
         window_s=config.window_s or checkpoint.windows.window_s,
         stride_s=config.stride_s,
+        scaling=config.scaling or checkpoint.windows.scaling,
         exclude_s=(),
     )
     if is_store(source):
-        data, label = _from_store(checkpoint, source, windows, config)
+        checkpoint, data, label = _from_store(checkpoint, source, windows, config)
     else:
-        data = _from_file(checkpoint, Path(source), windows)
+        checkpoint, data = _from_file(checkpoint, Path(source), windows, config.positions)
         label = np.full(len(data), "")
     values = extract_features(
         checkpoint.model,
@@ -117,6 +125,8 @@ def embed(
         kind=config.kind,
         progress=progress,
     )
+    if config.centre != "none" and config.kind != "sequence":
+        values = centred(values, data.recording, config.centre, data.start_s).astype(np.float32)
     made = Embedding(
         values,
         np.asarray(data.start_s),
@@ -125,6 +135,7 @@ def embed(
         data.subject,
         label,
         config.kind,
+        checkpoint.config,
     )
     write_embedding(out, made)
     return made
@@ -151,15 +162,6 @@ def write_embedding(out: Path, made: Embedding) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def feature_names(n_features: int, kind: str = "statistics") -> list[str]:
-    """Return the name of every feature, such as min_000 or covariance_000_001, in order."""
-    if kind == "covariance":
-        channels = (math.isqrt(8 * n_features + 1) - 1) // 2
-        return [f"covariance_{i:03d}_{j:03d}" for i in range(channels) for j in range(i, channels)]
-    channels = n_features // len(STATISTICS)
-    return [f"{statistic}_{channel:03d}" for statistic in STATISTICS for channel in range(channels)]
-
-
 def _arrays(made: Embedding) -> dict[str, Any]:
     text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
     common = {"start_s": made.start_s, "window_s": np.float64(made.window_s), **text}
@@ -167,7 +169,7 @@ def _arrays(made: Embedding) -> dict[str, Any]:
         return {"representation": made.values, "time_s": made.time_s(), **common}
     return {
         "features": made.values,
-        "feature_names": np.array(feature_names(made.values.shape[1], made.kind)),
+        "feature_names": np.array(feature_names(made.values.shape[1], made.kind, made.config)),
         **common,
     }
 
@@ -175,7 +177,7 @@ def _arrays(made: Embedding) -> dict[str, Any]:
 def _columns(made: Embedding) -> dict[str, Any]:
     text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
     if made.values.ndim == 2:
-        columns = dict(zip(feature_names(made.values.shape[1], made.kind), made.values.T))
+        columns = dict(zip(feature_names(made.values.shape[1], made.kind, made.config), made.values.T))
         return {**text, "start_s": made.start_s, **columns}
     n, channels, steps = made.values.shape
     rows = made.values.transpose(1, 0, 2).reshape(channels, n * steps)
@@ -189,8 +191,9 @@ def _columns(made: Embedding) -> dict[str, Any]:
 
 def _from_store(
     checkpoint: Checkpoint, source: str | Path, windows: WindowConfig, config: EmbedConfig
-) -> tuple[LabelledWindows, NDArray[np.str_]]:
+) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_]]:
     store = RecordingStore(source)
+    checkpoint = checkpoint.on_montage(store.ch_names, config.positions)
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
     dataset = WindowDataset(store, windows)
     names = np.array([*dataset.classes, ""])
@@ -198,11 +201,15 @@ def _from_store(
     data = LabelledWindows(
         dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
     )
-    return data, names[y]
+    return checkpoint, data, names[y]
 
 
-def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
-    made = preprocess_alike(read_raw(path), checkpoint.preprocessing, where=str(path))
+def _from_file(
+    checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
+) -> tuple[Checkpoint, LabelledWindows]:
+    raw = read_raw(path)
+    made = preprocess_alike(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
+    checkpoint = checkpoint.on_montage(made.ch_names, positions)
     refuse_other_channels(checkpoint, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
@@ -219,9 +226,12 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
             f"{windows.window_s:g} s; use --window-s"
         )
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
-    x = scale_window(np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)), windows.scaling)
+    amplitude_uv = typical_amplitude(made.array) if windows.scaling == "recording" else None
+    cut = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2))
+    x = scale_window(cut, windows.scaling, amplitude_uv)
     name = np.full(len(starts), shown(path.stem))
-    return LabelledWindows(x, np.zeros(len(starts), dtype=np.int64), name, name, starts / sfreq_hz)
+    none = np.zeros(len(starts), dtype=np.int64)
+    return checkpoint, LabelledWindows(x, none, name, name, starts / sfreq_hz)
 
 
 def _pyarrow() -> Any:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.config import MIN_TIMES
-from eegm2.model.statistics import FEATURES
+from eegm2.model.config import EEGM2Config
+from eegm2.model.features import refuse_kind, window_features
 
 Progress = Callable[[int, int], None]
 
@@ -44,9 +44,10 @@ def extract_features(
         Windows per forward pass.
     device : str
         Where to compute.
-    kind : {"statistics", "covariance", "sequence"}
-        Nine time statistics, (n, 9 * 4w); the logarithm of the covariance between the representation's
-        channels, (n, 2w (4w + 1)), computed on the CPU; or the representation, (n, 4w, n_times // 8).
+    kind : str
+        One of `eegm2.model.features.KINDS`, see :func:`eegm2.model.features.window_features`: statistics
+        (n, 9 * 4w), covariance (n, 2w (4w + 1)), and what the covariance embedding has; or sequence: the
+        representation, (n, representation_channels, steps).
     progress : callable, optional
         Called with (windows done, windows in all) after each batch.
 
@@ -55,7 +56,7 @@ def extract_features(
     DataError
         If a feature is not finite; the message says of how many windows.
     ConfigError
-        If windows have fewer than 8 samples, or the device is not there.
+        If windows are shorter than the network needs, it has no such features, or the device is not there.
 
     References
     ----------
@@ -63,16 +64,20 @@ def extract_features(
     """
     if not isinstance(windows, LabelledWindows):
         windows = LabelledWindows.from_arrays(windows, np.zeros(len(windows), dtype=np.int64))
+    config: EEGM2Config = model.config  # type: ignore[assignment]
+    if kind != "sequence":
+        refuse_kind(kind, config)
     parts: list[NDArray[np.float32]] = []
     with frozen(model, device) as encode:
         for indices in iterate(len(windows), batch_size):
             x = windows.batch(indices)
-            if x.shape[-1] < MIN_TIMES:
+            if x.shape[-1] < config.step_samples:
                 raise ConfigError(
-                    f"window_s: gives {x.shape[-1]} samples, the network needs {MIN_TIMES} or more"
+                    f"window_s: gives {x.shape[-1]} samples, the network needs {config.step_samples} or more"
                 )
             representation = encode(x.to(device))
-            parts.append(_made_of(representation, kind).float().cpu().numpy())
+            made = representation if kind == "sequence" else window_features(representation, kind, config)
+            parts.append(made.float().cpu().numpy())
             if progress is not None:
                 progress(int(indices[-1]) + 1, len(windows))
     if not parts:
@@ -86,13 +91,6 @@ def extract_features(
             f"{int(bad.argmax())}); check the recording for NaN and the checkpoint for divergence"
         )
     return features
-
-
-def _made_of(representation: Tensor, kind: str) -> Tensor:
-    if kind == "sequence":
-        return representation
-    place = representation.cpu() if kind == "covariance" else representation  # in float64, which MPS lacks
-    return FEATURES[kind](place)
 
 
 def usable_device(name: str | torch.device) -> torch.device:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from eegm2.data.config import Scaling
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.windows.scaling import scale_constants, scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.features.representation import iterate, usable_device
@@ -19,7 +20,11 @@ Progress = Callable[[int, int], None]
 
 
 def reconstruct_windows(
-    model: nn.Module, x: NDArray[np.float32], scaling: Scaling, device: str = "cpu"
+    model: nn.Module,
+    x: NDArray[np.float32],
+    scaling: Scaling,
+    device: str = "cpu",
+    amplitude_uv: float | None = None,
 ) -> NDArray[np.float32]:
     """Return windows scaled, reconstructed and scaled back.
 
@@ -34,9 +39,9 @@ def reconstruct_windows(
     device : str
         Where the model is.
     """
-    offset, gain = scale_constants(x, scaling)
+    offset, gain = scale_constants(x, scaling, amplitude_uv)
     with torch.inference_mode():
-        y = model(torch.from_numpy(scale_window(x, scaling)).to(device)).float().cpu().numpy()
+        y = model(torch.from_numpy(scale_window(x, scaling, amplitude_uv)).to(device)).float().cpu().numpy()
     return y * gain if offset is None else y * gain + offset
 
 
@@ -90,7 +95,8 @@ def reconstruct_array(
     config = getattr(model, "config", None)
     if config is not None and not config.decoder:
         raise ConfigError(
-            "reconstruct: the checkpoint is Light, which has no decoder; use a checkpoint of a full network"
+            f"reconstruct: the checkpoint is {config.preset_name.capitalize()}, which has no decoder; use a "
+            "checkpoint of a full network"
         )
     total = recording.shape[1]
     length = total if n_times is None else min(n_times, total)
@@ -99,10 +105,11 @@ def reconstruct_array(
     starts = window_starts(total, length, overlap)
     slope = np.hanning(length + 2)[1:-1] if overlap > 0 and len(starts) > 1 else np.ones(length)
     added, weight = np.zeros(recording.shape), np.zeros(total)
+    amplitude_uv = typical_amplitude(recording) if scaling == "recording" else None
     was_training, _ = model.training, model.to(usable_device(device)).eval()
     for batch in iterate(len(starts), batch_size):
         windows = np.stack([recording[:, start : start + length] for start in starts[batch]])
-        made = reconstruct_windows(model, windows, scaling, device)
+        made = reconstruct_windows(model, windows, scaling, device, amplitude_uv)
         for start, window in zip(starts[batch], made):
             here = slice(start, start + length)
             free = slope if overlap > 0 else (weight[here] == 0).astype(float)

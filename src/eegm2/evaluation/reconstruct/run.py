@@ -19,6 +19,7 @@ from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
 from eegm2.data.names import shown
 from eegm2.data.signal.preprocessing import Preprocessed, preprocess_alike
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
 from eegm2.errors import ConfigError, DataError
@@ -50,7 +51,8 @@ def reconstruction_scores(
     length = min(n_times, x.shape[1])
     starts = np.arange(0, x.shape[1] - length + 1, length)
     a, b = (np.stack([part[:, s : s + length] for s in starts]) for part in (x, y))
-    offset, gain = scale_constants(a, scaling)
+    amplitude_uv = typical_amplitude(x) if scaling == "recording" else None
+    offset, gain = scale_constants(a, scaling, amplitude_uv)
     if offset is not None:
         a, b = a - offset, b - offset
     r = channel_correlation(x, y)

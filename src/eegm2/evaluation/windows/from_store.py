@@ -9,19 +9,14 @@ from typing import Any
 import numpy as np
 
 from eegm2.config import to_dict
-from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
+from eegm2.data.config import SplitConfig, WindowConfig, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
-from eegm2.data.windows.splits import SplitManifest, split_subjects
+from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.scores.crossval import subject_labels_of
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-
-#: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
-SIGNAL_CHOICES = (
-    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
-)
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:
@@ -42,13 +37,8 @@ def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> 
         detail = "the same channels in another order" if not missing and not extra else ""
         detail = detail or f"missing {', '.join(missing) or 'none'}, extra {', '.join(extra) or 'none'}"
         found.append(f"channels: {len(trained)} in the checkpoint, {len(here)} in the store ({detail})")
-    before, now = header["preprocessing"], to_dict(store.preprocessing)
-    defaults = to_dict(PreprocessingConfig())
-    for name in SIGNAL_CHOICES:
-        a, b = before.get(name, defaults[name]), now[name]
-        if a != b:
-            found.append(f"{name}: {a} in the checkpoint, {b} in the store")
-    return found
+    differing = signal_differences(header["preprocessing"], to_dict(store.preprocessing))
+    return found + [f"{name}: {a} in the checkpoint, {b} in the store" for name, a, b in differing]
 
 
 def refuse_mismatch(
@@ -83,6 +73,7 @@ def probe_windows(pretrained: WindowConfig, config: ProbeConfig) -> WindowConfig
         pretrained,
         window_s=pretrained.window_s if config.window_s is None else config.window_s,
         stride_s=config.stride_s,
+        scaling=config.scaling or pretrained.scaling,
         target=config.target or pretrained.target,
         label_rule=config.label_rule,
         exclude_s=config.exclude_s or pretrained.exclude_s,
@@ -206,9 +197,14 @@ def choose_split(
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
-    """Return the split beside a run's checkpoints, if there is one."""
-    path = run / "splits.json"
-    return SplitManifest.from_json(path) if path.is_file() else None
+    """Return the split beside a run's checkpoints, if there is one.
+
+    Of a run on several stores, or one that began with another's weights, it is this store's where it was one
+    of theirs.
+    """
+    found = [SplitManifest.from_json(path) for path in splits_of(run)]
+    own = (manifest.of_store(store.manifest_sha256) for manifest in found)
+    return next((split for split in own if split is not None), found[0].all_names() if found else None)
 
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:

@@ -20,8 +20,9 @@ from eegm2.model.fused import embedding_weights, output_weights, weights
 from eegm2.model.mamba1 import Mamba1
 from eegm2.model.mamba2 import Mamba2
 from eegm2.model.network import EEGM2
+from eegm2.model.streaming.fixed_step_covariance import CovarianceStep
 from eegm2.model.streaming.fixed_step_mixers import mamba1_block, mamba2_block
-from eegm2.model.streaming.stream import STEP, check_streamable
+from eegm2.model.streaming.stream import check_streamable
 
 
 @dataclass
@@ -68,7 +69,7 @@ class StreamStep(nn.Module):
     model : EEGM2
         Any preset with a Mamba mixer.
     hop : int
-        Samples per step, a positive multiple of 8.
+        Samples per step, a positive multiple of 8, and of a token with the covariance embedding.
     reconstruct : bool
         False leaves mediator and decoder out.
 
@@ -78,20 +79,21 @@ class StreamStep(nn.Module):
         Shape of every state without the batch axis; all begin as zeros.
     delay_samples, delay_steps : int
         The first reconstructed sample of a step has index ``position - delay_samples``, its first
-        representation step ``position / 8 - delay_steps``; negative ones do not exist.
+        representation step ``position / step_samples - delay_steps``; negative ones do not exist.
 
     Raises
     ------
     ConfigError
-        If the model cannot be streamed or `hop` is not a positive multiple of 8.
+        If the model cannot be streamed or `hop` is not a whole number of steps.
     """
 
     def __init__(self, model: nn.Module, hop: int = 32, *, reconstruct: bool = True) -> None:
         super().__init__()
         check_streamable(model, reconstruct)
         assert isinstance(model, EEGM2)
-        if hop < STEP or hop % STEP:
-            raise ConfigError(f"hop: got {hop} samples, expected a positive multiple of {STEP}")
+        step = model.config.step_samples
+        if hop < step or hop % step:
+            raise ConfigError(f"hop: got {hop} samples, expected a positive multiple of {step}")
         self.hop, self.reconstructs, self.config = hop, reconstruct, model.config
         self.delay_samples = 0
         self.state_shapes: dict[str, tuple[int, ...]] = {}
@@ -99,7 +101,7 @@ class StreamStep(nn.Module):
             self._convolution("embedding", *embedding_weights(model.encoder))
             self._convolution("conv2", *weights(model.encoder.conv2))
             self._convolution("conv3", *weights(model.encoder.conv3))
-            blocks = {"block1": model.encoder.block1}
+            blocks: dict[str, nn.Module] = {"block1": model.encoder.block1}
             if reconstruct and model.mediator is not None and model.decoder is not None:
                 self.linear_in, self.linear_out = model.mediator.linear_in, model.mediator.linear_out
                 blocks |= {
@@ -110,6 +112,9 @@ class StreamStep(nn.Module):
                 self._convolution("deconv3", *weights(model.decoder.conv3))
                 self._convolution("deconv2", *weights(model.decoder.conv2))
                 self._convolution("output", *output_weights(model.decoder.conv1, model.decoder.output))
+            if model.trunk is not None:
+                blocks |= {f"trunk{place}": block for place, block in enumerate(model.trunk.blocks)}
+                self.covariance = CovarianceStep(model.trunk)
         self.blocks = nn.ModuleDict(blocks)
         self._set_state_shapes()
 
@@ -130,8 +135,13 @@ class StreamStep(nn.Module):
         for name, lag, channels in (("pool1", lag1, w), ("pool2", lag2, 2 * w), ("pool3", lag3, 4 * w)):
             if lag % 2:
                 self.state_shapes[name] = (1, channels)
+        encoded_lag = self.delay_steps
+        if self.config.embedding == "covariance":
+            self.state_shapes |= self.covariance.state_shapes(encoded_lag, self.reconstructs)
+            self.delay_steps = self.covariance.delay_tokens(encoded_lag)
+            encoded_lag = self.delay_steps * self.covariance.each
         if self.reconstructs:
-            lag = self.delay_steps
+            lag = encoded_lag
             levels = ((3, lag3, 4 * w, 4 * w), (2, lag2, 4 * w, 2 * w), (1, lag1, 2 * w, w))
             for level, skip_lag, channels, skip_channels in levels:
                 self.state_shapes[f"upsample{level}"] = (1, channels)
@@ -168,16 +178,21 @@ class StreamStep(nn.Module):
         Returns
         -------
         tuple of Tensor
-            Representation (batch, 4w, hop / 8), then the reconstruction (batch, n_chans, hop) unless left
-            out, the next position, and the states after the step.
+            Representation (batch, representation_channels, hop / step_samples), then the reconstruction
+            (batch, n_chans, hop) unless left out, the next position, and the states after the step.
         """
         run = _Pass(position, end, dict(zip(self.state_shapes, states)))
-        signal = self._conv(run, "embedding", _Signal(x.transpose(1, 2), 1, 0))
+        rows = x.transpose(1, 2)
+        if self.config.embedding == "covariance":
+            rows = self.covariance.virtual(rows)
+        signal = self._conv(run, "embedding", _Signal(rows, 1, 0))
         x1 = self._block(run, "block1", signal)
         x2 = self._conv(run, "conv2", self._pool(run, "pool1", x1))
         x3 = self._conv(run, "conv3", self._pool(run, "pool2", x2))
-        encoded = self._pool(run, "pool3", x3)
-        outputs = [encoded.value.transpose(1, 2)]
+        encoded = representation = self._pool(run, "pool3", x3)
+        if self.config.embedding == "covariance":
+            encoded, representation = self._tokens(run, rows, encoded)
+        outputs = [representation.value.transpose(1, 2)]
         if self.reconstructs:
             signal = _Signal(self.linear_in(encoded.value), encoded.rate, encoded.lag)
             signal = self._block(run, "mediator", signal)
@@ -188,6 +203,25 @@ class StreamStep(nn.Module):
             outputs.append(signal.value.transpose(1, 2))
         after = [run.after[name] for name in self.state_shapes]
         return (*outputs, position + self.hop, *after)
+
+    def _tokens(self, run: _Pass, rows: Tensor, encoded: _Signal) -> tuple[_Signal, _Signal]:
+        """Return the encoder's steps, delayed and with what the trunk says, and states and tangents."""
+        part, step = self.covariance, self.config.token_step
+        steps, lag = encoded.value.shape[1], part.delay_tokens(encoded.lag)
+        delayed = encoded.value if encoded.lag == lag * part.each else run.carry("means", encoded.value)
+        delayed = delayed[:, :steps]
+        first = run.position // step
+        tangent = part.tangent(run, rows, first)
+        tangent = run.carry("tangents", tangent)[:, : tangent.shape[1]] if lag else tangent
+        signal = _Signal(part.trunk.join(tangent, part.mean(delayed)), step, lag)
+        for place in range(len(part.trunk.blocks)):
+            signal = self._block(run, f"trunk{place}", signal)
+        if self.reconstructs:
+            risen = torch.where(run.exists(signal), part.raised(signal.value), 0.0)
+            held = run.carry("hold", risen)
+            delayed = delayed + part.held(held)
+        tokens = _Signal(torch.cat([signal.value, tangent], dim=2), step, lag)
+        return _Signal(delayed, encoded.rate, lag * part.each), tokens
 
     def _conv(self, run: _Pass, name: str, signal: _Signal) -> _Signal:
         """Convolve; what does not exist is zero padding."""

@@ -49,7 +49,8 @@ class BlockState:
     mamba: MambaState | None
 
 
-def _zeroed(tail: Tensor, items: list[int]) -> Tensor:
+def zeroed(tail: Tensor, items: list[int]) -> Tensor:
+    """Return a copy with zeros in place of some batch items."""
     tail = tail.clone()
     tail[items] = 0
     return tail
@@ -102,7 +103,7 @@ class SameConv:
 
     def restart(self, state: ConvState, items: list[int], first: Tensor) -> ConvState:
         """Let the stream of some batch items begin with the next step: zeros in place of their past."""
-        return replace(state, tail=_zeroed(state.tail, items))
+        return replace(state, tail=zeroed(state.tail, items))
 
 
 class Pool:
@@ -149,7 +150,7 @@ class Block:
         """Forget the past of some batch items."""
         if state.mamba is None:
             return state
-        return replace(state, mamba=MambaState(*(_zeroed(t, items) for t in state.mamba.tensors())))
+        return replace(state, mamba=MambaState(*(zeroed(t, items) for t in state.mamba.tensors())))
 
 
 class Mamba2Block(Block):

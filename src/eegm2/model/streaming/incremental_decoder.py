@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eegm2.model.streaming.incremental import BlockState, ConvState, PoolState
+from eegm2.model.streaming.incremental_covariance import CovarianceState
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class DelayState:
     ahead: Tensor
 
 
-LayerState = ConvState | PoolState | BlockState | UpsampleState | DelayState
+LayerState = ConvState | PoolState | BlockState | UpsampleState | DelayState | CovarianceState
 
 
 class Upsample:

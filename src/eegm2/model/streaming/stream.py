@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
+from eegm2.model.block import SequenceBlock
+from eegm2.model.covariance.trunk import CovarianceTrunk
 from eegm2.model.fused import embedding_weights, output_weights, weights
 from eegm2.model.network import EEGM2, Encoder
 from eegm2.model.streaming.incremental import Pool, SameConv, sequence_block
+from eegm2.model.streaming.incremental_covariance import Covariances, Hold, MeanPool
 from eegm2.model.streaming.incremental_decoder import Delay, LayerState, Upsample
 
-#: Samples per step of the representation; streams of a batch begin at whole multiples of it.
+#: Samples per step of the encoder.
 STEP = 8
 
 
@@ -70,8 +73,12 @@ class StreamNetwork:
         self.n_times = n_times
         self.reconstructs = reconstruct
         self.layers: dict[str, tuple[int, Any]] = {}
+        self.trunk = model.trunk
+        self.mixing: Tensor | None = None
         with torch.no_grad():
             self._add_encoder(model.encoder)
+            if model.trunk is not None:
+                self._add_trunk(model.trunk)
             if reconstruct:
                 self._add_decoder(model)
 
@@ -90,6 +97,23 @@ class StreamNetwork:
             "conv3": (4, SameConv(*weights(encoder.conv3))),
             "pool3": (4, Pool(self.like, 4 * w)),
         }
+
+    def _add_trunk(self, trunk: CovarianceTrunk) -> None:
+        config, raw = self.config, 4 * self.config.width
+        if trunk.electrodes is not None:
+            self.mixing = trunk.electrodes.mixing().detach().t().contiguous()
+        self.layers |= {
+            "covariances": (1, Covariances(trunk.tokens, self.like)),
+            "means": (8, MeanPool(self.like, raw, config)),
+            "tokens": (config.token_step, Delay(self.like, config.tangent_size, raw)),
+        }
+        for place, block in enumerate(trunk.blocks):
+            assert isinstance(block, SequenceBlock)
+            self.layers[f"trunk{place}"] = (config.token_step, sequence_block(block))
+        if self.reconstructs:
+            self.latency_samples += config.token_step - STEP
+            self.layers["hold"] = (config.token_step, Hold(self.like, raw, config))
+            self.layers["held"] = (8, Delay(self.like, raw, raw))
 
     def _add_decoder(self, model: EEGM2) -> None:
         assert model.mediator is not None
@@ -121,14 +145,15 @@ class StreamNetwork:
         Raises
         ------
         ConfigError
-            If the total length is fixed, or the position is not a multiple of 8 samples.
+            If the total length is fixed, or the position is not a whole step of the representation.
         """
         if self.n_times is not None:
             raise ConfigError("reset: got some items of a stream whose n_times is fixed; reset all of them")
-        if state.position % STEP:
+        step = self.config.step_samples
+        if state.position % step:
             raise ConfigError(
-                f"reset: the stream is at sample {state.position}, expected a multiple of {STEP}; "
-                f"push {STEP - state.position % STEP} more samples first, or stream these items on their own"
+                f"reset: the stream is at sample {state.position}, expected a multiple of {step}; "
+                f"push {step - state.position % step} more samples first, or stream these items on their own"
             )
         starts = tuple(state.position if i in set(items) else s for i, s in enumerate(state.starts))
         return replace(state, starts=starts)
@@ -150,23 +175,47 @@ class StreamNetwork:
 
         Returns
         -------
-        representation : Tensor, shape (batch, 4w, steps ready)
+        representation : Tensor, shape (batch, representation_channels, steps ready)
         reconstruction : Tensor, shape (batch, n_chans, samples ready), or None
         state : StreamState
         """
         run = _Run(self, state, x.shape[2], last)
-        x1 = run("block1", run("embedding", x.transpose(1, 2)))
+        rows = x.transpose(1, 2) if self.mixing is None else x.transpose(1, 2) @ self.mixing
+        x1 = run("block1", run("embedding", rows))
         x2 = run("conv2", run("pool1", x1))
         x3 = run("conv3", run("pool2", x2))
-        representation = run("pool3", x3)
+        representation = encoded = run("pool3", x3)
         reconstruction = None
+        if self.trunk is not None:
+            representation = self._tokens(run, rows, encoded)
+            if self.reconstructs:
+                encoded = self._raised(run, encoded, representation)
         if self.reconstructs:
-            y = self.linear_out.apply(run("mediator", self.linear_in.apply(representation)))
+            y = self.linear_out.apply(run("mediator", self.linear_in.apply(encoded)))
             y = run("deblock3", run("deconv3", run.join(3, x3, y)))
             y = run("deblock2", run("deconv2", run.join(2, x2, y)))
             reconstruction = run("output", run.join(1, x1, y)).transpose(1, 2)
         done = StreamState(state.position + x.shape[2], run.layers, state.starts)
         return representation.transpose(1, 2), reconstruction, done
+
+    def _tokens(self, run: _Run, rows: Tensor, encoded: Tensor) -> Tensor:
+        """Return states and tangent vectors of the tokens that are complete, (batch, ready, channels)."""
+        assert self.trunk is not None
+        joined = run.meet("tokens", run("covariances", rows), run("means", encoded))
+        tangent, raw = joined.split([self.config.tangent_size, 4 * self.config.width], dim=2)
+        state = self.trunk.join(tangent, raw)
+        for place in range(len(self.trunk.blocks)):
+            state = run(f"trunk{place}", state)
+        return torch.cat([state, tangent], dim=2)
+
+    def _raised(self, run: _Run, encoded: Tensor, tokens: Tensor) -> Tensor:
+        """Add what the trunk says to the encoder's steps whose token is complete."""
+        assert self.trunk is not None
+        assert self.trunk.rise is not None
+        state = self.trunk.rise(tokens[..., : self.config.trunk_channels])
+        held = run("hold", state, total=run.total // STEP)
+        both = run.meet("held", encoded, held)
+        return both[..., : encoded.shape[2]] + both[..., encoded.shape[2] :]
 
 
 class _Run:
@@ -195,9 +244,12 @@ class _Run:
 
     def join(self, level: int, skip: Tensor, y: Tensor) -> Tensor:
         """Interpolate `y` to a skip connection's rate and join both."""
-        rate, delay = self.network.layers[f"skip{level}"]
-        up = self(f"upsample{level}", y, total=self.total // rate)
-        joined, self.layers[f"skip{level}"] = delay.join(self.layers[f"skip{level}"], skip, up)
+        rate = self.network.layers[f"skip{level}"][0]
+        return self.meet(f"skip{level}", skip, self(f"upsample{level}", y, total=self.total // rate))
+
+    def meet(self, name: str, one: Tensor, other: Tensor) -> Tensor:
+        """Put steps of two signals behind each other, each waiting for its partner."""
+        joined, self.layers[name] = self.network.layers[name][1].join(self.layers[name], one, other)
         return joined
 
 
