@@ -145,3 +145,14 @@ def test_markers_that_appear_or_change_are_noticed(tmp_path: Path) -> None:
         ("prepared", ["Comment/b"]),
         ("unchanged", ["Comment/b"]),
     ]
+
+
+def test_half_characters_in_labels_are_written_as_such(tmp_path: Path) -> None:
+    from eegm2.data.labels import LabelSpan
+    from eegm2.data.names import shown, writable
+    from eegm2.data.preparing.worker import clip_labels
+
+    spans, outside = clip_labels([LabelSpan(0.0, 1.0, "a\udc00")], 2.0)
+    assert (spans[0].label, outside) == ("a\\udc00", 0)
+    assert shown("a\ud800\n") == "a\\ud800\\n"
+    assert writable("µ") == "µ"

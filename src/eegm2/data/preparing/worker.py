@@ -16,7 +16,7 @@ from eegm2.data.config import PreprocessingConfig
 from eegm2.data.files.opened import MISSING, Opened, depends_on, stat_of, watch
 from eegm2.data.joins import canonical_marks, without_marks
 from eegm2.data.labels import LabelSpan
-from eegm2.data.names import shown
+from eegm2.data.names import shown, writable
 from eegm2.data.recipes.base import SourceRecording, file_digest
 from eegm2.data.store.recording_store import RecordingInfo, StoreWriter
 from eegm2.errors import ConfigError, DataError
@@ -156,7 +156,8 @@ def clip_labels(labels: Sequence[LabelSpan], duration_s: float) -> tuple[tuple[L
     for span in labels:
         start, stop = max(span.onset_s, 0.0), min(span.onset_s + span.duration_s, duration_s)
         if start < duration_s and (stop > start or (span.duration_s == 0 and span.onset_s >= 0)):
-            inside.append(LabelSpan(round(start, 6), round(max(stop - start, 0.0), 6), span.label))
+            text = writable(span.label)
+            inside.append(LabelSpan(round(start, 6), round(max(stop - start, 0.0), 6), text))
     return tuple(inside), len(labels) - len(inside)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegm2.data.labels import LabelSpan
+from eegm2.data.names import writable
 from eegm2.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ class SourceRecording:
     notes: tuple[str, ...] = ()
     reader: Callable[[], Any] | None = None
     problem: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("recording_id", "subject", "session"):
+            object.__setattr__(self, name, writable(getattr(self, name)))
+        object.__setattr__(
+            self, "attributes", {writable(key): writable(text) for key, text in self.attributes.items()}
+        )
 
     def load(self) -> mne.io.BaseRaw:
         """Read the recording, in volts as MNE holds it.

@@ -130,6 +130,13 @@ def _open(root: Path) -> tuple[Any, Any, list[tuple[str, ...]], dict[str, Any]]:
             f"{root}: X.npy is {x.dtype} of shape {x.shape}, expected numbers (trials, channels, times), and "
             f"y.npy {y.shape}, expected one label per trial; write them again with save_moabb"
         )
+    short = next(
+        (number for number, row in enumerate(rows, start=2) if not all(row[:1]) or None in row), None
+    )
+    if short is not None:
+        raise DataError(
+            f"{root / 'metadata.csv'}: line {short} lacks a value; write it again with save_moabb"
+        )
     if not len(x) == len(y) == len(rows) or x.shape[1] != len(facts["ch_names"]):
         raise DataError(
             f"{root}: X.npy has shape {x.shape}, y.npy {len(y)} labels, metadata.csv {len(rows)} rows, "
