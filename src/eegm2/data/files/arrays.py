@@ -38,6 +38,7 @@ def load_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
         if needed != there:
             raise ValueError(f"shape {shape} of {dtype} takes {needed} bytes, {there} are there")
         array: np.ndarray = np.load(path, mmap_mode="r" if mapped and needed else None, allow_pickle=False)
+        _check_text(array)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
     except Exception as error:  # NumPy's parser of headers raises many kinds
@@ -82,7 +83,19 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         data = file.read(needed + 1)
     if len(data) != needed:
         raise ValueError(f"{entry.filename:.40}: {len(data)} bytes, its shape needs {needed}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    _check_text(array)
+    return array
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Refuse text that is no Unicode: NumPy takes any 32 bits for a character."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.frombuffer(
+            np.ascontiguousarray(array).tobytes(), array.dtype.byteorder.replace("|", "=") + "u4"
+        )
+        if codes.max() > 0x10FFFF or ((codes >= 0xD800) & (codes < 0xE000)).any():
+            raise ValueError("text that is no Unicode")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
