@@ -191,7 +191,7 @@ def test_a_network_of_ones_own(store: RecordingStore, run: Path, tmp_path: Path)
     """Weights that are missing are named, not made up."""
     beginning = Beginning.read(str(run))
     torch.nn.Module.__delattr__(beginning.network.encoder, "conv2")  # type: ignore[arg-type]
-    from eegm2.data.windows.dataset.pool import StorePool
+    from eegm2.data.windows.pool import StorePool
 
     with pytest.raises(ConfigError, match=r"does not fit.*: encoder\.conv2\.\w+ is missing"):
         first_network(StorePool(store), TINY, beginning)

@@ -11,7 +11,7 @@ import torch
 
 from eegm2.config import to_dict
 from eegm2.data.config import signal_differences
-from eegm2.data.windows.dataset.pool import StorePool
+from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.splits import EARLIER, SplitManifest, splits_of
 from eegm2.errors import ConfigError
 from eegm2.model.config import ALL_PRESETS, COVARIANCE_OPTIONS, EEGM2Config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eegm2.data.electrodes import for_electrodes
-from eegm2.data.windows.dataset.pool import StorePool
+from eegm2.data.windows.pool import StorePool
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
 from eegm2.training.config import PretrainConfig

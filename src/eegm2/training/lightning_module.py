@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from eegm2.data.windows.dataset.pooled import PoolWindows, shares
+from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.errors import DataError
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet

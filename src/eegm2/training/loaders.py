@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eegm2.data.windows.dataset import collate_windows
-from eegm2.data.windows.dataset.pooled import PoolWindows, shares
 from eegm2.data.windows.order import epoch_order, grouped_order
+from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.errors import ConfigError
 from eegm2.training.config import PretrainConfig
 

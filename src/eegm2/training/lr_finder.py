@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from eegm2.data.storage import write_atomic
-from eegm2.data.windows.dataset.pool import StorePool, Stores
-from eegm2.data.windows.dataset.pooled import PoolWindows
+from eegm2.data.windows.pool import StorePool, Stores
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.errors import DataError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.continued import Beginning

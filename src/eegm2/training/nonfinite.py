@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from eegm2.data.windows.dataset.pooled import PoolWindows
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.training.state import gather
 
 _NAMED_WINDOWS = 8

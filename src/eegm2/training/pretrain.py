@@ -12,8 +12,8 @@ import torch
 
 from eegm2.compiling import say_once
 from eegm2.data.storage import remove_stale_temporaries
-from eegm2.data.windows.dataset.pool import StorePool, Stores
-from eegm2.data.windows.dataset.pooled import PoolWindows, shares
+from eegm2.data.windows.pool import StorePool, Stores
+from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.training.checkpoint import write_json

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eegm2.config import from_dict, to_dict
-from eegm2.data.windows.dataset.pool import StorePool
-from eegm2.data.windows.dataset.pooled import PoolWindows, pool_windows
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows, pool_windows
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import EEGM2Config

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eegm2.data.windows.dataset.pool import StorePool
-from eegm2.data.windows.dataset.pooled import PoolWindows, pool_windows, shares
 
 from eegm2.data.config import SplitConfig, WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows, pool_windows, shares
 from eegm2.data.windows.splits import PARTS, SplitManifest, split_subjects
 from eegm2.errors import ConfigError, DataError
 from tests.training.stores import tiny_store

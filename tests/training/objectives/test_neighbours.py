@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eegm2.data.windows.dataset.pool import StorePool
-from eegm2.data.windows.dataset.pooled import PoolWindows
 
 from eegm2.data.windows.dataset import INDEX_DTYPE, WindowDataset
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.errors import ConfigError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.objectives.base import Origin

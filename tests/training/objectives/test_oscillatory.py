@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from eegm2.data.windows.dataset.pool import StorePool
 
 from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.pool import StorePool
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import load_checkpoint, read_header

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.windows.dataset import WindowBatch, WindowDataset
-from eegm2.data.windows.dataset.pool import StorePool
+from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError
 

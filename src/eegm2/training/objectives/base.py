@@ -13,8 +13,8 @@ from eegm2.errors import ConfigError
 from eegm2.training.objectives.options import TASKS
 
 if TYPE_CHECKING:
-    from eegm2.data.windows.dataset.pool import StorePool
-    from eegm2.data.windows.dataset.pooled import PoolWindows
+    from eegm2.data.windows.pool import StorePool
+    from eegm2.data.windows.pooled import PoolWindows
     from eegm2.training.config import PretrainConfig
 
 

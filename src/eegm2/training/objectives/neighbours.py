@@ -18,7 +18,7 @@ from eegm2.training.objectives.targets import Tangents
 
 if TYPE_CHECKING:
     from eegm2.data.windows.dataset import WindowDataset
-    from eegm2.data.windows.dataset.pooled import PoolWindows
+    from eegm2.data.windows.pooled import PoolWindows
 
 _BATCH = 64
 _LIMIT = 5.0
