@@ -8,11 +8,11 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from eegm2.evaluation.estimators.base.input_facts import InputFacts, PreprocessingWarning
 from sklearn.model_selection import cross_val_score
 
 from eegm2 import EEGM2Classifier, EEGM2Encoder, EEGM2ForClassification
 from eegm2.errors import ConfigError
+from eegm2.evaluation.estimators.input_facts import InputFacts, PreprocessingWarning
 from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_store
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Path:
     return fake_run(tmp_path / "run", labelled_store(tmp_path / "store"))
 
 
-@pytest.mark.filterwarnings("ignore::eegm2.evaluation.estimators.base.input_facts.PreprocessingWarning")
+@pytest.mark.filterwarnings("ignore::eegm2.evaluation.estimators.input_facts.PreprocessingWarning")
 def test_another_order_is_put_in_order_and_other_channels_are_refused(run: Path) -> None:
     encoder = EEGM2Encoder(checkpoint=str(run))
     expected = encoder.fit_transform(epochs(X))

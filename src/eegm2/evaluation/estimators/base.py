@@ -18,7 +18,7 @@ from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
-from eegm2.evaluation.estimators.base.input_facts import InputFacts, epochs_to_array, is_epochs
+from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array, is_epochs
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model

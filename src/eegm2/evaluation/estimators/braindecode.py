@@ -11,7 +11,7 @@ from eegm2.data.config import Scaling
 from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
-from eegm2.evaluation.estimators.base.input_facts import InputFacts
+from eegm2.evaluation.estimators.input_facts import InputFacts
 from eegm2.model.config import EEGM2Config
 from eegm2.model.heads import Downstream, HeadName
 from eegm2.model.network import EEGM2, build_model
