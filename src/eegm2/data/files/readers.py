@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from eegm2.data.files.brainvision import BrainVisionHeader
 from eegm2.data.files.declared import DECLARED
 from eegm2.data.files.formats import READERS, file_suffix
+from eegm2.data.files.headsets.read import headset_companions, is_headset_file, mark_emotiv, read_headset
+from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.naming import elsewhere
 from eegm2.data.files.opened import depends_on
 from eegm2.data.files.said import ReadingWarning, reading, repeated_names, without_range
@@ -51,7 +53,7 @@ def companion_files(path: Path) -> tuple[Path, ...]:
     its own name, and a FIF file later parts: `read_raw` announces these when it comes across them.
     """
     suffix = file_suffix(path)
-    named: tuple[Path, ...] = ()
+    named: tuple[Path, ...] = headset_companions(path)
     if suffix == ".vhdr":
         with contextlib.suppress(DataError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,6 +61,11 @@ def companion_files(path: Path) -> tuple[Path, ...]:
     beside = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(suffix, ())
     found = [*named, *(path.with_suffix(ending) for ending in beside)]
     return tuple(dict.fromkeys(file for file in found if file.is_file()))
+
+
+def has_reader(path: Path) -> bool:
+    """Return whether a file is one that :func:`read_raw` opens, by its suffix or its beginning."""
+    return file_suffix(path) in READERS or is_headset_file(path)
 
 
 def read_raw(path: str | Path) -> mne.io.BaseRaw:
@@ -88,8 +95,11 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         raise DataError(
             f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name"
         )
-    if suffix not in READERS:
-        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
+    headset = suffix not in READERS and is_headset_file(path)
+    if suffix not in READERS and not headset:
+        known = " ".join(sorted([*READERS, ".xdf"]))
+        declare = f"; a table of samples is declared in {path.stem}.toml" if suffix in SUFFIXES else ""
+        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {known}{declare}")
     if sys.flags.optimize > 1:
         raise DataError(
             f"{path}: MNE, which reads it, cannot be imported under python -OO, which strips texts it needs; "
@@ -97,6 +107,10 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         )
     _refuse_pointer(path)
     depends_on(path)
+    if headset:
+        depends_on(*headset_companions(path))
+        with reading(path):
+            return read_headset(path)
     with reading(path):
         declared = DECLARED[suffix](path)
         depends_on(*declared.files)
@@ -122,6 +136,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         _refuse_samples_from_nowhere(path, raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         declared.finish(raw)
+        if suffix == ".edf":
+            mark_emotiv(raw)
         remember(raw, repeated=repeated_names(said), without_range=without_range(said))
         return raw
 
