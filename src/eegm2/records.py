@@ -189,7 +189,7 @@ HEAD = Record(
         "link": Kind("softmax or one-vs-rest", lambda value: value in ("softmax", "one-vs-rest")),
         "facts": Record(
             {
-                "features": Kind("statistics or covariance", lambda v: v in ("statistics", "covariance")),
+                "features": TEXT,
                 "window_s": LENGTH,
                 "scaling": TEXT,
                 "target": TEXT,
@@ -204,6 +204,19 @@ HEAD = Record(
     ("classes", "link", "facts"),
 )
 """Header of a classifier head."""
+
+NUMBERS = Kind("a list of numbers", lambda v: isinstance(v, list) and bool(v) and all(map(_finite, v)))
+CALIBRATION = Record(
+    {
+        "format": WHOLE,
+        **dict.fromkeys(("person", "device", "method"), TEXT),
+        "ch_names": NAMES,
+        "preprocessing": TABLE,
+        "baseline_s": NUMBER,
+        **dict.fromkeys(("offset_uv", "scale_uv"), NUMBERS),
+    }
+)
+"""A person's scale on a device."""
 
 EXPORTED = Record(
     {
