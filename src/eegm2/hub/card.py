@@ -73,7 +73,7 @@ def model_card(
     sections = [
         "---\nlibrary_name: eegm2\ntags:\n- eeg\n- mamba-2\n- self-supervised-learning\n---\n",
         f"# EEGM2: {plain(model.config.preset_name)}, width {model.config.width}, "
-        f"{model.config.n_chans} channels\n",
+        f"{'any electrodes' if model.config.any_electrodes else f'{model.config.n_chans} channels'}\n",
         f"A self-supervised model of raw EEG with {parameters:,} parameters, after Hong, Mackellar and "
         'Ghane, "EEGM2" (arXiv 2502.17873).\n',
         _input(model, header),
