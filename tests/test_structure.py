@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "errors", "compiling", "words", "atomic"],
+    ["config", "ending", "errors", "compiling", "records", "words", "atomic"],
     ["ops"],
     ["model"],
     ["data"],
@@ -32,13 +32,14 @@ ROOMS = {
         ["heads", "authors", "streaming"],
     ],
     "data": [
-        ["config", "labels", "storage", "channels", "positions", "electrodes"],
+        ["config", "labels", "joins", "names", "storage", "channels", "positions", "electrodes"],
         ["files"],
         ["signal"],
         ["store"],
         ["recipes"],
         ["windows"],
         ["preparing"],
+        ["readers", "prepare", "splits"],  # former places
     ],
     "evaluation": [
         ["config"],
@@ -48,6 +49,7 @@ ROOMS = {
         ["protocols"],
         ["baselines", "estimators", "probing", "reconstruct"],
         ["experiment"],
+        ["sklearn"],  # a former place
     ],
     "deploy": [["config", "trained_model"], ["device"], ["stream", "long"], ["heads", "export"], ["live"]],
 }

@@ -99,7 +99,7 @@ def test_probes_come_from_the_list_and_from_the_user_once_each(tmp_path: Path) -
     assert [probe.name for probe in probes] == ["inside", "outside"]
     assert "The probe gone holds no results.json" in problems
     (run / "probes.json").write_text("[damaged")
-    assert "probes.json: cannot be read as JSON" in read_probes(run, [])[1]
+    assert "probes.json is damaged" in read_probes(run, [])[1]
 
 
 def test_evaluations_are_lists_of_rows(tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import functools
-import tomllib
+import os
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegm2.atomic import whole_file, write_atomic
+from eegm2.config import read_toml
 from eegm2.data.recipes.arrays import boundaries, joined_windows, require_folder, window_spans
 from eegm2.data.recipes.base import Recipe, SourceRecording
-from eegm2.errors import DataError
+from eegm2.errors import ConfigError, DataError
+from eegm2.records import LENGTH, NAMES, TEXT, Record, checked
 
 if TYPE_CHECKING:
     import mne
@@ -53,11 +55,10 @@ def save_moabb(dataset: Any, paradigm: Any, folder: str | Path, subjects: list[i
     rows = "\n".join(
         [",".join(COLUMNS), *(",".join(str(row[name]) for name in COLUMNS) for _, row in metadata.iterrows())]
     )
-    for name, array in (("X.npy", x_uv), ("y.npy", np.asarray(y).astype(str))):
-        with whole_file(folder / name, ending=".npy") as temporary:
-            np.save(temporary, array, allow_pickle=False)
-    write_atomic(folder / "metadata.csv", [f"{rows}\n".encode()])
-    write_atomic(folder / "recording.toml", [toml.encode()])
+    _write(folder / "X.npy", lambda file: np.save(file, x_uv, allow_pickle=False))
+    _write(folder / "y.npy", lambda file: np.save(file, np.asarray(y).astype(str), allow_pickle=False))
+    _write(folder / "metadata.csv", lambda file: file.write(f"{rows}\n".encode()))
+    _write(folder / "recording.toml", lambda file: file.write(toml.encode()))
     return folder
 
 
@@ -111,31 +112,62 @@ def read_trials(root: Path, indices: tuple[int, ...]) -> mne.io.BaseRaw:
 
 def _open(root: Path) -> tuple[Any, Any, list[tuple[str, ...]], dict[str, Any]]:
     """Return the mapped trials (n, n_chans, n_times), labels, (subject, session, run) rows and facts."""
-    import numpy as np
+    from eegm2.data.files.arrays import load_npy
 
     try:
-        x = np.load(root / "X.npy", mmap_mode="r", allow_pickle=False)
-        y = np.load(root / "y.npy", allow_pickle=False)
-        with (root / "recording.toml").open("rb") as file:
-            facts = tomllib.load(file)
+        x, y = load_npy(root / "X.npy", mapped=True), load_npy(root / "y.npy")
+        facts = _facts(root / "recording.toml")
         with (root / "metadata.csv").open(encoding="utf-8", newline="") as table:
             rows = [tuple(row[name] for name in COLUMNS) for row in csv.DictReader(table)]
-        facts = {
-            "dataset": "",
-            **facts,
-            "sfreq_hz": float(facts["sfreq_hz"]),
-            "ch_names": list(facts["ch_names"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{root}: cannot read {', '.join(FILES)} ({error}); write them again with save_moabb"
         ) from error
-    if x.ndim != 3 or not len(x) == len(y) == len(rows) or x.shape[1] != len(facts["ch_names"]):
+    if x.ndim != 3 or y.ndim != 1 or x.dtype.kind not in "fiu" or 0 in x.shape:
+        raise DataError(
+            f"{root}: X.npy is {x.dtype} of shape {x.shape}, expected numbers (trials, channels, times), and "
+            f"y.npy {y.shape}, expected one label per trial; write them again with save_moabb"
+        )
+    short = next(
+        (number for number, row in enumerate(rows, start=2) if not all(row[:1]) or None in row), None
+    )
+    if short is not None:
+        raise DataError(
+            f"{root / 'metadata.csv'}: line {short} lacks a value; write it again with save_moabb"
+        )
+    if not len(x) == len(y) == len(rows) or x.shape[1] != len(facts["ch_names"]):
         raise DataError(
             f"{root}: X.npy has shape {x.shape}, y.npy {len(y)} labels, metadata.csv {len(rows)} rows, "
             f"recording.toml {len(facts['ch_names'])} channels; they must agree"
         )
     return x, y, rows, facts
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return name, rate and channels of the data set, as `save_moabb` writes them."""
+    try:
+        values = read_toml(path)
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    fields = Record({"dataset": TEXT, "sfreq_hz": LENGTH, "ch_names": NAMES}, ("sfreq_hz", "ch_names"))
+    facts = checked(values, fields, path, DataError, "write it again with save_moabb")
+    return {"dataset": "", **facts, "sfreq_hz": float(facts["sfreq_hz"])}
+
+
+def _write(path: Path, write: Any) -> None:
+    """Write a file under a temporary name in the same folder, then rename it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 RECIPES = (
@@ -151,6 +183,7 @@ recording.toml   dataset = "...", sfreq_hz = 128.0, ch_names = ["C3", ...]""",
         url="https://moabb.neurotechx.com/docs/dataset_summary.html",
         discover=discover,
         matches=matches,
+        declared=True,
         preprocessing={"l_freq_hz": 0.0, "h_freq_hz": 0.0, "offset": "keep"},
         subjects="as the data set",
         labels="the paradigm's classes, one span per trial",

@@ -217,6 +217,7 @@ RECIPES = (
         description="UEA time-series archive: EEG trials in .ts files, official train and test part",
         discover=discover,
         matches=matches,
+        declared=True,
         **COMMON,
     ),
     Recipe(

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from eegm2.atomic import remove_stale_temporaries, temporary_name, write_atomic
-from eegm2.errors import ConfigError, DataError
+from eegm2.errors import ConfigError
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.records import read_json
 from eegm2.training.runfolder import locked, refuse_unwritable
-
-#: The run's list of its probes: folders relative to it where they lie inside.
-LIST = "probes.json"
 
 
 def score_name(protocol: str, seed: int) -> str:
@@ -91,24 +89,21 @@ def write_folder(
         shutil.rmtree(old, ignore_errors=True)
 
 
-def listed_probes(run: Path) -> list[str]:
-    """Return the run's list of probes as `append_to_run` writes it; empty where there is none.
-
-    Raises
-    ------
-    DataError
-        If the list is damaged.
-    """
-    path = run / LIST
+def listed_probes(path: Path) -> tuple[list[str], str]:
+    """Return the folders that a run's probes.json lists, and what is wrong with it."""
     try:
-        names = json.loads(path.read_bytes())
+        entries = read_json(path)
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error}); delete it or probe again") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: not a list of names; delete it or probe again")
-    return names
+        return [], ""
+    except (OSError, ValueError) as error:
+        return [], f"{path.name} is damaged ({error})."
+    if isinstance(entries, dict):  # of an early version
+        entries = entries.get("probes", [])
+    if not isinstance(entries, list):
+        return [], f"{path.name} holds no list."
+    found = [entry.get("path") if isinstance(entry, dict) else entry for entry in entries]
+    names = [name for name in found if isinstance(name, str) and name and "\0" not in name]
+    return names, "" if len(names) == len(entries) else f"{path.name} lists something that is no folder."
 
 
 def append_to_run(run: Path, out: Path) -> None:
@@ -116,13 +111,9 @@ def append_to_run(run: Path, out: Path) -> None:
 
     Probes of one run may end at the same time: the list is held while it is read and written.
     """
-    path = run / LIST
+    path = run / "probes.json"
     place = out.resolve()
     name = str(place.relative_to(run.resolve())) if place.is_relative_to(run.resolve()) else str(place)
     with locked(run, ".probes.lock", wait_s=60):
-        try:
-            known = listed_probes(run)
-        except DataError:
-            known = []
-        names = [entry for entry in known if entry != name]
+        names = [entry for entry in listed_probes(path)[0] if entry != name]
         write_atomic(path, [json.dumps([*names, name], indent=1).encode()])
