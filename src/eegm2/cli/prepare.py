@@ -12,6 +12,7 @@ from eegm2.data.config import PrepareConfig
 
 if TYPE_CHECKING:
     from eegm2.data.preparing.prepare import PrepareResult
+    from eegm2.data.preparing.worker import Outcome
 
 
 @options(PrepareConfig)
@@ -103,7 +104,7 @@ def _to_look_at(quality: dict[str, Any]) -> list[str]:
 
 
 def _alike(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
-    """Return the first names of the recordings of which something is to be told, and what, each thing once."""
+    """Return the first names of the recordings of which something is to be told, and what; each once."""
     groups: dict[str, list[str]] = {}
     for outcome in outcomes:
         for mark in _to_look_at(outcome.quality):

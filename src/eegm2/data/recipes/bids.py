@@ -185,7 +185,7 @@ def read_with_types(path: Path, channels_tsv: Path) -> Any:
 
 
 def _by_name(ch_names: Sequence[str]) -> dict[str, str]:
-    """Return a recording's channels by their names, and by their canonical names where these are different."""
+    """Return a recording's channels by their names, and by their canonical names where these differ."""
     ours = [canonical(name) for name in ch_names]
     found = {key: name for key, name in zip(ours, ch_names) if ours.count(key) == 1}
     return found | {composed(name): name for name in ch_names}
