@@ -97,6 +97,12 @@ def test_bids(tmp_path: Path) -> None:
     assert two.attributes == {"group": "control", "task": "rest"}
     assert two.labels == ()
     assert one.quality["dropped_channels"] == ["X"]  # an EOG channel, says channels.tsv
+    assert store.licence == ""
+    (tmp_path / "in" / "dataset_description.json").write_text('{"License": " CC0 "}')
+    prepare(tmp_path / "in", tmp_path / "out", ALONE)
+    assert RecordingStore(tmp_path / "out").licence == "CC0"
+    (tmp_path / "out" / "prepare_report.json").write_text("[")
+    assert RecordingStore(tmp_path / "out").licence == ""
 
 
 @pytest.mark.parametrize(("given", "low_hz"), [([], 0.0), (["--l-freq-hz", "0.5"], 0.5)])
