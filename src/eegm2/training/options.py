@@ -64,7 +64,11 @@ class DataOptions:
     def window_config(self) -> WindowConfig:
         """Return how windows are cut."""
         return WindowConfig(
-            window_s=self.window_s, stride_s=self.stride_s, scaling=self.scaling, exclude_s=self.exclude_s
+            window_s=self.window_s,
+            stride_s=self.stride_s,
+            scaling=self.scaling,
+            exclude_s=self.exclude_s,
+            reject_uv=self.reject_uv,
         )
 
     def split_config(self) -> SplitConfig:
