@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.atomic import remove_stale_temporaries, temporary_name, write_atomic
+from eegm2.data.files.naming import impossible_name
 from eegm2.errors import ConfigError
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
@@ -102,7 +103,7 @@ def listed_probes(path: Path) -> tuple[list[str], str]:
     if not isinstance(entries, list):
         return [], f"{path.name} holds no list."
     found = [entry.get("path") if isinstance(entry, dict) else entry for entry in entries]
-    names = [name for name in found if isinstance(name, str) and name and "\0" not in name]
+    names = [name for name in found if isinstance(name, str) and not impossible_name(name)]
     return names, "" if len(names) == len(entries) else f"{path.name} lists something that is no folder."
 
 
