@@ -51,7 +51,7 @@ ROOMS = {
         ["experiment"],
         ["sklearn"],  # a former place
     ],
-    "deploy": [["config", "trained_model"], ["stream", "long"], ["heads", "export"], ["live"]],
+    "deploy": [["config", "trained_model"], ["device"], ["stream", "long"], ["heads", "export"], ["live"]],
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {

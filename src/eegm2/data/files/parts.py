@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.files.fif import FIFFile, fif_facts
-from eegm2.data.files.formats import READERS, file_suffix
-from eegm2.data.files.readers import companion_files
+from eegm2.data.files.formats import file_suffix
+from eegm2.data.files.readers import companion_files, has_reader
 from eegm2.errors import DataError
 
 
@@ -31,7 +31,7 @@ def recordings_among(files: Iterable[Path]) -> list[Found]:
     files : iterable of Path
         Any files; those without a reader are passed over.
     """
-    paths = [path for path in files if file_suffix(path) in READERS]
+    paths = [path for path in files if has_reader(path)]
     facts = {path: _facts(path) for path in paths if file_suffix(path) in (".fif", ".fif.gz")}
     following = {path: _following(path, fact) for path, fact in facts.items()}
     later = {part for part in following.values() if part is not None}

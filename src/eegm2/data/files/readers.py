@@ -18,6 +18,8 @@ from eegm2.data.files.brainvision import elsewhere, named_files, refuse_short_br
 from eegm2.data.files.edf import EDFHeader
 from eegm2.data.files.fif import check_fiffile, fif_facts
 from eegm2.data.files.formats import READERS, file_suffix
+from eegm2.data.files.headsets.read import headset_companions, is_headset_file, mark_emotiv, read_headset
+from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.mat import check_matfile
 from eegm2.data.files.said import ReadingWarning, reading, repeated_names, without_range
 from eegm2.data.files.tree import NOT_FETCHED
@@ -52,7 +54,12 @@ def companion_files(path: Path) -> tuple[Path, ...]:
     found = [path.with_suffix(suffix) for suffix in suffixes]
     if suffix == ".vhdr":
         found += named_files(path)
-    return tuple(file for file in dict.fromkeys(found) if file.is_file())
+    return tuple(file for file in dict.fromkeys(found) if file.is_file()) + headset_companions(path)
+
+
+def has_reader(path: Path) -> bool:
+    """Return whether a file is one that :func:`read_raw` opens, by its suffix or its beginning."""
+    return file_suffix(path) in READERS or is_headset_file(path)
 
 
 def read_raw(path: str | Path) -> mne.io.BaseRaw:
@@ -75,9 +82,14 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         raise DataError(
             f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name"
         )
-    if suffix not in READERS:
-        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
     _refuse_pointer(path)
+    if suffix not in READERS and is_headset_file(path):
+        with reading(path):
+            return read_headset(path)
+    if suffix not in READERS:
+        known = " ".join(sorted([*READERS, ".xdf"]))
+        declare = f"; a table of samples is declared in {path.stem}.toml" if suffix in SUFFIXES else ""
+        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {known}{declare}")
     arguments: dict[str, Any] = {}
     if suffix in (".edf", ".bdf"):
         arguments["exclude"] = EDFHeader.read(path).check(path)
@@ -116,6 +128,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
             if not beside and suffix in (".set", ".vhdr"):
                 raise elsewhere(path, name, "data file")
         _refuse_samples_from_nowhere(path, raw)
+        if suffix == ".edf":
+            mark_emotiv(raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         remember(raw, repeated=repeated_names(said), without_range=without_range(said))
         return raw

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.deploy.device.decisions import dense_probabilities
 from eegm2.errors import CheckpointError, ConfigError
 
 _KEY = "eegm2_head"
@@ -59,22 +60,23 @@ class DenseHead:
         link = "softmax" if multinomial else "one-vs-rest"
         return cls(scaler.mean_, scaler.scale_, [(weight, bias)], classes, link=link, facts=facts)
 
+    @classmethod
+    def from_network(
+        cls, mean: np.ndarray, scale: np.ndarray, network: Any, classes: tuple[str, ...]
+    ) -> DenseHead:
+        """Take over a fitted torch perceptron of linear layers with ReLU between them."""
+        linear = [layer for layer in network if hasattr(layer, "weight")]
+        layers = [
+            (layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy())
+            for layer in linear
+        ]
+        return cls(mean, scale, layers, classes)
+
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map features (windows, n_features) to probabilities (windows, n_classes)."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ConfigError(f"head: got features {features.shape}, expected (windows, {len(self.mean)})")
-        h = (features - self.mean) / self.scale
-        for i, (weight, bias) in enumerate(self.layers):
-            h = h @ weight.T + bias
-            if i < len(self.layers) - 1:
-                h = np.maximum(h, 0)
-        if self.link == "softmax":
-            e = np.exp(h - h.max(axis=1, keepdims=True))
-            return e / e.sum(axis=1, keepdims=True)
-        p = 0.5 * (1 + np.tanh(h / 2))
-        if p.shape[1] == 1:
-            return np.concatenate([1 - p, p], axis=1)
-        return p / p.sum(axis=1, keepdims=True)
+        return dense_probabilities(features, self.mean, self.scale, self.layers, self.link)
 
     def save(self, path: str | Path) -> None:
         """Write a ``.safetensors`` file, whole or not at all."""
