@@ -109,7 +109,8 @@ def _discover(recipe: Recipe, tree: Tree, config: PrepareConfig) -> list[SourceR
         left = tree.unclaimed((), "a recording outside this layout; --recipe folder takes it")
         if not left or (recipe.name == "folder" and tree.recordings()):
             raise
-        raise DataError(f"{error} (there is {'; '.join(summary(left)[:3])})") from error
+        lines = sorted(summary(left), key=lambda line: "--recipe folder takes it" not in line)[:6]
+        raise DataError(f"{error} (there is {'; '.join(lines)})") from error
 
 
 def _claimed(sources: Iterable[SourceRecording]) -> set[Path]:

@@ -6,8 +6,6 @@ each stage only looks back and keeps a state, so that a stream may be cut anywhe
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy import signal
 
@@ -17,6 +15,7 @@ from eegm2.data.signal.filters import band_filter, notch_filters, resampling_rat
 from eegm2.data.signal.mixing import mixing_matrix
 from eegm2.deploy.device.filters import BlockFilter, BlockResampler
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.inputs import dense_array
 
 #: Frequency at which delays are stated by default: the middle of the alpha band.
 REFERENCE_HZ = 10.0
@@ -141,6 +140,7 @@ class CausalPreprocessor:
         DataError
             If the number of channels differs or a value that is used is not finite.
         """
+        x_uv = dense_array(x_uv, f"{self.where}: push")
         if x_uv.ndim != 2 or len(x_uv) != self.n_in:
             raise DataError(f"{self.where}: got shape {x_uv.shape}, expected ({self.n_in}, samples)")
         used = np.abs(self.matrix).sum(0) > 0
@@ -173,8 +173,3 @@ def causal_filter(config: PreprocessingConfig, sfreq_hz: float) -> tuple[CausalF
     band, note = band_filter(config, sfreq_hz)
     sections = ([band] if band is not None else []) + notch_filters(config, sfreq_hz)
     return CausalFilter(sections, sfreq_hz), note
-
-
-def samples_of(seconds: float, sfreq_hz: float) -> int:
-    """Return a duration in whole samples, at least one."""
-    return max(1, math.floor(seconds * sfreq_hz + 0.5))
