@@ -151,10 +151,10 @@ def test_a_folder_with_nothing_to_read_says_what_is_there(tmp_path: Path) -> Non
 
 
 def test_summaries_give_counts_and_first_names(tmp_path: Path) -> None:
-    for name in ("a.xdf", "b.xdf"):
+    for name in ("a.cnt", "b.cnt"):
         (tmp_path / name).write_bytes(b"x")
     assert summary(walk(tmp_path).unclaimed((), ""))[0].startswith(
-        "2: a.xdf, b.xdf: .xdf (LabRecorder) is not read"
+        "2: a.cnt, b.cnt: .cnt (Neuroscan or ANT) is not read"
     )
 
 

@@ -25,8 +25,8 @@ FOLDERS = {".mff": "EGI", ".ds": "CTF", ".mefd": "MEF3", ".zarr": "Zarr"}
 """Recordings that are folders, none of which is read."""
 
 _UNREAD = {
-    ".cnt": "Neuroscan or ANT", ".avg": "Neuroscan", ".cdt": "Curry", ".dap": "Curry", ".xdf": "LabRecorder",
-    ".xdfz": "LabRecorder", ".nwb": "Neurodata Without Borders", ".mef": "MEF", ".egi": "EGI",
+    ".cnt": "Neuroscan or ANT", ".avg": "Neuroscan", ".cdt": "Curry", ".dap": "Curry",
+    ".nwb": "Neurodata Without Borders", ".mef": "MEF", ".egi": "EGI",
     ".lay": "Persyst",
     ".nxe": "Nexstim", ".e": "Nicolet", ".trc": "Micromed", ".21e": "Nihon Kohden", ".sef": "Cartool",
     ".eph": "Cartool", ".easy": "Neuroelectrics", ".nedf": "Neuroelectrics", ".bci2000": "BCI2000",

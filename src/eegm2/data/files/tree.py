@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eegm2.data.files.formats import FOLDERS, READERS, file_suffix, why_unread
+from eegm2.data.files.headsets.read import is_headset_file
 from eegm2.data.names import shown
 
 _VERSION_CONTROL = frozenset({".git", ".datalad", ".hg", ".svn", ".bzr", ".snapshot", ".ipynb_checkpoints"})
@@ -43,8 +44,8 @@ class Tree:
     left_out: tuple[LeftOut, ...]
 
     def recordings(self) -> list[Path]:
-        """Return the files whose suffix has a reader."""
-        return [path for path in self.files if file_suffix(path) in READERS]
+        """Return the files that have a reader."""
+        return [path for path in self.files if _has_reader(path)]
 
     def name(self, path: Path) -> str:
         """Return a path below the root as it is shown."""
@@ -65,10 +66,14 @@ class Tree:
         found = list(self.left_out)
         for path in self.files:
             if path not in taken:
-                reason = outside if file_suffix(path) in READERS else why_unread(path)
+                reason = outside if _has_reader(path) else why_unread(path)
                 if reason:
                     found.append(LeftOut(self.name(path), reason))
         return sorted(found)
+
+
+def _has_reader(path: Path) -> bool:
+    return file_suffix(path) in READERS or is_headset_file(path)
 
 
 @dataclass

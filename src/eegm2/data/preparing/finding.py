@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegm2.data.config import PrepareConfig
-from eegm2.data.files.formats import READERS, file_suffix
 from eegm2.data.files.tree import LeftOut, Tree, walk
 from eegm2.data.names import composed, shown
 from eegm2.data.preparing.worker import Job, Outcome
@@ -108,9 +107,10 @@ def _discover(recipe: Recipe, tree: Tree, config: PrepareConfig) -> list[SourceR
         return recipe.discover(tree.root, **options)
     except DataError as error:
         left = tree.unclaimed((), "a recording outside this layout; --recipe folder takes it")
-        if not left or (recipe.name == "folder" and any(file_suffix(path) in READERS for path in tree.files)):
+        if not left or (recipe.name == "folder" and tree.recordings()):
             raise
-        raise DataError(f"{error} (there is {'; '.join(summary(left)[:3])})") from error
+        lines = sorted(summary(left), key=lambda line: "--recipe folder takes it" not in line)[:6]
+        raise DataError(f"{error} (there is {'; '.join(lines)})") from error
 
 
 def _claimed(sources: Iterable[SourceRecording]) -> set[Path]:
