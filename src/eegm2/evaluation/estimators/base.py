@@ -41,6 +41,8 @@ class OnWindows(BaseEstimator):
     def _windows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Return scaled float32 windows (and y), checked by scikit-learn's rules."""
         names: list[str] | None = None
+        if reset:
+            self.sfreq_hz_ = float(X.info["sfreq"]) if hasattr(X, "info") else None
         if hasattr(X, "get_data") and hasattr(X, "info"):
             names = X.copy().pick("eeg").ch_names
             X = X.get_data(picks="eeg", copy=False) * 1e6
@@ -91,6 +93,7 @@ class OnWindows(BaseEstimator):
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 config = EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)
+                config = config.at_rate(self.sfreq_hz_ or config.sfreq_hz)
                 return self._on_montage(build_model(config).eval(), None)
         network, trained_on = self.checkpoint, None
         if not isinstance(network, EEGM2 | UNet):
