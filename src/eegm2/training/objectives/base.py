@@ -14,6 +14,7 @@ from eegm2.training.objectives.options import TASKS
 
 if TYPE_CHECKING:
     from eegm2.data.windows.pool import StorePool
+    from eegm2.data.windows.pooled import PoolWindows
     from eegm2.training.config import PretrainConfig
 
 
@@ -26,10 +27,21 @@ class Origin(NamedTuple):
         Number of their store.
     recordings : sequence of int
         A number for each window's recording.
+    windows : PoolWindows, optional
+        The windows that the batch is taken from, and
+    numbers : sequence of int
+        which of them it holds, for targets that more than the batch has a part in.
     """
 
     store: int
     recordings: Sequence[int]
+    windows: PoolWindows | None = None
+    numbers: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, windows: PoolWindows, numbers: Sequence[int]) -> Origin:
+        """Return where some windows are from."""
+        return cls(windows.store_of(numbers[0]), windows.recordings_of(numbers), windows, numbers)
 
 
 class Setting(NamedTuple):

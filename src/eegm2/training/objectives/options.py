@@ -69,6 +69,14 @@ class OscillatoryOptions:
         1.0, "Oscillatory: weight of the tangent vector of the covariances, of every patch."
     )
     latent: float = option(1.0, "Oscillatory: weight of the states of a teacher that averages the network.")
+    neighbours: float = option(
+        0.0,
+        "Oscillatory: weight of the tangent vectors of the windows around, less their recording's mean, "
+        "predicted from the pooled state.",
+    )
+    neighbours_s: float = option(
+        12.0, "Oscillatory: how far around a window its neighbours may start, in seconds."
+    )
     pooled: float = option(
         1.0, "Oscillatory: weight of a second head that predicts the same from the pooled state alone."
     )

@@ -26,12 +26,13 @@ from eegm2.errors import ConfigError
 from eegm2.training.objectives.augment import FEWEST, Augment
 from eegm2.training.objectives.base import Objective, Origin, Setting, refuse_network
 from eegm2.training.objectives.hiding import hidden_patches, near_electrodes
+from eegm2.training.objectives.neighbours import Neighbourhoods
 from eegm2.training.objectives.regularise import contrast_term, covariance_term, variance_term
 from eegm2.training.objectives.targets import BandPower, Standard, Tangents, covariance_tokens, less_mean
 from eegm2.training.objectives.views import EncoderView, TokenView
 
 POOLED = "pooled_"
-REGULAR = ("variance", "covariance", "contrast")
+REGULAR = ("neighbours", "variance", "covariance", "contrast")
 _HEAD = 256
 _PROJECTION = 64
 
@@ -75,8 +76,9 @@ class Oscillatory(Objective):
         if config.band_power:
             self.band_powers = BandPower(sfreq_hz, self.patch)
             sizes["band_power"] = self.band_powers.n_bands * self.view.n_chans
-        if config.tangent:
+        if config.tangent or config.neighbours:
             self.tangents = Tangents(covariances, self.patch)
+        if config.tangent:
             sizes["tangent"] = self.tangents.size
         if config.latent:
             sizes["latent"] = self.view.size
@@ -88,6 +90,10 @@ class Oscillatory(Objective):
             self.patch_head = nn.Sequential(nn.Linear(size, _HEAD), nn.GELU(), nn.Linear(_HEAD, out))
             self.pooled_head = nn.Linear(size, out) if config.pooled else None
         self.projection = nn.Linear(size, _PROJECTION) if config.contrast else None
+        self.neighbourhoods: Neighbourhoods | None = None
+        if config.neighbours:
+            self.neighbourhoods = Neighbourhoods(self.tangents, self.view.inner, config.neighbours_s)
+            self.neighbours_head = nn.Linear(size, self.tangents.size)
         named = {
             **sizes,
             **({POOLED + name: number for name, number in sizes.items()} if config.pooled else {}),
@@ -139,6 +145,7 @@ class Oscillatory(Objective):
         counted = hidden if bool(hidden.any()) else torch.ones_like(hidden)
         with torch.autocast(x.device.type, enabled=False):
             parts = self._predicted(of_patch.float(), pooled.float(), targets, counted)
+            parts |= self._around(pooled.float(), origin)
             parts |= self._regular(pooled.float(), targets, groups)
             loss = sum(self._weight(name) * value for name, value in parts.items())
             assert isinstance(loss, Tensor)
@@ -212,6 +219,17 @@ class Oscillatory(Objective):
             for name, guess in zip(names, self.pooled_head(pooled).split(sizes, dim=-1)):
                 found[POOLED + name] = (guess - targets[POOLED + name]).square().mean()
         return found
+
+    def _around(self, pooled: Tensor, origin: Origin) -> dict[str, Tensor]:
+        """Return the mean squared error of what the windows around are like, of those that have any."""
+        if self.neighbourhoods is None:
+            return {}
+        if origin.windows is None:
+            raise ConfigError("neighbours: needs to know which windows a batch holds; see Origin.of")
+        target = self.neighbourhoods(origin.windows, list(origin.numbers)).to(pooled)
+        known = ~target.isnan().any(-1)
+        error = (self.neighbours_head(pooled) - target.nan_to_num()).square().mean(-1)
+        return {"neighbours": (error * known).sum() / known.sum().clamp_min(1)}
 
     def _regular(self, pooled: Tensor, targets: dict[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
         """Return the terms on pooled states."""

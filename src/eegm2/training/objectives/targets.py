@@ -96,10 +96,9 @@ class Tangents(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return patches' and windows' vectors, (batch, n_patches, size) and (batch, size)."""
         tokens = self.tokens
-        spectra = tokens.bank.cross_spectra(tokens.bank.segments(x))
+        spectra, counts = self._spectra(x)
         n_patches = spectra.shape[1] // self.steps
-        counts = step_samples(torch.arange(spectra.shape[1], device=x.device), tokens.config).to(spectra)
-        whole = spectra.sum(1) / counts.sum().clamp_min(1)
+        whole = self._mean(spectra, counts)
         spectra, counts = (
             spectra[:, self.late :],
             counts[self.late :],
@@ -111,6 +110,21 @@ class Tangents(nn.Module):
         of_patch = spectra[:, : n_patches * self.steps].unflatten(1, (n_patches, self.steps)).sum(2)
         n_samples = counts[: n_patches * self.steps].unflatten(0, (n_patches, self.steps)).sum(1).clamp_min(1)
         return tokens.tangent(of_patch / n_samples[:, None, None, None]), tokens.tangent(whole)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Return the windows' vectors alone, (batch, size)."""
+        return self.tokens.tangent(self._mean(*self._spectra(x)))
+
+    def _spectra(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross-spectra of every token step, summed, and how many samples each counts."""
+        bank = self.tokens.bank
+        spectra = bank.cross_spectra(bank.segments(x))
+        steps = torch.arange(spectra.shape[1], device=x.device)
+        return spectra, step_samples(steps, self.tokens.config).to(spectra)
+
+    @staticmethod
+    def _mean(spectra: Tensor, counts: Tensor) -> Tensor:
+        return spectra.sum(1) / counts.sum().clamp_min(1)
 
 
 class Standard(nn.Module):
