@@ -22,6 +22,7 @@ from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.protocols.modes import fine_tune
 from eegm2.evaluation.windows.labelled import Split
+from eegm2.model.covariance.electrodes import sites
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import eeg, write_edf, write_store
 from tests.evaluation.experiments import evaluate, rows_of
@@ -76,6 +77,22 @@ def test_a_checkpoint_for_other_electrodes_keeps_its_weights(run: Path) -> None:
     assert other.header["trained_on"] == TRAINED
     assert other.model.encoder is checkpoint.model.encoder
     assert other.model.config.n_chans == 5
+
+
+@torch.no_grad()
+def test_a_shared_model_serves_any_electrodes(run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(run)
+    checkpoint.model.header = checkpoint.header
+    checkpoint.model.save_pretrained(tmp_path / "shared")
+    again = EEGM2.from_pretrained(tmp_path / "shared")
+    x = torch.randn(1, 6, 256)
+    assert torch.equal(again.encode(x), checkpoint.model.encode(x))
+    there = for_electrodes(again, OTHERS)
+    assert torch.equal(there.encode(x[:, :5]), checkpoint.on_montage(OTHERS).model.encode(x[:, :5]))
+    there.save_pretrained(tmp_path / "there")  # for that montage
+    assert torch.equal(EEGM2.from_pretrained(tmp_path / "there").encode(x[:, :5]), there.encode(x[:, :5]))
+    net = {f"E{i}": tuple(place) for i, place in enumerate(sites(256))}
+    assert for_electrodes(again, list(net), net).encode(torch.randn(1, 256, 64)).shape[2] == 2
 
 
 def test_probe_and_embed(run: Path, store: Path, tmp_path: Path) -> None:
