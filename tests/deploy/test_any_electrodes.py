@@ -15,8 +15,8 @@ from eegm2 import EEGM2, EEGM2Classifier, EEGM2Config, EEGM2Encoder, adapt_chann
 from eegm2.cli.main import app
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.labels import LabelSpan
 from eegm2.data.positions import template_directions
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.config import FitConfig
@@ -143,7 +143,7 @@ def test_embedding_a_file_of_other_electrodes(run: Path, tmp_path: Path) -> None
     file = write_edf(tmp_path / "r.edf", eeg(4, 1280), ["Fz", "Cz", "Pz", "Oz"])
     run_command("embed", run, file, "--out", tmp_path / "e.npz", "--kind", "tangent_state")
     with np.load(tmp_path / "e.npz") as made:
-        assert made["features"].shape == (5, 6 * 15 + 8)
+        assert made["features"].shape == (5, 6 * 15 + load_checkpoint(run).config.trunk_channels)
     few = write_edf(tmp_path / "few.edf", eeg(3, 1280), ["Fz", "Cz", "Pz"])
     assert "got 3 (Fz, Cz, Pz)" in refused("embed", run, few, "--out", tmp_path / "f.npz")
 

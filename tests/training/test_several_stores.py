@@ -14,6 +14,9 @@ import pytest
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
+from eegm2.hub import share_run
+from eegm2.report.gather import gather
+from eegm2.report.html import write_report
 from eegm2.training.checkpoint import read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.pretrain import pretrain
@@ -98,6 +101,32 @@ def test_interrupted_and_resumed_is_uninterrupted(
     assert differences(whole, tmp_path / "run") == []
 
 
+def test_card_and_report_say_it_too(whole: Path, stores: list[RecordingStore], tmp_path: Path) -> None:
+    (Path(stores[0].url) / "prepare_report.json").write_text(json.dumps({"licence": "CC BY 4.0"}))
+    pretrain(stores, tmp_path / "run", dataclasses.replace(TINY, epochs=1))
+    (Path(stores[0].url) / "prepare_report.json").unlink()
+    card = (share_run(tmp_path / "run", tmp_path / "shared") / "README.md").read_text()
+    assert "| large | 6 | 4, 1 | 50% | F3 C3 P3 | CC BY 4.0 |" in card
+    assert "| small | 3 | 1, 1 | 50% | F3 C3 P3 | not stated |" in card
+    assert "sub0" not in card, "names of people stay out of the card"
+    data = gather(tmp_path / "run", [store.url for store in stores])
+    assert {r.id: r.split for r in data.recordings}.keys() == {
+        *(f"large/rec{number}" for number in range(6)),
+        *(f"small/rec{number}" for number in range(3)),
+    }
+    counts = {part: sum(r.split == part for r in data.recordings) for part in ("train", "val", "test")}
+    assert counts == {"train": 5, "val": 2, "test": 2}
+    assert "store" not in data.missing
+    assert data.reconstruction is not None
+    assert set(data.reconstruction.recordings) <= {f"rec{number}" for number in range(6)}
+    page = write_report(tmp_path / "run", tmp_path / "r.html", [store.url for store in stores]).read_text()
+    for words in ("What came from where", "CC BY 4.0", "large", "small", "Validation loss of each store"):
+        assert words in page, words
+    gone = gather(whole)  # the stores are elsewhere
+    assert not gone.recordings
+    assert "could not be opened" in gone.missing["store"]
+
+
 def test_other_stores_or_another_order_are_refused(stores: list[RecordingStore], whole: Path) -> None:
     for given, message in (
         (stores[::-1], "the stores or their order are not those the run in .*; give those, or choose"),
@@ -111,7 +140,8 @@ def test_fixed_electrodes_refuse_other_electrodes(stores: list[RecordingStore], 
     other = tiny_store(tmp_path / "other", channels=("Fp1", "Fp2", "O1", "O2"))
     with pytest.raises(
         ConfigError,
-        match=r"s5 has fixed electrodes, .*: large has F3 C3 P3; other has Fp1 Fp2 O1 O2; .*--channels",
+        match=r"s5 has fixed electrodes, .*: large has F3 C3 P3; other has Fp1 Fp2 O1 O2; "
+        r"prepare both with the same --channels, or take --preset covariance",
     ):
         pretrain([stores[0], other], tmp_path / "run", dataclasses.replace(TINY, share=()))
     assert not (tmp_path / "run" / "run.json").exists()

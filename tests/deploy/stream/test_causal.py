@@ -10,8 +10,9 @@ from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.filters import band_filter
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.windows.scaling import scale_window
+from eegm2.deploy.device.decisions import DecisionRule
+from eegm2.deploy.device.scale import RunningScale, window_scale
 from eegm2.deploy.stream.causal import CausalPreprocessor, StreamingResampler, causal_filter
-from eegm2.deploy.stream.scale import DecisionRule, RunningScale, window_scale
 from eegm2.errors import ConfigError, DataError
 from tests.deploy.helpers import cuts
 
@@ -88,9 +89,7 @@ def test_one_window_of_baseline_scales_as_training_does(method: str) -> None:
     x = np.random.default_rng(0).standard_normal((3, 512)) * [[10], [20], [5]] + 3
     offset, scale = window_scale(x, method)
     expected = scale_window(x, method)
-    np.testing.assert_allclose(
-        (x - offset) / (scale + (1e-8 if method != "none" else 0)), expected, rtol=1e-9
-    )
+    np.testing.assert_allclose((x - offset) / scale, expected, rtol=1e-12)
     running = RunningScale(method, 128.0, calibration_s=4.0)
     first = running.push(x)
     assert first.shape == ((3, 512) if method == "none" else (3, 0))
@@ -165,3 +164,14 @@ def test_decisions_are_smoothed_and_sticky() -> None:
     assert rule.push(np.array([0.5, 0.5])) is None
     with pytest.raises(ConfigError, match=r"smooth, enter, leave: got 0\.0, 0\.4, 0\.5"):
         DecisionRule(enter=0.4, leave=0.5)
+
+
+@pytest.mark.parametrize(("asked_s", "window_s"), [(10.0, 4.0), (6.0, 4.0), (8.0, 4.0), (1.5, 4.0)])
+def test_the_baseline_is_as_long_as_asked(asked_s: float, window_s: float) -> None:
+    x = 20 * np.random.default_rng(0).standard_normal((2, 2000))
+    scale = RunningScale("quantile95", 128.0, window_s=window_s, calibration_s=asked_s)
+    n = round(asked_s * 128)
+    assert scale.baseline_s == (0.0, asked_s)
+    assert scale.push(x[:, : n - 1]).shape[1] == 0
+    assert scale.push(x[:, n - 1 : n + 9]).shape[1] == 9
+    np.testing.assert_allclose(scale.scale, 20 * 1.96, rtol=0.2)

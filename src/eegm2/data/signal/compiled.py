@@ -1,4 +1,4 @@
-"""Compiled loops of the data path: when they are used, and how they are compiled.
+"""Compiled loops of the data path: when they are used.
 
 They do the same operations in the same order as the NumPy and SciPy forms beside them, without contraction,
 so that a store does not depend on which of the two made it.
@@ -9,25 +9,11 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable
 from typing import Any
-
-from eegm2.compiling import announce_kernels
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile with Numba on first use; keep the code on disk where a folder is writable."""
-    import numba
-
-    announce_kernels()
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # Numba found no folder that it can write
-        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def kernels(name: str) -> Any | None:
-    """Return the module of kernels `name`; None where Numba is missing or ``EEGM2_BACKEND`` asks for none."""
+    """Return the kernels `name`; None where Numba is missing or off, or ``EEGM2_BACKEND`` asks for none."""
     if os.environ.get("EEGM2_BACKEND", "auto") not in ("", "auto", "numba"):
         return None
     return _module(name)
@@ -36,7 +22,9 @@ def kernels(name: str) -> Any | None:
 @functools.cache
 def _module(name: str) -> Any | None:
     try:
-        import numba  # noqa: F401
+        import numba
     except ImportError:
+        return None
+    if getattr(numba.config, "DISABLE_JIT", 0):
         return None
     return importlib.import_module(f"eegm2.data.signal.{name}")

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from eegm2.data.channels import canonical
+from eegm2.data.files.units import microvolts_per
+from eegm2.data.joins import cuts, skipped
 from eegm2.errors import DataError, EEGM2Error
-
-#: Microvolts per unit, by the names that sources use.
-UNITS = {
-    "microvolts": 1.0,
-    "microvolt": 1.0,
-    "uv": 1.0,
-    "µv": 1.0,
-    "millivolts": 1e3,
-    "mv": 1e3,
-    "volts": 1e6,
-    "volt": 1e6,
-    "v": 1e6,
-    "nanovolts": 1e-3,
-    "nv": 1e-3,
-}
 
 
 class SourceLost(EEGM2Error):
@@ -44,7 +33,7 @@ class Chunk:
     gaps : tuple of (int, int)
         Index of a sample and how many are missing before it.
     fresh : bool
-        True for the first chunk after the source came back.
+        True for the first chunk after the source came back, or after a join in a recording.
     """
 
     x_uv: np.ndarray
@@ -68,6 +57,8 @@ class Source(Protocol):
         Nominal rate.
     can_wait : bool
         Whether it holds samples back while nobody reads (a file), so that none need to be dropped.
+
+    An optional attribute ``device`` tells one device from another of its kind.
     """
 
     name: str
@@ -92,43 +83,60 @@ class Source(Protocol):
 
 
 class RecordingSource:
-    """A recording in any format that can be read, at real or another speed.
+    """A recording in any format that can be read, at real or another speed; after a join it begins anew.
 
     Parameters
     ----------
     path : str or Path
     speed : float
         1 is real time, 0 as fast as it is read.
+    ch_names : sequence of str
+        Names of its channels in its order, instead of the file's.
+    unit : str
+        Unit that its numbers are in, where the file says microvolts and means another.
     """
 
     can_wait = True
+    device = ""
 
-    def __init__(self, path: str | Path, *, speed: float = 1.0) -> None:
+    def __init__(
+        self, path: str | Path, *, speed: float = 1.0, ch_names: Sequence[str] = (), unit: str = ""
+    ) -> None:
         self.name, self.speed = str(path), speed
+        self.named, self.unit = list(ch_names), unit
         self.ch_names: list[str] = []
         self.sfreq_hz = 0.0
 
     def open(self) -> None:
         """Read the header."""
-        from eegm2.data.files.readers import read_raw
+        from eegm2.data.files.readers import annotation_labels, read_raw
 
         self._raw = read_raw(self.name)
-        self.ch_names = list(self._raw.ch_names)
+        stated = list(self._raw.ch_names)
+        self.ch_names = named_channels(stated, self.named, len(stated), self.name)
+        self._factor = 1e6 * unit_factor(self.unit, self.name)
         self.sfreq_hz = float(self._raw.info["sfreq"])
+        marks, n_times = annotation_labels(self._raw), self._raw.n_times
+        self._ends = [*cuts(marks, self.sfreq_hz, n_times), n_times]
+        self._skipped = skipped(marks, self.sfreq_hz, n_times)
         self._at, self._began = 0, time.monotonic()
+        self._fresh = False
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
         """Return the next samples when their time has come."""
-        end = min(self._at + n, self._raw.n_times)
-        if end == self._at:
+        while self._at < self._raw.n_times and self._skipped[self._at]:
+            self._at, self._fresh = next(end for end in self._ends if end > self._at), True
+        if self._at >= self._raw.n_times:
             return None
+        end = min(self._at + n, next(end for end in self._ends if end > self._at))
         if self.speed > 0:
             due = self._began + end / self.sfreq_hz / self.speed
             time.sleep(max(0.0, due - time.monotonic()))
-        x_uv = self._raw[:, self._at : end][0] * 1e6
+        x_uv = self._raw[:, self._at : end][0] * self._factor
         times_s = np.arange(self._at, end) / self.sfreq_hz
+        fresh, self._fresh = self._fresh, end in self._ends
         self._at = end
-        return Chunk(x_uv, times_s)
+        return Chunk(x_uv, times_s, fresh=fresh)
 
     def close(self) -> None:
         """Close the file."""
@@ -150,6 +158,30 @@ def unit_factor(unit: str, where: str) -> float:
     """
     if not unit:
         return 1.0
-    if unit.strip().lower() not in UNITS:
-        raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
-    return UNITS[unit.strip().lower()]
+    factor = microvolts_per(unit)
+    if factor is None:
+        raise DataError(f"{where}: unit is '{unit:.40}', expected V, mV, µV (uV) or nV; give it with --unit")
+    return factor
+
+
+def named_channels(stated: list[str], given: list[str], count: int, where: str) -> list[str]:
+    """Return the names of a source's channels: those given, else those that it states.
+
+    Given names that it states are a choice among them, whatever their order, and rename nothing.
+
+    Raises
+    ------
+    DataError
+        If they are not as many as there are channels.
+    """
+    known = {canonical(name).upper() for name in stated}
+    if len(stated) == count and known.issuperset(canonical(name).upper() for name in given):
+        return stated
+    if given and len(given) != count:
+        raise DataError(f"{where}: has {count} channels, --channels names {len(given)}: {' '.join(given)}")
+    if not given and len(stated) != count:
+        raise DataError(
+            f"{where}: describes {len(stated)} of {count} channels by label; add labels to the stream's "
+            "description, or name all in its order with --channels"
+        )
+    return given or stated

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from eegm2.errors import DataError
 from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
 from eegm2.evaluation.features.centring import centre_features
-from eegm2.evaluation.protocols.fitting import Task, fit, outputs
+from eegm2.evaluation.protocols.fitting import History, Task, fit, outputs
 from eegm2.evaluation.scores.metrics import best_threshold
 from eegm2.evaluation.scores.outcome import Outcome, balanced_loss
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
@@ -151,6 +151,22 @@ def light_probe(
     """
     config = config or ProbeConfig().light()
     features = usable_features(centre_features(features, data, centre), split)
+    _, head, task, history = fit_light(features, data, split, seed=seed, config=config)
+    facts: dict[str, Any] = {
+        "epochs": len(history.val_loss),
+        "best_epoch": history.best_epoch,
+        "val_loss": history.val_loss,
+    }
+    return predictions("light", seed, head, task, data, split, config, facts)
+
+
+def fit_light(
+    features: NDArray[np.floating], data: LabelledWindows, split: Split, *, seed: int, config: FitConfig
+) -> tuple[StandardScaler, torch.nn.Sequential, Task, History]:
+    """Return the standardisation, the fitted Light perceptron, its task and how the fit went.
+
+    Parameters, errors and protocol are those of :func:`light_probe`.
+    """
     check_targets(data, split.train, "train")
     scaler = StandardScaler().fit(features[split.train])
     scaled = torch.from_numpy(scaler.transform(features).astype(np.float32))
@@ -158,13 +174,7 @@ def light_probe(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         head = light_head(scaled.shape[1], task.n_outputs)
-    history = fit(head, task, config, seed)
-    facts: dict[str, Any] = {
-        "epochs": len(history.val_loss),
-        "best_epoch": history.best_epoch,
-        "val_loss": history.val_loss,
-    }
-    return predictions("light", seed, head, task, data, split, config, facts)
+    return scaler, head, task, fit(head, task, config, seed)
 
 
 def predictions(
