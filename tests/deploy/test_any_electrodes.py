@@ -22,6 +22,7 @@ from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.protocols.modes import fine_tune
 from eegm2.evaluation.windows.labelled import Split
+from eegm2.model.covariance.electrodes import sites
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import eeg, write_edf, write_store
 from tests.evaluation.experiments import evaluate, rows_of
@@ -78,6 +79,22 @@ def test_a_checkpoint_for_other_electrodes_keeps_its_weights(run: Path) -> None:
     assert other.model.config.n_chans == 5
 
 
+@torch.no_grad()
+def test_a_shared_model_serves_any_electrodes(run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(run)
+    checkpoint.model.header = checkpoint.header
+    checkpoint.model.save_pretrained(tmp_path / "shared")
+    again = EEGM2.from_pretrained(tmp_path / "shared")
+    x = torch.randn(1, 6, 256)
+    assert torch.equal(again.encode(x), checkpoint.model.encode(x))
+    there = for_electrodes(again, OTHERS)
+    assert torch.equal(there.encode(x[:, :5]), checkpoint.on_montage(OTHERS).model.encode(x[:, :5]))
+    there.save_pretrained(tmp_path / "there")  # for that montage
+    assert torch.equal(EEGM2.from_pretrained(tmp_path / "there").encode(x[:, :5]), there.encode(x[:, :5]))
+    net = {f"E{i}": tuple(place) for i, place in enumerate(sites(256))}
+    assert for_electrodes(again, list(net), net).encode(torch.randn(1, 256, 64)).shape[2] == 2
+
+
 def test_probe_and_embed(run: Path, store: Path, tmp_path: Path) -> None:
     for centre in ("none", "recording", "running"):
         out = tmp_path / f"probe-{centre}"
@@ -126,7 +143,7 @@ def test_embedding_a_file_of_other_electrodes(run: Path, tmp_path: Path) -> None
     file = write_edf(tmp_path / "r.edf", eeg(4, 1280), ["Fz", "Cz", "Pz", "Oz"])
     run_command("embed", run, file, "--out", tmp_path / "e.npz", "--kind", "tangent_state")
     with np.load(tmp_path / "e.npz") as made:
-        assert made["features"].shape == (5, 6 * 15 + 8)
+        assert made["features"].shape == (5, 6 * 15 + load_checkpoint(run).config.trunk_channels)
     few = write_edf(tmp_path / "few.edf", eeg(3, 1280), ["Fz", "Cz", "Pz"])
     assert "got 3 (Fz, Cz, Pz)" in refused("embed", run, few, "--out", tmp_path / "f.npz")
 
@@ -159,12 +176,14 @@ def test_estimators_take_names_or_epochs(run: Path) -> None:
     np.testing.assert_allclose(first, second, atol=1e-3)
     known = ["O2", "Fz", "T7", "Cz", "Pz"]
     info = mne.create_info(known, 128.0, "eeg")
+    with info._unlock():
+        info["highpass"], info["lowpass"] = 0.5, 40.0
     epochs = mne.EpochsArray(x * 1e-6, info, verbose="error")
     fitted = EEGM2Classifier(run, protocol="linear", c=0.1, **options).fit(epochs, y)
     assert fitted.network_.config.n_chans == 5
     assert fitted.predict_proba(epochs).shape == (20, 2)
-    with pytest.raises(ConfigError, match="X has channels Pz O2"):
-        fitted.predict(epochs.copy().reorder_channels(["Pz", "O2", "Fz", "T7", "Cz"]))
+    other = epochs.copy().reorder_channels(["Pz", "O2", "Fz", "T7", "Cz"])
+    np.testing.assert_allclose(fitted.predict_proba(other), fitted.predict_proba(epochs))
     with pytest.raises(ConfigError, match="needs to know which electrodes"):
         EEGM2Encoder(preset="covariance", **options).fit(x)
     with pytest.raises(ConfigError, match="'recording' needs to know recordings"):

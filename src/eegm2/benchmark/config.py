@@ -9,7 +9,7 @@ from eegm2.config import option
 from eegm2.errors import ConfigError
 
 #: Networks of this package, in the order of the tables; "plain" is EEGM2 with the plain chunk-256 scan.
-OURS = ("eegm2", "light", "s1", "s3", "s4", "s5", "plain")
+OURS = ("eegm2", "light", "s1", "s3", "s4", "s5", "plain", "covariance")
 #: Networks of braindecode.
 PEERS = ("BIOT", "BENDR", "EEGPT", "CBraMod", "LUNA", "EEGConformer", "Labram")
 

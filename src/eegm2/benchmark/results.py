@@ -15,6 +15,7 @@ NAMES = {
     "s4": "S4 (S1 and S3)",
     "s5": "S5 (attention)",
     "plain": "EEGM2, plain scan",
+    "covariance": "Covariance",
     "Labram": "LaBraM",
 }
 

@@ -104,7 +104,12 @@ def _network(m: Measurement) -> Subject:
     def warm_up() -> object:
         return _work(copy.deepcopy(network), m)(small)
 
-    mamba2 = model.config.mixer == "mamba2" and m.precision == "float32" and m.work != "blocks"
+    mamba2 = (
+        model.config.mixer == "mamba2"
+        and model.trunk is None
+        and m.precision == "float32"
+        and m.work != "blocks"
+    )
     plain = (lambda: PlainEEGM2(copy.deepcopy(model))) if mamba2 else None
     return Subject(_work(network, m), inputs, warm_up, facts, plain)
 
@@ -147,7 +152,7 @@ def _peer(m: Measurement) -> Subject:
 def _work(network: nn.Module, m: Measurement) -> Callable[[Tensor], object]:
     """Return the forward pass, or the training step with an optimiser of its own."""
     if m.work == "blocks":
-        whole = encode_long if m.model == "light" else reconstruct_long
+        whole = encode_long if m.model in ("light", "covariance") else reconstruct_long
         return lambda x: whole(network, x)
     if m.work == "forward":
         half = torch.autocast("cpu", torch.bfloat16, enabled=m.precision == "bfloat16")

@@ -248,6 +248,10 @@ class EEGM2Config:
         """Numbers in a tangent vector: the upper triangles of all bands."""
         return self.n_bands * self.inner_chans * (self.inner_chans + 1) // 2
 
+    def at_rate(self, sfreq_hz: float) -> EEGM2Config:
+        """Return the configuration for a sampling rate: the covariance embedding is laid out by it."""
+        return self.replace(sfreq_hz=float(sfreq_hz)) if self.embedding == "covariance" else self
+
     def replace(self, **changes: Any) -> EEGM2Config:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from eegm2.data.config import SplitConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset, collate_windows
 from eegm2.data.windows.order import epoch_order
@@ -211,6 +212,24 @@ def test_scaling_formulas_and_flat_channels() -> None:
         np.testing.assert_allclose(invariant, scale_window(x, method), rtol=1e-6)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="scaling: got 'max', expected quantile95"):
         scale_window(x, "max")  # type: ignore[arg-type]
+
+
+def test_scaling_by_recording_keeps_proportions(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", 2)
+    raw = WindowDataset(store, WindowConfig(window_s=2.0, scaling="none"))
+    scaled = WindowDataset(store, WindowConfig(window_s=2.0, scaling="recording"))
+    assert store["r0"].quality.get("typical_uv") is None  # measured now, and the same for every window
+    for number, recording in enumerate(raw.index["recording"].tolist()):
+        amplitude = typical_amplitude(store.read(store.recordings[recording].id))
+        assert amplitude > 1
+        expected = raw[number]["x"] / np.float32(amplitude + 1e-8)
+        torch.testing.assert_close(scaled[number]["x"], expected)
+    many = scaled.__getitems__([3, 0])
+    torch.testing.assert_close(many[1]["x"], scaled[0]["x"])
+    x = np.ones((2, 64), np.float32)
+    np.testing.assert_allclose(scale_window(x, "recording", 4.0), x / 4)
+    with pytest.raises(ConfigError, match="'recording' needs to know recordings"):
+        scale_window(x, "recording")
 
 
 # order

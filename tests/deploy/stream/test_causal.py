@@ -8,6 +8,7 @@ from scipy import signal as dsp
 
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.filters import band_filter
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.windows.scaling import scale_window
 from eegm2.deploy.device.decisions import DecisionRule
 from eegm2.deploy.device.scale import RunningScale, window_scale
@@ -95,6 +96,22 @@ def test_one_window_of_baseline_scales_as_training_does(method: str) -> None:
     first = running.push(x)
     assert first.shape == ((3, 512) if method == "none" else (3, 0))
     np.testing.assert_allclose(running.push(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_scaling_by_recording_is_one_number_from_the_baseline_and_then_runs() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 512 * 6)) * [[10], [20], [80]]
+    fixed = RunningScale("recording", 128.0, calibration_s=8.0)
+    moving = RunningScale("recording", 128.0, calibration_s=8.0, adapt_s=8.0)
+    y = fixed.push(x)
+    expected = np.median([typical_amplitude(x[:, i : i + 512]) for i in (0, 512)])
+    assert expected == pytest.approx(20, rel=0.1)
+    np.testing.assert_allclose(y, x[:, 1024:] / expected, rtol=1e-6, atol=1e-6)
+    moving.push(x)
+    moving.push(3 * x)
+    assert moving.scale is not None
+    assert np.ptp(moving.scale) == 0
+    assert expected < moving.scale[0, 0] < 3 * expected
 
 
 @pytest.mark.parametrize("size", [7, 100, None])

@@ -207,6 +207,7 @@ def test_an_exported_step_for_another_montage_is_the_stream(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @torch.no_grad()
 @pytest.mark.parametrize("shape", [VIRTUAL, FIXED], ids=["virtual", "fixed"])
 def test_everything_is_exported_and_agrees(tmp_path: Path, shape: dict[str, object]) -> None:

@@ -50,6 +50,8 @@ class OnWindows(BaseEstimator):
         facts: InputFacts = self._checkpoint_facts() if reset else self.input_facts_
         facts.refuse_scaling(self.scaling)
         names: list[str] | None = None
+        if reset:
+            self.sfreq_hz_ = float(X.info["sfreq"]) if hasattr(X, "info") else None
         if is_epochs(X):
             X, found = epochs_to_array(X, facts)
             names = list(found.ch_names)
@@ -110,6 +112,7 @@ class OnWindows(BaseEstimator):
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 config = EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)
+                config = config.at_rate(self.sfreq_hz_ or config.sfreq_hz)
                 return self._on_montage(build_model(config).eval(), None)
         network, trained_on = self.checkpoint, None
         if not isinstance(network, EEGM2 | UNet):

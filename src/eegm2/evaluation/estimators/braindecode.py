@@ -81,7 +81,8 @@ class EEGM2ForClassification(nn.Module):
         self.n_times = _agreed("n_times", n_times, seconds, "input_window_seconds")
         self.n_outputs, self.sfreq, self.chs_info, self.scaling = n_outputs, sfreq, chs_info, scaling
         if checkpoint is None:
-            network = build_model(EEGM2Config.preset(preset, n_chans=self.n_chans, width=width))
+            config = EEGM2Config.preset(preset, n_chans=self.n_chans, width=width)
+            network = build_model(config if sfreq is None else config.at_rate(sfreq))
             network = _on_montage(network, chs_info)
         else:
             network = _pretrained(checkpoint, self.n_chans, sfreq, chs_info, scaling)

@@ -57,7 +57,9 @@ class InputFacts:
         )
 
     def refuse_scaling(self, scaling: str) -> None:
-        """Refuse another scaling than that of training."""
+        """Refuse another scaling than that of training; arrays scaled by recording come scaled, with none."""
+        if self.scaling == "recording" and scaling == "none":
+            return
         if self.scaling and self.scaling != scaling:
             raise ConfigError(
                 f"scaling: got '{scaling}', {self.whose} was trained with '{self.scaling}'; give that"

@@ -12,7 +12,7 @@ import torch
 
 from eegm2.config import from_dict, to_dict
 from eegm2.data.config import WindowConfig, sha256_json
-from eegm2.data.electrodes import on_montage
+from eegm2.data.electrodes import on_montage, read_positions
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, ConfigError, DataError
@@ -87,7 +87,8 @@ class WeightSource:
         """Return the shape of a network without its weights."""
         n_chans = len(self.store.ch_names)
         if model.pretrained in ("", RANDOM):
-            return EEGM2Config.preset(model.preset or "eegm2", n_chans=n_chans, width=model.width or 64)
+            config = EEGM2Config.preset(model.preset or "eegm2", n_chans=n_chans, width=model.width or 64)
+            return config.at_rate(self.store.sfreq_hz)
         source = self.plan.pretrain[model.pretrained]
         if source.run:
             header = read_header(self.plan.place(source.run), source.which)
@@ -97,7 +98,8 @@ class WeightSource:
     def fingerprint(self, model: ModelPlan, split: NamedSplit, seed: int) -> str | None:
         """Return what tells a network's first weights from any other; None before they are pretrained."""
         if model.fresh:
-            return sha256_json({"random": self.fresh_config(model).to_dict(), "seed": seed})
+            what = {"random": self.fresh_config(model).to_dict(), "seed": seed}
+            return sha256_json({**what, **self._places_given()})
         source = self.plan.pretrain[model.pretrained]
         try:
             path = checkpoint_path(self.place(source, split), source.which)
@@ -107,7 +109,8 @@ class WeightSource:
             return None
         if path not in self._hashes:
             self._hashes[path] = weights_sha256(path)
-        return sha256_json([self._hashes[path], list(self.store.ch_names)])
+        about: list[Any] = [self._hashes[path], list(self.store.ch_names)]
+        return sha256_json([*about, *self._places_given().values()])
 
     def place(self, source: PretrainPlan, split: NamedSplit) -> Path:
         """Return the run folder (or file) of a pretraining for a split."""
@@ -176,8 +179,16 @@ class WeightSource:
         """Return a network for the electrodes of the experiment's store, if it takes any."""
         if not model.config.any_electrodes:
             return model
-        positions = self.plan.data.positions and str(self.plan.place(self.plan.data.positions))
-        return on_montage(model, trained_on, self.store.ch_names, positions)
+        return on_montage(model, trained_on, self.store.ch_names, self._positions)
+
+    @property
+    def _positions(self) -> str:
+        """The file of electrode positions, or nothing."""
+        return self.plan.data.positions and str(self.plan.place(self.plan.data.positions))
+
+    def _places_given(self) -> dict[str, str]:
+        """Return the hash of the electrodes' positions, where a file has them."""
+        return {"positions": sha256_json(read_positions(self._positions))} if self._positions else {}
 
     def statement(self, model: ModelPlan, split: NamedSplit) -> str:
         """Say what pretraining saw of a split's test part."""

@@ -128,7 +128,7 @@ def _square_root(matrices: Tensor, identity: Tensor, smallest: float) -> Tensor:
     root, inverse = matrices, identity.expand_as(matrices)
     while 1 - smallest > 1e-7:
         factor = math.sqrt(3 / (1 + smallest + smallest**2))
-        half = 1.5 * factor * identity - 0.5 * factor**3 * torch.bmm(inverse, root)
+        half = torch.baddbmm(1.5 * factor * identity, inverse, root, alpha=-0.5 * factor**3)
         root, inverse = torch.bmm(root, half), torch.bmm(half, inverse)
         smallest = 0.5 * factor * smallest * (3 - (factor * smallest) ** 2)
     return root
