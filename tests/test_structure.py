@@ -16,6 +16,7 @@ LAYERS = [
     ["ops"],
     ["model"],
     ["data"],
+    ["zoo"],
     ["training", "evaluation"],
     ["deploy", "hub"],
     ["report"],
@@ -69,8 +70,8 @@ CIRCLES = {
     ("evaluation.scores.crossval", "evaluation.scores.resampling"),
     ("cli.demo", "cli.main"),
     (
-        "hub", "hub.card", "hub.folder", "hub.remote", "model.fused", "model.network", "model.pretrained",
-        "model.unet", "training.checkpoint",
+        "hub", "hub.card", "hub.folder", "hub.remote", "model.authors", "model.fused", "model.network",
+        "model.pretrained", "model.unet", "training.checkpoint",
     ),
 }  # fmt: skip
 HEAVY = (

@@ -18,6 +18,7 @@ from eegm2.cli import (
     export,
     head,
     info,
+    models,
     prepare,
     pretrain,
     probe,
@@ -62,6 +63,7 @@ app.command("datasets")(datasets.datasets)
 app.command("export")(export.export)
 app.command("head")(head.head)
 app.command("info")(info.info)
+app.command("models")(models.models)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)

@@ -11,6 +11,7 @@ from eegm2.cli.options import options
 from eegm2.cli.progress import bar
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.words import count
+from eegm2.zoo.find import MODEL_HELP
 
 if TYPE_CHECKING:
     from eegm2.evaluation.probing.run import ProbeResult
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 @options(ProbeConfig)
 def probe(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")
-    ],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     store: Annotated[str, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
     out: Annotated[
         Path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +89,16 @@ def _canonical(name: str) -> str:
 def is_known(name: str) -> bool:
     """Return whether a name, in any spelling, is an electrode of the table or a difference of two."""
     return all(part.upper() in _KNOWN for part in canonical(name).split("-"))
+
+
+def numbered(n_chans: int) -> list[str]:
+    """Return names of channels of which nothing is known but their order: ch0, ch1 and so on."""
+    return [f"ch{place}" for place in range(n_chans)]
+
+
+def unnamed(ch_names: Sequence[str]) -> bool:
+    """Return whether names are those of :func:`numbered`: then only their number can be compared."""
+    return list(ch_names) == numbered(len(ch_names))
 
 
 def looks_like_eeg(name: str) -> bool:

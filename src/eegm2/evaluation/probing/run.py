@@ -67,7 +67,7 @@ def probe(
     Parameters
     ----------
     run : str or Path
-        Folder of a run, or a ``.safetensors`` checkpoint.
+        Any name of a model, see :func:`eegm2.zoo.find_weights`.
     store : str or Path
         Store of recordings prepared as those of the run.
     out : str or Path
@@ -125,7 +125,7 @@ def probe(
     write_folder(
         out, results, prediction_arrays(outcomes, data, split), embedding_arrays(features, data, split)
     )
-    if run.is_dir():
+    if (run / "checkpoints").is_dir():
         append_to_run(run, out)
     return ProbeResult(results, out)
 

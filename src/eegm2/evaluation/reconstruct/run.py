@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.data.channels import unnamed
 from eegm2.data.config import Scaling
 from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
@@ -151,6 +152,8 @@ def reconstruct_file(
 def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], where: str) -> None:
     """Refuse a recording whose prepared channels are not those of the checkpoint."""
     expected = tuple(checkpoint.header["ch_names"])
+    if unnamed(expected) and len(expected) == len(ch_names):
+        return
     if tuple(ch_names) != expected:
         raise DataError(
             f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.config import to_dict
+from eegm2.data.channels import unnamed
 from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
@@ -17,6 +18,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.scores.crossval import subject_labels_of
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+from eegm2.zoo.find import model_folder
 
 #: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
 SIGNAL_CHOICES = (
@@ -36,6 +38,8 @@ def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> 
     """
     found = []
     trained, here = list(header["ch_names"]), list(store.ch_names)
+    if unnamed(trained) and len(trained) == len(here):
+        trained = here
     if trained != here:
         missing = [name for name in trained if name not in here]
         extra = [name for name in here if name not in trained]
@@ -207,9 +211,11 @@ def choose_split(
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
-    """Return the split beside a run's checkpoints, if there is one."""
-    path = run / "splits.json"
-    return SplitManifest.from_json(path) if path.is_file() else None
+    """Return the split beside the weights of a model (any name of it), if there is one."""
+    folder = model_folder(run)
+    if folder is None or not (folder / "splits.json").is_file():
+        return None
+    return SplitManifest.from_json(folder / "splits.json")
 
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:
