@@ -87,7 +87,8 @@ def _input(
     windows: WindowConfig | None,
 ) -> dict[str, Any]:
     """Return the fields of a header that say what the input must be, of those given."""
-    n_chans, found = model.config.n_chans, {}
+    n_chans = model.config.n_chans
+    found: dict[str, Any] = {}
     if ch_names is not None:
         if len(ch_names) != n_chans or len(set(ch_names)) != n_chans:
             raise CheckpointError(
@@ -138,7 +139,12 @@ def from_pretrained(
         If there is no such folder or model, huggingface_hub is missing where it is needed, or the weights
         cannot be used (see `load_checkpoint`).
     """
-    hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
+    hub: dict[str, Any] = {
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "token": token,
+    }
     path = find_weights(name_or_folder, **hub)
     loaded = load_checkpoint(path)
     loaded.model.header = loaded.header
