@@ -22,7 +22,7 @@ def export(
     from eegm2.deploy.export.run import export_model
     from eegm2.deploy.trained_model import load_trained
 
-    trained = load_trained(run)
+    trained = load_trained(run).on_montage(config.channels, config.positions)
     typer.echo("tracing and checking; this takes a minute or more", err=True)
     report = export_model(trained, out, config)
     for name, facts in report["files"].items():

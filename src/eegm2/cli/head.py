@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from eegm2.data.config import Scaling
-from eegm2.evaluation.config import FEATURES_HELP, Features
+from eegm2.data.config import POSITIONS_HELP, Scaling
+from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
 
 
@@ -33,6 +33,8 @@ def head(
     scaling: Annotated[
         Scaling | None, typer.Option(help="Scaling of the windows; none given: as pretrained.")
     ] = None,
+    centre: Annotated[Centre, typer.Option(help=CENTRE_HELP)] = "none",
+    positions: Annotated[str, typer.Option(help=POSITIONS_HELP)] = "",
 ) -> None:
     """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
 
@@ -51,6 +53,8 @@ def head(
         seed=seed,
         features=features,
         scaling=scaling,
+        centre=centre,
+        positions=positions,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]

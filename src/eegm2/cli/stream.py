@@ -39,7 +39,7 @@ def stream(
     from eegm2.deploy.live.web import WebPage
     from eegm2.deploy.trained_model import load_trained
 
-    trained = load_trained(model)
+    trained = load_trained(model).on_montage(config.channels, config.positions)
     typer.echo("preparing the model", err=True)
     loaded = DenseHead.load(head) if head is not None else None
     pipeline = Pipeline(trained, config, loaded)

@@ -13,6 +13,10 @@ from eegm2.errors import ConfigError
 PREPROCESSING_VERSION = 1
 """Raised whenever the same `PreprocessingConfig` would give other samples than before."""
 
+POSITIONS_HELP = (
+    "Table of electrode positions (CSV: name,x,y,z; right, front, up of the head's centre), for networks "
+    "that take any electrodes."
+)
 SCALING_HELP = (
     "Scaling of each channel of each window; quantile95 is the paper's; recording: one number per recording, "
     "its typical amplitude, so that channels and windows keep their proportions."

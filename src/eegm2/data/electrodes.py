@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,20 @@ from numpy.typing import NDArray
 from eegm2.data.channels import canonical
 from eegm2.data.positions import template_directions
 from eegm2.errors import ConfigError
+from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.electrodes import MIN_ELECTRODES, refuse_electrodes, spread
 
 if TYPE_CHECKING:
     import torch
 
-    from eegm2.model.network import EEGM2
 
+class Network(Protocol):
+    """A network of the family."""
+
+    config: EEGM2Config
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 Positions = Mapping[str, Sequence[float]]
 
 #: Largest difference of an electrode's distance from the head's centre, in shares of the mean one.
@@ -75,8 +82,8 @@ def electrode_spread(
 
 
 def for_electrodes(
-    model: EEGM2, ch_names: Sequence[str] | None = None, positions: Positions | None = None
-) -> EEGM2:
+    model: AnyNetwork, ch_names: Sequence[str] | None = None, positions: Positions | None = None
+) -> AnyNetwork:
     """Return a network with virtual channels (preset covariance) for another montage, sharing its weights.
 
     The order of the channels does not matter, and what is common to all electrodes has no influence. Costs
@@ -112,7 +119,41 @@ def for_electrodes(
             f"electrodes: this network ({model.config.preset_name}) takes the electrodes it was trained on; "
             "the preset covariance with n_virtual above 0 takes any"
         )
-    return model.with_spread(spread_tensor(names, positions, order=model.config.harmonics_order))
+    made: AnyNetwork = model.with_spread(  # type: ignore[attr-defined]
+        spread_tensor(names, positions, order=model.config.harmonics_order)
+    )
+    return made
+
+
+def on_montage(
+    model: AnyNetwork, trained_on: Sequence[str], ch_names: Sequence[str], positions: str | Path = ""
+) -> AnyNetwork:
+    """Return a network for the channels of some data: itself, unless it takes any electrodes.
+
+    Parameters
+    ----------
+    model : EEGM2 or UNet
+    trained_on, ch_names : sequence of str
+        Channels that the network is loaded for, and those of the data; the same ones change nothing.
+    positions : path, optional
+        File of electrode positions, see :func:`read_positions`.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`for_electrodes`; also if positions are given to a network of a fixed set of electrodes.
+    """
+    if not model.config.any_electrodes:
+        if positions:
+            raise ConfigError(
+                f"positions: this network ({model.config.preset_name}) takes the electrodes it was trained "
+                "on and needs none; the preset covariance takes any electrodes"
+            )
+        return model
+    own = read_positions(positions) if positions else None
+    if own is None and [canonical(name) for name in ch_names] == [canonical(name) for name in trained_on]:
+        return model
+    return for_electrodes(model, ch_names, own)
 
 
 def spread_tensor(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from eegm2.config import option
+from eegm2.data.config import POSITIONS_HELP
 from eegm2.errors import ConfigError
 
 PARTS = ("encoder", "reconstruction", "step")
+CHANNELS_HELP = (
+    "Channels of the data, for networks that take any electrodes; repeat for more; none: the training's."
+)
 FORMATS = ("onnx", "torch", "executorch")
 
 
@@ -28,6 +33,8 @@ class ExportConfig:
     tolerance: float = option(
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
     )
+    channels: tuple[str, ...] = option((), CHANNELS_HELP)
+    positions: str = option("", POSITIONS_HELP)
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
@@ -74,9 +81,17 @@ class StreamConfig:
     timeout_s: float = option(10.0, "Seconds without a sample before the source counts as gone.")
     reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
     hop_s: float = option(0.5, "Seconds between two decisions of the classifier head.")
+    centre: Literal["as fitted", "none", "running"] = option(
+        "as fitted",
+        "What is taken off a head's features: as fitted (the running mean for a head that was fitted on "
+        "centred features), none, or running.",
+    )
+    warm_up: int = option(15, "Windows, side by side, before the running mean is known and decisions come.")
     smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
     enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
     leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
+    channels: tuple[str, ...] = option((), CHANNELS_HELP)
+    positions: str = option("", POSITIONS_HELP)
     host: str = option("127.0.0.1", "Address of the local web page.")
     port: int = option(0, "Port of the local web page; 0 serves none.")
     token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")
@@ -88,6 +103,8 @@ class StreamConfig:
         for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        if self.warm_up < 1:
+            raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
         if not 0 <= self.smooth < 1:
             raise ConfigError(f"smooth: got {self.smooth}, expected 0 <= smooth < 1")
         if not 0 <= self.leave <= self.enter <= 1:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from eegm2.data.channels import canonical
 from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.electrodes import on_montage
+from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import load_checkpoint
 
@@ -58,6 +62,23 @@ class TrainedModel:
         config = self.model.config
         assert isinstance(config, EEGM2Config)
         return config
+
+    def on_montage(self, ch_names: Sequence[str] = (), positions: str = "") -> TrainedModel:
+        """Return the model for other channels; itself where none are named.
+
+        Raises
+        ------
+        ConfigError
+            If the network takes the electrodes it was trained on only, or a channel has no known position.
+        """
+        names = tuple(canonical(name) for name in ch_names) or self.ch_names
+        if names != self.ch_names and not self.config.any_electrodes:
+            raise ConfigError(
+                f"channels: this network ({self.config.preset_name}) takes {' '.join(self.ch_names)}; only "
+                "the preset covariance takes any electrodes"
+            )
+        model = on_montage(self.model, self.ch_names, names, positions)  # type: ignore[type-var]
+        return replace(self, model=model, ch_names=names)
 
     def facts(self) -> dict[str, Any]:
         """Return what belongs into an exported file, as plain values."""

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
-from eegm2.data.config import Scaling
+from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 
-Centre = Literal["none", "recording"]
+Centre = Literal["none", "recording", "running"]
 CENTRE_HELP = (
     "recording: take each recording's mean off its features; no labels needed, but the recording's windows "
-    "beforehand, and classes that alternate within recordings."
+    "beforehand, and classes that alternate within recordings; running: the mean up to each window, as a "
+    "stream has it, known after 15 windows."
 )
 Features = Literal["statistics", "covariance", "tangent", "log_variance", "state", "tangent_state"]
 FEATURES_HELP = (
@@ -82,6 +83,7 @@ class ProbeConfig:
     )
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
+    positions: str = option("", POSITIONS_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."
@@ -206,6 +208,8 @@ class EmbedConfig:
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
+    centre: Centre = option("none", CENTRE_HELP)
+    positions: str = option("", POSITIONS_HELP)
     which: Literal["best", "last"] = option("best", "Checkpoint of the run.")
     allow_mismatch: bool = option(
         False, "Go on although the store's preprocessing differs from the checkpoint's."

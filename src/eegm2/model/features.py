@@ -23,7 +23,8 @@ def refuse_kind(kind: str, config: EEGM2Config) -> None:
     """Raise a ConfigError where a network has no such features; the message lists those it has."""
     has_tokens = config.embedding == "covariance"
     if kind not in KINDS:
-        raise ConfigError(f"features: got '{kind}', expected one of {', '.join(KINDS)}")
+        there = KINDS if has_tokens else OF_STATES
+        raise ConfigError(f"features: got '{kind}', expected {', '.join(there[:-1])} or {there[-1]}")
     if kind in OF_TOKENS and not has_tokens:
         raise ConfigError(
             f"features: got '{kind}', which the covariance embedding has and this network "

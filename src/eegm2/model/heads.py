@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
+from eegm2.model.config import EEGM2Config
+from eegm2.model.features import window_features
 from eegm2.model.network import EEGM2
 from eegm2.model.statistics import time_statistics
 from eegm2.model.unet import UNet
@@ -104,6 +107,37 @@ class PooledHead(nn.Module):
         return self.out(self.mlp((sequence @ weights).flatten(1)))
 
 
+class TokensHead(nn.Module):
+    """A linear head on mean tangent vector and mean trunk state, standardised by running means.
+
+    Parameters
+    ----------
+    config : EEGM2Config
+        Of a network with the covariance embedding.
+    n_outputs : int
+        Classes, or 1 for a value.
+    dropout : float
+        Before the linear layer.
+    """
+
+    def __init__(self, config: EEGM2Config, n_outputs: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = nn.BatchNorm1d(config.representation_channels)
+        self.drop = nn.Dropout(dropout)
+        self.out: nn.Module = nn.Linear(config.representation_channels, n_outputs)
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """Map (batch, representation_channels, n_tokens) to (batch, n_outputs)."""
+        features = window_features(representation, "tangent_state", self.config)
+        learning = self.training and len(features) > 1  # one window has no spread
+        norm = self.norm
+        scaled = F.batch_norm(
+            features, norm.running_mean, norm.running_var, norm.weight, norm.bias, learning, 0.1, norm.eps
+        )
+        return self.out(self.drop(scaled))
+
+
 class Downstream(nn.Module):
     """A network and a head on it.
 
@@ -117,7 +151,8 @@ class Downstream(nn.Module):
         Samples of a window; binding for ``head="flatten"`` only.
     head : {"flatten", "statistics", "attention"}
         The paper's Fine head, or one for any length. The pooled heads read the mediator (for Light and
-        U-Net: the representation), so the decoder is dropped from them.
+        U-Net: the representation), so the decoder is dropped from them. With the covariance embedding they
+        read the tokens, and statistics is :class:`TokensHead`.
     dropout : float
         Of the head.
 
@@ -147,8 +182,12 @@ class Downstream(nn.Module):
         self.network = network
         self.head_name = head
         self.n_outputs = n_outputs
+        self.head: FlattenHead | PooledHead | TokensHead
         if head == "flatten":
-            self.head: FlattenHead | PooledHead = FlattenHead(config.n_chans, n_times, n_outputs, dropout)
+            self.head = FlattenHead(config.n_chans, n_times, n_outputs, dropout)
+        elif head == "statistics" and config.embedding == "covariance":
+            self.head = TokensHead(config, n_outputs, dropout)
+            _drop_what_pooled_heads_do_not_read(network)
         else:
             self.head = PooledHead(config.representation_channels, n_outputs, head, dropout)
             _drop_what_pooled_heads_do_not_read(network)
@@ -166,6 +205,8 @@ def _drop_what_pooled_heads_do_not_read(network: EEGM2 | UNet) -> None:
     """Remove the decoder (U-Net: freeze everything below the third level), which would get no gradient."""
     if isinstance(network, EEGM2):
         network.decoder = None
+        if network.trunk is not None:
+            network.mediator = network.trunk.rise = None
         return
     read = {id(parameter) for parameter in network.down[:3].parameters()}
     for parameter in network.parameters():

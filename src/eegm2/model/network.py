@@ -270,6 +270,17 @@ class EEGM2(Pretrained, nn.Module):
         return model.train(self.training)
 
 
+def fresh_copy(model: EEGM2 | UNet) -> EEGM2 | UNet:
+    """Return a network of the same shape, and for the same electrodes, with fresh weights."""
+    made = build_model(model.config)
+    if isinstance(made, EEGM2) and isinstance(model, EEGM2) and model.config.any_electrodes:
+        assert made.trunk is not None
+        assert model.trunk is not None
+        assert model.trunk.electrodes is not None
+        made.trunk = made.trunk.lent(made.config, model.trunk.electrodes.get_buffer("spread"))
+    return made
+
+
 def build_model(config: EEGM2Config) -> EEGM2 | UNet:
     """Build any network of the family from its configuration, with fresh weights."""
     return UNet(config) if config.architecture == "unet" else EEGM2(config)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ from torch import nn
 
 import eegm2
 from eegm2.config import from_dict
+from eegm2.data.channels import eeg_channels
 from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.electrodes import on_montage
 from eegm2.data.storage import write_atomic
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.model.config import EEGM2Config
@@ -64,6 +67,31 @@ class Checkpoint:
         return from_dict(
             PreprocessingConfig, self.header.get("preprocessing", {}), where=f"{self.path}: preprocessing"
         )
+
+    def preprocessing_of(self, ch_names: Sequence[str]) -> PreprocessingConfig:
+        """Return how a recording with these channels is prepared.
+
+        As the training's were; a network for any electrodes takes the recording's own channels where it
+        lacks some of the training's.
+        """
+        there = set(eeg_channels(ch_names))
+        has_all = all(name in there or set(name.split("-")) <= there for name in self.header["ch_names"])
+        if has_all or not self.config.any_electrodes:
+            return self.preprocessing
+        return replace(self.preprocessing, montage="", channels=())
+
+    def on_montage(self, ch_names: Sequence[str], positions: str = "") -> Checkpoint:
+        """Return the checkpoint for data with these channels: itself, unless it takes any electrodes.
+
+        See :func:`eegm2.data.electrodes.on_montage`. The header of another montage has its names under
+        ``ch_names``, and those of the training under ``trained_on``.
+        """
+        trained_on = list(self.header["ch_names"])
+        model = on_montage(self.model, trained_on, ch_names, positions)
+        if model is self.model:
+            return self
+        header = {"trained_on": trained_on, **self.header, "ch_names": list(ch_names)}
+        return Checkpoint(model, header, self.path)
 
 
 def save_checkpoint(path: str | Path, model: EEGM2 | UNet, header: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import refuse_kind, window_features
 
@@ -89,6 +90,36 @@ class SlidingFeatures:
         return complete
 
 
+class StreamCentring:
+    """Takes the running mean off a stream's features; windows side by side count for it.
+
+    Equals ``centred(..., "running")`` of the same features once the mean is known.
+
+    Parameters
+    ----------
+    window_steps : int
+        Length of a window in steps of the representation.
+    warm_up : int
+        Windows before the mean counts as known.
+    """
+
+    def __init__(self, window_steps: int, warm_up: int = WARM_UP_WINDOWS) -> None:
+        self.window_steps = window_steps
+        self.mean = RunningMean(warm_up)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count steps anew, keeping the mean: the recording goes on after a gap."""
+        self._counted = 0
+
+    def take(self, features: np.ndarray, end: int) -> np.ndarray | None:
+        """Return the features (batch, n_features) of the window that ends at a step, centred; or None yet."""
+        if end - self.window_steps >= self._counted:
+            self.mean.push(features)
+            self._counted = end
+        return features - self.mean.mean if self.mean.known else None
+
+
 class StreamingClassifier:
     """Encoder in the stream, sliding features and a head that gives probabilities.
 
@@ -111,6 +142,10 @@ class StreamingClassifier:
         "reconstruction" also runs the decoder, see :attr:`stream`.
     features : str
         What the head was fitted on, see :func:`eegm2.model.features.window_features`.
+    centre : {"none", "running"}
+        Take the running mean off the features first, for a head that was fitted on centred ones.
+    warm_up : int
+        Windows, side by side, before the running mean is known; no decision comes before.
     """
 
     def __init__(
@@ -123,7 +158,13 @@ class StreamingClassifier:
         hop_s: float = 0.5,
         output: str = "representation",
         features: str = "statistics",
+        centre: str = "none",
+        warm_up: int = WARM_UP_WINDOWS,
     ) -> None:
+        if centre not in ("none", "running"):
+            raise ConfigError(
+                f"centre: got '{centre}', expected none or running: a stream has no whole recording"
+            )
         self.stream = StreamingEEGM2(model, output=output)  # type: ignore[arg-type]
         self.head = head
         config = self.stream.network.config
@@ -134,6 +175,8 @@ class StreamingClassifier:
             features,
             config,
         )
+        self.warm_up, self.centre = warm_up, centre
+        self.centring = self._centring()
 
     def push(self, x: Tensor | np.ndarray) -> list[Decision]:
         """Take (batch, n_chans, k) samples; return the decisions of the windows that are complete."""
@@ -147,12 +190,20 @@ class StreamingClassifier:
         """Forget the past."""
         self.stream.reset()
         self.features.reset()
+        self.centring = self._centring()
+
+    def _centring(self) -> StreamCentring | None:
+        return StreamCentring(self.features.window_steps, self.warm_up) if self.centre == "running" else None
 
     def decide(self, representation: Tensor) -> list[Decision]:
         """Take new steps of the representation, (batch, 4w, steps); return the decisions they complete."""
         decisions = []
         for end, features in self.features.push(representation):
-            array = features.detach().cpu().numpy()
+            array: np.ndarray | None = features.detach().cpu().numpy()
+            if self.centring is not None:
+                array = self.centring.take(features.detach().cpu().numpy(), end)
+            if array is None:
+                continue
             decisions.append(Decision(end * self.step, np.asarray(self.head(array)), array))
         return decisions
 

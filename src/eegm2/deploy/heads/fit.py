@@ -15,11 +15,13 @@ from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest, subject_folds
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import Features
+from eegm2.evaluation.config import Centre, Features
+from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.protocols.frozen import C_GRID, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.scores.outcome import balanced_loss
 from eegm2.evaluation.windows.from_store import read_run_split
+from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.features import refuse_kind, window_features
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import load_checkpoint
@@ -36,6 +38,8 @@ def fit_head(
     seed: int = 0,
     features: Features = "statistics",
     scaling: Scaling | None = None,
+    centre: Centre = "none",
+    positions: str = "",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit StandardScaler and one-vs-rest logistic regression on frozen features, the paper's Linear protocol.
@@ -64,6 +68,11 @@ def fit_head(
         any other with the penalty of the lowest loss on some of the fitted people.
     scaling : str, optional
         Of the windows, as in :class:`eegm2.data.config.WindowConfig`; by default as in pretraining.
+    centre : {"none", "recording", "running"}
+        What is taken off the features, without labels; a stream takes off its running mean, see
+        :func:`eegm2.evaluation.features.centring.centred`.
+    positions : str
+        File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
     batch_size : int
         Windows encoded at a time.
 
@@ -81,11 +90,12 @@ def fit_head(
     if not 0 <= val < 1:
         raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
     checkpoint = load_checkpoint(run)
+    data = RecordingStore(store)
+    checkpoint = checkpoint.on_montage(data.ch_names, positions)
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")
     refuse_kind(features, model.config)
-    data = RecordingStore(store)
     if list(data.ch_names) != list(header["ch_names"]) or data.sfreq_hz != header["sfreq_hz"]:
         raise DataError(
             f"{store}: has channels {' '.join(data.ch_names)} at {data.sfreq_hz:g} Hz, the model expects "
@@ -96,6 +106,10 @@ def fit_head(
     windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
     made, y = _features(model, windows, batch_size, features)
     _refuse_one_class(str(store), y, windows.classes, "")
+    origin = LabelledWindows(
+        windows, y, windows.subjects, windows.recording_ids, windows.start_s, windows.classes
+    )
+    made = centre_features(made, origin, centre)
     people = np.asarray(windows.subjects)
     left_out = _left_out(people, y, val, seed)
     fitted_on = ~np.isin(people, left_out)
@@ -110,6 +124,7 @@ def fit_head(
         "c": c,
         "window_s": config.window_s,
         "scaling": config.scaling,
+        "centre": centre,
         "target": target,
         "n_windows": int(fitted_on.sum()),
         "n_subjects": len(set(people[fitted_on].tolist())),

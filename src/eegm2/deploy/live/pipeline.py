@@ -10,7 +10,7 @@ import numpy as np
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import StreamConfig
-from eegm2.deploy.heads.decisions import SlidingFeatures
+from eegm2.deploy.heads.decisions import SlidingFeatures, StreamCentring
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.live.source import Chunk, Source
 from eegm2.deploy.stream.causal import CausalPreprocessor
@@ -73,12 +73,14 @@ class Pipeline:
         )
         self.step = trained.config.step_samples
         self.features: SlidingFeatures | None = None
+        self.centring: StreamCentring | None = None
         if head is not None:
             window_s = float(head.facts.get("window_s", trained.window_s or 4.0))
             window = max(1, round(window_s * trained.sfreq_hz / self.step))
             hop = max(1, round(config.hop_s * trained.sfreq_hz / self.step))
             kind = head.facts.get("features", "statistics")
             self.features = SlidingFeatures(window, hop, kind, trained.config)
+            self.centring = centring(config, head, window)
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
         self._started = False
         self._last: np.ndarray | None = None
@@ -163,6 +165,8 @@ class Pipeline:
         self.rule.reset()
         if self.features is not None:
             self.features.reset()
+        if self.centring is not None:
+            self.centring.restart()
         self._last = None
 
     def _take(self, x_uv: np.ndarray, total: Outputs) -> None:
@@ -204,8 +208,13 @@ class Pipeline:
         total.reconstruction = np.concatenate([total.reconstruction, reconstruction[0].cpu().numpy()], axis=1)
         if self.features is None or self.head is None:
             return
-        for end, features in self.features.push(representation):
-            self.rule.push(self.head(features.cpu().numpy())[0])
+        for end, made in self.features.push(representation):
+            features: np.ndarray | None = made.cpu().numpy()
+            if self.centring is not None:
+                features = self.centring.take(made.cpu().numpy(), end)
+            if features is None:
+                continue
+            self.rule.push(self.head(features)[0])
             assert self.rule.probabilities is not None
             decided = self.rule.decided
             self.counts["decisions"] += 1
@@ -217,3 +226,11 @@ class Pipeline:
                     "decided": None if decided is None else self.head.classes[decided],
                 }
             )
+
+
+def centring(config: StreamConfig, head: DenseHead, window_steps: int) -> StreamCentring | None:
+    """Return what takes the running mean off a head's features, None where nothing is taken off."""
+    centre = config.centre
+    if centre == "as fitted":
+        centre = "none" if head.facts.get("centre", "none") == "none" else "running"
+    return StreamCentring(window_steps, config.warm_up) if centre == "running" else None

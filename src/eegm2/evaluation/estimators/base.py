@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedS
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
@@ -23,7 +24,7 @@ from eegm2.evaluation.protocols.modes import freeze, layer_groups
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import refuse_kind
 from eegm2.model.heads import Downstream, light_head
-from eegm2.model.network import EEGM2, build_model
+from eegm2.model.network import EEGM2, build_model, fresh_copy
 from eegm2.model.unet import UNet
 
 
@@ -39,8 +40,11 @@ class OnWindows(BaseEstimator):
 
     def _windows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Return scaled float32 windows (and y), checked by scikit-learn's rules."""
+        names: list[str] | None = None
         if hasattr(X, "get_data") and hasattr(X, "info"):
+            names = X.copy().pick("eeg").ch_names
             X = X.get_data(picks="eeg", copy=False) * 1e6
+        self._know_channels(names, reset=reset)
         checks = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_2d": False, "reset": reset}
         if isinstance(y, str):
             X = validate_data(self, X, **checks)
@@ -67,6 +71,16 @@ class OnWindows(BaseEstimator):
         scaled = scale_window(np.ascontiguousarray(X, dtype=np.float32), self.scaling)
         return scaled if isinstance(y, str) else (scaled, y)
 
+    def _know_channels(self, names: list[str] | None, *, reset: bool) -> None:
+        """Keep the names of Epochs' channels while fitting, and refuse others later."""
+        if reset:
+            self.ch_names_ = list(self.ch_names) if self.ch_names is not None else names
+        elif names is not None and self.ch_names_ is not None and names != list(self.ch_names_):
+            raise ConfigError(
+                f"X has channels {' '.join(names)}, {type(self).__name__} was fitted on "
+                f"{' '.join(self.ch_names_)}; reorder or pick them (Epochs.reorder_channels)"
+            )
+
     def _shaped(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return X as (n, n_chans, n_times); a place for subclasses that take other shapes."""
         return X
@@ -76,18 +90,32 @@ class OnWindows(BaseEstimator):
         if self.checkpoint is None:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                return build_model(EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)).eval()
-        network = self.checkpoint
+                config = EEGM2Config.preset(self.preset, n_chans=n_chans, width=self.width)
+                return self._on_montage(build_model(config).eval(), None)
+        network, trained_on = self.checkpoint, None
         if not isinstance(network, EEGM2 | UNet):
             from eegm2.training.checkpoint import load_checkpoint
 
-            network = load_checkpoint(network).model
+            loaded = load_checkpoint(network)
+            network, trained_on = loaded.model, list(loaded.header["ch_names"])
+        network = self._on_montage(network, trained_on)
         if network.config.n_chans != n_chans:
             raise ConfigError(
                 f"checkpoint: has {network.config.n_chans} channels, X has {n_chans}; "
                 "use eegm2.adapt_channels(model, n_chans), or pick the checkpoint's channels"
             )
         return copy.deepcopy(network)
+
+    def _on_montage(self, network: EEGM2 | UNet, trained_on: list[str] | None) -> EEGM2 | UNet:
+        """Return a network for the channels of the windows, where it takes any and they are known."""
+        if self.ch_names_ is None:
+            if network.config.any_electrodes and self.checkpoint is None:
+                raise ConfigError(
+                    f"ch_names: preset {self.preset} needs to know which electrodes the windows are from; "
+                    "give their names, or pass MNE Epochs"
+                )
+            return network
+        return on_montage(network, trained_on or [], self.ch_names_, self.positions or "")
 
     def _frozen_features(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frozen features of scaled windows."""
@@ -120,6 +148,8 @@ class Learner(OnWindows):
         validation: float = 0.2,
         device: str = "cpu",
         random_state: Any = 0,
+        ch_names: Any = None,
+        positions: Any = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.protocol = protocol
@@ -138,6 +168,8 @@ class Learner(OnWindows):
         self.validation = validation
         self.device = device
         self.random_state = random_state
+        self.ch_names = ch_names
+        self.positions = positions
 
     def _config(self) -> FitConfig:
         frozen = self.protocol == "light"
@@ -186,7 +218,7 @@ class Learner(OnWindows):
         else:
             inputs = torch.from_numpy(windows)
             if self.protocol == "scratch":
-                self.network_ = build_model(self.network_.config)
+                self.network_ = fresh_copy(self.network_)
             self.model_ = Downstream(self.network_, n_classes or 1, windows.shape[2], config.head)
             freeze(self.model_, config.freeze)
         task = Task(lambda i: inputs[torch.from_numpy(np.asarray(i))], y, train, val, n_classes)

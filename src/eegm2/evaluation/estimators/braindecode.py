@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eegm2.data.config import Scaling
+from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
@@ -80,8 +81,9 @@ class EEGM2ForClassification(nn.Module):
         self.n_outputs, self.sfreq, self.chs_info, self.scaling = n_outputs, sfreq, chs_info, scaling
         if checkpoint is None:
             network = build_model(EEGM2Config.preset(preset, n_chans=self.n_chans, width=width))
+            network = _on_montage(network, chs_info)
         else:
-            network = _pretrained(checkpoint, self.n_chans, sfreq)
+            network = _pretrained(checkpoint, self.n_chans, sfreq, chs_info)
         self.body = Downstream(network, n_outputs, self.n_times, head, drop_prob)
         head_out = self.body.head.out
         assert isinstance(head_out, nn.Linear)
@@ -107,7 +109,16 @@ def _agreed(name: str, given: int | None, derived: int | None, source: str) -> i
     return int(given if given is not None else derived)  # type: ignore[arg-type]
 
 
-def _pretrained(checkpoint: Any, n_chans: int, sfreq: float | None) -> EEGM2 | UNet:
+def _on_montage(network: EEGM2 | UNet, chs_info: list[Any] | None) -> EEGM2 | UNet:
+    """Return a network for the channels that are described, where it takes any."""
+    if not network.config.any_electrodes or chs_info is None:
+        return network
+    return on_montage(network, [], [str(channel["ch_name"]) for channel in chs_info])
+
+
+def _pretrained(
+    checkpoint: Any, n_chans: int, sfreq: float | None, chs_info: list[Any] | None = None
+) -> EEGM2 | UNet:
     """Return a copy of the checkpoint's network, refusing another channel count or sampling rate."""
     if isinstance(checkpoint, EEGM2 | UNet):
         network = copy.deepcopy(checkpoint)
@@ -120,6 +131,7 @@ def _pretrained(checkpoint: Any, n_chans: int, sfreq: float | None) -> EEGM2 | U
             raise ConfigError(
                 f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {trained_hz:g} Hz; resample"
             )
+    network = _on_montage(network, chs_info)
     if network.config.n_chans != n_chans:
         raise ConfigError(
             f"checkpoint: has {network.config.n_chans} channels, got n_chans={n_chans}; "

@@ -28,15 +28,20 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
     preset, width : str, int
         Shape of the fresh network.
     scaling : {"quantile95", "robust", "zscore", "none"}
-        Of each channel of each window; that of the checkpoint's training.
-    features : {"statistics", "covariance"}
-        What is made of the representation, see :func:`eegm2.evaluation.extract_features`.
+        Of each channel of each window; that of the checkpoint's training. A network trained with scaling by
+        recording wants windows divided by their recording's typical amplitude, and ``none``.
+    features : str
+        What is made of the representation, see :func:`eegm2.model.features.window_features`.
     batch_size : int
         Windows per forward pass.
     device : str
         Where to compute.
     random_state : int, RandomState or None
         Seeds fresh weights.
+    ch_names : sequence of str, optional
+        Channels of arrays, for networks that take any electrodes; Epochs know theirs.
+    positions : path, optional
+        File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
 
     Attributes
     ----------
@@ -61,6 +66,8 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         batch_size: int = 64,
         device: str = "cpu",
         random_state: Any = 0,
+        ch_names: Any = None,
+        positions: Any = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.preset = preset
@@ -70,6 +77,8 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
+        self.ch_names = ch_names
+        self.positions = positions
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -83,7 +92,7 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return features, (n, 9 * 4w) or (n, 2w (4w + 1)), of `X`, (n, n_chans, n_times) or Epochs."""
+        """Return features, (n, n_features), of `X`, (n, n_chans, n_times) or Epochs."""
         check_is_fitted(self)
         windows = self._windows(X, reset=False)
         return self._frozen_features(windows)
@@ -101,9 +110,10 @@ class EEGM2Classifier(ClassifierMixin, Learner):
     preset, width : str, int
         Shape of a fresh network.
     scaling : {"quantile95", "robust", "zscore", "none"}
-        Of each channel of each window; that of the checkpoint's training.
-    features : {"statistics", "covariance"}
-        Of linear and light: what is made of the frozen representation.
+        Of each channel of each window; that of the checkpoint's training. A network trained with scaling by
+        recording wants windows divided by their recording's typical amplitude, and ``none``.
+    features : str
+        Of linear and light: what is made of the frozen representation, as for :class:`EEGM2Encoder`.
     head : {"statistics", "attention", "flatten"}
         Of fine and scratch; flatten is the paper's and tied to one length.
     c : float
@@ -118,6 +128,8 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Where to compute.
     random_state : int, RandomState or None
         Seeds weights, order, dropout and the validation part.
+    ch_names, positions
+        As for :class:`EEGM2Encoder`.
 
     Attributes
     ----------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eegm2.config import from_dict, option, to_dict
-from eegm2.data.config import Scaling, WindowConfig
+from eegm2.data.config import POSITIONS_HELP, Scaling, WindowConfig
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import (
     CENTRE_HELP,
@@ -34,6 +34,7 @@ class DataPlan(WindowConfig):
     store: str = option("", "Store written by eegm2 prepare; relative to the file.")
     classes: tuple[str, ...] = option((), "Labels to keep, in this order; none: all found.")
     regression: bool = option(False, "Take the target as a number instead of classes.")
+    positions: str = option("", POSITIONS_HELP + " Relative to the file.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

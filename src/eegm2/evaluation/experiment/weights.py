@@ -13,6 +13,7 @@ import torch
 
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
+from eegm2.data.electrodes import on_montage
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, ConfigError
@@ -66,6 +67,8 @@ class WeightSource:
         source = self.plan.pretrain[model.pretrained]
         where = f"{self.plan.path}: pretrain.{source.name}"
         header = self._header(source)
+        if self.fresh_config(model).any_electrodes:
+            header = {**header, "ch_names": list(self.store.ch_names)}
         differences = preprocessing_differences(header, self.store)
         other = [text for text in differences if text.startswith("channels:")]
         if other and source.channels != "adapt":
@@ -157,14 +160,23 @@ class WeightSource:
         if model.fresh:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                return build_model(self.fresh_config(model)).eval()
+                return self._on_montage(build_model(self.fresh_config(model)).eval(), [])
         source = self.plan.pretrain[model.pretrained]
         checkpoint = load_checkpoint(self.place(source, split), source.which)
         trained_on, here = list(checkpoint.header["ch_names"]), list(self.store.ch_names)
+        if checkpoint.config.any_electrodes:
+            return self._on_montage(checkpoint.model, trained_on)
         if trained_on == here or source.channels != "adapt":
             return checkpoint.model
         names = {"trained_on": trained_on, "ch_names": here}
         return adapt_channels(checkpoint.model, len(here), seed=seed, **names)
+
+    def _on_montage(self, model: EEGM2 | UNet, trained_on: list[str]) -> EEGM2 | UNet:
+        """Return a network for the electrodes of the experiment's store, if it takes any."""
+        if not model.config.any_electrodes:
+            return model
+        positions = self.plan.data.positions and str(self.plan.place(self.plan.data.positions))
+        return on_montage(model, trained_on, self.store.ch_names, positions)
 
     def statement(self, model: ModelPlan, split: NamedSplit) -> str:
         """Say what pretraining saw of a split's test part."""

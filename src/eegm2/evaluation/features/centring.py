@@ -15,11 +15,80 @@ from eegm2.errors import DataError
 from eegm2.evaluation.config import Centre
 from eegm2.evaluation.windows.labelled import LabelledWindows
 
+#: Windows of a recording, side by side, after which a running mean counts as known.
+WARM_UP_WINDOWS = 15
+
+
+class RunningMean:
+    """The mean of a recording's features so far, for windows that come one after another.
+
+    Parameters
+    ----------
+    warm_up : int
+        Windows before it counts as known.
+
+    Attributes
+    ----------
+    count : int
+        Windows taken.
+    mean : array, shape (n_features,), or None
+    """
+
+    def __init__(self, warm_up: int = WARM_UP_WINDOWS) -> None:
+        self.warm_up, self.count = warm_up, 0
+        self.mean: NDArray[np.float64] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether enough windows have been taken."""
+        return self.count >= self.warm_up
+
+    def push(self, features: NDArray[np.floating]) -> None:
+        """Count one window's features, (n_features,) or those of several streams, (batch, n_features)."""
+        self.count += 1
+        before = np.zeros(features.shape) if self.mean is None else self.mean
+        self.mean = before + (np.asarray(features, np.float64) - before) / self.count
+
+
+def centred(
+    features: NDArray[np.floating],
+    recording: NDArray[np.str_],
+    centre: Centre,
+    start_s: NDArray[np.float64] | None = None,
+) -> NDArray[np.floating]:
+    """Return features less a mean of the same recording's.
+
+    ``recording``: of all its windows. ``running``: of those up to each window in time, as a stream has them;
+    the windows of the warm-up take the mean at its end.
+
+    Parameters
+    ----------
+    features : array, shape (n, n_features)
+    recording : array of str, shape (n,)
+    centre : {"none", "recording", "running"}
+    start_s : array, shape (n,), optional
+        Start of each window, for ``running``; by default windows are in order.
+    """
+    if centre == "none":
+        return features
+    result = np.array(features, np.float64)
+    for name in np.unique(recording):
+        rows = np.flatnonzero(recording == name)
+        if centre == "recording":
+            result[rows] -= result[rows].mean(0)
+            continue
+        rows = rows if start_s is None else rows[np.argsort(start_s[rows], kind="stable")]
+        means = np.cumsum(result[rows], axis=0) / np.arange(1, len(rows) + 1)[:, None]
+        known = min(WARM_UP_WINDOWS, len(rows)) - 1
+        means[:known] = means[known]
+        result[rows] -= means
+    return result
+
 
 def centre_features(
     features: NDArray[np.floating], data: LabelledWindows, centre: Centre
 ) -> NDArray[np.floating]:
-    """Return features less their mean over the windows of the same recording, or as they are.
+    """Return features less a mean over windows of the same recording, or as they are; see :func:`centred`.
 
     Targets are not used, but the windows of a recording that is tested are: what is learnt this way judges
     recordings that are there as a whole, or a stream after a while, and not a single window of somebody new.
@@ -31,7 +100,7 @@ def centre_features(
         One row per window of `data`.
     data : LabelledWindows
         Where every window is from.
-    centre : {"none", "recording"}
+    centre : {"none", "recording", "running"}
         What is taken off.
 
     Raises
@@ -41,13 +110,10 @@ def centre_features(
     """
     if centre == "none":
         return features
-    recordings, index = np.unique(data.recording, return_inverse=True)
-    if all(len(np.unique(data.y[index == i])) < 2 for i in range(len(recordings))):
+    recordings = np.unique(data.recording)
+    if all(len(np.unique(data.y[data.recording == name])) < 2 for name in recordings):
         raise DataError(
             f"centre: each of the {len(recordings)} recordings has one target throughout, and centring by "
             "recording would take away what is to be told apart; set centre to none"
         )
-    counts = np.bincount(index, minlength=len(recordings))[:, None]
-    sums = np.zeros((len(recordings), features.shape[1]))
-    np.add.at(sums, index, features)
-    return features - (sums / counts)[index]
+    return centred(features, data.recording, centre, data.start_s)

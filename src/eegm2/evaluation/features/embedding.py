@@ -20,6 +20,7 @@ from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
+from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.reconstruct.run import refuse_other_channels
 from eegm2.evaluation.windows.from_store import refuse_mismatch
@@ -99,6 +100,8 @@ def embed(
         raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .npz or .parquet")
     if out.suffix.lower() == ".parquet":
         _pyarrow()
+    if config.centre != "none" and config.kind == "sequence":
+        raise ConfigError("centre: the sequence has no features to centre; choose another --kind")
     refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
     windows = replace(
@@ -109,9 +112,9 @@ def embed(
         exclude_s=(),
     )
     if is_store(source):
-        data, label = _from_store(checkpoint, source, windows, config)
+        checkpoint, data, label = _from_store(checkpoint, source, windows, config)
     else:
-        data = _from_file(checkpoint, Path(source), windows)
+        checkpoint, data = _from_file(checkpoint, Path(source), windows, config.positions)
         label = np.full(len(data), "")
     values = extract_features(
         checkpoint.model,
@@ -121,6 +124,8 @@ def embed(
         kind=config.kind,
         progress=progress,
     )
+    if config.centre != "none" and config.kind != "sequence":
+        values = centred(values, data.recording, config.centre, data.start_s).astype(np.float32)
     made = Embedding(
         values,
         np.asarray(data.start_s),
@@ -185,8 +190,9 @@ def _columns(made: Embedding) -> dict[str, Any]:
 
 def _from_store(
     checkpoint: Checkpoint, source: str | Path, windows: WindowConfig, config: EmbedConfig
-) -> tuple[LabelledWindows, NDArray[np.str_]]:
+) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_]]:
     store = RecordingStore(source)
+    checkpoint = checkpoint.on_montage(store.ch_names, config.positions)
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
     dataset = WindowDataset(store, windows)
     names = np.array([*dataset.classes, ""])
@@ -194,11 +200,15 @@ def _from_store(
     data = LabelledWindows(
         dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
     )
-    return data, names[y]
+    return checkpoint, data, names[y]
 
 
-def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> LabelledWindows:
-    made = preprocess(read_raw(path), checkpoint.preprocessing, where=str(path))
+def _from_file(
+    checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
+) -> tuple[Checkpoint, LabelledWindows]:
+    raw = read_raw(path)
+    made = preprocess(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
+    checkpoint = checkpoint.on_montage(made.ch_names, positions)
     refuse_other_channels(checkpoint, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
@@ -213,7 +223,8 @@ def _from_file(checkpoint: Checkpoint, path: Path, windows: WindowConfig) -> Lab
     cut = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2))
     x = scale_window(cut, windows.scaling, amplitude_uv)
     name = np.full(len(starts), path.stem)
-    return LabelledWindows(x, np.zeros(len(starts), dtype=np.int64), name, name, starts / sfreq_hz)
+    none = np.zeros(len(starts), dtype=np.int64)
+    return checkpoint, LabelledWindows(x, none, name, name, starts / sfreq_hz)
 
 
 def _pyarrow() -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 
+from eegm2.data.electrodes import for_electrodes
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
@@ -41,7 +43,8 @@ def adapt_channels(
     Raises
     ------
     ConfigError
-        If a list of names does not fit its number of channels.
+        If a list of names does not fit its number of channels; or the network has the covariance embedding
+        and takes no other electrodes, or no names are given by which it takes them.
     """
     for what, names, count in (
         ("trained_on", trained_on, model.config.n_chans),
@@ -49,6 +52,8 @@ def adapt_channels(
     ):
         if names is not None and len(names) != count:
             raise ConfigError(f"adapt_channels: got {len(names)} names in {what}, expected {count}")
+    if model.config.embedding == "covariance":
+        return _for_electrodes(model, ch_names)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = build_model(model.config.replace(n_chans=n_chans))
@@ -63,6 +68,16 @@ def adapt_channels(
             new[name].index_copy_(axis, here, old[name].index_select(axis, there))
     made.load_state_dict(new)
     return made.train(model.training)
+
+
+def _for_electrodes(model: EEGM2 | UNet, ch_names: Sequence[str] | None) -> EEGM2:
+    """Return a copy of a network with virtual channels for a montage: nothing of it is new."""
+    assert isinstance(model, EEGM2)
+    if ch_names is None:
+        raise ConfigError(
+            "adapt_channels: the covariance embedding needs to know which electrodes; give ch_names"
+        )
+    return copy.deepcopy(for_electrodes(model, ch_names))
 
 
 def channel_axis(name: str) -> int | None:

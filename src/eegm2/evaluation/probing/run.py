@@ -89,6 +89,7 @@ def probe(
     refuse_foreign_folder(out)
     checkpoint = load_checkpoint(run, config.which)
     opened = RecordingStore(store)
+    checkpoint = checkpoint.on_montage(opened.ch_names, config.positions)
     differences = refuse_mismatch(checkpoint.header, opened, str(run), allow=config.allow_mismatch)
     windows = probe_windows(checkpoint.windows, config)
     data = labelled_windows(opened, windows, config.classes, regression=config.regression)

@@ -56,7 +56,7 @@ def linear_probe(
         the lowest loss on the validation part (log loss, classes weighted equally; squared error).
     threshold : {"validation", "half"}
         How two classes are decided.
-    centre : {"none", "recording"}
+    centre : {"none", "recording", "running"}
         What is taken off the features first, see :func:`centre_features`.
 
     Raises
@@ -141,7 +141,7 @@ def light_probe(
         Seeds weights, order and dropout.
     config : FitConfig, optional
         Settings; :meth:`ProbeConfig.light` by default.
-    centre : {"none", "recording"}
+    centre : {"none", "recording", "running"}
         As in :func:`linear_probe`.
 
     Raises

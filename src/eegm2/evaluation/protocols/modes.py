@@ -27,7 +27,7 @@ from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predict
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
 from eegm2.model.heads import Downstream
-from eegm2.model.network import EEGM2, build_model
+from eegm2.model.network import EEGM2, fresh_copy
 from eegm2.model.unet import UNet
 
 #: From the head to the input; layer-wise decay counts the levels that a network has.
@@ -111,7 +111,7 @@ def fine_tune(
     n_times = int(data.batch(split.train[:1]).shape[-1])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = build_model(model.config) if name == "scratch" else copy.deepcopy(model)
+        network = fresh_copy(model) if name == "scratch" else copy.deepcopy(model)
         downstream = Downstream(network, max(len(data.classes), 1), n_times, config.head, config.head_dropout)
     freeze(downstream, config.freeze)
     task = Task(data.batch, data.y, split.train, split.val, len(data.classes))

@@ -100,7 +100,7 @@ def logarithm_by_products(matrices: Tensor) -> Tensor:
         power = torch.bmm(power, away)
         total = total + power / k
     made = identity * (trace.log() + 2**ROOTS * math.log(middle)) - 2**ROOTS * total
-    return made.reshape(matrices.shape)
+    return made.reshape_as(matrices)
 
 
 def _square_root(matrices: Tensor, identity: Tensor, smallest: float) -> Tensor:
