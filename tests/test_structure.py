@@ -48,9 +48,9 @@ ROOMS = {
         ["scores"],
         ["protocols"],
         ["baselines", "estimators", "probing", "reconstruct"],
-        ["experiment"],
+        ["experiment", "finetuning"],
     ],
-    "deploy": [["config", "trained_model"], ["stream", "long"], ["heads", "export"], ["live"]],
+    "deploy": [["config", "trained_model"], ["stream", "long"], ["heads", "export"], ["live", "predict"]],
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {

@@ -16,9 +16,11 @@ from eegm2.cli import (
     embed,
     evaluate,
     export,
+    finetune,
     head,
     info,
     models,
+    predict,
     prepare,
     pretrain,
     probe,
@@ -67,7 +69,9 @@ app.command("models")(models.models)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
+app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)
