@@ -34,6 +34,43 @@ PLACES = {
 }
 
 
+OSCILLATORY = {
+    **OPTIONS,
+    "preset": "covariance",
+    "objective": "oscillatory",
+    "network": ("n_virtual=4",),
+    "window_s": 1.0,
+    "windows_per_recording": 2,
+    "contrast": 0.5,
+    "channel_subsets": 0.5,
+    "share": ("second=0.4",),
+}
+
+
+def oscillatory_command(first: str, second: str, run: str) -> None:
+    """Pretrain on two stores of other electrodes, with a teacher."""
+    from eegm2.training.config import PretrainConfig
+    from eegm2.training.pretrain import pretrain
+
+    pretrain([first, second], run, PretrainConfig(**OSCILLATORY))
+
+
+def oscillatory_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+    """As `pretrain_kills`, with `oscillatory_command`."""
+    stores = [str(folder / name) for name in ("first", "second")]
+    tiny_store(Path(stores[0]), channels=("Fp1", "Fp2", "C3", "C4", "O1"))
+    tiny_store(Path(stores[1]), seed=1, channels=("TP9", "AF7", "AF8", "TP10"))
+    run_whole(warm_up)
+    return campaign(
+        oscillatory_command,
+        lambda name: (*stores, str(folder / name)),
+        lambda name: differences(folder / "whole", folder / name),
+        kills=kills,
+        seed=seed,
+        places=PLACES,
+    )
+
+
 def pretrain_command(store: str, run: str) -> None:
     """Pretrain as the command line does."""
     from eegm2.training.config import PretrainConfig

@@ -33,6 +33,42 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
+def test_two_processes_learn_as_one_from_two_stores(tmp_path: Path) -> None:
+    """What compares windows of a batch (centring, variance, covariance) is each process's own: left out."""
+    tiny_store(tmp_path / "a", seconds=16, channels=("Fp1", "Fp2", "C3", "C4", "O1", "O2"))
+    tiny_store(tmp_path / "b", seconds=16, seed=1, channels=("TP9", "AF7", "AF8", "TP10"))
+    options = [*OPTIONS, "--preset", "covariance", "--network", "n_virtual=4", "--objective", "oscillatory"]
+    options += [
+        "--window-s",
+        "2",
+        "--windows-per-recording",
+        "2",
+        "--share",
+        "b=0.4",
+        "--channel-subsets",
+        "0.5",
+    ]
+    options += [
+        "--centre-targets",
+        "window",
+        "--variance",
+        "0",
+        "--covariance",
+        "0",
+        "--log-every-steps",
+        "1",
+    ]
+    runs = []
+    for name, devices in (("one", ["--devices", "1"]), ("two", ["--devices", "2", "--strategy", "ddp"])):
+        pretrain(tmp_path / "a", tmp_path / name, str(tmp_path / "b"), *options, *devices)
+        with (tmp_path / name / "logs" / "steps.csv").open() as file:
+            runs.append([float(row["train_loss"]) for row in csv.DictReader(file)])
+    assert len(runs[0]) == 24
+    assert runs[1] == pytest.approx(runs[0], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("objective", ["reconstruction", "masked"])
 def test_two_gloo_processes_learn_as_one(objective: str, tmp_path: Path) -> None:
     tiny_store(tmp_path / "store")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from eegm2.training.loaders import BatchOrder, EvaluationOrder, make_loader
+from eegm2.training.loaders import BatchOrder, EvaluationOrder, PooledOrder, make_loader
 
 
 def flat(lists: Iterable[list[int]]) -> list[int]:
@@ -74,3 +76,67 @@ def test_iterating_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
     assert sum(len(batch[0]) for batch in loader) == 23
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def pooled(
+    shares: tuple[float, ...] = (0.5, 0.25, 0.25), sizes: tuple[int, ...] = (40, 20, 20), **options: Any
+) -> PooledOrder:
+    return PooledOrder(sizes, shares, **{"batch_size": 6, "seed": 5, **options})
+
+
+class TestPooledOrder:
+    def test_in_proportion_an_epoch_is_every_window_once(self) -> None:
+        order = pooled()
+        for epoch in (0, 1):
+            order.epoch = epoch
+            assert sorted(flat(order)) == list(range(80))
+            assert len(list(order)) == order.total == 7 + 4 + 4
+
+    def test_a_batch_is_of_one_store_and_the_stores_are_mixed(self) -> None:
+        stores = [{np.searchsorted([40, 60, 80], w, side="right") for w in batch} for batch in pooled()]
+        assert all(len(store) == 1 for store in stores)
+        turns = [store.pop() for store in stores]
+        assert turns != sorted(turns)
+
+    def test_shares_hold_and_all_windows_are_seen_equally_often(self) -> None:
+        order = pooled((0.2, 0.6, 0.2))
+        assert order.counts == [3, 9, 3]
+        seen = np.zeros(80, int)
+        for epoch in range(20):
+            order.epoch = epoch
+            for batch in order:
+                assert len(batch) == 6
+                np.add.at(seen, batch, 1)  # two passes may meet in a batch
+        assert seen.sum() == 20 * 15 * 6
+        for part in (seen[:40], seen[40:60], seen[60:]):
+            assert part.max() - part.min() <= 1
+
+    @pytest.mark.parametrize("start", [0, 4, 14])
+    def test_it_goes_on_from_any_batch(self, start: int) -> None:
+        order = pooled((0.2, 0.6, 0.2))
+        order.epoch = 3
+        whole = list(order)
+        order.start = start
+        assert len(order) == len(whole) - start
+        assert list(order) == whole[start:]
+
+    @pytest.mark.parametrize("world", [2, 3])
+    def test_processes_share_the_batches_of_one(self, world: int) -> None:
+        parts = [list(pooled((0.2, 0.6, 0.2), rank=rank, world_size=world)) for rank in range(world)]
+        for i, whole in enumerate(pooled((0.2, 0.6, 0.2))):
+            assert set(flat(part[i] for part in parts)) == set(whole)
+            assert len({len(part[i]) for part in parts}) == 1
+
+    def test_limited_batches_take_turns(self) -> None:
+        order = pooled(n_batches=4)
+        assert list(order) == [[*range(6)], [*range(6, 12)], [*range(40, 46)], [*range(60, 66)]]
+
+    def test_a_share_below_one_batch_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"share: 0\.01 of 15 batches is less than one"):
+            pooled((0.01, 0.5, 0.49))
+
+    def test_evaluation_keeps_the_stores_apart(self) -> None:
+        order = EvaluationOrder((40, 20), batch_size=30)
+        assert list(order) == [[*range(30)], [*range(30, 40)], [*range(40, 60)]]
+        assert len(order) == 3
+        assert list(EvaluationOrder((40, 20), batch_size=30, first=[2, 3])) == [[0, 1], [40, 41, 42]]

@@ -22,7 +22,8 @@ from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.lightning_module import PretrainModule
-from eegm2.training.optimiser import parameter_groups
+from eegm2.training.objectives.reconstruction import Reconstruction
+from eegm2.training.optimiser import adamw_and_cycle, parameter_groups
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store
 
@@ -113,6 +114,7 @@ class TestWhatItLeaves:
         module = PretrainModule.__new__(PretrainModule)
         torch.nn.Module.__init__(module)
         module.model, module.config, module.steps_per_epoch = model, config, lambda: 100  # type: ignore[method-assign]
+        module.objective = Reconstruction(config, 32.0)
         made = module.configure_optimizers()
         scheduler, rates = made["lr_scheduler"]["scheduler"], []
         for _ in range(99):
@@ -125,6 +127,17 @@ class TestWhatItLeaves:
         assert rates.index(max(rates)) == 9
         assert rates[-1] == pytest.approx(2.5e-6)
         assert rows(run)[-1]["lr"] < rows(run)[0]["lr"]
+
+    @pytest.mark.parametrize(("steps", "pct_start"), [(10, 0.1), (2, 0.5), (20, 0.05), (9, 0.1), (1, 1.0)])
+    def test_a_warm_up_of_one_step(self, steps: int, pct_start: float) -> None:
+        config = dataclasses.replace(TINY, epochs=1, pct_start=pct_start)
+        optimizer, scheduler = adamw_and_cycle(torch.nn.Linear(2, 2), config, steps)
+        rates = []
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        assert all(0 < rate <= config.max_lr for rate in rates)
 
 
 class TestLearning:

@@ -16,11 +16,12 @@ import torch
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.training.config import PretrainConfig
+from eegm2.training.objectives.reconstruction import Losses
 from eegm2.training.pretrain import pretrain
 from eegm2.training.recorder import Recorder
 from eegm2.training.state import Interrupted
 from tests.training.kill_harness import check
-from tests.training.pretrain_kills import differences, pretrain_kills
+from tests.training.pretrain_kills import differences, oscillatory_kills, pretrain_kills
 from tests.training.stores import tiny_store
 
 TINY = PretrainConfig(
@@ -202,8 +203,14 @@ def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     check(pretrain_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_with_a_teacher_and_two_stores(tmp_path: Path) -> None:
+    check(oscillatory_kills(tmp_path, kills=20, seed=3), 20)
+
+
 def test_the_recorder_names_every_column() -> None:
-    assert Recorder(Path("run"), {}).metrics.columns[:9] == (
+    assert Recorder(Path("run"), {}, Losses._fields).metrics.columns[:9] == (
         *("epoch", "step", "train_loss", "train_l1", "train_spectral"),
         *("val_loss", "val_l1", "val_spectral", "lr"),
     )

@@ -20,7 +20,7 @@ from eegm2.deploy.long import encode_long, reconstruct_long
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2
 from eegm2.ops import ssd
-from eegm2.training.objectives import reconstruction_loss
+from eegm2.training.objectives.reconstruction import reconstruction_loss
 
 HEADS, HEADDIM, D_STATE = 8, 64, 16  # of the scan alone: the paper's first block
 GATE_TIMES = 96

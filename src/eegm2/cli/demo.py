@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,7 +57,7 @@ def _bundled(store: Path, out: Path) -> tuple[list[str], list[str]]:
 
     opened = RecordingStore(store)
     ids = [recording.id for recording in opened.recordings]
-    parts = {part: tuple(i for i in ids if run in i) for part, run in BUNDLED_SPLIT.items()}
+    parts: dict[str, Any] = {part: tuple(i for i in ids if run in i) for part, run in BUNDLED_SPLIT.items()}
     manifest = out / "split.json"
     SplitManifest(**parts, seed=0, by="recording", manifest_sha256=opened.manifest_sha256).to_json(manifest)
     return BUNDLED, ["--splits", str(manifest)]

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @options(PretrainConfig)
 def pretrain(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="Store written by eegm2 prepare.")],
+    stores: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STORE...", help="Stores written by eegm2 prepare; of several, alike but for electrodes."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="RUN", help="Folder of the run; given again, the run goes on.")
     ],
@@ -32,7 +37,7 @@ def pretrain(
         ),
     ] = False,
 ) -> None:
-    """Pretrain a network on a store, without labels.
+    """Pretrain a network on one store or several, without labels.
 
     Run the same command again to go on with a run that stopped; Ctrl-C leaves one that can. The defaults
     are the paper's values but for --epochs, where the paper has 500.
@@ -46,10 +51,10 @@ def pretrain(
         sys.exit(130)
     keep_freed_memory()
     if find_lr:
-        _find_lr(store, out, config)
+        _find_lr(stores, out, config)
         return
     try:
-        result = run_pretraining(store, out, config)
+        result = run_pretraining(stores, out, config)
     except (Interrupted, KeyboardInterrupt) as interruption:
         signum = getattr(interruption, "signum", 2)
         if environment_rank() == 0:
@@ -60,10 +65,10 @@ def pretrain(
         _say_where(result)
 
 
-def _find_lr(store: str, out: Path, config: PretrainConfig) -> None:
+def _find_lr(stores: list[str], out: Path, config: PretrainConfig) -> None:
     from eegm2.training.lr_finder import find_learning_rate
 
-    found = find_learning_rate(store, out, config)
+    found = find_learning_rate(stores, out, config)
     lowest = found.rates[found.smoothed.argmin()]
     typer.echo(f"{len(found.rates)} rates from {found.rates[0]:.2g} to {found.rates[-1]:.2g}")
     typer.echo(f"  steepest   {found.suggestion:.2g}; the loss is lowest at {lowest:.2g}")

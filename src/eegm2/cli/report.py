@@ -18,8 +18,10 @@ def report(
         Path, typer.Option("--out", help="HTML file to write; complete in itself, needs no network.")
     ],
     store: Annotated[
-        str | None,
-        typer.Option("--store", help="Recording store (folder or URL); default: the one the run names."),
+        list[str] | None,
+        typer.Option(
+            "--store", help="Recording store (folder or URL), repeat for more; default: those the run names."
+        ),
     ] = None,
     probe: Annotated[
         list[Path] | None,

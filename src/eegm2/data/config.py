@@ -13,6 +13,11 @@ from eegm2.errors import ConfigError
 PREPROCESSING_VERSION = 1
 """Raised whenever the same `PreprocessingConfig` would give other samples than before."""
 
+#: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
+SIGNAL_CHOICES = (
+    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
+)
+
 POSITIONS_HELP = (
     "Table of electrode positions (CSV: name,x,y,z; right, front, up of the head's centre), for networks "
     "that take any electrodes."
@@ -221,3 +226,16 @@ def sha256_json(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def signal_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return name and both values of every choice that changes the signal and differs.
+
+    Parameters
+    ----------
+    a, b : dict
+        Preprocessings as `to_dict` gave them; choices that were unknown then have their defaults.
+    """
+    defaults = to_dict(PreprocessingConfig())
+    values = [(name, a.get(name, defaults[name]), b.get(name, defaults[name])) for name in SIGNAL_CHOICES]
+    return [(name, one, other) for name, one, other in values if one != other]

@@ -29,8 +29,10 @@ class Network(Protocol):
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 Positions = Mapping[str, Sequence[float]]
 
-#: Largest difference of an electrode's distance from the head's centre, in shares of the mean one.
-_ROUGHLY_ROUND = 0.25
+#: Largest difference of an electrode's distance from the head's centre, in shares of the median one.
+_ROUGHLY_ROUND = 0.2
+#: Electrodes from which the centre of the head is found rather than taken to be the origin.
+_ENOUGH_FOR_A_SPHERE = 8
 
 
 def electrode_spread(
@@ -52,6 +54,17 @@ def electrode_spread(
     ConfigError
         If there are fewer than four channels, a name is twice, electrodes have no position or coincide; each
         is listed, with what to do.
+    """
+    places, channels = montage(ch_names, positions)
+    return spread(places, order, channels)
+
+
+def montage(
+    ch_names: Sequence[str], positions: Positions | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the electrodes' directions, (n_electrodes, 3), and channels as sums of electrodes.
+
+    Parameters and errors as for :func:`electrode_spread`; the sums are (n_chans, n_electrodes).
     """
     names = [canonical(name) for name in ch_names]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -78,7 +91,7 @@ def electrode_spread(
     for row, of in enumerate(parts):
         for part, sign in zip(of, (1.0, -1.0)):
             channels[row, electrodes.index(part)] += sign
-    return spread(places, order, channels)
+    return places, channels
 
 
 def for_electrodes(
@@ -217,27 +230,22 @@ def _directions(positions: Positions) -> dict[str, NDArray[np.float64]]:
         return {}
     names = [canonical(name) for name in positions]
     places = np.array([tuple(place) for place in positions.values()], float).reshape(len(names), 3)
+    places = places - _head_centre(places)
     lengths = np.linalg.norm(places, axis=1)
-    if not _round(lengths):
-        centre = _sphere_centre(places)
-        lengths = np.linalg.norm(places - centre, axis=1)
-        if not _round(lengths) or len(places) < 8:
-            raise ConfigError(
-                f"positions: the {len(places)} electrodes lie on no sphere about the origin "
-                "(x right, y front, z up); give them from the centre of the head"
-            )
-        places = places - centre
+    middle = float(np.median(lengths))
+    if not (middle > 0 and (np.abs(lengths - middle) <= _ROUGHLY_ROUND * middle).all()):
+        raise ConfigError(
+            f"positions: the {len(places)} electrodes lie on no sphere about the origin "
+            "(x right, y front, z up); give them from the centre of the head"
+        )
     return dict(zip(names, places / lengths[:, None]))
 
 
-def _round(lengths: NDArray[np.float64]) -> bool:
-    """Return whether distances from the centre are about the same."""
-    middle = float(np.median(lengths))
-    return middle > 0 and bool((np.abs(lengths - middle) <= _ROUGHLY_ROUND * middle).all())
-
-
-def _sphere_centre(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the centre of the sphere that fits points best in the squares of their distances."""
+def _head_centre(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the centre of the sphere through the electrodes; the origin for too few, or a ring."""
+    thickness = np.linalg.svd(places - places.mean(0), compute_uv=False)
+    if len(places) < _ENOUGH_FOR_A_SPHERE or thickness[-1] < 0.1 * thickness[0]:
+        return np.zeros(3)
     system = np.c_[2 * places, np.ones(len(places))]
     centre: NDArray[np.float64] = np.linalg.lstsq(system, (places**2).sum(1), rcond=None)[0][:3]
     return centre

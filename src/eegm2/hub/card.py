@@ -124,6 +124,8 @@ def _training(header: Mapping[str, Any]) -> str:
         ("store", data.get("store", "unknown")),
         ("SHA-256 of the store's manifest", data.get("manifest_sha256", "unknown")),
     ]
+    if isinstance(begun := header.get("init"), Mapping):
+        rows.append(("begun with the weights of", _beginning(begun)))
     rows += [(key.replace("_", " "), pretrain[key]) for key in _PRETRAIN if key in pretrain]
     rows += [(name, header[key]) for name, key in (("epoch", "epoch"), ("step", "step")) if key in header]
     if header.get("val_loss") is not None:
@@ -132,7 +134,39 @@ def _training(header: Mapping[str, Any]) -> str:
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     if header.get("commit"):
         rows.append(("commit", header["commit"]))
-    return f"## Training\n\n{_table(rows)}"
+    return f"## Training\n\n{_table(rows)}{_stores(data.get('stores'))}"
+
+
+def _beginning(init: Mapping[str, Any]) -> str:
+    """Return what a model that training began with was, and what it was trained on."""
+    data, earlier = _mapping(init, "data"), init.get("init")
+    text = f"{init.get('model', 'unknown')} (SHA-256 {str(init.get('weights_sha256', 'unknown'))[:12]}…)"
+    text += f", trained on {data.get('store', 'unknown data')}, {_counted(data, 'subject')}"
+    return text + (f"; itself begun with {_beginning(earlier)}" if isinstance(earlier, Mapping) else "")
+
+
+def _stores(entries: Any) -> str:
+    """Return a table of what came from which of several stores."""
+    if not isinstance(entries, list):
+        return ""
+    lines = [
+        "\n| store | recordings | people: train, validation | share | channels | licence | SHA-256 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in entries:
+        if isinstance(entry, Mapping):
+            share = entry.get("share")
+            cells = [
+                entry.get("store", "unknown"),
+                entry.get("n_recordings", "unknown"),
+                f"{entry.get('n_train_subjects', 'unknown')}, {entry.get('n_val_subjects', 'unknown')}",
+                f"{share:.0%}" if isinstance(share, float) else "unknown",
+                " ".join(map(str, entry.get("ch_names") or ())) or "unknown",
+                entry.get("licence") or "not stated",
+                f"{str(entry.get('manifest_sha256', 'unknown'))[:12]}…",
+            ]
+            lines.append(f"| {' | '.join(plain(cell, 600) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _splits(splits: SplitManifest | None) -> str:

@@ -5,6 +5,7 @@ from eegm2.ops.backends import backend_report, choose_backend
 from eegm2.ops.checks import compute_dtype, needs_gradient
 from eegm2.ops.conv import causal_conv1d
 from eegm2.ops.dispatch import selective_scan, ssd
+from eegm2.ops.eigen import symmetric_eigen
 from eegm2.ops.mix import mamba2_mix
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "needs_gradient",
     "selective_scan",
     "ssd",
+    "symmetric_eigen",
 ]

@@ -88,14 +88,17 @@ def read_log(path: Path) -> tuple[TrainingLog | None, str]:
     if not table:
         return None, f"The training log {path.name} holds no value of a loss."
     epochs = np.array(sorted(table))
-    curves = {name: np.array([table[e].get(name, np.nan) for e in epochs.tolist()]) for name in _CURVES}
+    known = dict.fromkeys([*_CURVES, *(name for values in table.values() for name in values)])
+    curves = {name: np.array([table[e].get(name, np.nan) for e in epochs.tolist()]) for name in known}
     return TrainingLog(epochs, {name: v for name, v in curves.items() if np.isfinite(v).any()}), ""
 
 
 def _curve_name(column: str | None) -> str:
     """Return the curve a column of the log belongs to, or nothing."""
     name = (column or "").removesuffix("_epoch")
-    return "lr" if name.startswith(("lr-", "lr/")) else name if name in _CURVES else ""
+    if name.startswith(("lr-", "lr/")):
+        return "lr"
+    return name if name in _CURVES or name.startswith(("train_", "val_")) else ""
 
 
 def _number(text: object) -> float:

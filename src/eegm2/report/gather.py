@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import platform
@@ -23,7 +24,7 @@ _MENDABLE = (EEGM2Error, OSError, ValueError, KeyError, TypeError, RuntimeError,
 
 def gather(
     run: str | Path,
-    store: str | Path | None = None,
+    store: str | Path | Sequence[str | Path] | None = None,
     *,
     probes: Sequence[str | Path] = (),
     evaluations: Sequence[str | Path] = (),
@@ -35,8 +36,8 @@ def gather(
     ----------
     run : path
         A RUN folder.
-    store : path or URL, optional
-        Default: the store that the run names.
+    store : path or URL, or a sequence of them, optional
+        Default: the stores that the run names.
     probes, evaluations : sequences of paths
         Besides those that the run lists.
     command : str
@@ -61,12 +62,14 @@ def gather(
     data.versions = _versions()
     data.probes, data.missing["probes"] = read_probes(folder, probes)
     data.evaluations, data.missing["evaluations"] = read_evaluations(evaluations)
-    opened = _open_store(folder, store, data)
-    if opened is not None:
-        _add_store(opened, data)
+    given = [store] if isinstance(store, str | Path) else list(store or ())
+    opened = _open_stores(folder, given, data)
+    for name, one in opened.items():
+        _add_store(one, data, name)
     if data.ch_names:
         data.positions = head_positions(data.ch_names)
-    _add_model(folder, opened, data)
+    name, first = next(iter(opened.items()), ("", None))
+    _add_model(folder, first, data, name)
     data.missing = {part: text for part, text in data.missing.items() if text}
     return data
 
@@ -81,9 +84,25 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _open_store(run: Path, given: str | Path | None, data: ReportData) -> RecordingStore | None:
-    named = data.header.get("data", {}).get("store")
-    where = given if given is not None else named
+def _open_stores(run: Path, given: Sequence[str | Path], data: ReportData) -> dict[str, RecordingStore]:
+    """Return the stores of a run by their names in it; a single one has the name ""."""
+    facts = data.header.get("data", {})
+    parts = facts.get("stores")
+    several = [entry for entry in parts if isinstance(entry, dict)] if isinstance(parts, list) else []
+    if not several:
+        store = _open_store(run, given[0] if given else facts.get("store"), data)
+        return {} if store is None else {"": store}
+    found: dict[str, RecordingStore] = {}
+    for where in given or [str(entry.get("store")) for entry in several]:
+        store = _open_store(run, where, data)
+        same = [e for e in several if store is not None and e.get("manifest_sha256") == store.manifest_sha256]
+        name = str((same[0] if same else {}).get("store", Path(str(where)).name))
+        if store is not None:
+            found[name] = store
+    return found
+
+
+def _open_store(run: Path, where: str | Path | None, data: ReportData) -> RecordingStore | None:
     if not where:
         data.missing["store"] = (
             "The run names no store and none was given, so the recordings are not shown; add --store STORE."
@@ -107,27 +126,30 @@ def _open_store(run: Path, given: str | Path | None, data: ReportData) -> Record
     return None
 
 
-def _add_store(store: RecordingStore, data: ReportData) -> None:
-    """Add the recordings' facts and what preparation rejected."""
-    part_of = {name: part for part, names in data.splits.items() for name in names}
-    data.recordings = [
+def _add_store(store: RecordingStore, data: ReportData, name: str = "") -> None:
+    """Add the recordings' facts and what preparation rejected; `name` is the store's, of several."""
+    part_of = {unit: part for part, names in data.splits.items() for unit in names}
+    start = f"{name}/" if name else ""
+    data.recordings += [
         Recording(
-            info.id,
-            info.subject,
+            start + info.id,
+            start + info.subject,
             info.session,
             info.n_times / info.sfreq_hz,
             info.sfreq_hz,
             tuple((span.onset_s, span.duration_s, span.label) for span in info.labels),
             info.quality,
-            part_of.get(info.id if data.split_by == "recording" else info.subject, ""),
+            part_of.get(start + (info.id if data.split_by == "recording" else info.subject), ""),
         )
         for info in store.recordings
     ]
-    data.rejected = [Rejected(name, reason) for name, reason in sorted(store.damaged.items())]
+    data.rejected += [Rejected(start + what, reason) for what, reason in sorted(store.damaged.items())]
     data.rejected += _rejected(store)
     data.ch_names = data.ch_names or tuple(store.ch_names)
     data.sfreq_hz = data.sfreq_hz or store.sfreq_hz
-    trained_on = data.header.get("data", {}).get("manifest_sha256")
+    facts = data.header.get("data", {})
+    own = [entry for entry in facts.get("stores") or () if isinstance(entry, dict)] if name else [facts]
+    trained_on = next((e.get("manifest_sha256") for e in own if not name or e.get("store") == name), None)
     if trained_on and trained_on != store.manifest_sha256:
         data.missing["store"] = (
             f"The store has changed since training (manifest {store.manifest_sha256[:12]}… now, "
@@ -150,7 +172,7 @@ def _rejected(store: RecordingStore) -> list[Rejected]:
     ]
 
 
-def _add_model(run: Path, store: RecordingStore | None, data: ReportData) -> None:
+def _add_model(run: Path, store: RecordingStore | None, data: ReportData, name: str = "") -> None:
     """Load the model, count its parameters and let it reconstruct held-out windows."""
     try:
         from eegm2.training.checkpoint import load_checkpoint
@@ -173,6 +195,16 @@ def _add_model(run: Path, store: RecordingStore | None, data: ReportData) -> Non
     try:
         from eegm2.report.reconstruct import reconstruct_windows
 
-        data.reconstruction = reconstruct_windows(checkpoint.model, store, data)
+        data.reconstruction = reconstruct_windows(checkpoint.model, store, _of_store(data, name))
     except _MENDABLE as error:
         data.missing["reconstruction"] = f"The reconstruction could not be made ({error})."
+
+
+def _of_store(data: ReportData, name: str) -> ReportData:
+    """Return the contents with the split as one of several stores has it."""
+    start = f"{name}/" if name else ""
+    own = {
+        part: tuple(unit.removeprefix(start) for unit in names if unit.startswith(start))
+        for part, names in data.splits.items()
+    }
+    return dataclasses.replace(data, splits=own)

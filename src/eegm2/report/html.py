@@ -60,7 +60,7 @@ def render_page(title: str, sections: Sequence[Section], created: str) -> str:
 def write_report(
     run: str | Path,
     out: str | Path,
-    store: str | Path | None = None,
+    store: str | Path | Sequence[str | Path] | None = None,
     *,
     probes: Sequence[str | Path] = (),
     evaluations: Sequence[str | Path] = (),
@@ -75,8 +75,8 @@ def write_report(
         A RUN folder; parts that are missing in it are said in the report.
     out : path
         The HTML file; replaced only once the new one is whole.
-    store : path or URL, optional
-        The recording store; by default the one the run names.
+    store : path or URL, or a sequence of them, optional
+        The recording stores; by default those the run names.
     probes : sequence of paths
         PROBE folders besides those that RUN/probes.json lists.
     evaluations : sequence of paths

@@ -6,25 +6,38 @@ The defaults are the values of the authors' code, but for the number of epochs: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 from eegm2.config import option
-from eegm2.data.config import SCALING_HELP, Scaling, SplitConfig, WindowConfig
+from eegm2.data.config import POSITIONS_HELP, SCALING_HELP, Scaling, SplitConfig, WindowConfig
 from eegm2.errors import ConfigError
-
-Loss = Literal["l1+spectral", "l1", "mse+spectral"]
-Spectrum = Literal["complex", "amplitude"]
-Norm = Literal["backward", "ortho", "forward"]
+from eegm2.model.config import ALL_PRESETS, EEGM2Config
+from eegm2.training.objectives.options import (
+    TOGETHER,
+    WITHOUT_DECODER,
+    AugmentOptions,
+    ObjectiveOptions,
+    OscillatoryOptions,
+)
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """Which network."""
 
-    preset: Literal["eegm2", "s1", "s3", "s4", "s5", "unet"] = option(
-        "eegm2", "Network; s1, s3, s4, s5 are the paper's ablations. The light preset is any eegm2's encoder."
+    preset: Literal["eegm2", "s1", "s3", "s4", "s5", "unet", "covariance"] = option(
+        "eegm2",
+        "Network; s1, s3, s4, s5 are the paper's ablations, the light preset is any eegm2's encoder; "
+        "covariance takes any electrodes.",
     )
     width: int = option(64, "Channels at full time resolution (w of the paper).")
+    network: tuple[str, ...] = option(
+        (), "Another size of the network, e.g. d_state=8 or n_virtual=12; repeat for more."
+    )
+    init: str = option(
+        "",
+        "Begin with the weights of this model (run, folder, file or name) in place of random ones.",
+    )
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,12 @@ class DataOptions:
     )
     official: bool = option(True, "Keep the data set's own test part where it has one.")
     split_seed: int = option(0, "Seed of the split.")
+    share: tuple[str, ...] = option(
+        (),
+        "Several stores: a store and its share of the training, e.g. eyes=0.5, or equal; repeat for more; "
+        "none given: in proportion to the windows.",
+    )
+    positions: str = option("", POSITIONS_HELP)
     splits: str = option("", "Use this split manifest (JSON with lists train, val, test) instead of drawing.")
 
     def window_config(self) -> WindowConfig:
@@ -59,32 +78,6 @@ class DataOptions:
         return SplitConfig(
             seed=self.split_seed, val=self.val, test=self.test, by=self.by, official=self.official
         )
-
-
-@dataclass(frozen=True)
-class ObjectiveOptions:
-    """What is minimised."""
-
-    objective: Literal["reconstruction", "masked", "denoising"] = option(
-        "reconstruction", "Task: the paper's, or reconstruct what was hidden, or what was covered by noise."
-    )
-    loss: Loss = option(
-        "l1+spectral", "Eq. 1 of the paper; l1 alone (S2); squares in place of absolute values."
-    )
-    spectrum: Spectrum = option(
-        "complex", "Spectral term: complex spectra (the paper's formula) or amplitudes (its text)."
-    )
-    norm: Norm = option(
-        "backward", "Transform's normalisation: none (the paper's), ortho (1/√n_times), forward (1/n_times)."
-    )
-    alpha: float = option(1.0, "Weight of the time term.")
-    beta: float = option(1.0, "Weight of the spectral term.")
-    mask_patch_s: float = option(0.25, "Masked: length of a hidden stretch of time in seconds.")
-    mask_time: float = option(0.5, "Masked: share of the time hidden in all channels.")
-    mask_channels: float = option(0.0, "Masked: share of the channels hidden throughout.")
-    mask_loss: Literal["hidden", "all"] = option("hidden", "Masked: where the loss is taken.")
-    noise: float = option(0.5, "Denoising: white noise, in standard deviations of each channel.")
-    pops: float = option(0.1, "Denoising: probability of an electrode pop per channel and window.")
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,14 @@ class HardwareOptions:
 
 @dataclass(frozen=True)
 class PretrainConfig(
-    HardwareOptions, RunOptions, OptimiserOptions, ObjectiveOptions, DataOptions, ModelOptions
+    HardwareOptions,
+    RunOptions,
+    OptimiserOptions,
+    AugmentOptions,
+    OscillatoryOptions,
+    ObjectiveOptions,
+    DataOptions,
+    ModelOptions,
 ):
     """A pretraining run.
 
@@ -176,10 +176,72 @@ class PretrainConfig(
         """Training passes that will be made."""
         return 1 if self.fast_dev_run else self.epochs
 
+    def read_positions(self) -> dict[str, tuple[float, float, float]] | None:
+        """Return the user's positions of electrodes, if any were given."""
+        from eegm2.data.electrodes import read_positions
+
+        return read_positions(self.positions) if self.positions else None
+
+    def network_config(self, n_chans: int, sfreq_hz: float) -> EEGM2Config:
+        """Return the network's shape for a number of channels and a sampling rate.
+
+        Raises
+        ------
+        ConfigError
+            If an entry of `network` cannot be used.
+        """
+        changes: dict[str, Any] = {}
+        hints = get_type_hints(EEGM2Config)
+        for text in self.network:
+            name, _, value = text.partition("=")
+            kind = hints.get(name)
+            if kind not in (int, float) or name in ("n_chans", "width", "sfreq_hz"):
+                sizes = [field for field, of in hints.items() if of in (int, float)]
+                known = ", ".join(sorted(set(sizes) - {"n_chans", "width", "sfreq_hz"}))
+                raise ConfigError(f"network: got {text!r}, expected a size and its value; sizes are {known}")
+            try:
+                changes[name] = kind(value)
+            except ValueError:
+                raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
+        if self.objective in WITHOUT_DECODER:
+            changes["decoder"] = False
+        if ALL_PRESETS[self.preset].get("embedding") == "covariance":
+            changes["sfreq_hz"] = sfreq_hz
+        shape = {"n_chans": n_chans, "width": self.width, **changes}
+        return EEGM2Config.preset(self.preset, **shape)
+
+    @property
+    def together(self) -> int:
+        """Windows of a recording that a batch takes together."""
+        compares = self.objective == "oscillatory" and (
+            self.contrast > 0 or (self.tangent > 0 and self.centre_targets == "recording")
+        )
+        if self.windows_per_recording == 0:
+            return min(TOGETHER, self.batch_size) if compares else 1
+        if compares and self.windows_per_recording == 1:
+            raise ConfigError(
+                "windows_per_recording: got 1, but centring by recording and contrast compare windows of a "
+                "recording; give 2 or more, or --centre-targets window and --contrast 0"
+            )
+        return self.windows_per_recording
+
     def __post_init__(self) -> None:
         self.window_config()
         self.split_config()
-        for name in ("width", "epochs", "batch_size", "accumulate", "log_every_steps", "num_nodes"):
+        if self.batch_size % self.together:
+            raise ConfigError(
+                f"windows_per_recording: got {self.together} with batch_size {self.batch_size}, expected a "
+                "divisor of it"
+            )
+        for name in (
+            "hide_chunks",
+            "width",
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "log_every_steps",
+            "num_nodes",
+        ):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "seed",
@@ -189,15 +251,44 @@ class PretrainConfig(
             "checkpoint_every_steps",
             "overfit_batches",
             "checkpoint_windows",
+            "windows_per_recording",
         ):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
-        for name in ("max_lr", "div_factor", "final_div_factor", "mask_patch_s"):
+        for name in (
+            "max_lr",
+            "div_factor",
+            "final_div_factor",
+            "mask_patch_s",
+            "patch_s",
+            "contrast_temperature",
+        ):
             _check(self, name, getattr(self, name) > 0, "a number above 0")
-        for name in ("alpha", "beta", "weight_decay", "gradient_clip", "gradient_ema_gain", "noise"):
+        for name in (
+            *("alpha", "beta", "weight_decay", "gradient_clip", "gradient_ema_gain", "noise", "hide_radius"),
+            *("band_power", "tangent", "latent", "neighbours", "pooled"),
+            *("variance", "covariance", "contrast"),
+            *("gain_db", "aperiodic_noise"),
+        ):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
-        for name in ("pct_start", "mask_time", "mask_channels", "pops"):
+        for name in (
+            *("pct_start", "mask_time", "mask_channels", "pops", "hide_time"),
+            *("channel_subsets", "channel_dropout", "sign", "rereference"),
+        ):
             _check(self, name, 0 <= getattr(self, name) <= 1, "a share between 0 and 1")
-        for name in ("ema_decay", "gradient_ema"):
+        if (
+            self.objective == "oscillatory"
+            and self.band_power == self.tangent == self.latent == self.neighbours == self.contrast == 0
+        ):
+            raise ConfigError(
+                "band_power, tangent, latent, neighbours, contrast: all are 0, so nothing is learnt; "
+                "raise one of them"
+            )
+        if self.neighbours and self.neighbours_s < self.window_s:
+            raise ConfigError(
+                f"neighbours_s: got {self.neighbours_s:g} with windows of {self.window_s:g} s, expected at "
+                "least a window's length: windows that overlap are no neighbours"
+            )
+        for name in ("ema_decay", "gradient_ema", "teacher_decay", "teacher_decay_end"):
             _check(self, name, 0 <= getattr(self, name) < 1, f"0 <= {name} < 1")
         if self.objective == "masked" and self.mask_time == self.mask_channels == 0:
             raise ConfigError("mask_time, mask_channels: both are 0, so nothing is masked; raise one of them")

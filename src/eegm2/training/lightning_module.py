@@ -12,34 +12,41 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.errors import DataError
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
-from eegm2.training.loaders import BatchOrder, EvaluationOrder, make_loader
+from eegm2.training.loaders import BatchOrder, EvaluationOrder, PooledOrder, batch_order, make_loader
 from eegm2.training.nonfinite import name_windows
-from eegm2.training.objectives import Losses, Objective, window_seed
+from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import adamw_and_cycle
 
 VALIDATION_EPOCH = -1
 
 
 class Means:
-    """Running means of the losses over windows, in double precision; plain numbers, so exactly resumable."""
+    """Running means of the losses over windows, in double precision; plain numbers, so exactly resumable.
 
-    def __init__(self) -> None:
-        self.sums = [0.0, 0.0, 0.0, 0.0]
+    Parameters
+    ----------
+    names : sequence of str
+        The loss and its terms, as the objective has them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.sums = [0.0] * (len(self.names) + 1)
 
     def add(self, values: Sequence[float], n: int) -> None:
-        """Count the losses (loss, l1, spectral) of `n` windows."""
+        """Count the losses of `n` windows."""
         self.sums = [a + b * n for a, b in zip(self.sums, (*values, 1.0))]
 
     def values(self) -> dict[str, float]:
         """Return the means by name; empty if nothing was counted."""
         *sums, n = self.sums
-        return {name: total / n for name, total in zip(Losses._fields, sums)} if n else {}
+        return {name: total / n for name, total in zip(self.names, sums)} if n else {}
 
 
 class PretrainModule(LightningModule):
@@ -51,12 +58,17 @@ class PretrainModule(LightningModule):
         The network.
     config : PretrainConfig
         The run.
-    train, val : WindowDataset
-        Windows; `val` may be None.
+    train, val : PoolWindows
+        Windows of one store or several; `val` may be None.
+
+    Attributes
+    ----------
+    shares : tuple of float
+        Share of the training of each store of `train`.
     """
 
     def __init__(
-        self, model: EEGM2 | UNet, config: PretrainConfig, train: WindowDataset, val: WindowDataset | None
+        self, model: EEGM2 | UNet, config: PretrainConfig, train: PoolWindows, val: PoolWindows | None
     ) -> None:
         super().__init__()
         self.model = model
@@ -74,9 +86,11 @@ class PretrainModule(LightningModule):
         )
         self.config = config
         self.train_windows, self.val_windows = train, val
-        self.objective = Objective(config, train.store.sfreq_hz)
-        self.train_means, self.interval_means, self.val_means = Means(), Means(), Means()
-        self.order: BatchOrder | None = None
+        self.shares = shares(train.pool, train.sizes, config.share)
+        self.objective = make_objective(Setting(config, model, train.pool))
+        self.train_means, self.interval_means = self.new_means(), self.new_means()
+        self.val_means: dict[int, Means] = {}
+        self.order: BatchOrder | PooledOrder | None = None
         self.start = (0, 0)
         self.skipped = 0
         self.grad_norm = 0.0
@@ -84,6 +98,10 @@ class PretrainModule(LightningModule):
         self._step_windows: list[int] = []
         self._left_out: list[int] = []
         self._loaders: dict[str, Any] = {}
+
+    def new_means(self) -> Means:
+        """Return running means of the objective's loss and terms, with nothing counted."""
+        return Means(self.objective.terms)
 
     @property
     def kept_model(self) -> nn.Module:
@@ -96,16 +114,14 @@ class PretrainModule(LightningModule):
 
     # Data
 
-    def _order(self) -> BatchOrder:
+    def _order(self) -> BatchOrder | PooledOrder:
         if self.order is None:
-            limit = 2 if self.config.fast_dev_run else (self.config.overfit_batches or None)
-            self.order = BatchOrder(
-                len(self.train_windows),
-                batch_size=self.config.batch_size,
-                seed=self.config.seed,
+            self.order = batch_order(
+                self.train_windows,
+                self.config,
                 rank=self.trainer.global_rank,
                 world_size=self.trainer.world_size,
-                n_batches=limit,
+                n_batches=2 if self.config.fast_dev_run else (self.config.overfit_batches or None),
             )
         return self.order
 
@@ -118,20 +134,25 @@ class PretrainModule(LightningModule):
 
     def val_dataloader(self) -> Any:
         """Return the loader of the validation windows."""
-        size, rank, world = self.config.batch_size, self.trainer.global_rank, self.trainer.world_size
+        size, first = self.config.batch_size, None
         if self.config.overfit_batches:
-            windows, count = self.train_windows, self._order().n_windows
+            windows, first = self.train_windows, self._order().drawn
         elif self.val_windows is None:
             return []
         else:
-            windows, count = self.val_windows, len(self.val_windows)
+            windows = self.val_windows
         if self.config.fast_dev_run:
-            count = min(count, 2 * size)
-        return self._loader(
-            "val", windows, EvaluationOrder(count, batch_size=size, rank=rank, world_size=world)
+            first = [2 * size for _ in windows.sizes]
+        order = EvaluationOrder(
+            windows.sizes,
+            batch_size=size,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            first=first,
         )
+        return self._loader("val", windows, order)
 
-    def _loader(self, name: str, windows: WindowDataset, order: Any) -> Any:
+    def _loader(self, name: str, windows: PoolWindows, order: Any) -> Any:
         if name not in self._loaders:
             pin = self.device.type == "cuda"
             self._loaders[name] = make_loader(windows, order, workers=self.config.workers, pin=pin)
@@ -139,11 +160,15 @@ class PretrainModule(LightningModule):
 
     # Steps
 
-    def losses(self, model: nn.Module, batch: dict[str, Any], epoch: int) -> tuple[Losses, list[float]]:
-        """Return one batch's losses, and their values averaged over the processes."""
-        seeds = [window_seed(self.config.seed, epoch, int(window)) for window in batch["index"].tolist()]
-        losses = self.objective(model, batch["x"], seeds)
-        return losses, self._mean_over_processes(torch.stack([losses.loss.detach(), *losses[1:]]))
+    def losses(
+        self, model: nn.Module, batch: dict[str, Any], epoch: int, windows: PoolWindows
+    ) -> Sequence[Tensor]:
+        """Return one batch's loss and its terms."""
+        index = batch["index"].tolist()
+        seeds = [window_seed(self.config.seed, epoch, int(window)) for window in index]
+        origin = Origin.of(windows, index)
+        losses: Sequence[Tensor] = self.objective(model, batch["x"], seeds, origin)
+        return losses
 
     def _mean_over_processes(self, values: Tensor) -> list[float]:
         if dist.is_available() and dist.is_initialized():
@@ -153,40 +178,68 @@ class PretrainModule(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss; one that is not finite stops the run, or its whole step is skipped."""
-        losses, values = self.losses(self.model, batch, self.current_epoch)
+        losses = self.losses(self.model, batch, self.current_epoch, self.train_windows)
+        values = self._mean_over_processes(torch.stack([losses[0].detach(), *losses[1:]]))
         self._step_windows += batch["index"].tolist()
         if not math.isfinite(values[0]):
             self._nonfinite("loss", values[0])
-            return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
+            return torch.stack([p.sum() for p in self._trained()]).sum() * 0.0
         for means in (self.train_means, self.interval_means):
             means.add(values, len(batch["x"]))
-        return losses.loss
+        return losses[0]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Count the losses of one batch, with masks and noise that are the same in every epoch."""
-        seeds = [window_seed(self.config.seed, VALIDATION_EPOCH, int(w)) for w in batch["index"].tolist()]
-        losses = [float(value) for value in self.objective(self.kept_model, batch["x"], seeds)]
+        found = self.losses(self.kept_model, batch, VALIDATION_EPOCH, self._validated)
+        losses = [float(value) for value in found]
         if all(map(math.isfinite, losses)):
-            self.val_means.add(losses, len(batch["x"]))
+            self.val_means[self._validated.store_of(int(batch["index"][0]))].add(losses, len(batch["x"]))
         else:
             self._left_out += batch["index"].tolist()
 
+    @property
+    def _validated(self) -> PoolWindows:
+        """The windows that are validated on."""
+        data = self.train_windows if self.config.overfit_batches else self.val_windows
+        assert data is not None
+        return data
+
     def on_validation_epoch_start(self) -> None:
         """Forget the previous validation."""
-        self.val_means, self._left_out = Means(), []
+        self.val_means = {number: self.new_means() for number in self._validated.numbers}
+        self._left_out = []
 
     def on_validation_epoch_end(self) -> None:
         """Add up what the processes counted; name the windows of losses that are not finite."""
-        sums = torch.tensor([*self.val_means.sums, len(self._left_out)], dtype=torch.float64)
+        counted = [value for means in self.val_means.values() for value in means.sums]
+        sums = torch.tensor([*counted, len(self._left_out)], dtype=torch.float64)
         if dist.is_available() and dist.is_initialized():
             sums = sums.to(self.device)
             dist.all_reduce(sums)
-        *self.val_means.sums, left_out = sums.tolist()
+        *counted, left_out = sums.tolist()
+        for means in self.val_means.values():
+            means.sums, counted = counted[: len(means.sums)], counted[len(means.sums) :]
         if left_out:
-            data = self.train_windows if self.config.overfit_batches else self.val_windows
-            assert data is not None
             where = f"epoch {self.current_epoch + 1}: validation loss of {left_out:.0f} windows is not finite"
-            self._stop_or_say(f"{where}; windows: {name_windows(data, self._left_out)}")
+            self._stop_or_say(f"{where}; windows: {name_windows(self._validated, self._left_out)}")
+
+    def val_values(self) -> dict[str, float]:
+        """Return the validation's means by name: the stores' weighted by their shares of the training.
+
+        Where there are several stores, the loss of each follows as ``loss/NAME``.
+        """
+        found = {number: means.values() for number, means in self.val_means.items()}
+        found = {number: values for number, values in found.items() if values}
+        if len(self.train_windows.pool) == 1:
+            return next(iter(found.values()), {})
+        weight = {number: self.shares[number] for number in found}
+        whole = sum(weight.values())
+        together = {
+            name: sum(weight[number] * values[name] for number, values in found.items()) / whole
+            for name in (self.objective.terms if found else ())
+        }
+        names = self.train_windows.pool.names
+        return together | {f"loss/{names[number]}": values["loss"] for number, values in found.items()}
 
     def _nonfinite(self, what: str, value: float) -> None:
         """Stop with the names of the step's windows, or mark the step as skipped; all processes alike."""
@@ -205,7 +258,8 @@ class PretrainModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its one-cycle rate, stepped after every optimiser step."""
-        optimizer, scheduler = adamw_and_cycle(self.model, self.config, self.steps_per_epoch())
+        trained = nn.ModuleList([self.model, self.objective])
+        optimizer, scheduler = adamw_and_cycle(trained, self.config, self.steps_per_epoch())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
@@ -216,8 +270,13 @@ class PretrainModule(LightningModule):
             if not math.isfinite(self.grad_norm) and self.config.precision != "16-mixed":
                 self._nonfinite("gradient norm", self.grad_norm)
         if self._skip_step:
-            for parameter in self.model.parameters():
+            for parameter in self._trained():
                 parameter.grad = None
+
+    def _trained(self) -> list[nn.Parameter]:
+        """Return the parameters of the network and of the objective's heads."""
+        found = (*self.model.parameters(), *self.objective.parameters())
+        return [parameter for parameter in found if parameter.requires_grad]
 
     def _follow_gradients(self) -> None:
         """Add the gradients' moving average to them; what is not finite does not enter it."""
@@ -229,12 +288,15 @@ class PretrainModule(LightningModule):
         sharded: Any = self.trainer.strategy.model
         if hasattr(sharded, "clip_grad_norm_"):  # FSDP: each process holds a part of every gradient
             return sharded.clip_grad_norm_(limit)
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return nn.utils.clip_grad_norm_(self._trained(), limit)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then follow with the moving average."""
         super().optimizer_step(*args, **kwargs)
-        if self.average is not None and not self._skip_step:
-            self.average.update_parameters(self.model)
+        if not self._skip_step:
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            whole = self.config.n_epochs * self.steps_per_epoch()
+            self.objective.follow(self.model, (self.trainer.global_step + 1) / whole)
         self._skip_step = False
         self._step_windows = []

@@ -11,17 +11,16 @@ import numpy as np
 import torch
 
 from eegm2.data.storage import write_atomic
-from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
-from eegm2.data.windows.splits import SplitManifest
+from eegm2.data.windows.pool import StorePool, Stores
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.errors import DataError
-from eegm2.model.config import EEGM2Config
-from eegm2.model.network import EEGM2, build_model
 from eegm2.training.config import PretrainConfig
-from eegm2.training.loaders import BatchOrder, make_loader
-from eegm2.training.objectives import Objective, window_seed
+from eegm2.training.continued import Beginning
+from eegm2.training.first_network import first_network
+from eegm2.training.loaders import batch_order, make_loader
+from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import parameter_groups
-from eegm2.training.run_record import run_splits
+from eegm2.training.run_record import begin, run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu
 
@@ -53,13 +52,13 @@ class RangeTest:
 
 
 def find_learning_rate(
-    store: str | Path | RecordingStore, run: str | Path, config: PretrainConfig, *, steps: int = STEPS
+    store: Stores, run: str | Path, config: PretrainConfig, *, steps: int = STEPS
 ) -> RangeTest:
     """Try learning rates from 1e-6 to 1 on the windows that a run would train on; the run is not begun.
 
     Parameters
     ----------
-    store : str, Path or RecordingStore
+    store : RecordingStore, path or URL, or a sequence of them
     run : str or Path
         Folder the run will have; ``RUN-lr.csv`` and ``RUN-lr.png`` are written beside it.
     config : PretrainConfig
@@ -80,11 +79,11 @@ def find_learning_rate(
     ----------
     Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3.
     """
-    store = store if isinstance(store, RecordingStore) else RecordingStore(store)
-    manifest = run_splits(Path(run), store, config, write=False)
-    windows = WindowDataset(store, config.window_config(), **_selection(manifest))
+    pool = StorePool(store)
+    config, beginning = begin(Path(run), pool, config)
+    windows = run_windows(pool, run_splits(Path(run), pool, config, beginning, write=False), config)[0]
     rates = np.geomspace(LOWEST, HIGHEST, steps)
-    losses = _losses(windows, config, rates)
+    losses = _losses(windows, config, beginning, rates)
     smoothed = smooth(losses)
     rates = rates[: len(losses)]
     suggestion = steepest(rates, smoothed)
@@ -96,10 +95,6 @@ def find_learning_rate(
         write_atomic(table, ["\n".join(lines).encode() + b"\n"])
         write_atomic(plot, [_plot(rates, losses, smoothed, suggestion)])
     return RangeTest(rates, losses, smoothed, suggestion, table, plot)
-
-
-def _selection(manifest: SplitManifest) -> dict[str, Any]:
-    return dict(manifest.selection("train"))
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
@@ -129,18 +124,17 @@ def steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
     return float(rates[int(np.argmin(slope))])
 
 
-def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -> np.ndarray:
+def _losses(
+    windows: PoolWindows, config: PretrainConfig, beginning: Beginning | None, rates: np.ndarray
+) -> np.ndarray:
     """Train a fresh network, one step at each rate, until the loss diverges."""
     device = torch.device(_device(config.accelerator))
     torch.manual_seed(config.seed)
-    model = build_model(
-        EEGM2Config.preset(config.preset, n_chans=len(windows.store.ch_names), width=config.width)
-    ).to(device)
-    if config.checkpoint_blocks and isinstance(model, EEGM2):
-        model.checkpoint_blocks(windows=config.checkpoint_windows)
+    model = first_network(windows.pool, config, beginning).to(device)
     model.train()
-    objective = Objective(config, windows.store.sfreq_hz)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=float(rates[0]))
+    objective = make_objective(Setting(config, model, windows.pool)).to(device)
+    trained = torch.nn.ModuleList([model, objective])
+    optimizer = torch.optim.AdamW(parameter_groups(trained, config.weight_decay), lr=float(rates[0]))
     refuse_half_on_cpu(config, device)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
@@ -153,9 +147,11 @@ def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -
         loss_sum = 0.0
         for _ in range(config.accumulate):
             batch = next(batches)
-            seeds = [window_seed(config.seed, 0, int(window)) for window in batch["index"].tolist()]
+            index = batch["index"].tolist()
+            seeds = [window_seed(config.seed, 0, int(window)) for window in index]
+            origin = Origin.of(windows, index)
             with torch.autocast(device.type, dtype=half, enabled=half is not None):
-                loss = objective(model, batch["x"].to(device), seeds).loss / config.accumulate
+                loss = objective(model, batch["x"].to(device), seeds, origin)[0] / config.accumulate
             scaler.scale(loss).backward()
             loss_sum += float(loss.detach())
         if not losses and not math.isfinite(loss_sum):
@@ -168,7 +164,7 @@ def _losses(windows: WindowDataset, config: PretrainConfig, rates: np.ndarray) -
         if smooth(np.array(losses))[-1] > DIVERGED * smooth(np.array(losses)).min():
             break
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or math.inf)
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), config.gradient_clip or math.inf)
         scaler.step(optimizer)
         scaler.update()
     return np.array(losses)
@@ -180,9 +176,9 @@ def _device(accelerator: str) -> str:
     return "cuda" if accelerator == "gpu" else accelerator
 
 
-def _endless(windows: WindowDataset, config: PretrainConfig) -> Any:
+def _endless(windows: PoolWindows, config: PretrainConfig) -> Any:
     """Yield batches in the run's own order, epoch after epoch."""
-    order = BatchOrder(len(windows), batch_size=config.batch_size, seed=config.seed)
+    order = batch_order(windows, config)
     loader = make_loader(windows, order, workers=config.workers, pin=False)
     while True:
         yield from loader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ import torch
 
 from eegm2.compiling import say_once
 from eegm2.data.storage import remove_stale_temporaries
-from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.pool import StorePool, Stores
+from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, EEGM2Error
-from eegm2.model.config import EEGM2Config
-from eegm2.model.network import EEGM2, build_model
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
-from eegm2.training.run_record import environment_rank, open_run, run_splits
-from eegm2.training.runfolder import Table, disk_errors, locked
+from eegm2.training.continued import Beginning
+from eegm2.training.first_network import first_network
+from eegm2.training.run_record import begin, environment_rank, open_run, run_splits, run_windows, with_windows
+from eegm2.training.runfolder import disk_errors, locked, read_rows
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ class PretrainResult:
 
 
 def pretrain(
-    store: str | Path | RecordingStore,
+    store: Stores,
     run: str | Path,
     config: PretrainConfig,
     *,
     say: Callable[[str], None] | None = None,
 ) -> PretrainResult:
-    """Pretrain a network on a store's recordings, or go on with a run that stopped.
+    """Pretrain a network on the recordings of a store or several, or go on with a run that stopped.
 
     The run folder then holds run.json, splits.json, checkpoints/{last,best}.{safetensors,json},
     checkpoints/last.ckpt (to go on from) and logs/ (metrics.csv, steps.csv, performance.csv, tensorboard).
 
     Parameters
     ----------
-    store : str, Path or RecordingStore
-        Prepared recordings.
+    store : RecordingStore, path or URL, or a sequence of them
+        Prepared recordings; those of several stores are alike but for their electrodes.
     run : str or Path
         Folder of the run; where it holds one with the same options, that one goes on.
     config : PretrainConfig
@@ -80,25 +80,27 @@ def pretrain(
     Raises
     ------
     ConfigError
-        If the folder holds a run with other options (all are named with both values), or something else.
+        If the folder holds a run with other options (all are named with both values), or something else, or
+        the stores cannot be trained on together.
     DataError
         If the store changed since the run began, a loss is not finite, or the data cannot be used.
     Interrupted
         If a signal ended the run; the same call goes on with it.
     """
-    store = store if isinstance(store, RecordingStore) else RecordingStore(store)
+    pool = StorePool(store)
     folder = Path(run)
     main_process = environment_rank() == 0
     with locked(folder) if main_process else contextlib.nullcontext():
         if main_process:
             for place in (folder, folder / "checkpoints", folder / "logs"):
                 remove_stale_temporaries(place)  # what a killed process was writing
-        facts = open_run(folder, store, config, write=main_process)
-        manifest = run_splits(folder, store, config, write=main_process)
+        config, beginning = begin(folder, pool, config)
+        facts = open_run(folder, pool, config, beginning, write=main_process)
+        manifest = run_splits(folder, pool, config, beginning, write=main_process)
         if facts.get("finished"):
             return _result(folder, already_finished=True)
         with _plain_errors(folder, config):
-            result = _fit(folder, store, manifest, config, facts, say)
+            result = _fit(folder, pool, manifest, config, facts, beginning, say)
         if main_process:
             with disk_errors(folder, "the checkpoints are whole"):
                 write_json(folder / "run.json", {**facts, "finished": True})
@@ -107,37 +109,34 @@ def pretrain(
 
 def _fit(
     folder: Path,
-    store: RecordingStore,
+    pool: StorePool,
     manifest: SplitManifest,
     config: PretrainConfig,
     facts: dict[str, Any],
+    beginning: Beginning | None,
     say: Callable[[str], None] | None,
 ) -> PretrainResult:
     from lightning.pytorch import seed_everything
 
     from eegm2.training.lightning_module import PretrainModule
     from eegm2.training.progress import Progress, printed
-    from eegm2.training.recorder import Recorder
+    from eegm2.training.recorder import STATE, Recorder
     from eegm2.training.state import Interrupted, read_state
     from eegm2.training.trainer import make_trainer, quiet_lightning
 
     say = say or printed
-    windows = config.window_config()
-    train = WindowDataset(store, windows, **_selection(manifest, "train"))
-    val = WindowDataset(store, windows, **_selection(manifest, "val")) if manifest.val else None
-    data = {"n_train_windows": len(train), "n_val_windows": len(val) if val is not None else 0}
+    train, val = run_windows(pool, manifest, config)
     header = {name: value for name, value in facts.items() if name not in ("finished", "run_format")}
-    header["data"] = {**header["data"], **data}
-    recorder = Recorder(folder, header)
-    before = read_state(recorder.state_path)["eegm2"] if recorder.state_path.exists() else None
+    header["data"] = with_windows(header["data"], train, val, shares(pool, train.sizes, config.share))
+    state_path = folder / STATE
+    before = read_state(state_path)["eegm2"] if state_path.exists() else None
     if before is not None and before["finished"]:
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        model = build_model(EEGM2Config.from_dict(facts["model"]))
-        if config.checkpoint_blocks and isinstance(model, EEGM2):
-            model.checkpoint_blocks(windows=config.checkpoint_windows)
-        module = PretrainModule(model, config, train, val)
+        module = PretrainModule(first_network(pool, config, beginning), config, train, val)
+        terms = module.objective.terms
+        recorder = Recorder(folder, header, terms, pool.names if len(pool) > 1 else ())
         if config.compile:
             say_once("compiling the network: the first steps take a minute or several, the others gain by it")
             module.model.compile()
@@ -150,7 +149,7 @@ def _fit(
                 say(line)
         recorder.signals.catch()
         try:
-            trainer.fit(module, ckpt_path=str(recorder.state_path) if before is not None else None)
+            trainer.fit(module, ckpt_path=str(state_path) if before is not None else None)
         except Exception as error:
             reason = _dead_worker(error)
             if reason is None:
@@ -175,16 +174,10 @@ def _dead_worker(error: BaseException | None) -> str | None:
     return None
 
 
-def _selection(manifest: SplitManifest, part: str) -> dict[str, Any]:
-    return dict(manifest.selection(part))
-
-
 def _result(
     folder: Path, *, performance: dict[str, float] | None = None, already_finished: bool = False
 ) -> PretrainResult:
-    from eegm2.training.recorder import METRICS
-
-    rows = Table(folder / "logs" / "metrics.csv", METRICS).rows()
+    rows = read_rows(folder / "logs" / "metrics.csv")
     row = {name: (float(value) if value else None) for name, value in rows[-1].items()} if rows else {}
     return PretrainResult(
         run=folder,
@@ -197,20 +190,34 @@ def _result(
 
 
 def _opening(
-    module: Any, train: WindowDataset, val: WindowDataset | None, trainer: Any, before: Any
+    module: Any, train: PoolWindows, val: PoolWindows | None, trainer: Any, before: Any
 ) -> list[str]:
     config, parameters = module.config, sum(p.numel() for p in module.model.parameters())
-    shape = f"{len(train.store.ch_names)} channels × {train.n_times} samples"
-    held = f", {len(val)} to validate" if val is not None else ", none to validate"
     lines = [
-        f"{len(train)} windows of {shape} to train on{held}",
+        *_opening_windows(train, val, module.shares),
         f"{config.preset}, width {config.width}: {parameters:,} parameters on {trainer.strategy.root_device} "
         f"({trainer.world_size} process{'es' * (trainer.world_size > 1)}, {config.precision})",
     ]
+    if config.init:
+        lines.append(f"begun with the weights of {config.init}")
     if before is not None:
         lines.append(
             f"going on from epoch {before['epoch'] + 1}, batch {before['batch']}, step {before['step']}"
         )
+    return lines
+
+
+def _opening_windows(train: PoolWindows, val: PoolWindows | None, portions: Sequence[float]) -> list[str]:
+    """Return a line of the windows; of several stores one of each and its share of the training."""
+    lines = []
+    for place, data in enumerate(train.datasets):
+        number = train.numbers[place]
+        held = val.of_store(number) if val is not None else None
+        text = f"{len(data)} windows of {len(data.store.ch_names)} channels × {data.n_times} samples"
+        text += f" to train on, {len(held) if held is not None else 'none'} to validate"
+        if len(train.pool) > 1:
+            text = f"{train.pool.names[number]}: {text}; {portions[place]:.0%} of the training"
+        lines.append(text)
     return lines
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,11 @@ from lightning.pytorch import Callback, Trainer
 
 from eegm2.training.checkpoint import write_weights
 from eegm2.training.interruption import Signals
-from eegm2.training.lightning_module import Means, PretrainModule
+from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.runfolder import Table, disk_errors
 from eegm2.training.state import FORMAT, Interrupted, gather, peak_memory_mb, random_state, set_random_state
 
-LOSSES = ("loss", "l1", "spectral")
-TRAIN = tuple(f"train_{name}" for name in LOSSES)
-METRICS = ("epoch", "step", *TRAIN, *(f"val_{name}" for name in LOSSES), "lr", "skipped")
-STEPS = ("epoch", "step", *TRAIN, "lr", "grad_norm")
+STATE = "checkpoints/last.ckpt"
 PERFORMANCE = ("epoch", "step", "train_s", "windows_per_s", "val_s", "peak_memory_mb")
 
 
@@ -38,13 +36,22 @@ class Recorder(Callback):
         Folder of the run.
     header : dict
         Facts for the checkpoints' headers.
+    terms : sequence of str
+        The loss and its terms, as the objective has them.
+    stores : sequence of str
+        Names of the stores whose validation losses are kept besides that of all.
     """
 
-    def __init__(self, run: Path, header: dict[str, Any]) -> None:
+    def __init__(
+        self, run: Path, header: dict[str, Any], terms: Sequence[str], stores: Sequence[str] = ()
+    ) -> None:
         self.run, self.header = run, header
-        self.state_path = run / "checkpoints" / "last.ckpt"
-        self.metrics = Table(run / "logs" / "metrics.csv", METRICS)
-        self.steps = Table(run / "logs" / "steps.csv", STEPS)
+        self.state_path = run / STATE
+        train, val = (tuple(f"{part}_{name}" for name in terms) for part in ("train", "val"))
+        each = tuple(f"val_loss/{name}" for name in stores)
+        columns = ("epoch", "step", *train, *val, "lr", "skipped", *each)
+        self.metrics = Table(run / "logs" / "metrics.csv", columns)
+        self.steps = Table(run / "logs" / "steps.csv", ("epoch", "step", *train, "lr", "grad_norm"))
         self.performance = Table(run / "logs" / "performance.csv", PERFORMANCE)
         self.best: float | None = None
         self.worse_epochs = 0
@@ -141,7 +148,7 @@ class Recorder(Callback):
             return
         row = {f"train_{name}": value for name, value in module.interval_means.values().items()}
         row |= {"lr": _rate(trainer), "grad_norm": module.grad_norm}
-        module.interval_means = Means()
+        module.interval_means = module.new_means()
         if trainer.is_global_zero:
             self._to_tensorboard(trainer, {f"step/{name}": value for name, value in row.items()}, step)
             with disk_errors(self.run, "the last checkpoint is intact"):
@@ -166,7 +173,7 @@ class Recorder(Callback):
         """Write the epoch's rows, keep the best weights, save everything, decide whether to stop."""
         self._train_s += time.perf_counter() - self._clock
         epoch, step = trainer.current_epoch + 1, trainer.global_step
-        train, val = module.train_means.values(), module.val_means.values()
+        train, val = module.train_means.values(), module.val_values()
         self.last_row = {
             "epoch": epoch,
             "step": step,
@@ -181,7 +188,7 @@ class Recorder(Callback):
         self.best, self.worse_epochs = (watched, 0) if better else (self.best, self.worse_epochs + 1)
         self._place = (epoch, 0)
         module.start = (epoch, 0)
-        module.train_means = Means()
+        module.train_means = module.new_means()
         patience = module.config.patience
         self.finished = epoch >= module.config.n_epochs or bool(patience and self.worse_epochs >= patience)
         self.save(trainer, module, best=better)

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eegm2.config import from_dict, to_dict
-from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.splits import SplitManifest, split_subjects
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows, pool_windows
+from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+from eegm2.training.continued import Beginning, of_shape, refuse_other_data
 from eegm2.training.runfolder import disk_errors
 
 #: To be raised when run.json changes, or when the same options train other weights than before.
 RUN_FORMAT = 1
 
 
-def open_run(folder: Path, store: RecordingStore, config: PretrainConfig, *, write: bool) -> dict[str, Any]:
+def begin(folder: Path, pool: StorePool, config: PretrainConfig) -> tuple[PretrainConfig, Beginning | None]:
+    """Return a run's options with the shape of the model it begins with, and that model where it is needed.
+
+    A run that goes on has its weights in its state, and its shape in its record.
+    """
+    if not config.init:
+        return config, None
+    if begun(folder):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # told by open_run
+            shape = EEGM2Config.from_dict(json.loads((folder / "run.json").read_bytes())["model"])
+            return of_shape(config, shape, config.init), None
+        return config, None
+    beginning = Beginning.read(config.init)
+    config = of_shape(config, beginning.network.config, config.init)
+    refuse_other_data(beginning, config.init, pool, config)
+    return config, beginning
+
+
+def open_run(
+    folder: Path,
+    pool: StorePool,
+    config: PretrainConfig,
+    beginning: Beginning | None = None,
+    *,
+    write: bool,
+) -> dict[str, Any]:
     """Return the facts of the run in `folder`; a new one is begun, another one refused."""
     path = folder / "run.json"
-    if _begun(folder):
+    if begun(folder):
         try:
             facts: dict[str, Any] = json.loads(path.read_bytes())
             before = from_dict(PretrainConfig, facts["pretrain"], where=f"{path}: pretrain")
@@ -32,10 +61,12 @@ def open_run(folder: Path, store: RecordingStore, config: PretrainConfig, *, wri
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ConfigError(f"{path}: not the record of a run ({error}); choose another --out") from error
         _refuse_other_options(folder, before, config)
-        if sha256 != store.manifest_sha256:
+        if sha256 != pool.manifest_sha256:
+            what = "the store is not the one" if len(pool) == 1 else "the stores or their order are not those"
             raise DataError(
-                f"{store.url}: the store is not the one the run in {folder} began with (manifest "
-                f"{store.manifest_sha256[:12]}…, then {sha256[:12]}…); give that one, or choose another --out"
+                f"{pool.url}: {what} the run in {folder} began with (manifest {pool.manifest_sha256[:12]}…, "
+                f"then {sha256[:12]}…); give {'that one' if len(pool) == 1 else 'those'}, "
+                "or choose another --out"
             )
         return facts
     strangers = (
@@ -43,20 +74,23 @@ def open_run(folder: Path, store: RecordingStore, config: PretrainConfig, *, wri
     )
     if write and strangers and not path.exists():
         raise ConfigError(f"{folder}: holds {strangers[0]} and no run; choose an empty folder for --out")
+    refuse_electrodes(pool, config)
     facts = {
         "run_format": RUN_FORMAT,
-        "model": EEGM2Config.preset(config.preset, n_chans=len(store.ch_names), width=config.width).to_dict(),
-        "preprocessing": to_dict(store.preprocessing),
+        "model": config.network_config(len(pool.montages[0]), pool.sfreq_hz).to_dict(),
+        "preprocessing": to_dict(pool.preprocessing),
         "windows": to_dict(config.window_config()),
-        "ch_names": list(store.ch_names),
-        "sfreq_hz": store.sfreq_hz,
+        "ch_names": list(pool.montages[0]),
+        "sfreq_hz": pool.sfreq_hz,
         "data": {
-            "store": Path(store.url).name,
-            "manifest_sha256": store.manifest_sha256,
-            "n_recordings": len(store.recordings),
-            "n_subjects": len(store.subjects),
+            "store": ", ".join(pool.names),
+            "manifest_sha256": pool.manifest_sha256,
+            "n_recordings": sum(map(len, pool.stores)),
+            "n_subjects": len(pool.people()),
+            **({"stores": _stores(pool)} if len(pool) > 1 else {}),
         },
         "pretrain": to_dict(config),
+        **({} if beginning is None else {"init": beginning.facts(config.init)}),
         **provenance(),
         "finished": False,
     }
@@ -66,7 +100,7 @@ def open_run(folder: Path, store: RecordingStore, config: PretrainConfig, *, wri
     return facts
 
 
-def _begun(folder: Path) -> bool:
+def begun(folder: Path) -> bool:
     """Return whether the run got as far as a checkpoint; before, another may take its place."""
     return (folder / "checkpoints" / "last.ckpt").exists()
 
@@ -89,23 +123,93 @@ def _refuse_other_options(folder: Path, before: PretrainConfig, now: PretrainCon
     raise ConfigError(f"{folder}: holds a run with other options: {each}; {remedy}")
 
 
-def run_splits(folder: Path, store: RecordingStore, config: PretrainConfig, *, write: bool) -> SplitManifest:
+def refuse_electrodes(pool: StorePool, config: PretrainConfig) -> None:
+    """Raise a ConfigError if a network of fixed electrodes is to train on stores of several sets of them."""
+    first = pool.montages[0]
+    if config.network_config(len(first), pool.sfreq_hz).any_electrodes:
+        return
+    for name, montage in zip(pool.names, pool.montages):
+        if montage != first:
+            raise ConfigError(
+                f"preset: {config.preset} has fixed electrodes, but the stores differ: {pool.names[0]} has "
+                f"{' '.join(first)}; {name} has {' '.join(montage)}; prepare both with the same --channels"
+            )
+
+
+def _stores(pool: StorePool) -> list[dict[str, Any]]:
+    """Return what is known of each of several stores."""
+    return [
+        {
+            "store": name,
+            "manifest_sha256": store.manifest_sha256,
+            "n_recordings": len(store.recordings),
+            "n_subjects": len(store.subjects),
+            "ch_names": list(store.ch_names),
+            "licence": store.licence,
+        }
+        for name, store in zip(pool.names, pool.stores)
+    ]
+
+
+def run_splits(
+    folder: Path,
+    pool: StorePool,
+    config: PretrainConfig,
+    beginning: Beginning | None = None,
+    *,
+    write: bool,
+) -> SplitManifest:
     """Return the run's split: the one it began with, the user's own, or a new one."""
     path = folder / "splits.json"
-    if _begun(folder):
-        return SplitManifest.from_json(path, store)
-    if config.splits:
-        manifest = SplitManifest.from_json(config.splits, store)
+    if begun(folder) or config.splits:
+        path = path if begun(folder) else Path(config.splits)
+        manifest = SplitManifest.from_json(path)
+        pool.refuse_unknown(manifest, str(path))
+        manifest = dataclasses.replace(manifest, stores=pool.hashes())
     else:
-        manifest = split_subjects(store, config.split_config())
+        manifest = pool.split(config.split_config(), () if beginning is None else beginning.splits)
+    for name in pool.names if len(pool) > 1 else ():
+        if not manifest.part_of(name).train:
+            raise DataError(f"{name}: the split leaves nobody of this store to train on; leave the store out")
     if not manifest.train:
         raise DataError(
-            f"{config.splits or store.url}: the split leaves nobody to train on; lower val and test"
+            f"{config.splits or pool.url}: the split leaves nobody to train on; lower val and test"
         )
-    if write:
+    if write and not begun(folder):
         with disk_errors(folder, "nothing was begun"):
-            manifest.to_json(path)
+            manifest.to_json(folder / "splits.json")
+            if beginning is not None:
+                beginning.keep_splits(folder)
     return manifest
+
+
+def run_windows(
+    pool: StorePool, manifest: SplitManifest, config: PretrainConfig
+) -> tuple[PoolWindows, PoolWindows | None]:
+    """Return the windows of a run to train on, and those to validate (None: nobody is held out)."""
+    windows = config.window_config()
+    train = pool_windows(pool, windows, manifest, "train")
+    assert train is not None
+    return train, pool_windows(pool, windows, manifest, "val")
+
+
+def with_windows(
+    data: dict[str, Any], train: PoolWindows, val: PoolWindows | None, portions: Sequence[float]
+) -> dict[str, Any]:
+    """Return the facts of a run's data with the numbers of windows, and of people of each store."""
+    found = {**data, "n_train_windows": len(train), "n_val_windows": len(val) if val is not None else 0}
+    if len(train.pool) == 1:
+        return found
+    each = []
+    for number, facts in enumerate(data["stores"]):
+        counts: dict[str, Any] = {"share": portions[number]}
+        for part, windows in (("train", train), ("val", val)):
+            of_store = windows.of_store(number) if windows is not None else None
+            counts[f"n_{part}_windows"] = len(of_store) if of_store is not None else 0
+            people = {info.subject for info in of_store.recordings} if of_store is not None else ()
+            counts[f"n_{part}_subjects"] = len(people)
+        each.append({**facts, **counts})
+    return {**found, "stores": each}
 
 
 def environment_rank() -> int:

@@ -153,11 +153,7 @@ class Table:
 
     def rows(self) -> list[dict[str, str]]:
         """Return the whole rows; a torn last line is left out."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        return [row for row in csv.DictReader(whole) if None not in row.values()]
+        return read_rows(self.path)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; columns it lacks stay empty."""
@@ -171,6 +167,15 @@ class Table:
             file.write(text.getvalue())
             file.flush()
             os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a table by its columns; a torn last line is left out, no file has none."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [row for row in csv.DictReader(whole) if None not in row.values()]
 
 
 def refuse_unwritable(out: Path) -> None:

@@ -98,6 +98,7 @@ def prepare(
         tuple(sorted(done, key=lambda o: o.recording)),
         tuple(messages),
         interrupted,
+        recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
     )
     conclude(result, started, len(sources))
     return result

@@ -26,6 +26,7 @@ class PrepareResult:
     outcomes: tuple[Outcome, ...]
     messages: tuple[str, ...] = ()
     interrupted: bool = False
+    licence: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -45,6 +46,7 @@ def conclude(result: PrepareResult, started: str, n_found: int) -> None:
     report = {
         "format": 1,
         "recipe": result.recipe,
+        "licence": result.licence,
         "started": started,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "interrupted": result.interrupted,

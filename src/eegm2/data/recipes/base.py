@@ -144,6 +144,8 @@ class Recipe:
         Values of `eegm2.data.config.PreprocessingConfig` that suit the set; the user's own options win.
     preprocessing_of : callable or None
         ``preprocessing_of(root) -> dict``: further such values that depend on what is in the folder.
+    licence_of : callable or None
+        ``licence_of(root) -> str``: the terms that the folder itself states, "" if it states none.
     subjects, labels, citation, notes : str
         How many people, what the label spans and attributes are, what to cite, and what was assumed about
         the layout or must be known before use. Shown by ``eegm2 datasets NAME``.
@@ -158,6 +160,7 @@ class Recipe:
     matches: Callable[[Path], bool] = never
     preprocessing: dict[str, Any] = field(default_factory=dict)
     preprocessing_of: Callable[[Path], dict[str, Any]] | None = None
+    licence_of: Callable[[Path], str] | None = None
     subjects: str = ""
     labels: str = ""
     citation: str = ""

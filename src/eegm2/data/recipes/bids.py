@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ def discover(root: Path) -> list[SourceRecording]:
     return found
 
 
+def _licence(root: Path) -> str:
+    """Return the License of dataset_description.json, "" where it has none that can be read."""
+    try:
+        described = json.loads((root / "dataset_description.json").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    stated = described.get("License") if isinstance(described, dict) else None
+    return stated.strip() if isinstance(stated, str) else ""
+
+
 RECIPES = (
     Recipe(
         name="bids",
@@ -146,5 +157,6 @@ RECIPES = (
         discover=discover,
         subjects="as the data set",
         matches=lambda root: (root / "dataset_description.json").is_file(),
+        licence_of=_licence,
     ),
 )

@@ -14,6 +14,7 @@ other's samples with different ones; the JSON is written last and makes the reco
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -99,6 +100,16 @@ class RecordingStore:
     def subjects(self) -> tuple[str, ...]:
         """All subjects, sorted."""
         return tuple(sorted({info.subject for info in self.recordings}))
+
+    @property
+    def licence(self) -> str:
+        """Terms of the recordings as their source stated them when they were prepared; "" if unknown."""
+        try:
+            report = json.loads(self.storage.read("prepare_report.json"))
+        except (OSError, ValueError):
+            return ""
+        stated = report.get("licence") if isinstance(report, dict) else None
+        return stated if isinstance(stated, str) else ""
 
     @property
     def manifest_sha256(self) -> str:

@@ -52,6 +52,31 @@ def epoch_order(
     return generator.permutation(order) if shuffle else np.sort(order)
 
 
+def grouped_order(groups: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Return windows in an order in which `size` of one group follow one another.
+
+    What is left of a group beyond whole sets comes last, as do groups that are smaller.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n_windows,)
+        A number for each window's group, its recording usually.
+    size : int
+        Windows of a set.
+    generator : Generator
+        Decides which windows meet, and the order of the sets.
+    """
+    sets: list[np.ndarray] = []
+    left: list[np.ndarray] = []
+    for group in np.unique(groups):
+        members = generator.permutation(np.flatnonzero(groups == group))
+        whole = len(members) // size * size
+        sets += list(members[:whole].reshape(-1, size))
+        left.append(members[whole:])
+    sets = [sets[place] for place in generator.permutation(len(sets))]
+    return np.concatenate([*sets, *(left[place] for place in generator.permutation(len(left)))])
+
+
 class WindowSampler(Sampler[int]):
     """Deterministic, distributed, resumable order of windows for a DataLoader.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from eegm2.errors import DataError
 from eegm2.words import count
 
 PARTS = ("train", "val", "test")
+#: In a run that began with another's weights: that one's split, and so on.
+EARLIER = tuple(f"splits-before-{number}.json" for number in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class SplitManifest:
     by : str
         ``subject`` or ``recording``.
     manifest_sha256 : str
-        Hash of the store the split was drawn from.
+        Hash of the store (or of several together) the split was drawn from.
+    stores : mapping of str to str
+        Where it was drawn from several: each one's name and hash; subjects are then ``name/subject``.
 
     Raises
     ------
@@ -47,6 +51,7 @@ class SplitManifest:
     seed: int = 0
     by: Literal["subject", "recording"] = "subject"
     manifest_sha256: str = ""
+    stores: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = Counter(name for part in PARTS for name in set(getattr(self, part)))
@@ -62,7 +67,50 @@ class SplitManifest:
 
     def to_json(self, path: str | Path) -> None:
         """Write the manifest, whole or not at all."""
-        write_atomic(Path(path), [json.dumps({"format": 1, **asdict(self)}, indent=1).encode()])
+        values = {"format": 1, **asdict(self)}
+        if not self.stores:
+            del values["stores"]
+        write_atomic(Path(path), [json.dumps(values, indent=1).encode()])
+
+    def part_of(self, store: str) -> SplitManifest:
+        """Return the split of one of several stores, under its own names of subjects."""
+        start = f"{store}/"
+        parts: dict[str, Any] = {
+            part: tuple(name.removeprefix(start) for name in getattr(self, part) if name.startswith(start))
+            for part in PARTS
+        }
+        return replace(self, **parts, manifest_sha256=self.stores.get(store, ""), stores={})
+
+    def of_store(self, manifest_sha256: str) -> SplitManifest | None:
+        """Return the split of a store by its hash, under its own names; None if it was drawn from others."""
+        if not self.stores:
+            return self if self.manifest_sha256 == manifest_sha256 else None
+        names = [name for name, sha256 in self.stores.items() if sha256 == manifest_sha256]
+        return self.part_of(names[0]) if names else None
+
+    def all_names(self) -> SplitManifest:
+        """Return the split with names as the stores have them, whosever they are.
+
+        A name that stands in several parts, for it is of several people, counts as trained on.
+        """
+        if not self.stores:
+            return self
+        own = [self.part_of(name) for name in self.stores]
+        taken: set[str] = set()
+        parts: dict[str, Any] = {}
+        for part in PARTS:
+            names = {name for split in own for name in getattr(split, part)} - taken
+            parts[part], taken = tuple(sorted(names)), taken | names
+        return replace(self, **parts, stores={})
+
+    def refuse_unknown(self, known: Set[str], where: str | Path, *, example: str = "") -> None:
+        """Raise a DataError if somebody is not among the names known."""
+        unknown = sorted({name for part in PARTS for name in getattr(self, part)} - known)
+        if unknown:
+            form = f", such as {example}" if example else ""
+            raise DataError(
+                f"{where}: {self.by}s not in the store: {', '.join(unknown)}; use the store's names{form}"
+            )
 
     @classmethod
     def from_json(cls, path: str | Path, store: RecordingStore | None = None) -> SplitManifest:
@@ -88,6 +136,7 @@ class SplitManifest:
                 seed=int(values.get("seed", 0)),
                 by=values.get("by", "subject"),
                 manifest_sha256=str(values.get("manifest_sha256", "")),
+                stores={str(name): str(sha256) for name, sha256 in dict(values.get("stores", {})).items()},
             )
         except OSError as error:
             raise DataError(f"{path}: cannot read the split ({error.strerror})") from error
@@ -101,12 +150,13 @@ class SplitManifest:
             known = (
                 set(store.subjects) if manifest.by == "subject" else {info.id for info in store.recordings}
             )
-            unknown = sorted({name for part in parts.values() for name in part} - known)
-            if unknown:
-                raise DataError(
-                    f"{path}: {manifest.by}s not in the store: {', '.join(unknown)}; use the store's names"
-                )
+            manifest.refuse_unknown(known, path)
         return manifest
+
+
+def splits_of(run: Path) -> list[Path]:
+    """Return a run's own split file and those of the runs whose weights it began with, the newest first."""
+    return [run / name for name in ("splits.json", *EARLIER) if (run / name).is_file()]
 
 
 def split_subjects(

@@ -11,7 +11,6 @@ from typing import Any
 from eegm2.config import conflicts, non_defaults
 from eegm2.data.config import sha256_json
 from eegm2.data.windows.splits import SplitManifest
-from eegm2.model.config import EEGM2Config
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.run_record import RUN_FORMAT
 
@@ -57,7 +56,7 @@ class Wanted:
                 seen = json.loads((run / "splits.json").read_bytes())
                 same = same and _parts(seen) == _parts(asdict(self.manifest))
             differing = set(conflicts(facts["pretrain"], self.options)) - FREE_ON_RESUME
-            shape = EEGM2Config.preset(self.options.preset, n_chans=self.n_chans, width=self.options.width)
+            shape = self.options.network_config(self.n_chans, facts["sfreq_hz"])
             differing |= {*conflicts(facts["model"], shape)}
             differing |= {*conflicts(facts["windows"], self.options.window_config())}
         except (OSError, ValueError, KeyError, TypeError):

@@ -91,7 +91,7 @@ class WeightSource:
         if source.run:
             header = read_header(self.plan.model(source.run), source.which)
             return EEGM2Config.from_dict(header["model"]).replace(n_chans=n_chans)
-        return EEGM2Config.preset(source.options.preset, n_chans=n_chans, width=source.options.width)
+        return source.options.network_config(n_chans, self.store.sfreq_hz)
 
     def fingerprint(self, model: ModelPlan, split: NamedSplit, seed: int) -> str | None:
         """Return what tells a network's first weights from any other; None before they are pretrained."""

@@ -95,7 +95,8 @@ def reconstruct_array(
     config = getattr(model, "config", None)
     if config is not None and not config.decoder:
         raise ConfigError(
-            "reconstruct: the checkpoint is Light, which has no decoder; use a checkpoint of a full network"
+            f"reconstruct: the checkpoint is {config.preset_name.capitalize()}, which has no decoder; use a "
+            "checkpoint of a full network"
         )
     total = recording.shape[1]
     length = total if n_times is None else min(n_times, total)

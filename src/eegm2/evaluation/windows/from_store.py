@@ -10,20 +10,15 @@ import numpy as np
 
 from eegm2.config import to_dict
 from eegm2.data.channels import unnamed
-from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
+from eegm2.data.config import SplitConfig, WindowConfig, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
-from eegm2.data.windows.splits import SplitManifest, split_subjects
+from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.scores.crossval import subject_labels_of
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.zoo.find import model_folder
-
-#: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
-SIGNAL_CHOICES = (
-    *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
-)
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:
@@ -46,13 +41,8 @@ def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> 
         detail = "the same channels in another order" if not missing and not extra else ""
         detail = detail or f"missing {', '.join(missing) or 'none'}, extra {', '.join(extra) or 'none'}"
         found.append(f"channels: {len(trained)} in the checkpoint, {len(here)} in the store ({detail})")
-    before, now = header["preprocessing"], to_dict(store.preprocessing)
-    defaults = to_dict(PreprocessingConfig())
-    for name in SIGNAL_CHOICES:
-        a, b = before.get(name, defaults[name]), now[name]
-        if a != b:
-            found.append(f"{name}: {a} in the checkpoint, {b} in the store")
-    return found
+    differing = signal_differences(header["preprocessing"], to_dict(store.preprocessing))
+    return found + [f"{name}: {a} in the checkpoint, {b} in the store" for name, a, b in differing]
 
 
 def refuse_mismatch(
@@ -211,11 +201,15 @@ def choose_split(
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
-    """Return the split beside the weights of a model (any name of it), if there is one."""
+    """Return the split beside the weights of a model (any name of it), if there is one.
+
+    Of a run on several stores, or one that began with another's weights, it is this store's where it was one
+    of theirs.
+    """
     folder = model_folder(run)
-    if folder is None or not (folder / "splits.json").is_file():
-        return None
-    return SplitManifest.from_json(folder / "splits.json")
+    found = [SplitManifest.from_json(path) for path in splits_of(folder)] if folder is not None else []
+    own = (manifest.of_store(store.manifest_sha256) for manifest in found)
+    return next((split for split in own if split is not None), found[0].all_names() if found else None)
 
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:

@@ -52,7 +52,9 @@ class FilterBank(nn.Module):
         pairs = list(pairwise(edges))
         self.log_centre_hz = nn.Parameter(torch.tensor([math.log((low + high) / 2) for low, high in pairs]))
         self.log_width_hz = nn.Parameter(torch.tensor([math.log(high - low) for low, high in pairs]))
-        lag = torch.arange(self.taps + self.step - 1)[:, None] - torch.arange(self.step)[None, :]
+        self.stride = sampling_stride(config.sfreq_hz)
+        taken = torch.arange(self.stride - 1, self.step, self.stride)
+        lag = torch.arange(self.taps + self.step - 1)[:, None] - taken[None, :]
         self.register_buffer("place", (self.taps - 1 - lag).remainder(self.taps + 1), persistent=False)
         self.register_buffer("inside", (lag >= 0) & (lag < self.taps), persistent=False)
 
@@ -75,7 +77,7 @@ class FilterBank(nn.Module):
         return torch.stack([cosine, sine], dim=1)
 
     def matrix(self) -> Tensor:
-        """Return all kernels at all places of a step, (n_bands, taps + step - 1, 2 * step).
+        """Return all kernels at all places of a step that are taken, (taps + step - 1, n_bands, 2 * taken).
 
         Rows are the samples of a segment (what a step and its past need), columns the filtered samples.
         """
@@ -83,7 +85,7 @@ class FilterBank(nn.Module):
         padded = torch.cat([kernels, kernels.new_zeros(*kernels.shape[:2], 1)], dim=-1)
         place, inside = self.get_buffer("place"), self.get_buffer("inside")
         placed = padded[:, :, place.flatten()].unflatten(-1, tuple(place.shape)) * inside
-        return placed.transpose(1, 2).flatten(2)
+        return placed.permute(2, 0, 1, 3).flatten(2)
 
     def segments(self, x: Tensor, past: Tensor | None = None) -> Tensor:
         """Cut (batch, channels, time) into what each step sees, (batch, steps, channels, taps + step - 1).
@@ -100,6 +102,8 @@ class FilterBank(nn.Module):
     def cross_spectra(self, segments: Tensor, matrix: Tensor | None = None) -> Tensor:
         """Return ``Re(Z Z^H)`` summed over each step, (batch, steps, n_bands, channels, channels).
 
+        The sum is taken over every few samples, see :func:`sampling_stride`, and counted so many times.
+
         Parameters
         ----------
         segments : Tensor
@@ -107,10 +111,17 @@ class FilterBank(nn.Module):
         matrix : Tensor, optional
             :meth:`matrix`, where it is at hand.
         """
-        batch, steps = segments.shape[:2]
-        rows = segments.flatten(0, 1)
-        found = []
-        for kernels in self.matrix() if matrix is None else matrix:
-            filtered = rows @ kernels
-            found.append(torch.bmm(filtered, filtered.transpose(1, 2)))
-        return torch.stack(found, dim=1).unflatten(0, (batch, steps))
+        batch, steps, channels, length = segments.shape
+        kernels = self.matrix() if matrix is None else matrix
+        filtered = segments.reshape(-1, length) @ kernels.flatten(1)
+        filtered = filtered.view(-1, channels, *kernels.shape[1:]).transpose(1, 2).flatten(0, 1)
+        products = torch.bmm(filtered, filtered.transpose(1, 2)) * self.stride
+        return products.view(batch, steps, self.n_bands, channels, channels)
+
+
+def sampling_stride(sfreq_hz: float) -> int:
+    """Return how many samples apart filtered signals are taken: 32 Hz or a little more, and 8 at most.
+
+    A band-passed signal, as a complex one, says all it has to say at a rate of its width.
+    """
+    return min(8, 2 ** max(0, math.floor(math.log2(sfreq_hz / 32))))

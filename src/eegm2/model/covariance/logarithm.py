@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eegm2.ops import needs_gradient, symmetric_eigen
+
 #: Smallest eigenvalue, in shares of the trace, for which the form by products is laid out.
 SMALLEST_SHARE = 1e-4
 #: Square roots that are taken before the series, and the terms of it.
@@ -33,8 +35,25 @@ def logarithm(matrices: Tensor) -> Tensor:
     """
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return logarithm_by_products(matrices)
+    if not needs_gradient(matrices):
+        return _by_eigenvalues(matrices)[0]
     result: Tensor = _Logarithm.apply(matrices)
     return result
+
+
+def _by_eigenvalues(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logarithms, and the eigenvalues and vectors that they are made of."""
+    wide = matrices if matrices.device.type == "mps" else matrices.double()
+    fine = torch.isfinite(wide.sum((-2, -1)))[..., None, None]
+    all_fine = bool(fine.all())
+    if not all_fine:
+        identity = torch.eye(wide.shape[-1], dtype=wide.dtype, device=wide.device)
+        wide = torch.where(fine, wide, identity)
+    values, vectors = symmetric_eigen(wide)
+    values = values.clamp_min(torch.finfo(values.dtype).tiny)
+    narrow, logs = vectors.to(matrices.dtype), values.log().to(matrices.dtype)
+    made = (narrow * logs[..., None, :]) @ narrow.mT
+    return made if all_fine else torch.where(fine, made, torch.nan), values, vectors
 
 
 class _Logarithm(torch.autograd.Function):
@@ -42,15 +61,10 @@ class _Logarithm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
-        wide = matrices if matrices.device.type == "mps" else matrices.double()
-        fine = torch.isfinite(wide).all(-1).all(-1)[..., None, None]
-        identity = torch.eye(wide.shape[-1], dtype=wide.dtype, device=wide.device)
-        values, vectors = torch.linalg.eigh(torch.where(fine, wide, identity))
-        values = values.clamp_min(torch.finfo(values.dtype).tiny)
+        made, values, vectors = _by_eigenvalues(matrices)
         ctx.save_for_backward(values, vectors)
         ctx.dtype = matrices.dtype
-        made = (vectors * values.log()[..., None, :]) @ vectors.mT
-        return torch.where(fine, made, torch.nan).to(matrices.dtype)
+        return made
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -41,6 +41,8 @@ class CovarianceTokens(nn.Module):
         scale = torch.where(row == column, 1.0, math.sqrt(2))
         self.register_buffer("triangle", row * channels + column, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("identity", torch.eye(channels), persistent=False)
+        self.register_buffer("diagonal", torch.arange(channels) * (channels + 1), persistent=False)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return the tangent vectors of (batch, channels, time), (batch, n_tokens, tangent_size).
@@ -60,9 +62,7 @@ class CovarianceTokens(nn.Module):
         total = known_samples(index, self.config)
         if hidden is not None:
             spectra = spectra * ~hidden[:, :, None, None, None]
-            step = self.config.token_step
-            of_step = ((index + 1) * step - self.config.kernel_taps // 2).clamp(0, step)
-            total = running_sum(of_step * ~hidden, window)
+            total = running_sum(step_samples(index, self.config) * ~hidden, window)
         return running_sum(spectra, window) / total.clamp_min(1)[:, :, None, None, None]
 
     def tangent(self, covariances: Tensor) -> Tensor:
@@ -70,11 +70,9 @@ class CovarianceTokens(nn.Module):
 
         Upper triangles row by row, off the diagonal times √2, one band after another.
         """
-        size = covariances.shape[-1]
         share = self.shrinkage_logit.sigmoid()[:, None, None]
-        identity = torch.eye(size, dtype=covariances.dtype, device=covariances.device)
-        level = (covariances * identity).sum((-2, -1), keepdim=True) / size
-        shrunk = (1 - share) * covariances + (share * level + SILENCE) * identity
+        level = covariances.flatten(-2)[..., self.get_buffer("diagonal")].mean(-1)[..., None, None]
+        shrunk = (1 - share) * covariances + (share * level + SILENCE) * self.get_buffer("identity")
         flat = logarithm(shrunk).flatten(-2)
         return (flat[..., self.get_buffer("triangle")] * self.get_buffer("scale")).flatten(-2)
 
@@ -83,6 +81,11 @@ def running_sum(x: Tensor, window: int) -> Tensor:
     """Return the sum over each step of axis 1 and the `window` - 1 before it; zeros before the start."""
     before = x.new_zeros(x.shape[0], window - 1, *x.shape[2:])
     return torch.cat([before, x], dim=1).unfold(1, window, 1).sum(-1)
+
+
+def step_samples(index: Tensor, config: EEGM2Config) -> Tensor:
+    """Return how many samples of each token step the bank knows: none within half a kernel of the start."""
+    return ((index + 1) * config.token_step - config.kernel_taps // 2).clamp(0, config.token_step)
 
 
 def known_samples(index: Tensor, config: EEGM2Config) -> Tensor:

@@ -81,6 +81,7 @@ class CovarianceTrunk(nn.Module):
         self.hidden_token = nn.Parameter(torch.zeros(channels))
         self.blocks = nn.ModuleList(SequenceBlock(channels, config) for _ in range(config.trunk_blocks))
         self.rise = nn.Linear(channels, raw) if config.decoder else None
+        nn.init.normal_(self.hidden_token, std=0.5)  # as large as a token: norms of zero have steep slopes
 
     def lent(self, config: EEGM2Config, spread: Tensor | None = None) -> CovarianceTrunk:
         """Return this trunk for another montage, or without decoder, sharing its weights."""

@@ -280,3 +280,40 @@ def _exp32(builder: Any, vector: Any, x: Any) -> Any:
     outside = builder.fcmp_ordered(">", _call(builder, "fabs", vector, x), constant(87.0))
     result = builder.select(outside, far, near)
     return builder.select(builder.fcmp_ordered("==", x, x), result, x)
+
+
+@intrinsic
+def subtract(typing_context: Any, a: Any, b: Any) -> Any:
+    """Return ``a - b``."""
+    return a(a, a), lambda context, builder, signature, arguments: builder.fsub(*arguments)
+
+
+@intrinsic
+def square_root(typing_context: Any, a: Any) -> Any:
+    """Return the square root."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "sqrt", context.get_value_type(a), *arguments)
+
+    return a(a), generate
+
+
+@intrinsic
+def magnitude(typing_context: Any, a: Any) -> Any:
+    """Return ``|a|``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fabs", context.get_value_type(a), *arguments)
+
+    return a(a), generate
+
+
+@intrinsic
+def where_above(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+    """Return x in lanes where a > b, y elsewhere (and where a or b is NaN)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        above = builder.fcmp_ordered(">", arguments[0], arguments[1])
+        return builder.select(above, arguments[2], arguments[3])
+
+    return a(a, a, a, a), generate

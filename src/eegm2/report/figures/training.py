@@ -36,8 +36,9 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     epoch : ndarray, shape (n_epochs,)
         Training passes, counted from 1.
     curves : mapping of str to ndarray, shape (n_epochs,)
-        Any of train_loss, val_loss, train_l1, val_l1, train_spectral, val_spectral and lr; NaN where not
-        logged. Panels without a finite value are left out.
+        Any of train_loss, val_loss, train_l1, val_l1, train_spectral, val_spectral and lr, other terms as
+        train_TERM and val_TERM, and val_loss/STORE of each store; NaN where not logged. Panels without a
+        finite value are left out.
 
     Raises
     ------
@@ -50,8 +51,9 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     """
     known = {name: np.asarray(values, dtype=float) for name, values in curves.items()}
     known = {name: values for name, values in known.items() if np.isfinite(values).any()}
-    panels = [panel for panel in _PANELS if panel[1] in known or panel[2] in known]
-    n_panels = len(panels) + ("lr" in known)
+    panels = [panel for panel in (*_PANELS, *_other_terms(known)) if panel[1] in known or panel[2] in known]
+    stores = {name.partition("/")[2]: values for name, values in known.items() if "/" in name}
+    n_panels = len(panels) + bool(stores) + ("lr" in known)
     require(n_panels > 0, f"no loss curve holds a finite value (received: {', '.join(curves) or 'none'})")
     x = np.asarray(epoch, dtype=float)
     with figure_style():
@@ -61,8 +63,10 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
         for axes, (title, train, val, unit) in zip(grid, panels):
             _loss_panel(axes, x, known.get(train), known.get(val), title, unit)
         direct_legend(grid[0], loc="upper right")
+        if stores:
+            _stores_panel(grid[len(panels)], x, stores)
         if "lr" in known:
-            _rate_panel(grid[len(panels)], x, known["lr"])
+            _rate_panel(grid[n_panels - 1], x, known["lr"])
         for axes in grid[n_panels:]:
             axes.remove()
         for axes in grid[max(0, n_panels - 2) : n_panels]:
@@ -70,6 +74,31 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
             axes.tick_params(labelbottom=True)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return figure
+
+
+def _other_terms(known: Mapping[str, np.ndarray]) -> list[tuple[str, str, str, str]]:
+    """Return a panel for every term that is not of Eq. 1."""
+    usual = {name for panel in _PANELS for name in panel[1:3]}
+    terms = dict.fromkeys(
+        name.partition("_")[2]
+        for name in known
+        if name.startswith(("train_", "val_")) and name not in usual and "/" not in name
+    )
+    return [
+        (term.replace("_", " ").capitalize(), f"train_{term}", f"val_{term}", "error or term")
+        for term in terms
+    ]
+
+
+def _stores_panel(axes: Axes, x: np.ndarray, stores: Mapping[str, np.ndarray]) -> None:
+    for place, (name, values) in enumerate(stores.items()):
+        seen = np.isfinite(values)
+        marker = "o" if len(x) <= 40 else ""
+        colour = PALETTE[place % len(PALETTE)]
+        axes.plot(x[seen], values[seen], "--", color=colour, marker=marker, markersize=3, label=name)
+    axes.set_ylabel("loss")
+    axes.set_title("Validation loss of each store")
+    direct_legend(axes, loc="upper right")
 
 
 def _loss_panel(

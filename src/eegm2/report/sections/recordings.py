@@ -31,6 +31,21 @@ def data_section(data: ReportData) -> Section:
     section.facts(facts)
     if data.missing.get("store"):
         section.note(data.missing["store"])
+    stores = data.header.get("data", {}).get("stores")
+    if isinstance(stores, list):
+        section.heading("What came from where")
+        section.table(
+            [
+                "store",
+                "recordings",
+                "people: train, validation",
+                "windows: train, validation",
+                "share",
+                "channels",
+                "licence",
+            ],
+            [_store_row(entry) for entry in stores if isinstance(entry, dict)],
+        )
     for title, values in (("Preprocessing", prepared), ("Windows", windows)):
         if values:
             section.heading(title)
@@ -65,6 +80,22 @@ def data_section(data: ReportData) -> Section:
     elif data.recordings:
         section.note("No recording carries labels; pretraining needs none, probing does.")
     return section
+
+
+def _store_row(entry: dict[str, object]) -> list[str]:
+    """Return what a run recorded of one of its stores."""
+    names = entry.get("ch_names")
+    channels = list(map(str, names)) if isinstance(names, list) else []
+    share = entry.get("share")
+    return [
+        str(entry.get("store", "")),
+        str(entry.get("n_recordings", "")),
+        f"{entry.get('n_train_subjects', '–')}, {entry.get('n_val_subjects', '–')}",
+        f"{entry.get('n_train_windows', '–')}, {entry.get('n_val_windows', '–')}",
+        f"{share:.0%}" if isinstance(share, float) else "–",
+        f"{len(channels)}: {', '.join(channels)}",
+        str(entry.get("licence") or "not stated"),
+    ]
 
 
 def quality_section(data: ReportData) -> Section:

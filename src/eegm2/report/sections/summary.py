@@ -12,6 +12,12 @@ from eegm2.report.sections.words import SPLIT_WORDS, duration
 from eegm2.words import count
 
 FEW_SUBJECTS = 20
+TASK_WORDS = {
+    "reconstruction": "to reconstruct EEG",
+    "masked": "to reconstruct hidden EEG",
+    "denoising": "to remove noise from EEG",
+    "oscillatory": "to predict the oscillations of hidden EEG",
+}
 
 
 def summary(data: ReportData) -> Section:
@@ -37,8 +43,14 @@ def summary(data: ReportData) -> Section:
     chans = len(data.ch_names)
     text = [f"An EEGM2 model (preset “{preset}”"]
     text.append(f", width {pretrain.get('width') or data.header.get('model', {}).get('width', 'unknown')})")
-    text.append(" was pretrained, without labels, to reconstruct EEG")
-    if chans:
+    aim = TASK_WORDS.get(str(pretrain.get("objective", "reconstruction")), "on EEG")
+    text.append(f" was pretrained, without labels, {aim}")
+    several = header.get("stores")
+    if isinstance(several, list) and several:
+        sets = {tuple(entry.get("ch_names") or ()) for entry in several if isinstance(entry, dict)}
+        kinds = f", {count(len(sets), 'set')} of electrodes" if len(sets) > 1 else ""
+        text.append(f" of {count(len(several), 'store')}{kinds}")
+    elif chans:
         text.append(
             f" of {count(chans, 'channel')} at {data.sfreq_hz:g} Hz"
             if data.sfreq_hz

@@ -30,7 +30,7 @@ def training_section(data: ReportData) -> Section:
         for name, values in log.curves.items():
             if np.isfinite(values).any():
                 final = values[np.isfinite(values)][-1]
-                best = np.nanmin(values) if "loss" in name or name.endswith(("l1", "spectral")) else np.nan
+                best = np.nanmin(values) if name.startswith(("train_", "val_")) else np.nan
                 rows.append(
                     (option(name), number(float(values[np.isfinite(values)][0])), number(best), number(final))
                 )
@@ -46,6 +46,12 @@ def training_section(data: ReportData) -> Section:
 
 
 def _loss_caption(pretrain: dict[str, object]) -> str:
+    if pretrain.get("objective") == "oscillatory":
+        return (
+            "Training (solid) and validation (dashed) loss per epoch; the total is the weighted sum of the "
+            "others. Errors of targets are in units of the targets' own variance: 1 is that of always saying "
+            "the mean, so look at what falls below it, in validation too."
+        )
     text = (
         "Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of "
         "the temporal and "
@@ -73,6 +79,7 @@ def provenance_section(data: ReportData) -> Section:
             ("Run command", header.get("command")),
             ("Commit", header.get("commit") or "unknown"),
             ("Store", stored.get("store")),
+            ("Begun with the weights of", (header.get("init") or {}).get("model")),
             ("Manifest SHA-256", stored.get("manifest_sha256")),
             ("Checkpoint", _checkpoint_words(header)),
             ("Versions of the run", ", ".join(f"{k} {v}" for k, v in (header.get("versions") or {}).items())),

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from eegm2.training.config import ObjectiveOptions
-from eegm2.training.objectives import (
-    Objective,
+from eegm2.training.objectives.base import window_seed
+from eegm2.training.objectives.options import ObjectiveOptions
+from eegm2.training.objectives.reconstruction import (
+    Reconstruction,
     add_noise,
     hide,
     reconstruction_loss,
     spectral_distance,
-    window_seed,
 )
 from tests.model.vectors import vectors
 
@@ -205,7 +205,7 @@ class TestObjective:
             seen.append(given)
             return given
 
-        loss = Objective(options, 128.0)(model, x, range(len(x))).loss
+        loss = Reconstruction(options, 128.0)(model, x, range(len(x))).loss
         return seen[0], float(loss)
 
     def test_the_identity_solves_the_papers_task_and_not_ours(self) -> None:
@@ -222,8 +222,8 @@ class TestObjective:
         x = 1 + windows(3, 4, 256, dtype=torch.float32).abs()
         seen, _ = self.seen_by(ObjectiveOptions(objective="masked", mask_patch_s=0.5, mask_time=0.25), x)
         assert float((seen == 0).float().mean()) == 0.25
-        wrong_elsewhere = Objective(ObjectiveOptions(objective="masked"), 128.0)
-        everywhere = Objective(ObjectiveOptions(objective="masked", mask_loss="all"), 128.0)
+        wrong_elsewhere = Reconstruction(ObjectiveOptions(objective="masked"), 128.0)
+        everywhere = Reconstruction(ObjectiveOptions(objective="masked", mask_loss="all"), 128.0)
 
         def model(seen: torch.Tensor) -> torch.Tensor:
             return torch.where(seen == 0, x, seen + 1)

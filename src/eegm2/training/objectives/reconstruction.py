@@ -1,4 +1,4 @@
-"""What pretraining minimises: Eq. 1 and its ablations, on whole, masked or noisy windows.
+"""Reconstruction: Eq. 1 and its ablations, on whole, masked or noisy windows.
 
 The transform and the sums run in float32 or better whatever the autocast.
 
@@ -9,14 +9,15 @@ Hong, Mackellar, Ghane, "EEGM2", arXiv 2502.17873, Eq. 1 and section 5.6 (S2 is 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from eegm2.training.config import Loss, Norm, ObjectiveOptions, Spectrum
+from eegm2.training.objectives.augment import Augment
+from eegm2.training.objectives.base import Objective, Origin, Setting, refuse_network
+from eegm2.training.objectives.options import Loss, Norm, ObjectiveOptions, Spectrum
 
 
 class Losses(NamedTuple):
@@ -108,11 +109,6 @@ def reconstruction_loss(
     return Losses(total, l1.detach(), spectral.detach())
 
 
-def window_seed(seed: int, epoch: int, window: int) -> int:
-    """Return the random seed of one window in one epoch: no batch, process or order changes it."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}/{window}".encode(), digest_size=7).digest(), "big")
-
-
 def hide(x: Tensor, seeds: Sequence[int], *, patch: int, time_share: float, channel_share: float) -> Tensor:
     """Choose what the masked objective hides.
 
@@ -184,8 +180,11 @@ def add_noise(x: Tensor, seeds: Sequence[int], *, noise: float, pops: float) -> 
     return x + added.to(x) * x.std(dim=-1, keepdim=True, correction=0)
 
 
-class Objective:
-    """A pretraining task: what the network sees, what it should give, and how far off it is.
+class Reconstruction(Objective):
+    """Reconstruct the window: as it is (the paper's task), where it was hidden, or without added noise.
+
+    Gains, signs and references that augmentation changes are to be reconstructed; channels that it leaves out
+    and noise that it adds are not.
 
     Parameters
     ----------
@@ -193,24 +192,39 @@ class Objective:
         Task, loss and their numbers.
     sfreq_hz : float
         Sampling rate of the windows, for the length of time patches.
+    augment : Augment, optional
+        Changes training windows.
 
     Examples
     --------
     >>> import torch
-    >>> from eegm2.training.config import ObjectiveOptions
-    >>> objective = Objective(ObjectiveOptions(objective="masked"), sfreq_hz=128.0)
+    >>> from eegm2.training.objectives.options import ObjectiveOptions
+    >>> objective = Reconstruction(ObjectiveOptions(objective="masked"), sfreq_hz=128.0)
     >>> x = torch.ones(2, 4, 256)
     >>> float(objective(lambda seen: torch.ones_like(seen), x, seeds=[1, 2]).loss)
     0.0
     """
 
-    def __init__(self, options: ObjectiveOptions, sfreq_hz: float) -> None:
+    terms = Losses._fields
+
+    def __init__(self, options: ObjectiveOptions, sfreq_hz: float, augment: Augment | None = None) -> None:
+        super().__init__()
         self.options = options
+        self.augment = augment
         self.patch = max(1, round(options.mask_patch_s * sfreq_hz))
 
-    def __call__(self, model: Callable[[Tensor], Tensor], x: Tensor, seeds: Sequence[int]) -> Losses:
+    @classmethod
+    def build(cls, setting: Setting) -> Reconstruction:
+        """Return the task of a run; refuse a network without decoder."""
+        config, shape = setting.config, setting.network.config
+        refuse_network(setting, shape.architecture == "unet" or shape.decoder, "a network with a decoder")
+        return cls(config, setting.pool.sfreq_hz, Augment(config, setting.pool.sfreq_hz))
+
+    def forward(self, model: Any, x: Tensor, seeds: Sequence[int], origin: Origin | None = None) -> Losses:
         """Return the loss of `model` on windows `x`, (batch, n_chans, n_times), with a seed for each."""
-        options = self.options
+        options, kept = self.options, None
+        if self.training and self.augment is not None:
+            x = self.augment.changed(x, seeds)
         seen, hidden = x, None
         if options.objective == "masked":
             mask = hide(
@@ -220,8 +234,11 @@ class Objective:
             hidden = mask if options.mask_loss == "hidden" else None
         elif options.objective == "denoising":
             seen = add_noise(x, seeds, noise=options.noise, pops=options.pops)
+        if self.training and self.augment is not None:
+            seen = self.augment.covered(seen, seeds)
+            kept = self.augment.kept(x, seeds)
         return reconstruction_loss(
-            model(seen),
+            model(seen if kept is None else seen * kept[..., None]),
             x,
             loss=options.loss,
             spectrum=options.spectrum,

@@ -1,0 +1,121 @@
+"""What a task of pretraining is, to the loop that trains on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, nn
+
+from eegm2.errors import ConfigError
+from eegm2.training.objectives.options import TASKS
+
+if TYPE_CHECKING:
+    from eegm2.data.windows.pool import StorePool
+    from eegm2.data.windows.pooled import PoolWindows
+    from eegm2.training.config import PretrainConfig
+
+
+class Origin(NamedTuple):
+    """Where the windows of a batch are from.
+
+    Attributes
+    ----------
+    store : int
+        Number of their store.
+    recordings : sequence of int
+        A number for each window's recording.
+    windows : PoolWindows, optional
+        The windows that the batch is taken from, and
+    numbers : sequence of int
+        which of them it holds, for targets that more than the batch has a part in.
+    """
+
+    store: int
+    recordings: Sequence[int]
+    windows: PoolWindows | None = None
+    numbers: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, windows: PoolWindows, numbers: Sequence[int]) -> Origin:
+        """Return where some windows are from."""
+        return cls(windows.store_of(numbers[0]), windows.recordings_of(numbers), windows, numbers)
+
+
+class Setting(NamedTuple):
+    """What a task may know of a run when it is built.
+
+    Attributes
+    ----------
+    config : PretrainConfig
+    network : nn.Module
+        With its first weights.
+    pool : StorePool
+        Montages, rate and names of the stores.
+    """
+
+    config: PretrainConfig
+    network: Any
+    pool: StorePool
+
+
+class Objective(nn.Module):
+    """A task: what the network sees, what it should give, and how far off it is.
+
+    Its parameters (heads) are trained with the network's and kept in the run's state, not in the weights.
+
+    Attributes
+    ----------
+    terms : tuple of str
+        Names of what calling it returns: ``loss`` and the parts that are logged beside it.
+    """
+
+    terms: tuple[str, ...] = ("loss",)
+
+    @classmethod
+    def build(cls, setting: Setting) -> Objective:
+        """Return the task of a run."""
+        raise NotImplementedError
+
+    def forward(
+        self, model: Any, x: Tensor, seeds: Sequence[int], origin: Origin | None = None
+    ) -> Sequence[Tensor]:
+        """Return the loss, then the parts in the order of `terms` (detached).
+
+        Parameters
+        ----------
+        model : nn.Module
+            The network.
+        x : Tensor, shape (batch, n_chans, n_times)
+            Scaled windows of one store.
+        seeds : sequence of int
+            One per window: all that is random about it follows from its seed.
+        origin : Origin, optional
+            Where they are from.
+        """
+        raise NotImplementedError
+
+    def follow(self, model: Any, progress: float) -> None:
+        """Take note of a step of the optimiser; `progress` is the share of the training that is done."""
+
+
+def make_objective(setting: Setting) -> Objective:
+    """Return the task that a run's options name."""
+    place, _, name = TASKS[setting.config.objective].partition(":")
+    task: type[Objective] = getattr(import_module(place), name)
+    return task.build(setting)
+
+
+def refuse_network(setting: Setting, good: bool, needed: str) -> None:
+    """Raise a ConfigError if a task cannot train a network."""
+    if not good:
+        raise ConfigError(
+            f"objective: {setting.config.objective} needs {needed}; preset {setting.config.preset} has none"
+        )
+
+
+def window_seed(seed: int, epoch: int, window: int) -> int:
+    """Return the random seed of one window in one epoch: no batch, process or order changes it."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}/{window}".encode(), digest_size=7).digest(), "big")
