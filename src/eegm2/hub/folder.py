@@ -167,7 +167,7 @@ def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"
     """
     loaded = load_checkpoint(run, which)
     run = model_folder(run) or Path(run)
-    header = _without_paths(loaded.header)
+    header = without_paths(loaded.header)
     loaded.model.header = header
     splits, probes = None, []
     if (run / "splits.json").is_file():
@@ -196,7 +196,7 @@ def _read_json(path: Path) -> Any:
         raise EEGM2Error(f"{path}: cannot be read as JSON ({error}); delete it or probe again") from error
 
 
-def _without_paths(header: Mapping[str, Any]) -> dict[str, Any]:
+def without_paths(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the header with every absolute path cut to its last name."""
 
     def plain(value: Any) -> Any:
