@@ -33,7 +33,7 @@ from eegm2.training.config import PretrainConfig
 from eegm2.training.pretrain import pretrain
 from eegm2.zoo.shipped import SHIPPED
 
-ABOUT = ("description", "licence", "features", "centre", "results")
+ABOUT = ("description", "licence", "features", "centre", "c", "results")
 OF_THE_MOMENT = ("commit", "versions", "epoch", "step", "val_loss")
 ROOT = Path(__file__).parents[1]
 

@@ -56,6 +56,15 @@ def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
     return write_page(folder / PAGE, render_page(title, [part for part in parts if part], created))
 
 
+def sections_of(folder: Path, title: str) -> list[Section]:
+    """Return what a page says of predictions over time, band power and reactions, for use in another page."""
+    document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
+    arrays = [_arrays(folder, facts) for facts in document["recordings"]]
+    time = _over_time(document, arrays)
+    time.title = title
+    return [part for part in (time, _band_power(document, arrays), _reaction(document)) if part]
+
+
 def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
     with np.load(folder / "recordings" / f"{facts['file']}.npz") as stored:
         return {name: stored[name] for name in stored.files}

@@ -40,6 +40,8 @@ def facts_of(name: str, folder: Path) -> dict[str, Any]:
         "licence": about.get("licence", ""),
         "seen": {entry["name"]: entry.get("people", []) for entry in about.get("data", ())},
         "features": about.get("features", ""),
+        "centre": about.get("centre", "none"),
+        "c": about.get("c"),
         "command": about.get("command", ""),
     }
 
