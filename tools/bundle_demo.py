@@ -2,12 +2,12 @@
 
 Usage: python tools/bundle_demo.py FOLDER    (the set as BIDS: sub-*/eeg/sub-*_task-eyes_eeg.edf)
 
-Of the people in the folder a quarter is drawn with a seed. Of each, 63 s before and 63 s after the switch of
-state are taken, well away from it, and laid end to end; the 60 s of each state that touch neither end nor join
-are annotated, and the join is marked as MNE marks one. The second stretch is moved by one number per channel
-to the level of the first: the device's offset wanders. The switch is nominally at 180 s; where the remarks of
-participants.tsv say that it came later, so does the second stretch, and who was recorded in one state only
-is left out.
+Of the people in the folder a quarter is drawn with a seed. Of each, 63 s before and 63 s after the switch
+of state are taken, well away from it, and laid end to end; the 60 s of each state that touch neither end nor
+join are annotated, and the join is marked as MNE marks one. The second stretch is moved by one number per
+channel to the level of the first: the device's offset wanders. The switch is nominally at 180 s; where the
+remarks of participants.tsv say that it came later, so does the second stretch, and who was recorded in one
+state only is left out.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def demo(
     """Show what a model that ships with eegm2 tells on people it has never seen, beside band power.
 
     16 people with eyes open and closed: heads are learnt on some and tested on others, one person is
-    predicted over time, and a page is written. With --data: prepare, pretrain, probe and report on your own recordings.
+    predicted over time, and a page is written. With --data: prepare, pretrain, probe and report on your own
+    recordings.
     Every step is an ordinary eegm2 command, printed before it runs. Run again, it goes on where it stopped.
     """
     steps = Steps(context, 4 if data is not None else 5 + train)
@@ -122,7 +123,8 @@ def _finding(steps: Steps, out: Path, model: str, training: list[str] | None) ->
     ]
     steps.run(
         "probe", name, str(store), "--out", str(probe), "--classes", ",".join(CLASSES),
-        "--scaling", "recording", "--c", str(about.get("c") or "validation"), *about_head,
+        "--scaling", "recording", "--test", "0.25", "--threshold", "half",
+        "--c", str(about.get("c") or "validation"), *about_head,
     )  # fmt: skip
     task = json.loads((probe / "results.json").read_bytes())["task"]
     person = task["parts"]["test"]["subjects"][0]

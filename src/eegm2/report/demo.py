@@ -82,7 +82,7 @@ def _finding(
     )  # fmt: skip
     section.text(
         f"Whether the eyes are open or closed, told from {task['n_windows']} windows of 4 s of field "
-        f"recordings with a 14-channel headset. For every fold a head is learnt on some people and tested on "
+        "recordings with a 14-channel headset. In each fold a head is learnt on some people and tested on "
         "others; the interval is over people. Features of both methods are taken relative to the mean of the "
         "same recording, which needs no labels but the recording as a whole. 0.5 is chance."
     )
@@ -92,8 +92,10 @@ def _finding(
             "from band-wise covariances by construction, not from pretraining."
         )
     else:
-        section.text(f"The model '{model}' was pretrained without labels on {about['trained on']}. None of the "
-                     "people here is among those it saw.")  # fmt: skip
+        section.text(
+            f"The model '{model}' was pretrained without labels on {about['trained on']}. None of the "
+            "people here is among those it saw."
+        )
     section.figure(
         lambda: evaluation_scores(rows, "auroc"),
         caption="AUROC of windows with its 95 % interval over people. Look at whether the intervals overlap: "
@@ -134,7 +136,7 @@ def _curves(cells: Mapping[str, Mapping[str, np.ndarray]], classes: list[str]) -
     y = next(iter(cells.values()))["y_true"].astype(int)
     section.figure(
         lambda: roc_curves(y, {name: [cell["score"]] for name, cell in cells.items()}, classes),
-        caption="All thresholds: how many of one class are found against how many of the other are taken for it.",
+        caption="All thresholds: how many of one class are found, how many of the other taken for it.",
         alt="ROC curves",
     )
     section.figure(

@@ -113,11 +113,22 @@ def _labels(
     for i in there:
         own = [span for span, label in zip(spans_s, labels) if label == classes[i]]
         for axes in (above, below):
-            for start, stop in own:
+            for start, stop in _merged(own):
                 axes.axvspan(start, stop, color=colours[i], alpha=0.16, linewidth=0, zorder=0.4)
     if there:
         handles = [Patch(color=colours[i], alpha=0.3, label=clean_text(classes[i], 20)) for i in there]
         above.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, title=None)
+
+
+def _merged(spans: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    """Return the union of spans that may overlap, in order."""
+    found: list[tuple[float, float]] = []
+    for start, stop in sorted((float(start), float(stop)) for start, stop in spans):
+        if found and start <= found[-1][1] + 1e-6:
+            found[-1] = (found[-1][0], max(found[-1][1], stop))
+        else:
+            found.append((start, stop))
+    return found
 
 
 def band_reactions(bands: Sequence[str], changes: np.ndarray, class_name: str) -> Figure:
