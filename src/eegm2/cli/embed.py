@@ -31,4 +31,4 @@ def embed(
     with bar() as progress:
         made = run_embed(run, source, out, config, lambda done, total: progress("windows", done, total))
     shape = " × ".join(map(str, made.values.shape))
-    typer.echo(f"{out}: {config.kind} of {len(made.values)} windows of {made.window_s:g} s ({shape})")
+    typer.echo(f"{out}: {made.kind} of {len(made.values)} windows of {made.window_s:g} s ({shape})")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from eegm2.data.config import POSITIONS_HELP, Scaling
-from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
+from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
 
 
@@ -29,17 +29,37 @@ def head(
         typer.Option(help="Share of the subjects left out of the fit, to judge it; 0: none."),
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Draws the subjects who are left out.")] = 0,
-    features: Annotated[Features, typer.Option(help=FEATURES_HELP)] = "statistics",
+    features: Annotated[Literal["auto", Features], typer.Option(help=AUTO_HELP + FEATURES_HELP)] = "auto",
     scaling: Annotated[
-        Scaling | None, typer.Option(help="Scaling of the windows; none given: as pretrained.")
+        Scaling | None, typer.Option(help="Scaling by the baseline; none given: as pretrained.")
     ] = None,
-    centre: Annotated[Centre, typer.Option(help=CENTRE_HELP)] = "none",
+    protocol: Annotated[
+        Literal["linear", "light"],
+        typer.Option(help="linear: logistic regression; light: the paper's small perceptron."),
+    ] = "linear",
+    hop_s: Annotated[float, typer.Option(help="Seconds between two decisions on which it is judged.")] = 0.5,
+    calibration_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Baseline of every recording, as on the stream; none given: a minute, or a fifth of a usual "
+            "recording where that is less."
+        ),
+    ] = None,
+    adapt_s: Annotated[
+        float, typer.Option(help="Time constant of the running scale after the baseline; 0: fixed.")
+    ] = 0.0,
+    centre: Annotated[Centre, typer.Option(help=CENTRE_HELP + " A stream takes the running mean.")] = "none",
+    warm_up: Annotated[
+        int, typer.Option(help="Windows, side by side, before a stream's running mean is known.")
+    ] = 15,
     positions: Annotated[str, typer.Option(help=POSITIONS_HELP)] = "",
 ) -> None:
-    """Fit the linear head (standardised features, one-vs-rest logistic regression) that eegm2 stream takes.
+    """Fit the head that eegm2 stream takes, on what a stream of each recording gives.
 
-    Some subjects are left out of the fit and judge it: one split, for a first look and not for a paper. For
-    several seeds, protocols and a test part use eegm2 probe.
+    Filter, scale, network and windows are the stream's, so that the scores printed are those of a stream;
+    what separate windows say offline is printed beside them. Some subjects are left out of the fit and judge
+    it: one split, for a first look and not for a paper. For several seeds, protocols and a test part use
+    eegm2 probe.
     """
     from eegm2.deploy.heads.fit import fit_head
 
@@ -53,7 +73,12 @@ def head(
         seed=seed,
         features=features,
         scaling=scaling,
+        protocol=protocol,
+        hop_s=hop_s,
+        calibration_s=calibration_s,
+        adapt_s=adapt_s,
         centre=centre,
+        warm_up=warm_up,
         positions=positions,
     )
     fitted.save(out)
@@ -66,10 +91,16 @@ def head(
         typer.echo(f"not validated: {judged['notes']['metrics']}")
         return
     typer.echo(
+        f"streamed: baseline {facts['calibration_s']:g} s, scaling {facts['scaling']}, a decision every "
+        f"{facts['hop_s']:g} s on {facts['window_s']:g} s"
+    )
+    offline = judged["offline"]["metrics"] or {}
+    typer.echo(
         f"validation on {judged['n_windows']} windows of {count(judged['n_subjects'], 'other subject')} "
         f"({', '.join(judged['left_out'])}), seed {seed}; {judged['pretraining']}"
     )
     for name, value in judged["metrics"].items():
         shown = "undefined" if value is None else f"{value:.3f}"
         why = judged["notes"].get(name)
-        typer.echo(f"  {name:17} {shown}" + (f"  ({why})" if why else ""))
+        beside = "" if offline.get(name) is None else f"  (offline {offline[name]:.3f})"
+        typer.echo(f"  {name:17} {shown}{beside}" + (f"  ({why})" if why else ""))

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+import eegm2
 from eegm2.cli.options import options
 from eegm2.deploy.config import StreamConfig
 from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.config import split_commas
 
 
 @options(StreamConfig)
@@ -34,14 +36,19 @@ def stream(
     from eegm2.deploy.heads.dense import DenseHead
     from eegm2.deploy.live.pipeline import Pipeline
     from eegm2.deploy.live.runner import run_stream
-    from eegm2.deploy.live.sinks import Layout, open_sink
+    from eegm2.deploy.live.sinks import Layout, open_sink, refuse_unusable
     from eegm2.deploy.live.view import TerminalView
     from eegm2.deploy.live.web import WebPage
     from eegm2.deploy.trained_model import load_trained
 
-    trained = load_trained(model).on_montage(config.channels, config.positions)
-    typer.echo("preparing the model", err=True)
+    trained = load_trained(model)
     loaded = DenseHead.load(head) if head is not None else None
+    if trained.config.any_electrodes:
+        fitted_on = loaded.facts.get("ch_names", ()) if loaded is not None else ()
+        trained = trained.on_montage(split_commas(config.channels) or fitted_on, config.positions)
+    for where in out or []:
+        refuse_unusable(where)
+    typer.echo("preparing the model", err=True)
     pipeline = Pipeline(trained, config, loaded)
     origin = _source(source, config)
     classes = loaded.classes if loaded is not None else None
@@ -53,6 +60,15 @@ def stream(
         shape.decoder,
         trained.sfreq_hz,
         shape.step_samples,
+        {
+            "eegm2": eegm2.__version__,
+            "source": Path(source).name,
+            "model_sha256": trained.sha256,
+            "scaling": pipeline.how.method,
+            "window_s": pipeline.how.window_s,
+            "hop_s": config.hop_s,
+            "calibration": pipeline.calibration.id if pipeline.calibration is not None else None,
+        },
     )
     sinks = [open_sink(where, layout) for where in out or []]
     facts = {
@@ -96,17 +112,24 @@ def _too_short(source: str, received_s: float, there_s: float, needed_s: float) 
 
 def _source(name: str, config: StreamConfig) -> Any:
     """Return the source that ``--source`` names."""
+    named: dict[str, Any] = {"ch_names": split_commas(config.channels), "unit": config.unit}
     if name == "lsl":
         from eegm2.deploy.live.lsl import LslSource
 
-        buffer_s = max(60.0, 2 * config.buffer_s)
-        return LslSource(config.stream_name, resolve_s=min(5.0, config.timeout_s), buffer_s=buffer_s)
+        return LslSource(
+            config.stream_name,
+            source_id=config.stream_id,
+            resolve_s=min(5.0, config.timeout_s),
+            buffer_s=max(60.0, 2 * config.buffer_s),
+            reach=config.lsl,
+            **named,
+        )
     if name == "brainflow":
         from eegm2.deploy.live.brainflow import BrainflowSource
 
-        return BrainflowSource(config.board, serial_port=config.serial_port, file=config.board_file)
+        return BrainflowSource(config.board, serial_port=config.serial_port, file=config.board_file, **named)
     if not Path(name).exists():
         raise ConfigError(f"source: got '{name}', expected lsl, brainflow or a recording's file")
     from eegm2.deploy.live.source import RecordingSource
 
-    return RecordingSource(name, speed=config.speed)
+    return RecordingSource(name, speed=config.speed, **named)

@@ -10,9 +10,6 @@ from eegm2.data.config import POSITIONS_HELP
 from eegm2.errors import ConfigError
 
 PARTS = ("encoder", "reconstruction", "step")
-CHANNELS_HELP = (
-    "Channels of the data, for networks that take any electrodes; repeat for more; none: the training's."
-)
 FORMATS = ("onnx", "torch", "executorch")
 
 
@@ -33,8 +30,16 @@ class ExportConfig:
     tolerance: float = option(
         1e-4, "Largest difference from torch in ONNX Runtime, relative to the output's largest value."
     )
-    channels: tuple[str, ...] = option((), CHANNELS_HELP)
+    channels: tuple[str, ...] = option(
+        (),
+        "Channels of the data, for networks that take any electrodes; with --head: the device's, in its "
+        "order. Repeat or commas; none given: the model's.",
+    )
     positions: str = option("", POSITIONS_HELP)
+    source_hz: float = option(0.0, "With --head: the device's sampling rate in Hz; 0: the model's.")
+    smooth: float = option(0.0, "With --head: exponential smoothing of probabilities, 0 to below 1.")
+    enter: float = option(0.6, "With --head: a class is decided when its probability reaches this …")
+    leave: float = option(0.5, "With --head: … and kept until it falls below this.")
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
@@ -45,6 +50,13 @@ class ExportConfig:
             raise ConfigError(f"format: got '{unknown[0]}', expected some of {', '.join(FORMATS)}")
         if self.hop < 8 or self.hop % 8:
             raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
+        if self.source_hz < 0:
+            raise ConfigError(f"source_hz: got {self.source_hz}, expected a rate in Hz, or 0")
+        if not (0 <= self.smooth < 1 and 0 <= self.leave <= self.enter <= 1):
+            raise ConfigError(
+                f"smooth, enter, leave: got {self.smooth}, {self.enter}, {self.leave}; "
+                "expected 0 <= smooth < 1 and 0 <= leave <= enter <= 1"
+            )
         if not self.tolerance > 0:
             raise ConfigError(f"tolerance: got {self.tolerance}, expected a positive number")
 
@@ -61,14 +73,38 @@ class StreamConfig:
     speed: float = option(1.0, "Speed of a recording as source; 0 is as fast as possible.")
     duration_s: float = option(0.0, "Stop after this many seconds of signal; 0 goes on to the end.")
     stream_name: str = option("", "LSL: name of the stream to listen to; empty takes the only EEG stream.")
+    stream_id: str = option("", "LSL: source_id of the stream to listen to, where names do not tell.")
+    lsl: Literal["machine", "network"] = option(
+        "machine", "LSL: look for streams on this machine only, or on the whole network."
+    )
+    channels: tuple[str, ...] = option(
+        (),
+        "All of the source's channels in its order, where it names none or wrong ones; for networks that "
+        "take any electrodes also those to listen to. Repeat or commas.",
+    )
+    positions: str = option("", POSITIONS_HELP)
+    aliases: tuple[str, ...] = option(
+        (), "Another name of a channel, as 'name in the source=our name'; repeat for more."
+    )
+    unit: str = option("", "Unit of the source's samples, where it states none or a wrong one, e.g. uV.")
     board: str = option("synthetic", "BrainFlow: name of the board, or synthetic or playback.")
     board_file: str = option("", "BrainFlow: file of the playback board.")
     serial_port: str = option("", "BrainFlow: serial port of the board.")
-    calibration_s: float = option(
-        60.0, "Seconds of baseline from which each channel's scale is taken; 0 starts with --scale-uv."
+    calibration_s: float | None = option(
+        None,
+        "Seconds of baseline from which each channel's scale is taken; none given: as the head was fitted, "
+        "or 60; 0 starts with --scale-uv.",
     )
+    calibration: str = option(
+        "", "Calibration file: used instead of a baseline if it is there, written after the baseline if not."
+    )
+    person: str = option("", "Who wears the device; kept with the calibration, another's is refused.")
     scale_uv: float = option(0.0, "Scale of every channel in microvolts; 0 takes it from the baseline.")
-    adapt_s: float = option(0.0, "Time constant of the running scale after the baseline; 0 keeps it fixed.")
+    adapt_s: float | None = option(
+        None,
+        "Time constant of the running scale after the baseline; 0 keeps it fixed; none given: as the head "
+        "was fitted.",
+    )
     causal: bool = option(
         True, "Filter and resample as in training, but causally; no: the source is prepared already."
     )
@@ -86,24 +122,25 @@ class StreamConfig:
         "What is taken off a head's features: as fitted (the running mean for a head that was fitted on "
         "centred features), none, or running.",
     )
-    warm_up: int = option(15, "Windows, side by side, before the running mean is known and decisions come.")
+    warm_up: int | None = option(
+        None,
+        "Windows, side by side, before the running mean is known and decisions come; none given: as fitted.",
+    )
     smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
     enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
     leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
-    channels: tuple[str, ...] = option((), CHANNELS_HELP)
-    positions: str = option("", POSITIONS_HELP)
     host: str = option("127.0.0.1", "Address of the local web page.")
     port: int = option(0, "Port of the local web page; 0 serves none.")
     token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")
 
     def __post_init__(self) -> None:
         for name in ("speed", "duration_s", "calibration_s", "scale_uv", "adapt_s", "reconnect_s"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
         for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
-        if self.warm_up < 1:
+        if self.warm_up is not None and self.warm_up < 1:
             raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
         if not 0 <= self.smooth < 1:
             raise ConfigError(f"smooth: got {self.smooth}, expected 0 <= smooth < 1")

@@ -21,6 +21,7 @@ FEATURES_HELP = (
     "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
     "diagonal), state (mean output of the trunk) and tangent_state (both)."
 )
+AUTO_HELP = "auto: tangent for preset covariance, statistics for others; "
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 #: Metrics of classes and of values; of all but ``mae`` more is better.
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
@@ -75,7 +76,7 @@ class ProbeConfig:
         "Two classes: decision threshold by balanced accuracy on validation data, or half (the "
         "larger score).",
     )
-    features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
+    features: Literal["auto", Features] = option("auto", "linear, light: " + AUTO_HELP + FEATURES_HELP)
     c: str = option(
         "",
         "linear: inverse strength of the L2 penalty, or validation: chosen there; none given: 1 for "
@@ -119,7 +120,7 @@ class ProbeConfig:
             If it is neither a number above 0 nor that word.
         """
         if not self.c:
-            return 1.0 if self.features == "statistics" else "validation"
+            return 1.0 if self.features in ("auto", "statistics") else "validation"
         try:
             c: float | str = float(self.c)
         except ValueError:
@@ -202,8 +203,8 @@ class ReconstructConfig:
 class EmbedConfig:
     """What is written of the representation."""
 
-    kind: Literal[Features, "sequence"] = option(
-        "statistics", FEATURES_HELP[:-1] + "; sequence: the representation step by step."
+    kind: Literal["auto", Features, "sequence"] = option(
+        "auto", AUTO_HELP + FEATURES_HELP[:-1] + "; sequence: the representation step by step."
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ def diagonal(config: EEGM2Config) -> list[int]:
     return [band * each + place for band in range(config.n_bands) for place in within]
 
 
-def usual_kind(config: EEGM2Config) -> str:
+def usual_kind(config: EEGM2Config) -> Literal["tangent", "statistics"]:
     """Return the features that a network gives where none are asked for."""
     return "tangent" if config.embedding == "covariance" else "statistics"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
+from eegm2.deploy.heads.as_streamed import StreamedAs, streamed_windows
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import fit_head
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.protocols.frozen import C_GRID
+from eegm2.evaluation.protocols.frozen import C_GRID, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.training.checkpoint import load_checkpoint
 from tests.data.samples import eeg, write_edf, write_store
@@ -36,22 +38,35 @@ def test_the_metrics_are_those_of_this_head_on_the_people_left_out(place: tuple[
     model, store = place
     head = fit_head(model, store, val=0.4, seed=3)
     judged = head.facts["validation"]
-    everybody = set(RecordingStore(store).subjects)
-    assert set(judged["left_out"]) | set(judged["fitted_on"]) == everybody
+    data = RecordingStore(store)
+    assert set(judged["left_out"]) | set(judged["fitted_on"]) == set(data.subjects)
     assert not set(judged["left_out"]) & set(judged["fitted_on"])
     assert len(judged["left_out"]) == judged["n_subjects"] == 2
+    how = StreamedAs(**{field.name: head.facts[field.name] for field in fields(StreamedAs)})
+    people = [info for info in data.recordings if info.subject in judged["left_out"]]
     checkpointed = load_checkpoint(model)
-    windows = WindowDataset(
-        RecordingStore(store), checkpointed.windows, subjects=judged["left_out"], labelled=True
-    )
-    with torch.no_grad():
-        x = torch.stack([windows[i]["x"] for i in range(len(windows))])
-        features = checkpointed.model.features(x).numpy()
-    y = np.array([windows[i]["y"] for i in range(len(windows))])
-    assert judged["metrics"] == classification_metrics(y, head(features)).plain()
+    made = streamed_windows(checkpointed.model, data, people, checkpointed.windows, head.classes, how)
+    assert judged["metrics"] == classification_metrics(made.y, head(made.features)).plain()
     assert fit_head(model, store, val=0.4, seed=3).facts == head.facts
     drawn = {tuple(fit_head(model, store, val=0.4, seed=s).facts["validation"]["left_out"]) for s in range(6)}
     assert len(drawn) > 1
+
+
+def test_the_offline_figure_is_that_of_separate_windows(place: tuple[str, str]) -> None:
+    model, store = place
+    judged = fit_head(model, store, val=0.4, seed=3).facts["validation"]
+    checkpointed, data = load_checkpoint(model), RecordingStore(store)
+    x, y = {}, {}
+    for part in ("left_out", "fitted_on"):
+        windows = WindowDataset(data, checkpointed.windows, subjects=judged[part], labelled=True)
+        with torch.no_grad():
+            signals = torch.stack([windows[i]["x"] for i in range(len(windows))])
+            x[part] = checkpointed.model.features(signals).numpy().astype(float)
+        y[part] = np.array([windows[i]["y"] for i in range(len(windows))])
+    offline = linear_model().fit(x["fitted_on"], y["fitted_on"]).predict_proba(x["left_out"])
+    expected = classification_metrics(y["left_out"], offline).plain()
+    assert judged["offline"]["metrics"]["balanced_accuracy"] == expected["balanced_accuracy"]
+    assert judged["offline"]["n_windows"] == len(y["left_out"])
 
 
 def test_a_head_of_covariances_says_so_and_streams(place: tuple[str, str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.deploy.config import StreamConfig
+from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import fit_head
 from eegm2.deploy.live.clock import ClockTracker
@@ -25,7 +26,6 @@ from eegm2.deploy.live.pipeline import Outputs, Pipeline
 from eegm2.deploy.live.runner import run_stream
 from eegm2.deploy.live.source import Chunk, SourceLost, unit_factor
 from eegm2.deploy.live.web import WebPage
-from eegm2.deploy.stream.scale import RunningScale
 from eegm2.deploy.trained_model import TrainedModel, load_trained
 from eegm2.errors import CheckpointError, ConfigError, DataError, EEGM2Error
 from tests.data.samples import eeg, write_edf, write_store
@@ -296,8 +296,10 @@ def test_a_head_is_fitted_from_a_store_and_decides_on_a_stream(tmp_path: Path) -
     head, table = tmp_path / "head.safetensors", tmp_path / "out.csv"
     done = CliRunner().invoke(app, ["head", model, str(store.url), "--out", str(head)])
     assert done.exit_code == 0, done.output
-    assert "closed, open: fitted on 12 windows of 3 subjects" in done.output
-    assert "validation on 4 windows of 1 other subject " in done.output
+    # 20 s, of which 2 s are baseline: whole windows of 2 s from 2 s (open) and from 6 to 8 s (closed)
+    assert "closed, open: fitted on 9 windows of 3 subjects" in done.output
+    assert "streamed: baseline 2 s, scaling quantile95, a decision every 0.5 s on 2 s" in done.output
+    assert "validation on 10 windows of 1 other subject " in done.output
     assert DenseHead.load(head).facts["window_s"] == 2.0
     source = write_edf(tmp_path / "r.edf", eeg(3, 1280), NAMES)
     arguments = ["--source", str(source), "--model", model, "--head", str(head), "--speed", "0"]

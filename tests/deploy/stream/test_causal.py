@@ -9,8 +9,9 @@ from scipy import signal as dsp
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.filters import band_filter
 from eegm2.data.windows.scaling import scale_window
+from eegm2.deploy.device.decisions import DecisionRule
+from eegm2.deploy.device.scale import RunningScale, window_scale
 from eegm2.deploy.stream.causal import CausalPreprocessor, StreamingResampler, causal_filter
-from eegm2.deploy.stream.scale import DecisionRule, RunningScale, window_scale
 from eegm2.errors import ConfigError, DataError
 from tests.deploy.helpers import cuts
 

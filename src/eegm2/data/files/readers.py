@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from eegm2.data.files.brainvision import elsewhere, refuse_short_brainvision
 from eegm2.data.files.edf import EDFHeader
 from eegm2.data.files.fif import check_fiffile
+from eegm2.data.files.headsets.read import headset_companions, is_headset_file, mark_emotiv, read_headset
+from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.mat import check_matfile
 from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
@@ -51,7 +53,13 @@ def file_suffix(path: Path) -> str:
 def companion_files(path: Path) -> tuple[Path, ...]:
     """Return the files that belong to a header file: BrainVision's data and markers, EEGLAB's ``.fdt``."""
     suffixes = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(file_suffix(path), ())
-    return tuple(found for suffix in suffixes if (found := path.with_suffix(suffix)).is_file())
+    beside = tuple(found for suffix in suffixes if (found := path.with_suffix(suffix)).is_file())
+    return beside + headset_companions(path)
+
+
+def has_reader(path: Path) -> bool:
+    """Return whether a file is one that :func:`read_raw` opens, by its suffix or its beginning."""
+    return file_suffix(path) in READERS or is_headset_file(path)
 
 
 def read_raw(path: str | Path) -> mne.io.BaseRaw:
@@ -72,8 +80,13 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
     suffix = file_suffix(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the name")
+    if suffix not in READERS and is_headset_file(path):
+        with reading(path):
+            return read_headset(path)
     if suffix not in READERS:
-        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {' '.join(sorted(READERS))}")
+        known = " ".join(sorted([*READERS, ".xdf"]))
+        declare = f"; a table of samples is declared in {path.stem}.toml" if suffix in SUFFIXES else ""
+        raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {known}{declare}")
     arguments = {}
     if suffix in (".edf", ".bdf"):
         arguments["exclude"] = EDFHeader.read(path).check(path)
@@ -111,6 +124,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
             if not beside and suffix in (".set", ".vhdr"):
                 raise elsewhere(path, name, "data file")
         _refuse_samples_from_nowhere(path, raw)
+        if suffix == ".edf":
+            mark_emotiv(raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
         return raw
 

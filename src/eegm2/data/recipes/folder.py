@@ -26,7 +26,7 @@ def subject_of(relative: Path) -> str:
 
 def discover(root: Path) -> list[SourceRecording]:
     """Find EEG files; a file is one recording named by its path without suffix."""
-    from eegm2.data.files.readers import READERS, companion_files, file_suffix
+    from eegm2.data.files.readers import READERS, companion_files, has_reader
 
     base = root.parent if root.is_file() else root
     candidates = [root] if root.is_file() else sorted(root.rglob("*"))
@@ -34,7 +34,7 @@ def discover(root: Path) -> list[SourceRecording]:
     for path in candidates:
         relative = path.relative_to(base)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if file_suffix(path) not in READERS or hidden or not path.is_file() or _is_continuation(path):
+        if hidden or not path.is_file() or not has_reader(path) or _is_continuation(path):
             continue
         found.append(
             SourceRecording(

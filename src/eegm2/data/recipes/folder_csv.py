@@ -177,9 +177,9 @@ def _labels(table: Path, rows: list[Row]) -> tuple[LabelSpan, ...]:
 
 
 def _eeg_files(folder: Path) -> list[Path]:
-    from eegm2.data.files.readers import READERS, file_suffix
+    from eegm2.data.files.readers import has_reader
 
-    return sorted(path for path in folder.rglob("*") if file_suffix(path) in READERS and path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file() and has_reader(path))
 
 
 def _identity(name: str) -> str:

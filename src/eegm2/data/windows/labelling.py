@@ -47,17 +47,54 @@ def recording_windows(
         labels = _grid_labels(
             starts / info.sfreq_hz, n_times / info.sfreq_hz, spans, classes, config.label_rule
         )
+    allowed = _allowed(info, config, starts, n_times)
+    return starts[allowed], labels[allowed]
+
+
+def labels_at(
+    info: RecordingInfo,
+    spans: Sequence[LabelSpan],
+    config: WindowConfig,
+    classes: Sequence[str],
+    starts: np.ndarray,
+    n_times: int,
+) -> np.ndarray:
+    """Return the class numbers (-1: none, or not to be used) of windows that begin at given samples.
+
+    Parameters
+    ----------
+    info, spans, config, classes, n_times
+        As for `recording_windows`. Under the label rule ``centre`` a span labels the window that lies nearest
+        to its middle, at most half a window away.
+    starts : array of int
+        First sample of every window.
+    """
+    starts_s, length_s = starts / info.sfreq_hz, n_times / info.sfreq_hz
+    if config.label_rule == "centre":
+        labels = np.full(len(starts), -1, dtype=np.int32)
+        for span in (span for span in spans if span.label in classes and len(starts)):
+            away = np.abs(starts_s + length_s / 2 - (span.onset_s + span.duration_s / 2))
+            if away.min() <= length_s / 2:
+                labels[away.argmin()] = classes.index(span.label)
+    else:
+        labels = _grid_labels(starts_s, length_s, spans, classes, config.label_rule)
+    labels[~_allowed(info, config, starts, n_times)] = -1
+    return labels
+
+
+def _allowed(info: RecordingInfo, config: WindowConfig, starts: np.ndarray, n_times: int) -> np.ndarray:
+    """Return which windows touch nothing that is excluded and cross no join."""
+    starts_s, length_s = starts / info.sfreq_hz, n_times / info.sfreq_hz
     excluded = [LabelSpan(start, stop - start, "") for start, stop in config.excluded_spans()]
     banned = [span for span in info.labels if is_excluded_label(span.label, config)]
     excluded += [span for span in banned if not _is_join(span)]
     joins = np.array(sorted(span.onset_s for span in banned if _is_join(span)))
+    allowed = np.ones(len(starts), bool)
     if len(joins):
-        crossing = _crosses(joins, starts / info.sfreq_hz, n_times / info.sfreq_hz, 0.25 / info.sfreq_hz)
-        starts, labels = starts[~crossing], labels[~crossing]
+        allowed &= ~_crosses(joins, starts_s, length_s, 0.25 / info.sfreq_hz)
     if excluded:
-        bad = _covered(excluded, starts / info.sfreq_hz, n_times / info.sfreq_hz, instants=True) > 0
-        starts, labels = starts[~bad], labels[~bad]
-    return starts, labels
+        allowed &= ~(_covered(excluded, starts_s, length_s, instants=True) > 0)
+    return allowed
 
 
 def _is_join(span: LabelSpan) -> bool:

@@ -98,8 +98,8 @@ def chosen_parts(model: EEGM2, config: ExportConfig) -> list[str]:
     return chosen
 
 
-def build_part(name: str, model: EEGM2, config: ExportConfig) -> Part:
-    """Return the part of that name."""
+def build_part(name: str, model: EEGM2, config: ExportConfig, *, reconstruct: bool | None = None) -> Part:
+    """Return the part of that name; a step without `reconstruct` has what the model has."""
     if name != "step":
         output = "representation" if name == "encoder" else "reconstruction"
         module: nn.Module = Encode(model) if name == "encoder" else model
@@ -107,8 +107,9 @@ def build_part(name: str, model: EEGM2, config: ExportConfig) -> Part:
         facts = {"outputs": [output], "latency_samples": stream.latency_samples}
         return Part(name, module.eval(), ["x"], [output], facts)
     each = model.config.step_samples
-    step = StreamStep(model, config.hop, reconstruct=model.config.decoder).eval()
-    outputs = ["representation", *(["reconstruction"] if model.config.decoder else [])]
+    reconstruct = model.config.decoder if reconstruct is None else reconstruct
+    step = StreamStep(model, config.hop, reconstruct=reconstruct).eval()
+    outputs = ["representation", *(["reconstruction"] if reconstruct else [])]
     return Part(
         name,
         step,

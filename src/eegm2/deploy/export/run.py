@@ -20,6 +20,7 @@ from eegm2.config import to_dict
 from eegm2.deploy.config import ExportConfig
 from eegm2.deploy.export.parts import Part, build_part, chosen_parts
 from eegm2.deploy.export.translate import executorch_file, onnx_model, torch_program
+from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2
@@ -33,7 +34,7 @@ NEEDED = {
 
 
 def export_model(
-    trained: TrainedModel, out: str | Path, config: ExportConfig | None = None
+    trained: TrainedModel, out: str | Path, config: ExportConfig | None = None, head: DenseHead | None = None
 ) -> dict[str, Any]:
     """Write a folder with a model for other runtimes.
 
@@ -45,6 +46,9 @@ def export_model(
         Folder to create: ``encoder.onnx``, ``reconstruction.onnx``, ``step.onnx``, the same with
         ``.int8.onnx`` and ``.pt2``, ``step.pte`` if asked for, and ``export.json`` with what was measured.
     config : ExportConfig, optional
+    head : DenseHead, optional
+        Write ``bundle.onnx`` with the whole way from microvolts to decisions, and ``eegm2_runtime.py`` that
+        runs it; other files only where parts or formats are asked for.
 
     Returns
     -------
@@ -61,17 +65,21 @@ def export_model(
     config = config or ExportConfig()
     out = Path(out)
     _require_packages(config)
+    if head is None and config.source_hz:
+        raise ConfigError("source_hz: belongs to a bundle; give --head as well")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: is there already; name a new folder or remove it")
     model = trained.model
     if not isinstance(model, EEGM2) or model.config.mixer == "attention":
         name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
         raise ConfigError(f"export: preset {name} is not supported; export eegm2, light, s1, s3 or s4")
-    parts = chosen_parts(model, config)
+    parts = [] if head is not None and not (config.parts or config.format) else chosen_parts(model, config)
     with _unfinished(out) as folder:
         files: dict[str, Any] = {}
         for name in parts:
             files |= _export_part(build_part(name, model, config), trained, folder, config)
+        if head is not None:
+            files |= _export_bundle(trained, head, folder, config)
         report = {"format": 1, "eegm2": eegm2.__version__, **trained.facts(), "config": to_dict(config)}
         report["files"] = files
         (folder / "export.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -166,6 +174,39 @@ def _export_onnx(
         _, loss = compare(part, trained.model, onnx_runner(path))
         write(path.name, small, {"int8_weights": count, "int8_loss": loss})
     return files
+
+
+def _export_bundle(
+    trained: TrainedModel, head: DenseHead, folder: Path, config: ExportConfig
+) -> dict[str, Any]:
+    """Write the bundle and its runtime, and check the one through the other."""
+    import onnx
+
+    from eegm2.deploy.export.bundle import (
+        RUNTIME_NAME,
+        bundle_facts,
+        check_bundle,
+        refuse_other_head,
+        runtime_source,
+    )
+
+    assert isinstance(trained.model, EEGM2)
+    refuse_other_head(trained, head)
+    part = build_part("step", trained.model, config, reconstruct=False)
+    facts = {"part": part.name, **trained.facts(), **part.facts, "eegm2": eegm2.__version__}
+    facts["latency_s"] = facts["latency_samples"] / trained.sfreq_hz
+    bundle = bundle_facts(trained, head, config)
+    bundle["latency_ms"]["network"] = round(1e3 * facts["latency_s"], 1)
+    bundle["latency_ms"]["total"] = round(sum(bundle["latency_ms"].values()), 1)
+    proto, path = onnx_model(part), folder / "bundle.onnx"
+    text = json.dumps({**facts, "bundle": bundle}, ensure_ascii=False)
+    onnx.helper.set_model_props(proto, {"eegm2": text})
+    onnx.save(proto, path)
+    difference = check_bundle(path, trained, head)
+    _refuse_difference(path.name, difference, config)
+    (folder / RUNTIME_NAME).write_text(runtime_source(), encoding="utf-8")
+    made = {path.name: {"bytes": path.stat().st_size, "difference": difference, "source": bundle["source"]}}
+    return made | {RUNTIME_NAME: {"bytes": (folder / RUNTIME_NAME).stat().st_size}}
 
 
 def _export_torch(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:

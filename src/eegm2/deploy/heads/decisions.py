@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eegm2.deploy.device.decisions import SlidingWindows, StreamCentring
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
-from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import refuse_kind, window_features
 
@@ -59,65 +60,27 @@ class SlidingFeatures:
     ) -> None:
         self.kind, self.config = features, config or EEGM2Config()
         refuse_kind(self.kind, self.config)
-        if window_steps < 1 or hop_steps < 1:
-            raise ConfigError(f"window: got {window_steps} steps every {hop_steps}, expected at least 1")
-        self.window_steps, self.hop_steps = window_steps, hop_steps
-        self.reset()
+        self.windows = SlidingWindows(window_steps, hop_steps)
 
     def reset(self) -> None:
         """Forget the past."""
-        self._held: Tensor | None = None
-        self._end = 0
+        self.windows.reset()
 
     def push(self, representation: Tensor) -> list[tuple[int, Tensor]]:
         """Take (batch, channels, steps); return (end step, features) of the windows now complete.
 
         Windows end at step window_steps, window_steps + hop_steps, …; features are (batch, n_features).
         """
-        if self._held is None:
-            self._held = representation[..., :0]
-        held = torch.cat([self._held, representation], dim=2)
-        first = self._end + representation.shape[2] - held.shape[2]
-        self._end += representation.shape[2]
-        complete = []
-        earliest = -(-first // self.hop_steps) * self.hop_steps
-        for start in range(earliest, self._end - self.window_steps + 1, self.hop_steps):
-            if start + self.window_steps > self._end - representation.shape[2]:
-                window = held[..., start - first : start - first + self.window_steps]
-                made = window_features(window, self.kind, self.config, start)
-                complete.append((start + self.window_steps, made))
-        self._held = held[..., max(0, held.shape[2] - self.window_steps) :].clone()
-        return complete
-
-
-class StreamCentring:
-    """Takes the running mean off a stream's features; windows side by side count for it.
-
-    Equals ``centred(..., "running")`` of the same features once the mean is known.
-
-    Parameters
-    ----------
-    window_steps : int
-        Length of a window in steps of the representation.
-    warm_up : int
-        Windows before the mean counts as known.
-    """
-
-    def __init__(self, window_steps: int, warm_up: int = WARM_UP_WINDOWS) -> None:
-        self.window_steps = window_steps
-        self.mean = RunningMean(warm_up)
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin to count steps anew, keeping the mean: the recording goes on after a gap."""
-        self._counted = 0
-
-    def take(self, features: np.ndarray, end: int) -> np.ndarray | None:
-        """Return the features (batch, n_features) of the window that ends at a step, centred; or None yet."""
-        if end - self.window_steps >= self._counted:
-            self.mean.push(features)
-            self._counted = end
-        return features - self.mean.mean if self.mean.known else None
+        complete = self.windows.push(representation.detach().cpu().numpy())
+        return [
+            (
+                start + window.shape[2],
+                window_features(
+                    torch.from_numpy(np.ascontiguousarray(window)), self.kind, self.config, start
+                ),
+            )
+            for start, window in complete
+        ]
 
 
 class StreamingClassifier:
@@ -193,7 +156,11 @@ class StreamingClassifier:
         self.centring = self._centring()
 
     def _centring(self) -> StreamCentring | None:
-        return StreamCentring(self.features.window_steps, self.warm_up) if self.centre == "running" else None
+        return (
+            StreamCentring(self.features.windows.window_steps, self.warm_up)
+            if self.centre == "running"
+            else None
+        )
 
     def decide(self, representation: Tensor) -> list[Decision]:
         """Take new steps of the representation, (batch, 4w, steps); return the decisions they complete."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.deploy.device.decisions import dense_probabilities
 from eegm2.errors import CheckpointError, ConfigError
-
-_KEY = "eegm2_head"
+from eegm2.evaluation.protocols.kept import HEAD_KEY, HeadArrays
 
 
 class DenseHead:
@@ -49,45 +49,34 @@ class DenseHead:
         self.classes, self.link, self.facts = tuple(classes), link, facts or {}
 
     @classmethod
+    def from_arrays(cls, arrays: HeadArrays, classes: tuple[str, ...], **facts: Any) -> DenseHead:
+        """Take over what a protocol learnt."""
+        layers = list(arrays.layers)
+        return cls(arrays.mean, arrays.scale, layers, classes, link=arrays.link, facts=facts)
+
+    @classmethod
     def from_pipeline(cls, pipeline: Any, classes: tuple[str, ...], **facts: Any) -> DenseHead:
         """Take over a fitted StandardScaler and (one-vs-rest) logistic regression of scikit-learn."""
-        scaler, last = pipeline[0], pipeline[-1]
-        estimators = getattr(last, "estimators_", [last])
-        weight = np.concatenate([e.coef_ for e in estimators])
-        bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
-        multinomial = not hasattr(last, "estimators_") and len(weight) > 1
-        link = "softmax" if multinomial else "one-vs-rest"
-        return cls(scaler.mean_, scaler.scale_, [(weight, bias)], classes, link=link, facts=facts)
+        return cls.from_arrays(HeadArrays.of_pipeline(pipeline), classes, **facts)
+
+    @classmethod
+    def from_network(
+        cls, mean: np.ndarray, scale: np.ndarray, network: Any, classes: tuple[str, ...]
+    ) -> DenseHead:
+        """Take over a fitted torch perceptron of linear layers with ReLU between them."""
+        return cls.from_arrays(HeadArrays.of_network(mean, scale, network), classes)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map features (windows, n_features) to probabilities (windows, n_classes)."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ConfigError(f"head: got features {features.shape}, expected (windows, {len(self.mean)})")
-        h = (features - self.mean) / self.scale
-        for i, (weight, bias) in enumerate(self.layers):
-            h = h @ weight.T + bias
-            if i < len(self.layers) - 1:
-                h = np.maximum(h, 0)
-        if self.link == "softmax":
-            e = np.exp(h - h.max(axis=1, keepdims=True))
-            return e / e.sum(axis=1, keepdims=True)
-        p = 0.5 * (1 + np.tanh(h / 2))
-        if p.shape[1] == 1:
-            return np.concatenate([1 - p, p], axis=1)
-        return p / p.sum(axis=1, keepdims=True)
+        return dense_probabilities(features, self.mean, self.scale, self.layers, self.link)
 
     def save(self, path: str | Path) -> None:
         """Write a ``.safetensors`` file, whole or not at all."""
-        from safetensors.numpy import save
-
-        from eegm2.data.storage import write_atomic
-
-        arrays = {"mean": self.mean, "scale": self.scale}
-        for i, (weight, bias) in enumerate(self.layers):
-            arrays |= {f"layer{i}.weight": weight, f"layer{i}.bias": bias}
-        header = {"format": 1, "classes": list(self.classes), "link": self.link, "facts": self.facts}
-        plain = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}
-        write_atomic(Path(path), [save(plain, metadata={_KEY: json.dumps(header, ensure_ascii=False)})])
+        HeadArrays(self.mean, self.scale, tuple(self.layers), self.link).write(
+            Path(path), self.classes, self.facts
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> DenseHead:
@@ -104,7 +93,7 @@ class DenseHead:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            header = json.loads(metadata[_KEY])
+            header = json.loads(metadata[HEAD_KEY])
             layers: list[tuple[np.ndarray, np.ndarray]] = []
             while f"layer{len(layers)}.weight" in arrays:
                 i = len(layers)

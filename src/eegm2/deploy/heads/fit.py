@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from eegm2.data.config import Scaling
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest, subject_folds
+from eegm2.deploy.heads.as_streamed import StreamedAs, StreamedWindows, streamed_windows, usual_baseline
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import Centre, Features
-from eegm2.evaluation.features.centring import centre_features
-from eegm2.evaluation.protocols.frozen import C_GRID, linear_model
+from eegm2.evaluation.config import Centre, Features, ProbeConfig
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, centre_features
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.evaluation.protocols.frozen import choose_c, fit_light, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
-from eegm2.evaluation.scores.outcome import balanced_loss
 from eegm2.evaluation.windows.from_store import read_run_split
-from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import refuse_kind, window_features
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+from eegm2.model.features import refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
-from eegm2.training.checkpoint import load_checkpoint
+from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 
 
 def fit_head(
@@ -36,16 +37,24 @@ def fit_head(
     classes: tuple[str, ...] | None = None,
     val: float = 0.2,
     seed: int = 0,
-    features: Features = "statistics",
+    features: Literal["auto", Features] = "auto",
     scaling: Scaling | None = None,
+    protocol: str = "linear",
+    hop_s: float = 0.5,
+    calibration_s: float | None = None,
+    adapt_s: float = 0.0,
     centre: Centre = "none",
+    warm_up: int = WARM_UP_WINDOWS,
     positions: str = "",
     batch_size: int = 64,
 ) -> DenseHead:
-    """Fit StandardScaler and one-vs-rest logistic regression on frozen features, the paper's Linear protocol.
+    """Fit a head on the features that a stream gives, and judge it on the decisions that a stream makes.
 
-    A share of the subjects is left out of the fit and judges it; what came out, and who was left out, is in
-    the head's ``facts["validation"]`` and stays in its file.
+    Every recording is streamed at full speed: the declared filter forwards only, the scale from a baseline,
+    the network from its end on, a window every `hop_s`. The head is fitted on windows that do not overlap and
+    judged on every decision of people who were left out of the fit, as ``facts["validation"]`` tells. What
+    the usual evaluation of separate windows, filtered without delay and each scaled by itself, says of the
+    same people is in ``facts["validation"]["offline"]``.
 
     Parameters
     ----------
@@ -64,24 +73,27 @@ def fit_head(
     seed : int
         Draws them, with their labels balanced where every subject has one.
     features : str
-        A kind of :func:`eegm2.model.features.window_features`: statistics with the paper's penalty (C = 1),
+        A kind of :func:`eegm2.model.features.window_features`; auto: tangent with the covariance embedding,
+        statistics for others. Statistics with the paper's penalty (C = 1),
         any other with the penalty of the lowest loss on some of the fitted people.
     scaling : str, optional
-        Of the windows, as in :class:`eegm2.data.config.WindowConfig`; by default as in pretraining.
-    centre : {"none", "recording", "running"}
-        What is taken off the features, without labels; a stream takes off its running mean, see
-        :func:`eegm2.evaluation.features.centring.centred`.
+        As in :class:`eegm2.data.config.WindowConfig`, on the stream's baseline; by default as in pretraining.
+    protocol : {"linear", "light"}
+        StandardScaler and one-vs-rest logistic regression, or the paper's Light perceptron.
+    hop_s, calibration_s, adapt_s, centre, warm_up
+        See :class:`StreamedAs`. Without `calibration_s` the baseline is a minute, or a fifth of a usual
+        recording where that is less.
     positions : str
         File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
     batch_size : int
-        Windows encoded at a time.
+        Windows encoded at a time for the offline figure.
 
     Raises
     ------
     DataError
         If the store's channels or rate differ, or there are not two classes with windows.
     ConfigError
-        If the checkpoint is no EEGM2 (it has no representation to stream), or `val` is no share.
+        If the checkpoint is no EEGM2 (it has no representation to stream), or an option is out of range.
 
     References
     ----------
@@ -89,89 +101,125 @@ def fit_head(
     """
     if not 0 <= val < 1:
         raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
-    checkpoint = load_checkpoint(run)
+    if protocol not in ("linear", "light"):
+        raise ConfigError(f"protocol: got '{protocol}', expected linear or light")
     data = RecordingStore(store)
-    checkpoint = checkpoint.on_montage(data.ch_names, positions)
+    checkpoint = load_checkpoint(run).on_montage(data.ch_names, positions)
+    if features == "auto":
+        features = usual_kind(checkpoint.config)
+    model = _streamable(checkpoint, data, run, features)
+    scaling = scaling or checkpoint.windows.scaling
+    config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
+    windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
+    _refuse_one_class(str(store), windows.labels, windows.classes, "")
+    baseline_s = calibration_s if calibration_s is not None else _baseline(windows)
+    how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up)
+    made = streamed_windows(model, data, windows.recordings, config, windows.classes, how)
+    taken = f" after a baseline of {baseline_s:g} s; shorten it with --calibration-s"
+    _refuse_one_class(str(store), made.y, windows.classes, taken)
+    left_out = _left_out(made.subjects, made.y, val, seed)
+    without = f" without {', '.join(left_out)}; use --val 0"
+    _refuse_one_class(str(store), made.y[~np.isin(made.subjects, left_out)], windows.classes, without)
+    head = _fitted(made, windows.classes, left_out, protocol, features, seed)
+    head.facts |= {
+        **asdict(how),
+        "target": target,
+        "protocol": protocol,
+        "n_subjects": len(set(made.subjects.tolist()) - set(left_out)),
+        "ch_names": list(data.ch_names),
+        "store_sha256": data.manifest_sha256,
+    }
+    head.facts["validation"] = {
+        "seed": seed,
+        "fitted_on": sorted(set(made.subjects.tolist()) - set(left_out)),
+        "left_out": list(left_out),
+        **_judgement(head, made, windows.classes, left_out),
+        "pretraining": _seen(read_run_split(Path(run), data), left_out, data.manifest_sha256),
+    }
+    if left_out:
+        offline = _offline(model, windows, how, batch_size)
+        other = _fitted(offline, windows.classes, left_out, protocol, features, seed)
+        head.facts["validation"]["offline"] = _judgement(other, offline, windows.classes, left_out)
+    return head
+
+
+def _streamable(checkpoint: Checkpoint, data: RecordingStore, run: str | Path, features: str) -> EEGM2:
+    """Return the checkpoint's network if it can stream what the store holds."""
     model, header = checkpoint.model, checkpoint.header
     if not isinstance(model, EEGM2):
         raise ConfigError(f"{run}: a U-Net cannot be streamed; use eegm2, light, s1, s3 or s4")
     refuse_kind(features, model.config)
     if list(data.ch_names) != list(header["ch_names"]) or data.sfreq_hz != header["sfreq_hz"]:
         raise DataError(
-            f"{store}: has channels {' '.join(data.ch_names)} at {data.sfreq_hz:g} Hz, the model expects "
+            f"{data.url}: has channels {' '.join(data.ch_names)} at {data.sfreq_hz:g} Hz, the model expects "
             f"{' '.join(header['ch_names'])} at {header['sfreq_hz']:g} Hz; prepare it like the model's store"
         )
-    scaling = scaling or checkpoint.windows.scaling
-    config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
-    windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
-    made, y = _features(model, windows, batch_size, features)
-    _refuse_one_class(str(store), y, windows.classes, "")
-    origin = LabelledWindows(
-        windows, y, windows.subjects, windows.recording_ids, windows.start_s, windows.classes
+    return model.eval()
+
+
+def _baseline(windows: WindowDataset) -> float:
+    """Return the usual baseline of the recordings that have labels, shorter where it would take a class."""
+    labelled = [info for info in windows.recordings if info.id not in windows.unlabelled]
+    window_s, present = windows.config.window_s, set(windows.labels.tolist())
+    usual_s = usual_baseline(labelled, window_s)
+    for taken in range(round(usual_s / window_s), 0, -1):
+        left = windows.start_s >= taken * window_s - 1e-6
+        if set(windows.labels[left].tolist()) == present:
+            return taken * window_s
+    return usual_s
+
+
+def _offline(model: EEGM2, windows: WindowDataset, how: StreamedAs, batch_size: int) -> StreamedWindows:
+    """Return the features of separate windows of the store, as `eegm2 probe` takes them."""
+    data = LabelledWindows(
+        windows,
+        windows.labels.astype(np.int64),
+        windows.subjects,
+        windows.recording_ids,
+        windows.start_s,
+        windows.classes,
     )
-    made = centre_features(made, origin, centre)
-    people = np.asarray(windows.subjects)
-    left_out = _left_out(people, y, val, seed)
-    fitted_on = ~np.isin(people, left_out)
-    without = f" without {', '.join(left_out)}; use --val 0"
-    _refuse_one_class(str(store), y[fitted_on], windows.classes, without)
-    present = sorted(set(y[fitted_on].tolist()))
-    names = tuple(windows.classes[i] for i in present)
-    c = 1.0 if features == "statistics" else _chosen_c(made[fitted_on], y[fitted_on], people[fitted_on], seed)
-    head = DenseHead.from_pipeline(linear_model(c=c).fit(made[fitted_on], y[fitted_on]), names)
-    head.facts |= {
-        "features": features,
-        "c": c,
-        "window_s": config.window_s,
-        "scaling": config.scaling,
-        "centre": centre,
-        "target": target,
-        "n_windows": int(fitted_on.sum()),
-        "n_subjects": len(set(people[fitted_on].tolist())),
-        "store_sha256": data.manifest_sha256,
-    }
-    judged = ~fitted_on & np.isin(y, present)
-    places = np.searchsorted(present, y[judged])
-    head.facts["validation"] = {
-        "seed": seed,
-        "fitted_on": sorted(set(people[fitted_on].tolist())),
-        "left_out": list(left_out),
-        **_judgement(head, made[judged], places, len(left_out)),
-        "pretraining": _seen(read_run_split(Path(run), data), left_out, data.manifest_sha256),
-    }
+    features = extract_features(model, data, batch_size=batch_size, kind=how.features)
+    if how.centre != "none":
+        features = centre_features(features, data, how.centre).astype(np.float32)
+    every = np.ones(len(data), bool)
+    return StreamedWindows(features, data.y, data.subject, every, every)
+
+
+def _fitted(
+    made: StreamedWindows,
+    classes: tuple[str, ...],
+    left_out: tuple[str, ...],
+    protocol: str,
+    kind: str,
+    seed: int,
+) -> DenseHead:
+    """Fit a head on the windows of those who are not left out that do not overlap."""
+    learnt = made.apart & ~np.isin(made.subjects, left_out)
+    features, people = made.features[learnt].astype(float), made.subjects[learnt]
+    present, y = np.unique(made.y[learnt], return_inverse=True)
+    names = tuple(classes[i] for i in present)
+    data = LabelledWindows(features, y, people, people, np.zeros(len(y)), names)
+    split = _inner_split(people, y, seed)
+    if protocol == "light":
+        parts = split or Split(np.arange(len(y)), np.arange(len(y)), np.zeros(0, np.int64))
+        scaler, network, _, _ = fit_light(features, data, parts, seed=seed, config=ProbeConfig().light())
+        head = DenseHead.from_network(scaler.mean_, scaler.scale_, network, names)
+    else:
+        c = 1.0 if kind == "statistics" or split is None else choose_c(features, data, split)[0]
+        head = DenseHead.from_pipeline(linear_model(c=c).fit(features, y), names)
+        head.facts["c"] = c
+    head.facts["n_windows"] = len(y)
     return head
 
 
-def _features(
-    model: EEGM2, windows: WindowDataset, batch_size: int, kind: Features
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (windows, n_features) and labels (windows,)."""
-    features, labels = [], []
-    with torch.no_grad():
-        for begin in range(0, len(windows), batch_size):
-            items = [windows[i] for i in range(begin, min(begin + batch_size, len(windows)))]
-            x = torch.stack([item["x"] for item in items])
-            features.append(window_features(model.encode(x), kind, model.config).numpy())
-            labels += [item["y"] for item in items]
-    made = np.concatenate(features) if features else np.zeros((0, 0), np.float32)
-    return made, np.array(labels, dtype=np.int64)
-
-
-def _chosen_c(features: np.ndarray, y: np.ndarray, people: np.ndarray, seed: int) -> float:
-    """Return the C of the lowest loss on a fifth of the people, 1 where they do not suffice for that."""
+def _inner_split(people: NDArray[np.str_], y: NDArray[np.int64], seed: int) -> Split | None:
+    """Return a fifth of the people for choosing and stopping; None where they do not suffice for that."""
     asked = np.isin(people, _left_out(people, y, 0.2, seed))
     learnt = ~asked
-    present = np.unique(y[learnt])
-    asked &= np.isin(y, present)
-    if len(present) < 2 or not asked.any():
-        return 1.0
-    places = np.searchsorted(present, y)
-
-    def loss(c: float) -> float:
-        model = linear_model(c=c).fit(features[learnt], places[learnt])
-        return balanced_loss(places[asked], model.predict_proba(features[asked]))
-
-    return min(C_GRID, key=lambda c: (loss(c), c))
+    if len(np.unique(y[learnt])) < len(np.unique(y)) or not asked.any():
+        return None
+    return Split(np.flatnonzero(learnt), np.flatnonzero(asked), np.zeros(0, np.int64))
 
 
 def _refuse_one_class(where: str, y: np.ndarray, classes: tuple[str, ...], when: str) -> None:
@@ -191,16 +239,24 @@ def _left_out(people: np.ndarray, y: np.ndarray, val: float, seed: int) -> tuple
     return subject_folds(names, folds, seed=seed, labels=labels)[0][1]
 
 
-def _judgement(head: DenseHead, features: np.ndarray, y: np.ndarray, n_subjects: int) -> dict[str, Any]:
+def _judgement(
+    head: DenseHead, made: StreamedWindows, classes: tuple[str, ...], left_out: tuple[str, ...]
+) -> dict[str, Any]:
     """Return the metrics on windows of subjects that the head has not seen, or why there are none."""
-    if not len(y):
+    numbers = {classes.index(name): place for place, name in enumerate(head.classes)}
+    asked = np.isin(made.subjects, left_out) & np.isin(made.y, list(numbers))
+    judged = asked & made.decided
+    if not judged.any():
         why = "nobody was left out of the fit, so nothing says how good this head is on unseen people"
+        if asked.any():
+            why = "streams of the people left out end before their running mean is known; lower --warm-up"
         return {"metrics": None, "n_windows": 0, "n_subjects": 0, "notes": {"metrics": why}}
-    scores = classification_metrics(y, head(features), classes=head.classes)
+    y = np.array([numbers[label] for label in made.y[judged].tolist()])
+    scores = classification_metrics(y, head(made.features[judged]), classes=head.classes)
     return {
         "metrics": scores.plain(),
         "n_windows": len(y),
-        "n_subjects": n_subjects,
+        "n_subjects": len(left_out),
         "notes": scores.reasons,
     }
 

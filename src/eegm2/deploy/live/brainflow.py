@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost
+from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost, named_channels, unit_factor
 from eegm2.errors import ConfigError, DataError
 
 
@@ -23,13 +24,27 @@ class BrainflowSource:
         `file` as recorded by the synthetic board.
     serial_port, file : str
         As the board needs them.
+    ch_names : sequence of str
+        Where the electrodes are, in the board's order; none given: the board's own names.
+    unit : str
+        Of the board's numbers, where it is not microvolts.
     """
 
     can_wait = False
 
-    def __init__(self, board: str = "synthetic", *, serial_port: str = "", file: str = "") -> None:
+    def __init__(
+        self,
+        board: str = "synthetic",
+        *,
+        serial_port: str = "",
+        file: str = "",
+        ch_names: Sequence[str] = (),
+        unit: str = "",
+    ) -> None:
         self.board, self.serial_port, self.file = board, serial_port, file
         self.name = f"BrainFlow board '{board}'"
+        self.named, self.unit = list(ch_names), unit
+        self.device = " ".join(filter(None, ["brainflow", board.lower().removesuffix("_board"), serial_port]))
         self.ch_names: list[str] = []
         self.sfreq_hz = 0.0
         self._shim: Any = None
@@ -68,9 +83,9 @@ class BrainflowSource:
         self.sfreq_hz = float(description["sampling_rate"])
         self._rows = list(description["eeg_channels"])
         labels = str(description.get("eeg_names", "")).split(",")
-        self.ch_names = (
-            labels if len(labels) == len(self._rows) else [f"EEG{i}" for i in range(len(self._rows))]
-        )
+        stated = labels if len(labels) == len(self._rows) else [f"EEG{i}" for i in range(len(self._rows))]
+        self.ch_names = named_channels(stated, self.named, len(stated), self.name)
+        self._factor = unit_factor(self.unit, self.name)
         self._counter = description.get("package_num_channel")
         self._stamps = description["timestamp_channel"]
         shim = BoardShim(board.value, parameters)
@@ -99,7 +114,7 @@ class BrainflowSource:
             time.sleep(min(0.02, 0.5 * n / self.sfreq_hz))
         data = self._shim.get_board_data(max(count, n))
         fresh, self._fresh = self._fresh, False
-        return Chunk(data[self._rows], data[self._stamps], self._gaps(data), fresh)
+        return Chunk(data[self._rows] * self._factor, data[self._stamps], self._gaps(data), fresh)
 
     def _gaps(self, data: np.ndarray) -> tuple[tuple[int, int], ...]:
         """Find missing packages by the counter, which wraps at 256."""

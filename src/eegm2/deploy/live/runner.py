@@ -204,7 +204,7 @@ def run_stream(
     statistics = Statistics()
     try:
         pipeline.connect(source)
-        known = (list(source.ch_names), source.sfreq_hz)
+        known = _identity(source)
         reader = Reader(source, config)
         reader.start()
         shown = 0.0
@@ -217,13 +217,16 @@ def run_stream(
                 raise item
             if item is None:
                 break
-            if item.fresh and (list(source.ch_names), source.sfreq_hz) != known:
-                known = (list(source.ch_names), source.sfreq_hz)
+            if item.fresh and _identity(source) != known:
+                known = _identity(source)
                 pipeline.connect(source)
             began = time.monotonic()
             outputs = pipeline.push(item)
             done = time.monotonic()
             statistics.add(began - put_s, done - began, item.x_uv.shape[1] / source.sfreq_hz)
+            for decision in outputs.decisions:  # what had to come after the window, and what it took since
+                behind_s = outputs.time_s - decision["time_s"] + done - put_s
+                decision["latency_ms"] = round(1e3 * behind_s, 3)
             statistics.dropped, statistics.reconnects = reader.dropped, reader.reconnects
             for sink in sinks:
                 sink.push(outputs)
@@ -247,3 +250,8 @@ def run_stream(
             source.close()
         for sink in sinks:
             sink.close(summary)
+
+
+def _identity(source: Source) -> tuple[list[str], float, str]:
+    """Return what a source must be matched again for: channels in their order, rate and device."""
+    return list(source.ch_names), source.sfreq_hz, getattr(source, "device", "")

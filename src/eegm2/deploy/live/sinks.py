@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -13,6 +13,15 @@ import numpy as np
 
 from eegm2.deploy.live.pipeline import Outputs
 from eegm2.errors import ConfigError
+
+#: Version of what is written; docs/streaming.md describes it.
+PROTOCOL = 2
+UNITS_OUT = {
+    "time_s": "seconds on the source's clock",
+    "sample": "samples at sfreq_hz since the baseline or the last restart",
+    "latency_ms": "milliseconds",
+    "values": "scaled: microvolts less the calibration's offset, divided by its scale",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Layout:
     sfreq_hz : float
     step_samples : int
         Samples per step of the representation.
+    facts : dict
+        What the first JSON line tells besides: model, source, hashes.
     """
 
     ch_names: tuple[str, ...]
@@ -39,6 +50,7 @@ class Layout:
     reconstructs: bool
     sfreq_hz: float
     step_samples: int = 8
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def signal(self, outputs: Outputs) -> np.ndarray:
         """Return the outputs that a sink hands on, (n, steps)."""
@@ -88,6 +100,9 @@ class JsonLinesSink:
         self._layout, self._given = layout, 0
         self._file = _File(path) if path is not None else None
         self._stream = self._file.stream if self._file is not None else sys.stdout
+        names = list(layout.classes) if layout.classes is not None else None
+        about = {"ch_names": list(layout.ch_names), "sfreq_hz": layout.sfreq_hz, "classes": names}
+        self._line("start", {"protocol": PROTOCOL, **about, "units": UNITS_OUT, **layout.facts})
 
     def _line(self, kind: str, values: dict[str, Any]) -> None:
         self._stream.write(json.dumps({"type": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n")
@@ -104,7 +119,8 @@ class JsonLinesSink:
         if y.shape[1]:
             kind = "reconstruction" if self._layout.reconstructs else "representation"
             rows = np.round(y.astype(float), 5).tolist()
-            self._line(kind, {"time_s": outputs.time_s, "first": self._given, "values": rows})
+            last_s = outputs.time_s if outputs.signal_time_s is None else outputs.signal_time_s
+            self._line(kind, {"time_s": round(last_s, 6), "first": self._given, "values": rows})
             self._given += y.shape[1]
 
     def close(self, statistics: dict[str, Any]) -> None:
@@ -121,7 +137,9 @@ class CsvSink:
         self._file, self._layout, self._row = _File(path), layout, 0
         self._writer = csv.writer(self._file.stream)
         if layout.classes is not None:
-            self._writer.writerow(["time_s", "sample", "decided", *(f"p_{name}" for name in layout.classes)])
+            columns = [f"p_{name}" for name in layout.classes]
+            kept = ["latency_ms", "calibration", "quality"]
+            self._writer.writerow(["time_s", "sample", "decided", *columns, *kept])
         else:
             self._writer.writerow(["index", *layout.columns()])
 
@@ -130,7 +148,8 @@ class CsvSink:
         if self._layout.classes is not None:
             for d in outputs.decisions:
                 row = [f"{d['time_s']:.6f}", d["sample"], d["decided"] or "", *d["probabilities"]]
-                self._writer.writerow(row)
+                kept = [d.get("latency_ms", ""), d.get("calibration") or "", " ".join(d.get("quality", []))]
+                self._writer.writerow([*row, *kept])
             return
         for column in self._layout.signal(outputs).T:
             self._writer.writerow([self._row, *(f"{value:.6g}" for value in column)])
@@ -142,30 +161,54 @@ class CsvSink:
 
 
 class LslSink:
-    """LSL outlets: the reconstruction (or representation) as a regular stream, probabilities as another."""
+    """LSL outlets: the reconstruction (or representation) as a regular stream, probabilities as another.
+
+    They open with the first outputs, when the source has been found, and are of types of their own
+    (``eegm2-reconstruction``, ``eegm2-representation``, ``eegm2-probabilities``), which no source takes.
+    """
 
     def __init__(self, layout: Layout, name: str = "eegm2") -> None:
-        from eegm2.deploy.live.lsl import LslOutlet
+        self._layout, self._name = layout, name
+        self._signal: Any = None
+        self._classes: Any = None
 
-        self._layout = layout
-        what, kind = ("reconstruction", "EEG") if layout.reconstructs else ("representation", "features")
+    def _open(self) -> None:
+        from eegm2.deploy.live.lsl import OWN_TYPE, LslOutlet
+
+        layout = self._layout
+        what = "reconstruction" if layout.reconstructs else "representation"
         rate_hz = layout.sfreq_hz if layout.reconstructs else layout.sfreq_hz / layout.step_samples
-        self._signal = LslOutlet(f"{name}-{what}", kind, layout.columns(), rate_hz, "scaled")
-        self._classes = None
+        name = f"{self._name}-{what}"
+        self._signal = LslOutlet(name, OWN_TYPE + what, layout.columns(), rate_hz, "scaled")
         if layout.classes:
-            self._classes = LslOutlet(f"{name}-probabilities", "probabilities", list(layout.classes), 0.0)
+            name = f"{self._name}-probabilities"
+            self._classes = LslOutlet(name, OWN_TYPE + "probabilities", list(layout.classes), 0.0)
 
     def push(self, outputs: Outputs) -> None:
         """Send what is there."""
-        self._signal.push(self._layout.signal(outputs), outputs.time_s)
+        if self._signal is None:
+            self._open()
+        last_s = outputs.time_s if outputs.signal_time_s is None else outputs.signal_time_s
+        self._signal.push(self._layout.signal(outputs), last_s)
         if self._classes is not None:
             for decision in outputs.decisions:
                 self._classes.push(np.array([decision["probabilities"]]).T, decision["time_s"])
 
     def close(self, statistics: dict[str, Any]) -> None:
         """Close the outlets."""
-        del self._signal
-        self._classes = None
+        self._signal = self._classes = None
+
+
+def refuse_unusable(where: str) -> None:
+    """Raise a ConfigError where ``--out`` names nothing that can be written."""
+    if where in ("lsl", "-"):
+        return
+    if not where.endswith((".jsonl", ".csv")):
+        raise ConfigError(
+            f"out: got '{where}', expected lsl, a .jsonl or .csv file, or - for standard output"
+        )
+    if Path(where).exists():
+        raise ConfigError(f"{where}: is there already; name a new file")
 
 
 def open_sink(where: str, layout: Layout) -> Sink:
@@ -176,12 +219,9 @@ def open_sink(where: str, layout: Layout) -> Sink:
     ConfigError
         If the name is none of these, or the file is there already.
     """
+    refuse_unusable(where)
     if where == "lsl":
         return LslSink(layout)
     if where == "-":
         return JsonLinesSink(None, layout)
-    if where.endswith(".jsonl"):
-        return JsonLinesSink(Path(where), layout)
-    if where.endswith(".csv"):
-        return CsvSink(Path(where), layout)
-    raise ConfigError(f"out: got '{where}', expected lsl, a .jsonl or .csv file, or - for standard output")
+    return JsonLinesSink(Path(where), layout) if where.endswith(".jsonl") else CsvSink(Path(where), layout)

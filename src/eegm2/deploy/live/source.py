@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from eegm2.data.channels import canonical
 from eegm2.errors import DataError, EEGM2Error
 
 #: Microvolts per unit, by the names that sources use.
@@ -68,6 +70,8 @@ class Source(Protocol):
         Nominal rate.
     can_wait : bool
         Whether it holds samples back while nobody reads (a file), so that none need to be dropped.
+
+    An optional attribute ``device`` tells one device from another of its kind.
     """
 
     name: str
@@ -99,12 +103,20 @@ class RecordingSource:
     path : str or Path
     speed : float
         1 is real time, 0 as fast as it is read.
+    ch_names : sequence of str
+        Names of its channels in its order, instead of the file's.
+    unit : str
+        Unit that its numbers are in, where the file says microvolts and means another.
     """
 
     can_wait = True
+    device = ""
 
-    def __init__(self, path: str | Path, *, speed: float = 1.0) -> None:
+    def __init__(
+        self, path: str | Path, *, speed: float = 1.0, ch_names: Sequence[str] = (), unit: str = ""
+    ) -> None:
         self.name, self.speed = str(path), speed
+        self.named, self.unit = list(ch_names), unit
         self.ch_names: list[str] = []
         self.sfreq_hz = 0.0
 
@@ -113,7 +125,9 @@ class RecordingSource:
         from eegm2.data.files.readers import read_raw
 
         self._raw = read_raw(self.name)
-        self.ch_names = list(self._raw.ch_names)
+        stated = list(self._raw.ch_names)
+        self.ch_names = named_channels(stated, self.named, len(stated), self.name)
+        self._factor = 1e6 * unit_factor(self.unit, self.name)
         self.sfreq_hz = float(self._raw.info["sfreq"])
         self._at, self._began = 0, time.monotonic()
 
@@ -125,7 +139,7 @@ class RecordingSource:
         if self.speed > 0:
             due = self._began + end / self.sfreq_hz / self.speed
             time.sleep(max(0.0, due - time.monotonic()))
-        x_uv = self._raw[:, self._at : end][0] * 1e6
+        x_uv = self._raw[:, self._at : end][0] * self._factor
         times_s = np.arange(self._at, end) / self.sfreq_hz
         self._at = end
         return Chunk(x_uv, times_s)
@@ -153,3 +167,26 @@ def unit_factor(unit: str, where: str) -> float:
     if unit.strip().lower() not in UNITS:
         raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
     return UNITS[unit.strip().lower()]
+
+
+def named_channels(stated: list[str], given: list[str], count: int, where: str) -> list[str]:
+    """Return the names of a source's channels: those given, else those that it states.
+
+    Given names that it states are a choice among them, whatever their order, and rename nothing.
+
+    Raises
+    ------
+    DataError
+        If they are not as many as there are channels.
+    """
+    known = {canonical(name).upper() for name in stated}
+    if len(stated) == count and known.issuperset(canonical(name).upper() for name in given):
+        return stated
+    if given and len(given) != count:
+        raise DataError(f"{where}: has {count} channels, --channels names {len(given)}: {' '.join(given)}")
+    if not given and len(stated) != count:
+        raise DataError(
+            f"{where}: describes {len(stated)} of {count} channels by label; add labels to the stream's "
+            "description, or name all in its order with --channels"
+        )
+    return given or stated

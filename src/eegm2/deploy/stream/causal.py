@@ -15,13 +15,14 @@ from eegm2.data.channels import Montage, wanted_channels
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.filters import band_filter, notch_filters, resampling_ratio
 from eegm2.data.signal.mixing import mixing_matrix
+from eegm2.deploy.device.filters import BlockFilter, BlockResampler
 from eegm2.errors import ConfigError, DataError
 
 #: Frequency at which delays are stated by default: the middle of the alpha band.
 REFERENCE_HZ = 10.0
 
 
-class CausalFilter:
+class CausalFilter(BlockFilter):
     """Second-order sections run forwards once, with their state.
 
     The offline filter runs forwards and backwards: it has no delay and twice the attenuation. The causal one
@@ -30,38 +31,31 @@ class CausalFilter:
     Parameters
     ----------
     sections : list of array, each (n_sections, 6)
+        None of them passes everything.
     sfreq_hz : float
     """
 
     def __init__(self, sections: list[np.ndarray], sfreq_hz: float) -> None:
-        self.sos = np.concatenate(sections) if sections else None
+        self.sos = np.concatenate(sections) if sections else np.zeros((0, 6))
         self.sfreq_hz = sfreq_hz
-        self.reset()
+        super().__init__(self.sos, signal.sosfilt_zi(self.sos) if sections else np.zeros((0, 2)))
 
-    def reset(self) -> None:
-        """Forget the past."""
-        self._zi: np.ndarray | None = None
-
-    def push(self, x: np.ndarray) -> np.ndarray:
-        """Filter (n_chans, k) samples; the first sample's value is taken to have been there for ever."""
-        if self.sos is None or x.shape[1] == 0:
-            return x
-        if self._zi is None:
-            self._zi = signal.sosfilt_zi(self.sos)[:, None, :] * x[None, :, :1]
-        y, self._zi = signal.sosfilt(self.sos, x, axis=1, zi=self._zi)
-        return y
+    def response(self, frequency_hz: np.ndarray) -> np.ndarray:
+        """Return the complex response at frequencies in hertz."""
+        if not len(self.sos):
+            return np.ones(len(frequency_hz), complex)
+        result: np.ndarray = signal.freqz_sos(self.sos, worN=frequency_hz, fs=self.sfreq_hz)[1]
+        return result
 
     def delay_s(self, frequency_hz: float = REFERENCE_HZ) -> float:
         """Return the group delay at a frequency in seconds."""
-        if self.sos is None:
-            return 0.0
         around = frequency_hz + np.array([-0.01, 0.01])
-        _, response = signal.freqz_sos(self.sos, worN=around, fs=self.sfreq_hz)
+        response = self.response(around)
         turned = np.angle(response[1] / response[0])
         return float(-turned / (2 * np.pi * (around[1] - around[0])))
 
 
-class StreamingResampler:
+class StreamingResampler(BlockResampler):
     """Polyphase resampling in blocks; equals ``scipy.signal.resample_poly`` of the whole signal.
 
     Parameters
@@ -77,58 +71,12 @@ class StreamingResampler:
 
     def __init__(self, from_hz: float, to_hz: float) -> None:
         ratio = resampling_ratio(from_hz, to_hz)
-        self.up, self.down = ratio.numerator, ratio.denominator
-        if self.up == self.down:
-            self.half, self.taps = 0, np.ones(1)
-        else:
-            widest = max(self.up, self.down)
-            self.half = 10 * widest
-            self.taps = signal.firwin(2 * self.half + 1, 1 / widest, window=("kaiser", 5.0)) * self.up
-        self.delay_s = self.half / self.up / from_hz
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the past."""
-        self._held: np.ndarray | None = None
-        self._taken = 0
-        self._given = 0
-
-    def push(self, x: np.ndarray) -> np.ndarray:
-        """Take (n_chans, k) samples and return (n_chans, m) at the new rate."""
-        if self.up == self.down:
-            self._held = x[:, :0]
-            return x
-        before = 2 * self.half // self.up + 1
-        held = np.zeros((len(x), before)) if self._held is None else self._held
-        rows = np.concatenate([held, x], axis=1)
-        self._taken += x.shape[1]
-        # output m needs inputs up to (m down + half) / up
-        ready = max(self._given, ((self._taken - 1) * self.up - self.half) // self.down + 1)
-        y = self._outputs(rows, self._taken - rows.shape[1], np.arange(self._given, ready))
-        self._given = ready
-        needed = max(0, -(-(ready * self.down - self.half) // self.up))
-        keep = max(self._taken - needed, before)
-        self._held = rows[:, -keep:] if keep <= rows.shape[1] else rows
-        return y
-
-    def flush(self) -> np.ndarray:
-        """Return the outputs that are left, zeros taken to follow."""
-        if self._held is None or self.up == self.down:
-            return np.zeros((0, 0)) if self._held is None else self._held
-        total, taken = -(-self._taken * self.up // self.down), self._taken
-        tail = self.push(np.zeros((len(self._held), self.half // self.up + 2)))
-        y = tail[:, : max(0, total - (self._given - tail.shape[1]))]
-        self._taken = taken
-        return y
-
-    def _outputs(self, rows: np.ndarray, first: int, index: np.ndarray) -> np.ndarray:
-        """Return outputs `index` from rows whose first column is input `first`."""
-        lowest = -(-(index * self.down - self.half) // self.up)
-        inputs = lowest[:, None] + np.arange(2 * self.half // self.up + 1)
-        place = index[:, None] * self.down + self.half - inputs * self.up
-        weights = np.where(place >= 0, self.taps[np.clip(place, 0, len(self.taps) - 1)], 0.0)
-        columns = np.clip(inputs - first, 0, rows.shape[1] - 1)
-        return np.einsum("cml,ml->cm", rows[:, columns], weights)
+        up, down, taps = ratio.numerator, ratio.denominator, np.ones(1)
+        if up != down:
+            widest = max(up, down)
+            taps = signal.firwin(20 * widest + 1, 1 / widest, window=("kaiser", 5.0)) * up
+        super().__init__(up, down, taps)
+        self.delay_s = self.half / up / from_hz
 
 
 class CausalPreprocessor:
@@ -181,6 +129,9 @@ class CausalPreprocessor:
         self.filter, self.note = causal_filter(config, sfreq_hz)
         self.resampler = StreamingResampler(sfreq_hz, config.sfreq_hz)
         self.where, self.n_in = where, len(ch_names)
+        #: The filter lets a hundredth of a constant through, which offline is taken off before it.
+        self.from_zero = bool(config.l_freq_hz) and config.offset == "remove"
+        self._start: np.ndarray | None = None
 
     def push(self, x_uv: np.ndarray) -> np.ndarray:
         """Take (n_source_chans, k) microvolts; return (n_chans, m) microvolts at the model's rate.
@@ -197,6 +148,9 @@ class CausalPreprocessor:
         if not np.isfinite(mixed).all():
             channel = int(np.flatnonzero(~np.isfinite(mixed).all(1))[0])
             raise DataError(f"{self.where}: channel {channel} of the montage has values that are not numbers")
+        if self.from_zero and mixed.shape[1]:
+            self._start = mixed[:, :1].copy() if self._start is None else self._start
+            mixed = mixed - self._start
         return self.resampler.push(self.filter.push(mixed)).astype(np.float32)
 
     def flush(self) -> np.ndarray:
@@ -205,6 +159,7 @@ class CausalPreprocessor:
 
     def reset(self) -> None:
         """Forget the past, after a gap for instance."""
+        self._start = None
         self.filter.reset()
         self.resampler.reset()
 

@@ -26,7 +26,7 @@ from eegm2.evaluation.reconstruct.run import refuse_other_channels
 from eegm2.evaluation.windows.from_store import refuse_mismatch
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
-from eegm2.model.features import feature_names
+from eegm2.model.features import feature_names, usual_kind
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -104,6 +104,8 @@ def embed(
         raise ConfigError("centre: the sequence has no features to centre; choose another --kind")
     refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
+    if config.kind == "auto":
+        config = replace(config, kind=usual_kind(checkpoint.config))
     windows = replace(
         checkpoint.windows,
         window_s=config.window_s or checkpoint.windows.window_s,

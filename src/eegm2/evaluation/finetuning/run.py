@@ -109,7 +109,7 @@ def finetune(
     if before is not None:
         return FinetuneResult(folder, before, True)
     kind = config.features or usual_kind(checkpoint.config)
-    probe_config = config.probe(kind)  # type: ignore[arg-type]
+    probe_config = config.probe(kind)
     refuse_unwritable(folder)
     differences = refuse_mismatch(checkpoint.header, opened, str(model), allow=config.allow_mismatch)
     windows = probe_windows(checkpoint.windows, probe_config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from eegm2.evaluation.windows.from_store import (
     refuse_mismatch,
 )
 from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.model.features import usual_kind
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance
 
 FORMAT = 1
@@ -91,6 +92,8 @@ def probe(
     run, out, began = Path(run), Path(out), time.monotonic()
     refuse_foreign_folder(out)
     checkpoint = load_checkpoint(run, config.which)
+    if config.features == "auto":
+        config = replace(config, features=usual_kind(checkpoint.config))
     opened = RecordingStore(store)
     checkpoint = checkpoint.on_montage(opened.ch_names, config.positions)
     differences = refuse_mismatch(checkpoint.header, opened, str(run), allow=config.allow_mismatch)

@@ -1,14 +1,15 @@
-"""Running scale of a live stream, in place of the scaling of training windows; smoothing of decisions."""
+"""Running scale of a live stream, in place of the scaling of training windows; with NumPy alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from eegm2.data.signal.quality import typical_amplitude
-from eegm2.data.windows.scaling import EPSILON_UV
 from eegm2.errors import ConfigError, DataError
 
+#: As `eegm2.data.windows.scaling` has it; a test compares the two.
+_EPSILON_UV = 1e-8
 _QUARTILES_TO_SIGMA = 1.3489795
+_MEDIAN_TO_SIGMA = 1.4826
 #: A window may move the running scale by at most this factor, however large an artefact in it is.
 _LARGEST_FACTOR = 1.5
 
@@ -31,7 +32,9 @@ def window_scale(x: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
     if method == "zscore":
         return x.mean(1, keepdims=True), x.std(1, keepdims=True)
     if method == "recording":
-        return zero, zero + typical_amplitude(x)
+        some = x[:, :: max(1, x.shape[1] // 2000)]
+        around = np.abs(some - np.median(some, axis=1, keepdims=True))
+        return zero, zero + _MEDIAN_TO_SIGMA * np.median(np.median(around, axis=1))
     if method == "none":
         return zero, zero + 1.0
     raise ConfigError(f"scaling: got '{method}', expected quantile95, robust, zscore, recording or none")
@@ -58,6 +61,8 @@ class RunningScale:
         Time constant after it; 0 keeps the scale fixed.
     scale_uv : float
         Scale of all channels instead of a baseline, if above 0.
+    known : (array, array), optional
+        Offset and scale measured before, each (n_chans, 1) or broadcastable to it; no baseline then.
 
     Attributes
     ----------
@@ -74,16 +79,18 @@ class RunningScale:
         calibration_s: float = 60.0,
         adapt_s: float = 0.0,
         scale_uv: float = 0.0,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.method, self.sfreq_hz = method, sfreq_hz
         self.window = max(8, round(window_s * sfreq_hz))
-        self.windows = max(1, round(calibration_s * sfreq_hz / self.window))
+        self.baseline = max(8, round(calibration_s * sfreq_hz))
         self.rate = 1 - np.exp(-self.window / sfreq_hz / adapt_s) if adapt_s > 0 else 0.0
         self.offset: np.ndarray | None = None
         self.scale: np.ndarray | None = None
-        self._baseline: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting: np.ndarray | None = None
-        if method == "none" or scale_uv > 0:
+        if known is not None:
+            self.offset, self.scale = (np.asarray(value, float) for value in known)
+        elif method == "none" or scale_uv > 0:
             self.offset, self.scale = np.zeros((1, 1)), np.full((1, 1), scale_uv or 1.0)
         elif calibration_s <= 0:
             raise ConfigError(
@@ -97,10 +104,9 @@ class RunningScale:
 
     @property
     def baseline_s(self) -> tuple[float, float]:
-        """Seconds of the baseline that are there, and that are needed; whole training windows count."""
-        waiting = 0 if self._waiting is None else self._waiting.shape[1]
-        there = len(self._baseline) * self.window + waiting
-        return there / self.sfreq_hz, self.windows * self.window / self.sfreq_hz
+        """Seconds of the baseline that are there, and that are needed."""
+        there = 0 if self._waiting is None else self._waiting.shape[1]
+        return there / self.sfreq_hz, self.baseline / self.sfreq_hz
 
     def push(self, x_uv: np.ndarray) -> np.ndarray:
         """Take (n_chans, k) microvolts; return them scaled, or (n_chans, 0) while the baseline is measured.
@@ -117,81 +123,48 @@ class RunningScale:
             x = self._calibrate(x)
             if not self.calibrated:
                 return np.zeros((len(x_uv), 0), np.float32)
+        if not self.rate or self.method == "none":
+            return self._scaled(x)
+        parts = [x[:, :0].astype(np.float32)]
+        while x.shape[1]:  # up to the end of a window the scale is what the windows before it made
+            held = 0 if self._waiting is None else self._waiting.shape[1]
+            parts.append(self._scaled(x[:, : self.window - held]))
+            self._adapt(x[:, : self.window - held])
+            x = x[:, self.window - held :]
+        return np.concatenate(parts, axis=1)
+
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
         assert self.offset is not None
         assert self.scale is not None
-        y = (x - self.offset) / (self.scale + EPSILON_UV)
-        if self.rate and self.method != "none":
-            self._adapt(x)
-        return y.astype(np.float32)
+        return ((x - self.offset) / (self.scale + _EPSILON_UV)).astype(np.float32)
 
     def _calibrate(self, x: np.ndarray) -> np.ndarray:
-        """Measure complete windows of the baseline; return the samples after its end."""
+        """Gather the baseline and measure windows spread evenly over it; return the samples after its end."""
         waiting = x if self._waiting is None else np.concatenate([self._waiting, x], axis=1)
-        while waiting.shape[1] >= self.window and len(self._baseline) < self.windows:
-            self._baseline.append(window_scale(waiting[:, : self.window], self.method))
-            waiting = waiting[:, self.window :]
-        if len(self._baseline) < self.windows:
+        if waiting.shape[1] < self.baseline:
             self._waiting = waiting
             return x[:, :0]
         self._waiting = None
-        self.offset, self.scale = (np.median(np.stack(values), axis=0) for values in zip(*self._baseline))
+        window = min(self.window, self.baseline)
+        starts = np.linspace(0, self.baseline - window, -(-self.baseline // window)).round().astype(int)
+        measured = [window_scale(waiting[:, start : start + window], self.method) for start in starts]
+        self.offset, self.scale = (np.median(np.stack(values), axis=0) for values in zip(*measured))
         flat = np.flatnonzero(self.scale[:, 0] <= 1e-6)
         if len(flat):
             channel, self.scale = int(flat[0]), None
-            self._baseline = []
             raise DataError(f"baseline: channel {channel} is flat; check its electrode and begin again")
-        return waiting
+        return waiting[:, self.baseline :]
 
     def _adapt(self, x: np.ndarray) -> None:
-        """Let complete windows move the scale."""
+        """Let a window that is complete move the scale."""
         assert self.offset is not None
         assert self.scale is not None
         waiting = x if self._waiting is None else np.concatenate([self._waiting, x], axis=1)
-        while waiting.shape[1] >= self.window:
-            offset, scale = window_scale(waiting[:, : self.window], self.method)
-            waiting = waiting[:, self.window :]
+        if waiting.shape[1] == self.window:
+            offset, scale = window_scale(waiting, self.method)
             limited = np.clip(scale, self.scale / _LARGEST_FACTOR, self.scale * _LARGEST_FACTOR)
             moved = np.clip(offset, self.offset - self.scale, self.offset + self.scale)
             self.scale = self.scale * (limited / self.scale) ** self.rate
             self.offset = self.offset + self.rate * (moved - self.offset)
+            waiting = waiting[:, :0]
         self._waiting = waiting.copy()
-
-
-class DecisionRule:
-    """Smoothed probabilities with hysteresis, so that a decision does not flicker.
-
-    Parameters
-    ----------
-    smooth : float
-        Weight of the past in ``p = smooth * p + (1 - smooth) * new``.
-    enter, leave : float
-        A class is decided when its smoothed probability reaches `enter`, until it falls below `leave`.
-    """
-
-    def __init__(self, *, smooth: float = 0.0, enter: float = 0.6, leave: float = 0.5) -> None:
-        if not (0 <= smooth < 1 and 0 <= leave <= enter <= 1):
-            raise ConfigError(
-                f"smooth, enter, leave: got {smooth}, {enter}, {leave}; "
-                "expected 0 <= smooth < 1 and 0 <= leave <= enter <= 1"
-            )
-        self.smooth, self.enter, self.leave = smooth, enter, leave
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the past."""
-        self.probabilities: np.ndarray | None = None
-        self.decided: int | None = None
-
-    def push(self, probabilities: np.ndarray) -> int | None:
-        """Take class probabilities, (n_classes,); return the decided class or None."""
-        new = np.asarray(probabilities, float)
-        past = new if self.probabilities is None else self.probabilities
-        self.probabilities = self.smooth * past + (1 - self.smooth) * new
-        best = int(self.probabilities.argmax())
-        if self.decided is not None and self.probabilities[self.decided] < self.leave:
-            self.decided = None
-        if self.probabilities[best] >= self.enter and (
-            self.decided is None or self.probabilities[best] > self.probabilities[self.decided]
-        ):
-            self.decided = best
-        return self.decided

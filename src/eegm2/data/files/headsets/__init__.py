@@ -1,0 +1,1 @@
+"""Files that headsets and their programs write: tables of samples, and XDF of LabRecorder."""

@@ -1,0 +1,1 @@
+"""What a device computes: NumPy alone, used by the live stream and written beside exported bundles."""

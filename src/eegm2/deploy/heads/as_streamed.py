@@ -1,0 +1,185 @@
+"""Features of stored recordings as a live stream would give them: filter, scale, network, windows, centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eegm2.data.config import Scaling, WindowConfig
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
+from eegm2.data.windows.labelling import label_spans, labels_at
+from eegm2.deploy.device.decisions import StreamCentring
+from eegm2.deploy.device.scale import RunningScale
+from eegm2.deploy.heads.decisions import SlidingFeatures, steps_of
+from eegm2.deploy.long import encode_long
+from eegm2.deploy.stream.causal_copy import causal_copy
+from eegm2.errors import ConfigError
+from eegm2.evaluation.config import Centre
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
+from eegm2.model.network import EEGM2
+
+#: Longest baseline where none is asked for, and its share of a usual recording.
+BASELINE_S, _BASELINE_SHARE = 60.0, 0.2
+
+
+@dataclass(frozen=True)
+class StreamedAs:
+    """How a stream makes features; kept in a head, so that `eegm2 stream` does the same.
+
+    Attributes
+    ----------
+    features : str
+        A kind of :func:`eegm2.model.features.window_features`.
+    scaling : str
+        See :func:`eegm2.deploy.device.scale.window_scale`.
+    window_s, hop_s : float
+        Length of a window and time between two of them.
+    calibration_s, adapt_s : float
+        Baseline, and time constant of the scale after it (0: fixed).
+    centre : {"none", "recording", "running"}
+        What is taken off the features; a stream takes its running mean for either.
+    warm_up : int
+        Windows, side by side, before that mean is known.
+    """
+
+    features: str
+    scaling: Scaling
+    window_s: float
+    hop_s: float
+    calibration_s: float
+    adapt_s: float = 0.0
+    centre: Centre = "none"
+    warm_up: int = WARM_UP_WINDOWS
+
+    def __post_init__(self) -> None:
+        if self.centre not in ("none", "recording", "running"):
+            raise ConfigError(f"centre: got '{self.centre}', expected none, recording or running")
+        if not self.adapt_s >= 0:
+            raise ConfigError(f"adapt_s: got {self.adapt_s}, expected 0 or more")
+        if self.warm_up < 1:
+            raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
+        for name in ("calibration_s", "hop_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+
+
+@dataclass(frozen=True)
+class StreamedWindows:
+    """Windows of several recordings, in the order in which streams would decide on them.
+
+    Attributes
+    ----------
+    features : array, shape (n, n_features)
+    y : array of int, shape (n,)
+        Class numbers.
+    subjects : array of str, shape (n,)
+    apart : array of bool, shape (n,)
+        Windows that do not overlap: those to learn from.
+    decided : array of bool, shape (n,)
+        Windows on which a stream decides; not those before a running mean is known, from which a head learns
+        with the mean at the end of the warm-up.
+    """
+
+    features: NDArray[np.float32]
+    y: NDArray[np.int64]
+    subjects: NDArray[np.str_]
+    apart: NDArray[np.bool_]
+    decided: NDArray[np.bool_]
+
+
+def usual_baseline(recordings: list[RecordingInfo], window_s: float) -> float:
+    """Return a minute, or a fifth of a usual recording where that is less: whole windows, at least one."""
+    usual_s = float(np.median([info.duration_s for info in recordings]))
+    return window_s * max(1, int(min(BASELINE_S, _BASELINE_SHARE * usual_s) / window_s))
+
+
+def streamed_windows(
+    model: EEGM2,
+    store: RecordingStore,
+    recordings: list[RecordingInfo],
+    windows: WindowConfig,
+    classes: tuple[str, ...],
+    how: StreamedAs,
+) -> StreamedWindows:
+    """Return the labelled windows of recordings as streams of them would have given.
+
+    A label counts for the windows that it covers on the stream's clock, as someone who marks events while
+    streaming would see them: the delay of the filter is not taken off.
+
+    Parameters
+    ----------
+    model : EEGM2
+    store : RecordingStore
+    recordings : list of RecordingInfo
+        Of that store. What the baseline takes of each is not used.
+    windows : WindowConfig
+        Labels and exclusions.
+    classes : tuple of str
+        In the order of their numbers.
+    how : StreamedAs
+        The stream's settings.
+    """
+    rate_hz, step = store.sfreq_hz, model.config.step_samples
+    hop = steps_of("hop_s", how.hop_s, rate_hz, step)
+    length = steps_of("window_s", how.window_s, rate_hz, step)
+    parts: list[tuple[Any, ...]] = []
+    for info in recordings:
+        starts, features, known = _one_stream(model, store, info, how, length, hop)
+        labels = labels_at(info, label_spans(info, windows), windows, classes, starts, length * step)
+        there = labels >= 0
+        apart = np.arange(len(starts)) % -(-length // hop) == 0
+        names = np.full(there.sum(), info.subject)
+        parts.append((features[there], labels[there], names, apart[there], known[there]))
+    columns = [np.concatenate(column) for column in zip(*(part for part in parts if len(part[1])))] or [
+        *(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), np.zeros(0, np.str_)),
+        *(np.zeros(0, bool), np.zeros(0, bool)),
+    ]
+    return StreamedWindows(columns[0], columns[1].astype(np.int64), *columns[2:])
+
+
+def _one_stream(
+    model: EEGM2, store: RecordingStore, info: RecordingInfo, how: StreamedAs, length: int, hop: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return first sample and features of a stream's windows, and on which of them it decides."""
+    step = model.config.step_samples
+    source_hz = float(info.quality.get("source_sfreq_hz") or store.sfreq_hz)
+    x_uv = causal_copy(store.read(info.id), store.sfreq_hz, store.preprocessing, source_sfreq_hz=source_hz)
+    scale = RunningScale(
+        how.scaling,
+        store.sfreq_hz,
+        window_s=how.window_s,
+        calibration_s=how.calibration_s,
+        adapt_s=how.adapt_s,
+    )
+    x = scale.push(x_uv)
+    if x.shape[1] < length * step:
+        return np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros(0, bool)
+    with torch.inference_mode():
+        representation = torch.from_numpy(encode_long(model, x))[None]
+        sliding = SlidingFeatures(length, hop, how.features, model.config)
+        made = [(end, features[0].numpy()) for end, features in sliding.push(representation)]
+    began = info.n_times - x.shape[1]
+    starts = np.array([began + (end - length) * step for end, _ in made], np.int64)
+    features, known = _centred(made, how, length)
+    return starts, features, known
+
+
+def _centred(
+    made: list[tuple[int, NDArray[np.float32]]], how: StreamedAs, length: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the features of windows (end step, features) as a stream centres them, and where it can."""
+    features = np.stack([row for _, row in made])
+    if how.centre == "none":
+        return features, np.ones(len(made), bool)
+    centring = StreamCentring(length, how.warm_up)
+    taken = [centring.take(row[None], end) for end, row in made]
+    known = np.array([row is not None for row in taken])
+    first = int(known.argmax()) if known.any() else len(made) - 1
+    mean = centring.mean.mean if not known.any() else features[first] - taken[first][0]  # type: ignore[index]
+    return np.stack([(row - mean) if new is None else new[0] for row, new in zip(features, taken)]).astype(
+        np.float32
+    ), known
