@@ -11,6 +11,7 @@ import typer
 import eegm2
 from eegm2.cli import (
     benchmark,
+    compare,
     datasets,
     demo,
     embed,
@@ -71,6 +72,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
