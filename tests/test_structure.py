@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "errors", "compiling", "words"],
+    ["config", "ending", "errors", "compiling", "records", "words"],
     ["ops"],
     ["model"],
     ["data"],
@@ -33,13 +33,14 @@ ROOMS = {
         ["heads", "authors", "streaming"],
     ],
     "data": [
-        ["config", "storage", "channels", "positions", "electrodes"],
+        ["config", "labels", "joins", "names", "storage", "channels", "positions", "electrodes"],
         ["files"],
         ["signal"],
         ["store"],
         ["recipes"],
         ["windows"],
         ["preparing"],
+        ["readers", "prepare", "splits"],  # former places
     ],
     "evaluation": [
         ["config"],
@@ -49,6 +50,7 @@ ROOMS = {
         ["protocols"],
         ["baselines", "estimators", "probing", "reconstruct"],
         ["experiment", "finetuning"],
+        ["sklearn"],  # a former place
     ],
     "deploy": [
         ["config", "trained_model"],
@@ -60,10 +62,6 @@ ROOMS = {
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {
-    ("data.files.readers", "data.recipes.base"),
-    ("data.files.writers", "data.recipes.base"),
-    ("data.store.facts", "data.recipes.base"),
-    ("data.store.recording_store", "data.recipes.base"),
     ("evaluation.windows.from_store", "evaluation.scores.crossval"),
     ("evaluation.features.embedding", "evaluation.reconstruct.run"),
     ("model.pretrained", "model.network"),
@@ -72,7 +70,6 @@ UNRULY = {
 }
 #: Modules that import each other, by any way round.
 CIRCLES = {
-    ("data.files.readers", "data.recipes.base"),
     ("evaluation.scores.crossval", "evaluation.scores.resampling"),
     (
         "hub", "hub.card", "hub.folder", "hub.remote", "model.authors", "model.fused", "model.network",

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.cli.main import app, main
 from eegm2.config import to_dict
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.errors import EEGM2Error
@@ -57,7 +57,7 @@ def test_prepare_says_which_recording_did_not_fit_and_goes_on(tmp_path: Path) ->
     source, store = tmp_path / "in", tmp_path / "store"
     write_edf(source / "short.edf", eeg(14, 128 * 4), EPOC)
     write_edf(source / "tall.edf", eeg(14, 128 * 60), EPOC)
-    arguments = ["prepare", str(source), "--out", str(store), "--jobs", "1"]
+    arguments = ["prepare", str(source), "--out", str(store), "--no-isolate"]
     with largest_file(60_000):
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output

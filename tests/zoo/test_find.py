@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eegm2 import EEGM2, EEGM2Config, save_authors_checkpoint
-from eegm2.data.channels import numbered
+from eegm2.data.channels import placeholders
 from eegm2.deploy.trained_model import load_trained
 from eegm2.errors import CheckpointError
 from eegm2.hub import from_pretrained
@@ -36,7 +36,8 @@ def places(model: EEGM2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
     about = {"ch_names": ["Fz", "Cz", "Pz"], "sfreq_hz": 128.0}
     model.save_pretrained(tmp_path / "weights" / "small-one", **about)
     model.save_pretrained(tmp_path / "runs" / "shared", **about)
-    save_checkpoint(tmp_path / "runs" / "first" / "checkpoints" / "best.safetensors", model, about)
+    run = tmp_path / "runs" / "first" / "checkpoints" / "best.safetensors"
+    save_checkpoint(run, model, {**about, "preprocessing": {}})
     save_authors_checkpoint(model, tmp_path / "best_model.pth")
     return {
         "run": "runs/first",
@@ -56,7 +57,7 @@ def test_every_name_gives_the_same_network_everywhere(
         for load in (load_checkpoint, load_trained, lambda name: load_checkpoint(Path(name))):
             assert torch.equal(load(places[kind]).model(x), model(x))
         assert torch.equal(from_pretrained(places[kind])(x), model(x))
-    names = numbered(3) if kind == "authors" else ["Fz", "Cz", "Pz"]
+    names = placeholders(3) if kind == "authors" else ["Fz", "Cz", "Pz"]
     assert list(load_trained(places[kind]).ch_names) == names
     assert read_header(places[kind])["ch_names"] == names
 

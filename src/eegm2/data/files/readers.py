@@ -7,54 +7,60 @@ truncated ones; here these are errors. Nothing is read by pickle.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import re
+import sys
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eegm2.data.files.brainvision import elsewhere, refuse_short_brainvision
-from eegm2.data.files.edf import EDFHeader
-from eegm2.data.files.fif import check_fiffile
+from eegm2.data.files.brainvision import BrainVisionHeader
+from eegm2.data.files.declared import DECLARED
+from eegm2.data.files.formats import READERS, file_suffix
 from eegm2.data.files.headsets.read import headset_companions, is_headset_file, mark_emotiv, read_headset
 from eegm2.data.files.headsets.text import SUFFIXES
-from eegm2.data.files.mat import check_matfile
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.files.naming import elsewhere
+from eegm2.data.files.opened import depends_on
+from eegm2.data.files.said import ReadingWarning, reading, repeated_names, without_range
+from eegm2.data.files.tree import NOT_FETCHED
+from eegm2.data.joins import canonical_marks
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
     import mne
 
-READERS = {
-    ".edf": "read_raw_edf",
-    ".bdf": "read_raw_bdf",
-    ".gdf": "read_raw_gdf",
-    ".vhdr": "read_raw_brainvision",
-    ".set": "read_raw_eeglab",
-    ".fif": "read_raw_fif",
-    ".fif.gz": "read_raw_fif",
-}
-"""File suffix → function of `mne.io`."""
+__all__ = [
+    "READERS",
+    "ReadingWarning",
+    "annotation_labels",
+    "companion_files",
+    "file_suffix",
+    "read_raw",
+    "reading",
+]
 
 SFREQ_LIMITS_HZ = (1.0, 200_000.0)
-"""Beyond these a header's sampling rate is damage, not a recording."""
+"""Beyond these a stated sampling rate is damage, not a recording."""
 
 MAX_SAMPLES_PER_BYTE = 16
 """FIF files may leave out silent stretches; no other format says more in less."""
 
 
-def file_suffix(path: Path) -> str:
-    """Return the suffix that decides the reader, lower case; ``.fif.gz`` counts as one."""
-    return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
-
-
 def companion_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that belong to a header file: BrainVision's data and markers, EEGLAB's ``.fdt``."""
-    suffixes = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(file_suffix(path), ())
-    beside = tuple(found for suffix in suffixes if (found := path.with_suffix(suffix)).is_file())
-    return beside + headset_companions(path)
+    """Return the files that belong to a header file, as far as names tell without reading much.
+
+    Those of BrainVision are the ones its header names; an EEGLAB set may name another than the ``.fdt`` of
+    its own name, and a FIF file later parts: `read_raw` announces these when it comes across them.
+    """
+    suffix = file_suffix(path)
+    named: tuple[Path, ...] = headset_companions(path)
+    if suffix == ".vhdr":
+        with contextlib.suppress(DataError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            named = BrainVisionHeader.read(path).files
+    beside = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(suffix, ())
+    found = [*named, *(path.with_suffix(ending) for ending in beside)]
+    return tuple(dict.fromkeys(file for file in found if file.is_file()))
 
 
 def has_reader(path: Path) -> bool:
@@ -65,50 +71,55 @@ def has_reader(path: Path) -> bool:
 def read_raw(path: str | Path) -> mne.io.BaseRaw:
     """Open a recording; samples are read later, when asked for.
 
+    What the file declares is looked at before MNE reads it, and compared with what MNE read afterwards.
+
     Returns
     -------
     mne.io.BaseRaw
-        In volts.
+        In volts; a channel whose unit is no voltage that is known has the unit ``FIFF_UNIT_NONE``.
 
     Raises
     ------
     DataError
-        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps, or its EEG
-        channels have differing sampling rates; one line with the file, what was found and the remedy.
+        If the file is missing, of an unknown kind, unreadable, truncated, discontinuous with gaps,
+        contradicts itself, leads out of its folder, or its EEG channels have differing sampling rates; one
+        line with the file, what was found and the remedy.
     """
     path = Path(path)
     suffix = file_suffix(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; check the name")
-    if suffix not in READERS and is_headset_file(path):
-        with reading(path):
-            return read_headset(path)
-    if suffix not in READERS:
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path!s:.200}: no name of a file ({error}); check it") from error
+    if not there:
+        raise DataError(
+            f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name"
+        )
+    headset = suffix not in READERS and is_headset_file(path)
+    if suffix not in READERS and not headset:
         known = " ".join(sorted([*READERS, ".xdf"]))
         declare = f"; a table of samples is declared in {path.stem}.toml" if suffix in SUFFIXES else ""
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {known}{declare}")
-    arguments = {}
-    if suffix in (".edf", ".bdf"):
-        arguments["exclude"] = EDFHeader.read(path).check(path)
-    if suffix == ".vhdr":
-        refuse_short_brainvision(path)
-    if suffix == ".set":
-        check_matfile(path)
-    if suffix == ".fif":
-        check_fiffile(path)
+    if sys.flags.optimize > 1:
+        raise DataError(
+            f"{path}: MNE, which reads it, cannot be imported under python -OO, which strips texts it needs; "
+            "use python -O, or none of them"
+        )
+    _refuse_pointer(path)
+    depends_on(path)
+    if headset:
+        depends_on(*headset_companions(path))
+        with reading(path):
+            return read_headset(path)
+    with reading(path):
+        declared = DECLARED[suffix](path)
+        depends_on(*declared.files)
     import mne
 
-    with reading(path):
-        reader = functools.partial(
-            getattr(mne.io, READERS[suffix]), path, preload=False, verbose="warning", **arguments
+    with reading(path) as said:
+        raw: mne.io.BaseRaw = getattr(mne.io, READERS[suffix])(
+            path, preload=False, verbose="warning", **declared.arguments
         )
-        raw: mne.io.BaseRaw
-        try:
-            raw = reader()
-        except Exception as error:
-            if suffix not in (".edf", ".bdf", ".gdf") or "latin1" not in str(error):
-                raise
-            raw = _read_latin1(reader)
         if raw.n_times == 0:
             raise DataError(f"{path}: holds no samples; record or export it again")
         sfreq_hz = float(raw.info["sfreq"])
@@ -118,26 +129,17 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
                 f"{path}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; "
                 "export the file again"
             )
+        allowed = {os.path.abspath(file) for file in (path, *declared.files)}  # noqa: PTH100
         for name in map(str, raw.filenames):
-            # Links are not followed: a data set under version control is a tree of them.
-            beside = Path(os.path.normpath(name)).parent.absolute() == path.parent.absolute()
-            if not beside and suffix in (".set", ".vhdr"):
+            if os.path.abspath(name) not in allowed:  # noqa: PTH100 (links are not followed)
                 raise elsewhere(path, name, "data file")
         _refuse_samples_from_nowhere(path, raw)
+        raw.get_channel_types()  # fails here, where it is caught, if a type is not one
+        declared.finish(raw)
         if suffix == ".edf":
             mark_emotiv(raw)
-        raw.get_channel_types()  # fails here, where it is caught, if a type is not one
+        remember(raw, repeated=repeated_names(said), without_range=without_range(said))
         return raw
-
-
-def _read_latin1(reader: Callable[..., mne.io.BaseRaw]) -> mne.io.BaseRaw:
-    """Read a file whose annotations are not UTF-8, as the format asks; older devices write Latin-1."""
-    raw = reader(encoding="latin1")
-    for text in map(str, raw.annotations.description):
-        if not text.isprintable():
-            raise ValueError(f"an annotation is neither UTF-8 nor Latin-1: {text[:40]!r}")
-    warnings.warn("annotations in Latin-1", stacklevel=2)
-    return raw
 
 
 def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
@@ -152,44 +154,39 @@ def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
         )
 
 
-class ReadingWarning(UserWarning):
-    """Something about a file that is worth telling, but no reason to refuse it."""
+def remember(raw: mne.io.BaseRaw, **facts: tuple[str, ...]) -> None:
+    """Keep what was found out about a recording with it (`recalled` gives it back)."""
+    raw.info["temp"] = {**(raw.info.get("temp") or {}), **facts}
 
 
-_WORTH_TELLING = {
-    r"annotations in (Latin-1)": "annotations are not UTF-8, read as {}",
-    r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
-    r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
-}
+def recalled(raw: mne.io.BaseRaw, fact: str) -> tuple[str, ...]:
+    """Return what was kept of a recording under a name; empty if nothing was."""
+    kept = raw.info.get("temp")
+    return tuple(kept.get(fact, ())) if isinstance(kept, dict) else ()
 
 
-@contextlib.contextmanager
-def reading(path: object) -> Iterator[None]:
-    """Turn whatever MNE raises or says while reading into one line that names the file."""
-    try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            yield
-        for message in (str(item.message) for item in said):
-            for pattern, note in _WORTH_TELLING.items():
-                if found := re.search(pattern, message):
-                    warnings.warn(note.format(found[1]), ReadingWarning, stacklevel=4)
-    except DataError:
-        raise
-    except (MemoryError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(
-            f"{path}: cannot be read ({reason}); the file may be damaged, copy or export it again"
-        ) from error
+def _refuse_pointer(path: Path) -> None:
+    """Refuse a text file that stands for a recording whose content was not fetched."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(300)
+        if head.startswith(b"version https://git-lfs.github.com/spec/"):
+            raise DataError(f"{path}: a pointer of Git LFS, not the recording; fetch it with git lfs pull")
+        if b"annex/objects/" in head and head.isascii():
+            raise DataError(
+                f"{path}: a pointer of git-annex, not the recording; fetch it (datalad get, git annex get)"
+            )
 
 
 def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
-    """Return a recording's annotations in seconds after its first sample, sorted."""
-    shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
+    """Return a recording's annotations in seconds after its first sample, sorted.
+
+    MNE counts them from the measurement's date, or without one from sample 0, and both lie `first_time`
+    before the first sample. Marks of discontinuities, whatever the format calls them, are as
+    `eegm2.data.joins` has them.
+    """
     spans = (
-        LabelSpan(float(item["onset"]) - shift, float(item["duration"]), str(item["description"]))
+        LabelSpan(float(item["onset"]) - raw.first_time, float(item["duration"]), str(item["description"]))
         for item in raw.annotations
     )
-    return tuple(sorted(spans))
+    name = next((str(name) for name in raw.filenames if name is not None), "")
+    return canonical_marks(sorted(spans), name)

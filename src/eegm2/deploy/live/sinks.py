@@ -68,7 +68,10 @@ class Sink(Protocol):
         """Take what one chunk brought forth."""
 
     def close(self, statistics: dict[str, Any]) -> None:
-        """Take the final statistics and finish."""
+        """Take the final statistics and finish.
+
+        A sink may also have ``discard()``, called instead where nothing was put out; it leaves nothing.
+        """
 
 
 class _File:
@@ -84,6 +87,10 @@ class _File:
     def close(self) -> None:
         self.stream.close()
         self.part.replace(self.path)
+
+    def discard(self) -> None:
+        self.stream.close()
+        self.part.unlink(missing_ok=True)
 
 
 class JsonLinesSink:
@@ -105,7 +112,9 @@ class JsonLinesSink:
         self._line("start", {"protocol": PROTOCOL, **about, "units": UNITS_OUT, **layout.facts})
 
     def _line(self, kind: str, values: dict[str, Any]) -> None:
-        self._stream.write(json.dumps({"type": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n")
+        ascii_only = self._file is None  # what a terminal or pipe cannot show must stay JSON
+        text = json.dumps({"type": kind, **values}, ensure_ascii=ascii_only, allow_nan=False)
+        self._stream.write(f"{text}\n")
 
     def push(self, outputs: Outputs) -> None:
         """Write what is there."""
@@ -128,6 +137,11 @@ class JsonLinesSink:
         self._line("statistics", statistics)
         if self._file is not None:
             self._file.close()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.discard()
 
 
 class CsvSink:
@@ -158,6 +172,10 @@ class CsvSink:
     def close(self, statistics: dict[str, Any]) -> None:
         """Finish the table."""
         self._file.close()
+
+    def discard(self) -> None:
+        """Remove the table."""
+        self._file.discard()
 
 
 class LslSink:
@@ -197,6 +215,10 @@ class LslSink:
     def close(self, statistics: dict[str, Any]) -> None:
         """Close the outlets."""
         self._signal = self._classes = None
+
+    def discard(self) -> None:
+        """Close the outlets."""
+        self.close({})
 
 
 def refuse_unusable(where: str) -> None:

@@ -11,12 +11,13 @@ import math
 import numpy as np
 from scipy import signal
 
-from eegm2.data.channels import Montage, wanted_channels
+from eegm2.data.channels import Montage, parse_aliases
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.filters import band_filter, notch_filters, resampling_ratio
 from eegm2.data.signal.mixing import mixing_matrix
 from eegm2.deploy.device.filters import BlockFilter, BlockResampler
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.inputs import dense_array
 
 #: Frequency at which delays are stated by default: the middle of the alpha band.
 REFERENCE_HZ = 10.0
@@ -116,14 +117,14 @@ class CausalPreprocessor:
             raise ConfigError(
                 f"{where}: rate is {sfreq_hz:g} Hz, expected at least the model's {config.sfreq_hz:g} Hz"
             )
-        declared = wanted_channels(config)
-        montage = Montage("", tuple(wanted), declared.aliases if declared is not None else {})
+        montage = Montage("", tuple(wanted), parse_aliases(config.aliases))
         self.matrix, _ = mixing_matrix(
             ch_names,
             montage,
             where=where,
             interpolate=config.missing == "interpolate",
             average_reference=config.reference == "average",
+            advice="the model needs them: rename channels of the source, or --aliases 'its name=ours'",
         )
         self.scale = config.scale
         self.filter, self.note = causal_filter(config, sfreq_hz)
@@ -141,6 +142,7 @@ class CausalPreprocessor:
         DataError
             If the number of channels differs or a value that is used is not finite.
         """
+        x_uv = dense_array(x_uv, f"{self.where}: push")
         if x_uv.ndim != 2 or len(x_uv) != self.n_in:
             raise DataError(f"{self.where}: got shape {x_uv.shape}, expected ({self.n_in}, samples)")
         used = np.abs(self.matrix).sum(0) > 0
