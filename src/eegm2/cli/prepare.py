@@ -12,6 +12,7 @@ from eegm2.data.config import PrepareConfig
 
 if TYPE_CHECKING:
     from eegm2.data.preparing.prepare import PrepareResult
+    from eegm2.data.preparing.worker import Outcome
 
 
 @options(PrepareConfig)
@@ -75,7 +76,7 @@ def _show(result: PrepareResult) -> None:
     dropped = sorted({name for outcome in used for name in outcome.quality.get("dropped_channels", ())})
     if dropped:
         typer.echo(f"left out    channels {' '.join(dropped)}")
-    for names, mark in _alike((outcome.recording, _to_look_at(outcome.quality)) for outcome in used):
+    for names, mark in _alike(used):
         typer.echo(f"look at     {names}: {mark}")
     rejected = [outcome for outcome in result.outcomes if outcome.status == "skipped"]
     for outcome in rejected:
@@ -92,22 +93,22 @@ def _show(result: PrepareResult) -> None:
         typer.echo(f"{warnings} warnings; see prepare_report.json and quality.csv in the store", err=True)
 
 
-def _to_look_at(quality: dict[str, Any]) -> str:
-    """Return what is odd about a recording, in words; empty where nothing is."""
-    kinds = (("flat", "flat_channels"), ("noisy", "noisy_channels"), ("marked as bad", "bad_channels"))
-    marks = [f"{what} {' '.join(quality[key])}" for what, key in kinds if quality.get(key)]
-    marks += [quality["notes"]] if quality.get("notes") else []
+def _to_look_at(quality: dict[str, Any]) -> list[str]:
+    """Return what is odd about a recording, each in words."""
     from eegm2.data.signal.quality import artefacts
 
-    return "; ".join([*marks, *artefacts(quality)])
+    kinds = (("flat", "flat_channels"), ("noisy", "noisy_channels"), ("marked as bad", "bad_channels"))
+    marks = [f"{what} {' '.join(quality[key])}" for what, key in kinds if quality.get(key)]
+    marks += quality["notes"].split("; ") if quality.get("notes") else []
+    return [*marks, *artefacts(quality)]
 
 
-def _alike(marked: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return one line for recordings of which the same is to be told: the first names, and what."""
+def _alike(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
+    """Return the first names of the recordings of which something is to be told, and what; each once."""
     groups: dict[str, list[str]] = {}
-    for name, mark in marked:
-        if mark:
-            groups.setdefault(mark, []).append(name)
+    for outcome in outcomes:
+        for mark in _to_look_at(outcome.quality):
+            groups.setdefault(mark, []).append(outcome.recording)
     lines = []
     for mark, names in groups.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from eegm2.atomic import write_atomic
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
-from eegm2.data.storage import write_atomic
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, DataError
 from eegm2.evaluation.probing.folder import listed_probes

@@ -126,3 +126,12 @@ def test_what_bids_keeps_apart_is_named_and_so_are_people_without_recordings(roo
     assert "--recipe folder takes all" in reasons["sub-01/eeg/rest.edf"]
     assert found.sources[0].attributes["age"] == "31"
     assert "participants.tsv names people without a recording: sub-07" in found.sources[0].notes[0]
+
+
+def test_names_of_channels_tsv_are_understood_as_those_of_files_are(root: Path) -> None:
+    for seed, path in enumerate(root.rglob("*_eeg.edf")):
+        write_edf(path, eeg(6, 1280, seed=seed), [f"EEG {name}" for name in NAMES])
+    channels(root, "Cz")
+    store = store_of(root, channels=("Fz", "Cz", "Pz", "Oz"))
+    assert {tuple(info.quality["bad_channels"]) for info in store.recordings} == {("EEG Cz",)}
+    assert all("lacks: X9" in info.quality["notes"] for info in store.recordings)

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eegm2.data.channels import canonical
 from eegm2.data.files.tables import Row, read_rows, seconds
 from eegm2.data.labels import LabelSpan
 from eegm2.data.names import composed, shown
@@ -165,15 +166,15 @@ def read_with_types(path: Path, channels_tsv: Path) -> Any:
 
     raw = read_raw(path)
     rows = {row.get("name", ""): row for _, row in read_tsv(channels_tsv)}
-    theirs = {composed(name): name for name in raw.ch_names}
-    stated = {theirs[composed(name)]: row for name, row in rows.items() if composed(name) in theirs}
+    theirs = _by_name(raw.ch_names)
+    stated = {theirs[key]: row for name, row in rows.items() if (key := _key(name, theirs)) is not None}
     types = {name: row.get("type", "").upper() for name, row in stated.items()}
     types = {name: _TYPES.get(kind, "misc") for name, kind in types.items() if kind not in ("", "N/A")}
     if types:
         raw.set_channel_types(types, on_unit_change="ignore", verbose="error")
     bad = [name for name, row in stated.items() if row.get("status", "").lower() == "bad"]
     raw.info["bads"] = list(dict.fromkeys([*raw.info["bads"], *bad]))
-    strange = [name for name in rows if composed(name) not in theirs]
+    strange = [name for name in rows if name and _key(name, theirs) is None]
     if strange:
         warnings.warn(
             f"{channels_tsv.name} names channels that the recording lacks: {' '.join(strange)}",
@@ -181,6 +182,18 @@ def read_with_types(path: Path, channels_tsv: Path) -> Any:
             stacklevel=2,
         )
     return raw
+
+
+def _by_name(ch_names: Sequence[str]) -> dict[str, str]:
+    """Return a recording's channels by their names, and by their canonical names where these differ."""
+    ours = [canonical(name) for name in ch_names]
+    found = {key: name for key, name in zip(ours, ch_names) if ours.count(key) == 1}
+    return found | {composed(name): name for name in ch_names}
+
+
+def _key(name: str, theirs: Mapping[str, str]) -> str | None:
+    """Return the key by which a channel of channels.tsv is known; data sets write ``AF3`` for ``EEG AF3``."""
+    return next((key for key in (composed(name), canonical(name)) if key in theirs), None)
 
 
 def discover(root: Path, label_column: str = "") -> list[SourceRecording]:

@@ -166,10 +166,12 @@ def artefacts(quality: Mapping[str, Any]) -> list[str]:
     largest = max(abs(float(quality.get(key) or 0.0)) for key in ("low_uv", "high_uv"))
     typical = float(quality.get("typical_uv") or 0.0)
     if largest > ARTEFACT_UV and largest > ARTEFACT_TIMES_TYPICAL * typical:
-        found.append(f"artefacts up to {largest:,.0f} µV (typically {typical:.3g})")
-    ratio = float(quality.get("line_noise_ratio") or 0.0)
-    if ratio > LINE_TIMES_NEIGHBOURS:
-        found.append(f"mains at {quality.get('line_hz'):g} Hz {ratio:,.0f} times its neighbours (--notch-hz)")
+        found.append(f"artefacts beyond {ARTEFACT_UV:,.0f} µV (--reject-uv leaves their windows out)")
+    if float(quality.get("line_noise_ratio") or 0.0) > LINE_TIMES_NEIGHBOURS:
+        hz = quality.get("line_hz")
+        found.append(
+            f"mains at {hz:g} Hz over {LINE_TIMES_NEIGHBOURS:,.0f} times its neighbours (--notch-hz)"
+        )
     return found
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.atomic import remove_stale_temporaries, write_atomic
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
-from eegm2.data.storage import remove_stale_temporaries, write_atomic
 from eegm2.data.store.facts import file_stem
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.deploy.predict.classifier import Classifier, load_classifier

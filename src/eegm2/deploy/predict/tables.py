@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eegm2.data.storage import write_atomic
+from eegm2.atomic import write_atomic
 
 PLAIN = ("recording", "subject", "session", "source", "duration_s")
 QUALITY = ("typical_uv", "line_noise_ratio", "clipped_share")

@@ -77,7 +77,7 @@ class HeadArrays:
         """Write a ``.safetensors`` file, whole or not at all."""
         from safetensors.numpy import save
 
-        from eegm2.data.storage import write_atomic
+        from eegm2.atomic import write_atomic
 
         arrays = {"mean": self.mean, "scale": self.scale}
         for i, (weight, bias) in enumerate(self.layers):
@@ -91,7 +91,7 @@ def write_downstream(path: Path, network: Downstream, classes: Sequence[str], fa
     """Write a fine-tuned network with its head, whole or not at all."""
     from safetensors.torch import save
 
-    from eegm2.data.storage import write_atomic
+    from eegm2.atomic import write_atomic
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     header = {"format": 1, "classes": list(classes), "head": network.head_name, "facts": facts}
