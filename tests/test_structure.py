@@ -16,6 +16,7 @@ LAYERS = [
     ["ops"],
     ["model"],
     ["data"],
+    ["zoo"],
     ["training", "evaluation"],
     ["deploy", "hub"],
     ["report"],
@@ -48,10 +49,16 @@ ROOMS = {
         ["scores"],
         ["protocols"],
         ["baselines", "estimators", "probing", "reconstruct"],
-        ["experiment"],
+        ["experiment", "finetuning"],
         ["sklearn"],  # a former place
     ],
-    "deploy": [["config", "trained_model"], ["device"], ["stream", "long"], ["heads", "export"], ["live"]],
+    "deploy": [
+        ["config", "trained_model"],
+        ["device"],
+        ["stream", "long"],
+        ["heads", "export"],
+        ["live", "predict"],
+    ],
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {
@@ -62,8 +69,8 @@ UNRULY = {
 #: Modules that import each other, by any way round.
 CIRCLES = {
     (
-        "hub", "hub.card", "hub.folder", "hub.remote", "model.fused", "model.network", "model.pretrained",
-        "model.unet", "training.checkpoint",
+        "hub", "hub.card", "hub.folder", "hub.remote", "model.authors", "model.fused", "model.network",
+        "model.pretrained", "model.unet", "training.checkpoint",
     ),
 }  # fmt: skip
 HEAVY = (

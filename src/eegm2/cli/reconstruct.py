@@ -10,13 +10,12 @@ import typer
 from eegm2.cli.options import options
 from eegm2.cli.progress import bar
 from eegm2.evaluation.config import ReconstructConfig
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(ReconstructConfig)
 def reconstruct(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder written by eegm2 pretrain, or a .safetensors file.")
-    ],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="EEG file; it is prepared as the run's data were.")
     ],

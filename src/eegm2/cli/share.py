@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from eegm2.zoo.find import MODEL_HELP
+
 
 class Which(StrEnum):
     """Weights of a run."""
@@ -17,7 +19,7 @@ class Which(StrEnum):
 
 
 def share(
-    run: Annotated[Path, typer.Argument(help="Folder written by eegm2 pretrain.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     out: Annotated[
         Path, typer.Option("--out", help="Folder for model.safetensors, config.json and README.md.")
     ],

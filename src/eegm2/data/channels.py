@@ -97,6 +97,16 @@ def is_known(name: str) -> bool:
     return all(part.upper() in _KNOWN for part in canonical(name).split("-"))
 
 
+def placeholders(n_chans: int) -> list[str]:
+    """Return names of channels of which nothing is known but their order: ch0, ch1 and so on."""
+    return [f"ch{place}" for place in range(n_chans)]
+
+
+def unnamed(ch_names: Sequence[str]) -> bool:
+    """Return whether names are those of :func:`placeholders`: then only their number can be compared."""
+    return list(ch_names) == placeholders(len(ch_names))
+
+
 def looks_like_eeg(name: str) -> bool:
     """Return whether a channel may be EEG: known electrodes, or a name that says nothing else (EOG …)."""
     return is_known(name) or not _NOT_EEG.search(name)

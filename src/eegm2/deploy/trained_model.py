@@ -14,7 +14,6 @@ from eegm2.data.channels import canonical
 from eegm2.data.config import PreprocessingConfig, Scaling, WindowConfig
 from eegm2.data.electrodes import on_montage
 from eegm2.errors import ConfigError
-from eegm2.model.authors import load_authors_checkpoint
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import INPUT, load_checkpoint
 
@@ -25,7 +24,6 @@ SCALINGS = {
     "recording": "all channels divided by one number, the median of their robust standard deviations",
     "none": "microvolts, not scaled",
 }
-AUTHORS_SUFFIXES = (".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -104,20 +102,13 @@ class TrainedModel:
 
 
 def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
-    """Load a run folder, a ``.safetensors`` checkpoint or the authors' ``.pth`` file.
+    """Load a model by any of its names, see :func:`eegm2.zoo.find_weights`.
 
     Raises
     ------
     CheckpointError
         If the file is missing, damaged or of another kind.
     """
-    path = Path(path)
-    if path.suffix in AUTHORS_SUFFIXES:
-        model = load_authors_checkpoint(path).eval()
-        names = tuple(f"ch{i}" for i in range(model.config.n_chans))
-        return TrainedModel(
-            model, names, 128.0, "quantile95", 0.0, PreprocessingConfig(), path.name, _sha256(path)
-        )
     checkpoint = load_checkpoint(path, which, needs=INPUT)  # type: ignore[arg-type]
     header = checkpoint.header
     windows: WindowConfig = checkpoint.windows

@@ -76,6 +76,7 @@ def model_card(
         f"{'any electrodes' if model.config.any_electrodes else f'{model.config.n_chans} channels'}\n",
         f"A self-supervised model of raw EEG with {parameters:,} parameters, after Hong, Mackellar and "
         'Ghane, "EEGM2" (arXiv 2502.17873).\n',
+        _about(header),
         _input(model, header),
         _training(header),
         _splits(splits),
@@ -107,6 +108,36 @@ def _table(rows: Sequence[tuple[str, Any]]) -> str:
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {plain(name)} | {plain(value, 600)} |" for name, value in rows]
     return "\n".join(lines) + "\n"
+
+
+def _about(header: Mapping[str, Any]) -> str:
+    """Return what the maker of a shipped model said of it: data and their terms, people, results, command."""
+    about = _mapping(header, "about")
+    if not about:
+        return ""
+    lines = [f"## About\n\n{plain(about.get('description', ''), 400)}\n"]
+    lines.append(f"Licence: {plain(about.get('licence', 'unknown'))}.\n")
+    data = [entry for entry in about.get("data") or () if isinstance(entry, Mapping)]
+    if data:
+        lines += ["| data set | people | hours | licence | attribution | from |", "|" + " --- |" * 6]
+        for entry in data:
+            people = entry.get("people") or ()
+            cells = [entry.get("name"), len(people), entry.get("hours"), entry.get("licence")]
+            cells += [entry.get("attribution"), entry.get("url")]
+            lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
+        lines.append(
+            "\nThe people seen are listed in the header of the weights (about, data) and in splits.json."
+        )
+    else:
+        lines.append("It has seen no data: its weights are random.")
+    left_out = about.get("left_out") or ()
+    if left_out:
+        names = ", ".join(plain(name) for name in left_out)
+        lines.append(f"\n{len(left_out)} people were left out, and are none of those it saw: {names}.")
+    for result in about.get("results") or ():
+        lines.append(f"\n- {plain(result, 400)}")
+    lines.append(f"\nMade by `{about.get('command', 'unknown')}`.\n")
+    return "\n".join(lines)
 
 
 def _input(model: EEGM2 | UNet, header: Mapping[str, Any]) -> str:

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from eegm2.atomic import write_atomic
+from eegm2.config import to_dict
+from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, DataError
 from eegm2.evaluation.probing.folder import listed_probes
 from eegm2.hub.card import model_card
-from eegm2.hub.remote import download
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.records import PROBE, read_record
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
+from eegm2.zoo.find import find_weights, model_folder
+from eegm2.zoo.shipped import WEIGHTS
 
-WEIGHTS = "model.safetensors"
 
-
-def save_pretrained(model: EEGM2 | UNet, folder: str | Path, *, card: str | None = None) -> Path:
+def save_pretrained(
+    model: EEGM2 | UNet,
+    folder: str | Path,
+    *,
+    card: str | None = None,
+    ch_names: Sequence[str] | None = None,
+    sfreq_hz: float | None = None,
+    preprocessing: PreprocessingConfig | None = None,
+    windows: WindowConfig | None = None,
+) -> Path:
     """Write a model into a folder; each file whole or not at all.
 
     Parameters
@@ -32,6 +43,15 @@ def save_pretrained(model: EEGM2 | UNet, folder: str | Path, *, card: str | None
         Made if needed; files of an older model in it are replaced.
     card : str, optional
         Text of ``README.md``; generated from the header if not given.
+    ch_names : sequence of str, optional
+        Channels of the input in order; by default those of the header. A network of one's own loop knows
+        none, and without them no command can use it.
+    sfreq_hz : float, optional
+        Sampling rate of the input in hertz.
+    preprocessing : PreprocessingConfig, optional
+        How the recordings were prepared; the defaults where `ch_names` is given and this is not.
+    windows : WindowConfig, optional
+        How training windows were cut and scaled; likewise.
 
     Returns
     -------
@@ -41,10 +61,11 @@ def save_pretrained(model: EEGM2 | UNet, folder: str | Path, *, card: str | None
     Raises
     ------
     CheckpointError
-        If the folder cannot be written.
+        If the folder cannot be written, or the channels are not as many as the network has.
     """
     folder = Path(folder)
     header = {key: value for key, value in model.header.items() if key not in ("format", "model")}
+    header |= _input(model, ch_names, sfreq_hz, preprocessing, windows)
     config = {"library_name": "eegm2", **model.config.to_dict()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +81,38 @@ def save_pretrained(model: EEGM2 | UNet, folder: str | Path, *, card: str | None
     return folder
 
 
+def _input(
+    model: EEGM2 | UNet,
+    ch_names: Sequence[str] | None,
+    sfreq_hz: float | None,
+    preprocessing: PreprocessingConfig | None,
+    windows: WindowConfig | None,
+) -> dict[str, Any]:
+    """Return the fields of a header that say what the input must be, of those given."""
+    n_chans = model.config.n_chans
+    found: dict[str, Any] = {}
+    if ch_names is not None:
+        if len(ch_names) != n_chans or len(set(ch_names)) != n_chans:
+            raise CheckpointError(
+                f"ch_names: got {len(set(ch_names))} different names, the network has {n_chans} channels; "
+                "name each of them"
+            )
+        found["ch_names"] = list(ch_names)
+        preprocessing = preprocessing or PreprocessingConfig()
+        windows = windows or WindowConfig()
+        sfreq_hz = preprocessing.sfreq_hz if sfreq_hz is None else sfreq_hz
+    if sfreq_hz is not None:
+        if not 0 < sfreq_hz < 1e6:
+            raise CheckpointError(f"sfreq_hz: got {sfreq_hz}, expected a rate in Hz above 0")
+        found["sfreq_hz"] = float(sfreq_hz)
+    if preprocessing is not None:
+        rate = found.get("sfreq_hz", preprocessing.sfreq_hz)
+        found["preprocessing"] = to_dict(replace(preprocessing, sfreq_hz=rate))
+    if windows is not None:
+        found["windows"] = to_dict(windows)
+    return found
+
+
 def from_pretrained(
     name_or_folder: str | Path,
     *,
@@ -73,7 +126,7 @@ def from_pretrained(
     Parameters
     ----------
     name_or_folder : str or Path
-        Folder, run, ``.safetensors`` file, or the hub's name of a model (``owner/name``).
+        Any name of a model, see :func:`eegm2.zoo.find_weights`.
     revision, cache_dir, local_files_only, token
         As in huggingface_hub; only for models of the hub.
 
@@ -88,23 +141,13 @@ def from_pretrained(
         If there is no such folder or model, huggingface_hub is missing where it is needed, or the weights
         cannot be used (see `load_checkpoint`).
     """
-    path = Path(name_or_folder)
-    if not path.exists():
-        if not _is_hub_name(str(name_or_folder)):
-            raise CheckpointError(
-                f"{name_or_folder}: no such folder, and not a hub name either; "
-                "expected a folder or owner/name"
-            )
-        path = download(
-            str(name_or_folder),
-            WEIGHTS,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            token=token,
-        )
-    elif path.is_dir() and not (path / "checkpoints").is_dir():
-        path = path / WEIGHTS
+    hub: dict[str, Any] = {
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "token": token,
+    }
+    path = find_weights(name_or_folder, **hub)
     loaded = load_checkpoint(path)
     loaded.model.header = loaded.header
     return loaded.model
@@ -124,9 +167,9 @@ def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"
     which : {"best", "last"}
         Which weights.
     """
-    run = Path(run)
     loaded = load_checkpoint(run, which)
-    header = _without_paths(loaded.header)
+    run = model_folder(run) or Path(run)
+    header = without_paths(loaded.header)
     loaded.model.header = header
     splits, probes = None, []
     if (run / "splits.json").is_file():
@@ -137,13 +180,6 @@ def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"
     return save_pretrained(loaded.model, folder, card=card)
 
 
-def _is_hub_name(text: str) -> bool:
-    import re
-
-    part = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-    return re.fullmatch(f"{part}(/{part})?", text) is not None and ".." not in text
-
-
 def _listed_probes(run: Path) -> list[Path]:
     names, problem = listed_probes(run / "probes.json")
     if problem:
@@ -151,7 +187,7 @@ def _listed_probes(run: Path) -> list[Path]:
     return [place for place in (run / name for name in names) if (place / "results.json").is_file()]
 
 
-def _without_paths(header: Mapping[str, Any]) -> dict[str, Any]:
+def without_paths(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the header with every absolute path cut to its last name."""
 
     def plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from eegm2.model.statistics import time_statistics
 from eegm2.model.unet import UNet
 
 HeadName = Literal["flatten", "statistics", "attention"]
+HEADS = ("flatten", "statistics", "attention")
 
 FINE_HIDDEN = 128
 LIGHT_HIDDEN = (128, 32)
@@ -199,6 +200,51 @@ class Downstream(nn.Module):
         sequence = self.network.encode(x)
         mediator = getattr(self.network, "mediator", None)
         return self.head(sequence if mediator is None else mediator(sequence))
+
+
+class FeatureDownstream(nn.Module):
+    """A network and the Light perceptron on its standardised features: what is tuned streams as it is.
+
+    Parameters
+    ----------
+    network : EEGM2 or UNet
+        Pretrained or fresh; its decoder is not used.
+    kind : str
+        Features, see :func:`eegm2.model.features.window_features`.
+    mean, scale : Tensor, shape (n_features,)
+        Standardisation, of the features before tuning; kept as it is.
+    n_outputs : int
+        Classes, or 1 for a value.
+    dropout : float
+        Of the perceptron.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        network: EEGM2 | UNet,
+        kind: str,
+        mean: Tensor,
+        scale: Tensor,
+        n_outputs: int,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.network, self.kind, self.n_outputs = network, kind, n_outputs
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("scale", scale.float())
+        self.head = light_head(len(mean), n_outputs, dropout)
+        if isinstance(network, EEGM2):
+            for unused in (network.mediator, network.decoder):
+                if unused is not None:
+                    unused.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
+        features = window_features(self.network.encode(x), self.kind, self.network.config)
+        return self.head((features - self.mean) / self.scale)
 
 
 def _drop_what_pooled_heads_do_not_read(network: EEGM2 | UNet) -> None:

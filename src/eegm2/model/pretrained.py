@@ -26,16 +26,19 @@ class Pretrained:
 
     header: Mapping[str, Any] = {}
 
-    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write weights, header and a model card into a folder; see `eegm2.hub.save_pretrained`."""
-        saved: Path = _hub().save_pretrained(self, folder, card=card)
+    def save_pretrained(self, folder: str | Path, **about: Any) -> Path:
+        """Write weights, header and a model card into a folder; see `eegm2.hub.save_pretrained`.
+
+        ``card``, ``ch_names``, ``sfreq_hz``, ``preprocessing`` and ``windows`` say what the input must be.
+        """
+        saved: Path = _hub().save_pretrained(self, folder, **about)
         return saved
 
     @classmethod
     def from_pretrained(
         cls, name_or_folder: str | Path, *, revision: str | None = None, **download: Any
     ) -> EEGM2 | UNet:
-        """Read a folder, a run, a ``.safetensors`` file or a hub name; see `eegm2.hub.from_pretrained`."""
+        """Read a model by any of its names, that of a shipped one say; see `eegm2.hub.from_pretrained`."""
         model: EEGM2 | UNet = _hub().from_pretrained(name_or_folder, revision=revision, **download)
         return model
 

@@ -10,6 +10,7 @@ from eegm2.errors import ConfigError
 
 if TYPE_CHECKING:
     from eegm2.report.contents import ReportData
+    from eegm2.report.document import Section
 
 
 def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca") -> str:
@@ -27,8 +28,6 @@ def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca
     str
         A whole HTML document; its content policy forbids every request.
     """
-    from jinja2 import Environment, PackageLoader
-
     from eegm2.report import sections
 
     parts = [
@@ -44,11 +43,18 @@ def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca
         sections.evaluation_section(data),
         sections.provenance_section(data),
     ]
+    return render_page(data.run, [part for part in parts if part is not None], data.created)
+
+
+def render_page(title: str, sections: Sequence[Section], created: str) -> str:
+    """Return sections as one HTML document; see :func:`render_report`."""
+    from jinja2 import Environment, PackageLoader
+
     environment = Environment(
         loader=PackageLoader("eegm2.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.get_template("template.html.j2")
-    return template.render(title=data.run, sections=[p for p in parts if p is not None], created=data.created)
+    return template.render(title=title, sections=sections, created=created)
 
 
 def write_report(

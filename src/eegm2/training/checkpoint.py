@@ -27,6 +27,7 @@ from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
 from eegm2.records import HEADER, Record, checked, parse_json
 from eegm2.training.commit import source_commit
+from eegm2.zoo.find import AUTHORS_SUFFIXES, find_weights
 
 FORMAT = 1
 _KEY = "eegm2"
@@ -140,7 +141,8 @@ def load_checkpoint(
     Parameters
     ----------
     path_or_run : str or Path
-        A ``.safetensors`` file of ours, or the folder of a run.
+        Any name of a model, see :func:`eegm2.zoo.find_weights`: folder of a run or of a shared model,
+        ``.safetensors`` file, shipped name, ``owner/name`` on the hub, or the authors' ``.pth``.
     which : {"best", "last"}
         In a run folder: the weights of the lowest validation loss, or the newest.
     config : EEGM2Config, optional
@@ -160,6 +162,8 @@ def load_checkpoint(
         (every differing field is named with both values).
     """
     path = checkpoint_path(path_or_run, which)
+    if path.suffix in AUTHORS_SUFFIXES:
+        return _of_the_authors(path, config)
     header, tensors = _read(path)
     _refuse_without(path, header, needs)
     try:
@@ -186,19 +190,10 @@ def load_checkpoint(
 
 def checkpoint_path(path_or_run: str | Path, which: str) -> Path:
     """Return the weights file that `path_or_run` and `which` name; see :func:`load_checkpoint`."""
-    given = Path(path_or_run)
-    if which not in ("best", "last"):
-        raise CheckpointError(f"which: got '{which}', expected 'best' or 'last'")
-    if given.suffix in (".pth", ".pt", ".ckpt", ".bin") and given.is_file():
-        remedy = "load_authors_checkpoint reads the authors' state dicts"
-        if given.suffix == ".ckpt":
-            remedy = f"the weights are in {given.with_suffix('.safetensors').name} beside it"
-        raise CheckpointError(f"{given}: expected a .safetensors file or a run folder; {remedy}")
-    path = given / "checkpoints" / f"{which}.safetensors" if given.is_dir() else given
-    if not path.is_file():
-        there = sorted(p.name for p in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
-        hint = f"there is {', '.join(there)}" if there else "eegm2 pretrain writes one"
-        raise CheckpointError(f"{path}: no such checkpoint; {hint}")
+    path = find_weights(path_or_run, which)
+    if path.suffix == ".ckpt":
+        remedy = f"the weights are in {path.with_suffix('.safetensors').name} beside it"
+        raise CheckpointError(f"{path}: expected a .safetensors file or a run folder; {remedy}")
     return path
 
 
@@ -207,9 +202,32 @@ def read_header(
 ) -> dict[str, Any]:
     """Return the header of a checkpoint without building its model; errors as :func:`load_checkpoint`."""
     path = checkpoint_path(path_or_run, which)
+    if path.suffix in AUTHORS_SUFFIXES:
+        return _of_the_authors(path, None).header
     header = _read(path)[0]
     _refuse_without(path, header, needs)
     return header
+
+
+def _of_the_authors(path: Path, config: EEGM2Config | None) -> Checkpoint:
+    """Return a network of the authors, with what their paper says of its input; channels have no names."""
+    from eegm2.config import to_dict
+    from eegm2.data.channels import placeholders
+    from eegm2.model.authors import load_authors_checkpoint
+
+    model = load_authors_checkpoint(path)
+    if config is not None:
+        refuse_difference(path, model.config, config)
+    preprocessing = PreprocessingConfig()
+    header = {
+        "format": FORMAT,
+        "model": model.config.to_dict(),
+        "ch_names": placeholders(model.config.n_chans),
+        "sfreq_hz": preprocessing.sfreq_hz,
+        "preprocessing": to_dict(preprocessing),
+        "windows": to_dict(WindowConfig()),
+    }
+    return Checkpoint(model, header, path)
 
 
 def _refuse_without(path: Path, header: dict[str, Any], needs: tuple[str, ...]) -> None:
@@ -218,7 +236,7 @@ def _refuse_without(path: Path, header: dict[str, Any], needs: tuple[str, ...]) 
     if missing:
         raise CheckpointError(
             f"{path}: its header has no {', '.join(missing)}, so the input it was trained on is unknown; "
-            "take the checkpoint that eegm2 pretrain wrote"
+            "take the checkpoint that eegm2 pretrain wrote, or say it with save_pretrained(..., ch_names=...)"
         )
 
 

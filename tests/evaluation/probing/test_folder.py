@@ -39,6 +39,8 @@ def test_the_command_writes_the_folder_and_prints_a_table(run: Path, store: Reco
     assert result.exit_code == 0, result.output
     assert "balanced_accuracy" in result.output
     assert "pretraining saw 0 of the 2 test subjects" in result.output
+    assert "each of 2 test subjects' windows alone, then averaged" in result.output
+    assert "eegm2 compare" in result.output
     results = json.loads((out / "results.json").read_text())
     assert results["task"]["classes"] == ["open", "shut"]
     assert results["task"]["parts"]["test"]["subjects"] == ["sub4", "sub5"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 
 from eegm2.deploy.device.decisions import dense_probabilities
 from eegm2.errors import CheckpointError, ConfigError
+from eegm2.evaluation.protocols.kept import HEAD_KEY, HeadArrays
 from eegm2.records import HEAD, checked, parse_json
-
-_KEY = "eegm2_head"
 
 
 class DenseHead:
@@ -52,27 +50,22 @@ class DenseHead:
         self.classes, self.link, self.facts = tuple(classes), link, facts or {}
 
     @classmethod
+    def from_arrays(cls, arrays: HeadArrays, classes: tuple[str, ...], **facts: Any) -> DenseHead:
+        """Take over what a protocol learnt."""
+        layers = list(arrays.layers)
+        return cls(arrays.mean, arrays.scale, layers, classes, link=arrays.link, facts=facts)
+
+    @classmethod
     def from_pipeline(cls, pipeline: Any, classes: tuple[str, ...], **facts: Any) -> DenseHead:
         """Take over a fitted StandardScaler and (one-vs-rest) logistic regression of scikit-learn."""
-        scaler, last = pipeline[0], pipeline[-1]
-        estimators = getattr(last, "estimators_", [last])
-        weight = np.concatenate([e.coef_ for e in estimators])
-        bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
-        multinomial = not hasattr(last, "estimators_") and len(weight) > 1
-        link = "softmax" if multinomial else "one-vs-rest"
-        return cls(scaler.mean_, scaler.scale_, [(weight, bias)], classes, link=link, facts=facts)
+        return cls.from_arrays(HeadArrays.of_pipeline(pipeline), classes, **facts)
 
     @classmethod
     def from_network(
         cls, mean: np.ndarray, scale: np.ndarray, network: Any, classes: tuple[str, ...]
     ) -> DenseHead:
         """Take over a fitted torch perceptron of linear layers with ReLU between them."""
-        linear = [layer for layer in network if hasattr(layer, "weight")]
-        layers = [
-            (layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy())
-            for layer in linear
-        ]
-        return cls(mean, scale, layers, classes)
+        return cls.from_arrays(HeadArrays.of_network(mean, scale, network), classes)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map features (windows, n_features) to probabilities (windows, n_classes)."""
@@ -82,16 +75,9 @@ class DenseHead:
 
     def save(self, path: str | Path) -> None:
         """Write a ``.safetensors`` file, whole or not at all."""
-        from safetensors.numpy import save
-
-        from eegm2.atomic import write_atomic
-
-        arrays = {"mean": self.mean, "scale": self.scale}
-        for i, (weight, bias) in enumerate(self.layers):
-            arrays |= {f"layer{i}.weight": weight, f"layer{i}.bias": bias}
-        header = {"format": 1, "classes": list(self.classes), "link": self.link, "facts": self.facts}
-        plain = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}
-        write_atomic(Path(path), [save(plain, metadata={_KEY: json.dumps(header, ensure_ascii=False)})])
+        HeadArrays(self.mean, self.scale, tuple(self.layers), self.link).write(
+            Path(path), self.classes, self.facts
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> DenseHead:
@@ -108,7 +94,7 @@ class DenseHead:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            header = checked(parse_json(metadata[_KEY]), HEAD, f"{path}: its header", CheckpointError)
+            header = checked(parse_json(metadata[HEAD_KEY]), HEAD, f"{path}: its header", CheckpointError)
             layers: list[tuple[np.ndarray, np.ndarray]] = []
             while f"layer{len(layers)}.weight" in arrays:
                 i = len(layers)

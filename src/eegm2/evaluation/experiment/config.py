@@ -22,6 +22,7 @@ from eegm2.evaluation.config import (
     split_commas,
 )
 from eegm2.training.config import PretrainConfig
+from eegm2.zoo.find import is_name
 
 RANDOM = "random"
 
@@ -224,3 +225,8 @@ class Plan:
     def place(self, name: str) -> str:
         """Return a path of the file, relative to the file's folder; addresses stay."""
         return name if "://" in name else str(self.path.parent / name)
+
+    def model(self, name: str) -> str:
+        """Return a name of a model: a path is relative to the file's folder, any other name stays."""
+        here = self.place(name)
+        return name if not Path(here).exists() and is_name(name) else here

@@ -91,7 +91,7 @@ class WeightSource:
             return config.at_rate(self.store.sfreq_hz)
         source = self.plan.pretrain[model.pretrained]
         if source.run:
-            header = read_header(self.plan.place(source.run), source.which)
+            header = read_header(self.plan.model(source.run), source.which)
             return EEGM2Config.from_dict(header["model"]).replace(n_chans=n_chans)
         return source.options.network_config(n_chans, self.store.sfreq_hz)
 
@@ -115,7 +115,7 @@ class WeightSource:
     def place(self, source: PretrainPlan, split: NamedSplit) -> Path:
         """Return the run folder (or file) of a pretraining for a split."""
         if source.run:
-            return Path(self.plan.place(source.run))
+            return Path(self.plan.model(source.run))
         store = self._opened(source) if source.store else self.store
         stem = "all" if source.store else split.name.partition("/")[0]
         if (source.name, stem) not in self._places:
@@ -211,7 +211,7 @@ class WeightSource:
     def _header(self, source: PretrainPlan) -> dict[str, Any]:
         """Return what a checkpoint's header says of its data, of one still to be trained too."""
         if source.run:
-            return read_header(self.plan.place(source.run), source.which, needs=INPUT)
+            return read_header(self.plan.model(source.run), source.which, needs=INPUT)
         store = self._opened(source) if source.store else self.store
         windows = to_dict(source.options.window_config())
         return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,16 @@ def refuse_foreign_folder(out: Path) -> None:
 
 
 def write_folder(
-    out: Path, results: dict[str, Any], predictions: dict[str, Any], embedding: dict[str, Any]
+    out: Path,
+    results: dict[str, Any],
+    predictions: dict[str, Any],
+    embedding: dict[str, Any],
+    keep: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write the folder under a temporary name beside it, then put it in its place."""
+    """Write the folder under a temporary name beside it, then put it in its place.
+
+    `keep` is called with that name, to write what else belongs into the folder.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(out.parent)  # what killed processes were writing
     new, old = (temporary_name(out) for _ in range(2))
@@ -77,6 +85,8 @@ def write_folder(
         np.savez_compressed(new / "embedding.npz", **embedding)
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomic(new / "results.json", [text.encode()])
+        if keep is not None:
+            keep(new)
         if out.exists():
             out.rename(old)
         try:

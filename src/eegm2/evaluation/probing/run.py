@@ -14,6 +14,7 @@ import numpy as np
 from eegm2.config import to_dict
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.probing.folder import (
     append_to_run,
@@ -22,6 +23,7 @@ from eegm2.evaluation.probing.folder import (
     refuse_foreign_folder,
     write_folder,
 )
+from eegm2.evaluation.probing.keep import keep_models, learnt_from
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.outcome import Outcome, evaluate, summarise
 from eegm2.evaluation.windows.from_store import (
@@ -68,11 +70,12 @@ def probe(
     Parameters
     ----------
     run : str or Path
-        Folder of a run, or a ``.safetensors`` checkpoint.
+        Any name of a model, see :func:`eegm2.zoo.find_weights`.
     store : str or Path
         Store of recordings prepared as those of the run.
     out : str or Path
-        Folder for results.json, predictions.npz and embedding.npz; an older probe there is replaced.
+        Folder for results.json, predictions.npz and embedding.npz; an older probe there is replaced. It is
+        a model too: what was learnt lies in it for ``eegm2 predict``.
     config : ProbeConfig, optional
         Protocols, seeds, target and split.
     progress : callable, optional
@@ -126,10 +129,17 @@ def probe(
             "seconds": round(time.monotonic() - began, 1),
         },
     }
+    made = centred(features, data.recording, config.centre, data.start_s)
+    about = {"features": config.features, "centre": config.centre, "label_rule": config.label_rule}
+    common = learnt_from(opened, data, split, windows, made, **about)
     write_folder(
-        out, results, prediction_arrays(outcomes, data, split), embedding_arrays(features, data, split)
+        out,
+        results,
+        prediction_arrays(outcomes, data, split),
+        embedding_arrays(features, data, split),
+        keep=lambda folder: keep_models(folder, checkpoint, outcomes, rows, common, data.classes),
     )
-    if run.is_dir():
+    if (run / "checkpoints").is_dir():
         append_to_run(run, out)
     return ProbeResult(results, out)
 

@@ -8,6 +8,7 @@ EEGM2, arXiv 2502.17873, section 4.3.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from eegm2.errors import DataError
 from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
 from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.protocols.fitting import History, Task, fit, outputs
+from eegm2.evaluation.protocols.kept import HeadArrays
 from eegm2.evaluation.scores.metrics import best_threshold
 from eegm2.evaluation.scores.outcome import Outcome, balanced_loss
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
@@ -64,7 +66,7 @@ def linear_probe(
     DataError
         If a class is absent from the training part, features are not finite, or all are constant.
     """
-    features = usable_features(centre_features(features, data, centre), split)
+    features, used = usable_features(centre_features(features, data, centre), split)
     check_targets(data, split.train, "train")
     chosen, table = choose_c(features, data, split) if isinstance(c, str) else (c, {})
     model, converged = _fitted(features, data, split, float(chosen))
@@ -81,7 +83,7 @@ def linear_probe(
         return Outcome("linear", 0, predicted[0], None, facts, predicted[1])
     score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
     cut = choose_threshold(data, split, val_score, threshold)
-    return Outcome("linear", 0, score, cut, facts, val_score)
+    return Outcome("linear", 0, score, cut, facts, val_score, HeadArrays.of_pipeline(model).among(used))
 
 
 def choose_c(
@@ -150,14 +152,17 @@ def light_probe(
         As :func:`linear_probe`.
     """
     config = config or ProbeConfig().light()
-    features = usable_features(centre_features(features, data, centre), split)
-    _, head, task, history = fit_light(features, data, split, seed=seed, config=config)
+    features, used = usable_features(centre_features(features, data, centre), split)
+    scaler, head, task, history = fit_light(features, data, split, seed=seed, config=config)
     facts: dict[str, Any] = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
         "val_loss": history.val_loss,
     }
-    return predictions("light", seed, head, task, data, split, config, facts)
+    made = predictions("light", seed, head, task, data, split, config, facts)
+    if data.is_regression:
+        return made
+    return replace(made, learnt=HeadArrays.of_network(scaler.mean_, scaler.scale_, head).among(used))
 
 
 def fit_light(
@@ -210,8 +215,10 @@ def choose_threshold(data: LabelledWindows, split: Split, val_score: NDArray, ho
     return best_threshold(data.y[split.val], val_score)
 
 
-def usable_features(features: NDArray[np.floating], split: Split) -> NDArray[np.floating]:
-    """Return the features that are finite and move in the training part.
+def usable_features(
+    features: NDArray[np.floating], split: Split
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Return the features that move in the training part, and which they are; all must be finite.
 
     Raises
     ------
@@ -232,4 +239,4 @@ def usable_features(features: NDArray[np.floating], split: Split) -> NDArray[np.
             f"features: all {features.shape[1]} are constant over {len(split.train)} training windows; "
             "the checkpoint or the windows carry no signal"
         )
-    return features[:, moves]
+    return features[:, moves], moves

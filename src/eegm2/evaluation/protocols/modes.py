@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def run_protocol(
         if name == "linear":
             return linear_probe(features, data, split, threshold=config.threshold if config else "validation")
         return light_probe(features, data, split, seed=seed, config=config or ProbeConfig().light())
-    return fine_tune(name, data, split, model=model, seed=seed, config=config or FitConfig())[0]
+    outcome, network = fine_tune(name, data, split, model=model, seed=seed, config=config or FitConfig())
+    return replace(outcome, learnt=network)
 
 
 def fine_tune(

@@ -30,6 +30,9 @@ class Outcome:
         Settings and history worth keeping.
     val_score : array, shape (n_val, n_classes) or (n_val,), optional
         The same of the validation windows: what models are chosen by.
+    learnt : object, optional
+        What was learnt, to be kept: `eegm2.evaluation.protocols.kept.HeadArrays` of frozen features, or the
+        trained network.
     """
 
     protocol: str
@@ -38,6 +41,7 @@ class Outcome:
     threshold: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     val_score: NDArray[np.floating] | None = None
+    learnt: Any = field(default=None, compare=False, repr=False)
 
 
 def evaluate(outcome: Outcome, data: LabelledWindows, test: NDArray[np.int64]) -> dict[str, Any]:

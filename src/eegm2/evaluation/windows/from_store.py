@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eegm2.config import to_dict
+from eegm2.data.channels import unnamed
 from eegm2.data.config import SplitConfig, WindowConfig, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
@@ -16,6 +17,7 @@ from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, subject_labels_of
+from eegm2.zoo.find import model_folder
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:
@@ -30,6 +32,8 @@ def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> 
     """
     found = []
     trained, here = list(header["ch_names"]), list(store.ch_names)
+    if unnamed(trained) and len(trained) == len(here):
+        trained = here
     if trained != here:
         missing = [name for name in trained if name not in here]
         extra = [name for name in here if name not in trained]
@@ -197,12 +201,13 @@ def choose_split(
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
-    """Return the split beside a run's checkpoints, if there is one.
+    """Return the split beside the weights of a model (any name of it), if there is one.
 
     Of a run on several stores, or one that began with another's weights, it is this store's where it was one
     of theirs.
     """
-    found = [SplitManifest.from_json(path) for path in splits_of(run)]
+    folder = model_folder(run)
+    found = [SplitManifest.from_json(path) for path in splits_of(folder)] if folder is not None else []
     own = (manifest.of_store(store.manifest_sha256) for manifest in found)
     return next((split for split in own if split is not None), found[0].all_names() if found else None)
 
@@ -231,6 +236,8 @@ def pretraining_saw(manifest: SplitManifest, run_split: SplitManifest | None, sa
 def refuse_other_channels(header: dict[str, Any], ch_names: tuple[str, ...], where: str) -> None:
     """Refuse a recording whose prepared channels are not those of the checkpoint."""
     expected = tuple(header["ch_names"])
+    if unnamed(expected) and len(expected) == len(ch_names):
+        return
     if tuple(ch_names) != expected:
         raise DataError(
             f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on "

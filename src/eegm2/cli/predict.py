@@ -1,0 +1,72 @@
+"""``eegm2 predict``: a model with a head on new recordings."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eegm2.cli.options import options
+from eegm2.cli.progress import bar
+from eegm2.deploy.predict.config import PredictConfig
+from eegm2.words import count
+
+if TYPE_CHECKING:
+    from eegm2.deploy.predict.run import Predictions
+
+
+@options(PredictConfig)
+def predict(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder of eegm2 probe or finetune; or any model, with a file of eegm2 head as --head.",
+        ),
+    ],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="EEG files, folders of them, or stores.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the predictions; given again, it goes on.")
+    ],
+    config: PredictConfig,
+) -> None:
+    """Predict classes over time on new recordings, with the quality of each and a page to look at.
+
+    Recordings are prepared as the model's data were. Those that cannot be used are skipped by name.
+    """
+    from eegm2.deploy.predict.run import predict as run_predict
+    from eegm2.ops import keep_freed_memory
+    from eegm2.report.predictions import write_prediction_page
+
+    keep_freed_memory()
+    with bar() as progress:
+        made = run_predict(model, sources, out, config, progress)
+        page = write_prediction_page(out, command=shlex.join(["eegm2", *sys.argv[1:]]))
+    _show(made, page)
+
+
+def _show(made: Predictions, page: Path) -> None:
+    """Print what was decided of every recording, what is doubtful, and where things are."""
+    document = made.document
+    classes, found = document["model"]["classes"], document["recordings"]
+    for facts in found[:20]:
+        share, windows = facts["shares"][facts["decision"]], count(facts["n_windows"], "window")
+        flagged = f", {facts['n_flagged']} flagged" if facts["n_flagged"] else ""
+        typer.echo(f"{facts['recording']}: {facts['decision']} in {share:.0%} of {windows}{flagged}")
+        for warning in facts["warnings"]:
+            typer.echo(f"  note      {warning}")
+    if len(found) > 20:
+        typer.echo(f"… and {len(found) - 20} more; see recordings.csv")
+    for name, reason in document["skipped"].items():
+        typer.echo(f"skipped     {name}: {reason}", err=True)
+    typer.echo(
+        f"predicted   {count(len(found), 'recording')}, {sum(f['n_windows'] for f in found)} windows, "
+        f"{' against '.join(classes)}; {len(document['skipped'])} skipped"
+    )
+    typer.echo(f"tables      {made.out / 'recordings.csv'}, windows.csv and predictions.json beside it")
+    typer.echo(f"page        {page}  (open it in a browser)")

@@ -1,0 +1,136 @@
+"""One recording predicted: probabilities of its windows, flags, and what its page shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.scaling import scale_window
+from eegm2.deploy.predict.classifier import Classifier
+from eegm2.deploy.predict.config import PredictConfig
+from eegm2.deploy.predict.flags import recording_warnings, window_flags
+from eegm2.errors import DataError
+from eegm2.evaluation.baselines.band_power import log_band_power
+from eegm2.evaluation.baselines.options import band_edges
+from eegm2.evaluation.features.centring import centred
+from eegm2.evaluation.probing.keep import common_share
+
+BANDS = ("delta=1:4", "theta=4:8", "alpha=8:13", "beta=13:30", "gamma=30:40")
+SHOWN_CHANNELS, SHOWN_POINTS, SOME_WINDOWS = 6, 1200, 8
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is written of one recording.
+
+    Attributes
+    ----------
+    facts : dict
+        Recording, windows and warnings, as JSON takes them.
+    arrays : dict of str to array
+        What the page draws: signal (channels, 2, points) as lowest and highest values, band_power (n,
+        n_chans, n_bands), and some windows in microvolts to ask for reactions.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def predict_recording(
+    classifier: Classifier,
+    store: RecordingStore,
+    recording: str,
+    config: PredictConfig,
+    notes: tuple[str, ...] = (),
+) -> Predicted:
+    """Predict every window of a recording that no excluded annotation touches.
+
+    Raises
+    ------
+    DataError
+        If the recording is shorter than a window, or its channels do not fit.
+    """
+    info = store[recording]
+    windows = replace(classifier.windows, stride_s=config.stride_s)
+    if info.duration_s < windows.window_s:
+        raise DataError(
+            f"{recording}: {info.duration_s:.2f} s long, a window has {windows.window_s:g} s; leave it out, "
+            "or take a model with shorter windows"
+        )
+    dataset = WindowDataset(store, windows, recordings=[recording])
+    n_times, starts = dataset.n_times, (dataset.start_s * store.sfreq_hz).round().astype(int)
+    array = np.ascontiguousarray(store.read(recording))
+    typical_uv = store.typical_uv(recording)
+    view = np.lib.stride_tricks.sliding_window_view(array, n_times, axis=1)
+    raw = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)).astype(np.float32)
+    x = scale_window(raw, windows.scaling, typical_uv if windows.scaling == "recording" else None)
+    own = classifier.on_montage(store.ch_names, config.positions)
+    features = own.features(x, config.batch_size, config.device)
+    probabilities = own.probabilities(x, features, config.batch_size, config.device)
+    taken: NDArray[Any] | None = None
+    if features is not None:
+        centre = own.facts.get("centre", "none")
+        taken = centred(features, np.zeros(len(features), str), centre)
+    flags = window_flags(raw, typical_uv, taken, own, store.ch_names)
+    names = [*dataset.classes, ""]
+    labels = [names[i] for i in dataset.labels]
+    decided = own.decide(probabilities, config.threshold)
+    rows = [
+        {
+            "start_s": round(float(start), 6),
+            "stop_s": round(float(start) + windows.window_s, 6),
+            "probabilities": [round(float(p), 6) for p in row],
+            "decision": own.classes[choice],
+            "label": label,
+            "flags": found,
+        }
+        for start, row, choice, label, found in zip(
+            dataset.start_s, probabilities, decided, labels, flags, strict=True
+        )
+    ]
+    mean = probabilities.mean(0)
+    facts = {
+        "recording": recording,
+        "subject": info.subject,
+        "session": info.session,
+        "source": info.source,
+        "duration_s": round(info.duration_s, 3),
+        "probabilities": [round(float(p), 6) for p in mean],
+        "decision": own.classes[int(own.decide(mean[None], config.threshold)[0])],
+        "shares": {name: float(np.mean(decided == i)) for i, name in enumerate(own.classes)},
+        "n_windows": len(rows),
+        "n_flagged": sum(bool(found) for found in flags),
+        "warnings": recording_warnings(info, typical_uv, common_share(store, recording), own, notes),
+        "quality": info.quality,
+        "windows": rows,
+    }
+    return Predicted(facts, _drawn(array, raw, store, features))
+
+
+def _drawn(
+    array: NDArray, raw: NDArray[np.float32], store: RecordingStore, features: NDArray | None
+) -> dict[str, NDArray[Any]]:
+    """Return what the page draws, small."""
+    bands = band_edges(BANDS)
+    usable = {name: edges for name, edges in bands.items() if edges[0] < store.sfreq_hz / 2}
+    power = log_band_power(raw, store.sfreq_hz, usable, 2.0).reshape(len(raw), len(store.ch_names), -1)
+    rows = np.unique(np.linspace(0, len(array) - 1, min(SHOWN_CHANNELS, len(array))).round().astype(int))
+    edges = np.linspace(0, array.shape[1], min(SHOWN_POINTS, array.shape[1] // 2) + 1).astype(int)[:-1]
+    low, high = (ends.reduceat(array[rows], edges, axis=1) for ends in (np.minimum, np.maximum))
+    some = np.unique(np.linspace(0, len(raw) - 1, min(SOME_WINDOWS, len(raw))).round().astype(int))
+    drawn = {
+        "signal": np.stack([low, high], axis=1).astype(np.float16),
+        "shown": np.array(store.ch_names)[rows],
+        "ch_names": np.array(store.ch_names),
+        "bands": np.array(list(usable)),
+        "band_power": power.astype(np.float32),
+        "some_uv": raw[some],
+    }
+    if features is not None:
+        drawn["mean_features"] = features.mean(0)
+    return drawn

@@ -1,0 +1,233 @@
+"""Fine-tune a network on labels and keep the result as a run: it predicts, streams and is shared."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eegm2.config import conflicts, to_dict
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.errors import ConfigError
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.evaluation.finetuning.config import FinetuneConfig
+from eegm2.evaluation.probing.keep import learnt_from, write_network
+from eegm2.evaluation.protocols.fitting import Task, fit
+from eegm2.evaluation.protocols.frozen import light_probe, predictions
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays, write_downstream
+from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups
+from eegm2.evaluation.scores.outcome import Outcome, evaluate
+from eegm2.evaluation.windows.from_store import (
+    ChosenSplit,
+    choose_split,
+    labelled_windows,
+    probe_windows,
+    read_run_split,
+    refuse_mismatch,
+)
+from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.model.features import usual_kind
+from eegm2.model.heads import FeatureDownstream
+from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance, write_json
+from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
+
+KIND = "finetune"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What was learnt and where it is.
+
+    Attributes
+    ----------
+    run : Path
+        Its folder.
+    results : dict
+        Contents of results.json.
+    already_finished : bool
+        The run had ended before.
+    """
+
+    run: Path
+    results: dict[str, Any]
+    already_finished: bool = False
+
+
+def finetune(
+    model: str | Path,
+    store: str | Path,
+    run: str | Path,
+    config: FinetuneConfig | None = None,
+    progress: Progress | None = None,
+) -> FinetuneResult:
+    """Fine-tune a model (or fit the Light head on it) and write a run folder.
+
+    The folder holds run.json, splits.json, results.json, checkpoints/best.safetensors and heads/. A run that
+    was interrupted begins anew, to the same weights.
+
+    Parameters
+    ----------
+    model : str or Path
+        Any name of a model, see :func:`eegm2.zoo.find_weights`.
+    store : str or Path
+        Labelled recordings, prepared as the model's were.
+    run : str or Path
+        Folder to write.
+    config : FinetuneConfig, optional
+        Every choice.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    ConfigError
+        If the store does not fit, or the folder holds something else or a run with other options.
+    DataError
+        If labels or people do not suffice.
+    """
+    config, folder = config or FinetuneConfig(), Path(run)
+    report = progress or (lambda stage, done, total: None)
+    checkpoint, opened = load_checkpoint(model, config.which), RecordingStore(store)
+    checkpoint = checkpoint.on_montage(opened.ch_names, config.positions)
+    facts = {
+        "kind": KIND,
+        "base": str(model),
+        "store": Path(opened.url).name,
+        "manifest_sha256": opened.manifest_sha256,
+        "finetune": to_dict(config),
+        **provenance(),
+    }
+    before = _begun(folder, facts, config)
+    if before is not None:
+        return FinetuneResult(folder, before, True)
+    kind = config.features or usual_kind(checkpoint.config)
+    probe_config = config.probe(kind)
+    refuse_unwritable(folder)
+    differences = refuse_mismatch(checkpoint.header, opened, str(model), allow=config.allow_mismatch)
+    windows = probe_windows(checkpoint.windows, probe_config)
+    data = labelled_windows(opened, windows, config.classes)
+    split = choose_split(data, opened, read_run_split(Path(model), opened), probe_config)
+    with locked(folder), disk_errors(folder, "nothing was kept"):
+        write_json(folder / "run.json", {**facts, "finished": False})
+        features = None
+        if config.head == "light":
+            features = extract_features(
+                checkpoint.model, data, device=config.device, kind=kind,
+                progress=lambda done, total: report("features", done, total),
+            )  # fmt: skip
+        report("fitting", 0, config.fit().max_epochs)
+        outcome, network = _learnt(checkpoint, data, split, config, kind, features)
+        common = learnt_from(opened, data, split, windows, features if network is None else None)
+        row = evaluate(outcome, data, split.indices.test)
+        results = {"format": 1, "classes": list(data.classes), "task": common, **row}
+        results["notes"] = [*split.notes, *(f"store differs from the model's data: {d}" for d in differences)]
+        about = {name: facts[name] for name in ("base", "store", "finetune")}
+        tuned = replace(checkpoint, header={**checkpoint.header, "finetune": about})
+        _keep(folder, tuned, outcome, network, data, row, {**common, "features": kind, "centre": "none"})
+        split.manifest.to_json(folder / "splits.json")
+        write_json(folder / "results.json", results)
+        write_json(folder / "run.json", {**facts, "finished": True})
+    return FinetuneResult(folder, results)
+
+
+def _begun(folder: Path, facts: dict[str, Any], config: FinetuneConfig) -> dict[str, Any] | None:
+    """Return the results of a finished run with the same options; refuse what is something else."""
+    path = folder / "run.json"
+    there = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.is_dir() else []
+    if folder.is_file() or (there and not path.is_file()):
+        raise ConfigError(f"--out {folder}: exists and is no fine-tuned run; choose another name")
+    if not there:
+        return None
+    try:
+        before = json.loads(path.read_bytes())
+        kind, finished = before.get("kind"), bool(before.get("finished"))
+        results = json.loads((folder / "results.json").read_bytes()) if finished else None
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); choose another --out") from error
+    if kind != KIND:
+        raise ConfigError(f"--out {folder}: holds another kind of run; choose another name")
+    names = [name for name in ("base", "manifest_sha256") if before.get(name) != facts[name]]
+    names += [name for name in conflicts(before.get("finetune"), config) if name != "device"]
+    if names and finished:
+        raise ConfigError(
+            f"--out {folder}: holds a finished run with another {', '.join(names)}; choose another name"
+        )
+    return results if finished else None
+
+
+def _learnt(
+    checkpoint: Checkpoint,
+    data: LabelledWindows,
+    split: ChosenSplit,
+    config: FinetuneConfig,
+    kind: str,
+    features: np.ndarray | None,
+) -> tuple[Outcome, Any]:
+    """Return what was learnt, and the changed network (None where it stays)."""
+    how, seed, indices = config.fit(), config.seed, split.indices
+    if config.protocol == "light":
+        assert features is not None
+        return light_probe(features, data, indices, seed=seed, config=how), None
+    if features is None:
+        return fine_tune("fine", data, indices, model=checkpoint.model, seed=seed, config=how)
+    data = data.in_memory()
+    mean, scale = features[indices.train].mean(0), features[indices.train].std(0)
+    scale[scale <= 1e-6 * (1 + np.abs(mean))] = 1.0
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = FeatureDownstream(
+            copy.deepcopy(checkpoint.model),
+            kind,
+            torch.from_numpy(mean),
+            torch.from_numpy(scale),
+            len(data.classes),
+        )
+    freeze(network, how.freeze)
+    task = Task(data.batch, data.y, indices.train, indices.val, len(data.classes))
+    history = fit(network, task, how, seed, layer_groups(network, how))
+    facts = {
+        "epochs": len(history.val_loss),
+        "best_epoch": history.best_epoch,
+        "train_loss": history.train_loss,
+        "val_loss": history.val_loss,
+        "head": config.head,
+    }
+    outcome = predictions("fine", seed, network, task, data, indices, how, facts)
+    arrays = HeadArrays.of_network(mean.astype(float), scale.astype(float), network.head)
+    return replace(outcome, learnt=arrays), network
+
+
+def _keep(
+    folder: Path,
+    checkpoint: Checkpoint,
+    outcome: Outcome,
+    network: Any,
+    data: LabelledWindows,
+    row: dict[str, Any],
+    common: dict[str, Any],
+) -> None:
+    """Write the network and its head."""
+    shutil.rmtree(folder / HEADS, ignore_errors=True)
+    for place in (folder / HEADS, folder / "checkpoints"):
+        place.mkdir(parents=True, exist_ok=True)
+    write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
+    facts = {
+        **common,
+        "protocol": outcome.protocol,
+        "seed": outcome.seed,
+        "threshold": outcome.threshold,
+        "test": {name: row["metrics"][name] for name in ("balanced_accuracy", "auroc")},
+    }
+    path = folder / HEADS / f"{outcome.protocol}.safetensors"
+    if isinstance(outcome.learnt, HeadArrays):
+        outcome.learnt.write(path, data.classes, facts)
+    else:
+        write_downstream(path, network, data.classes, facts)

@@ -1,0 +1,151 @@
+"""What a probe learnt, kept as a model that predicts: weights, heads, and what must be known of them."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.data.config import WindowConfig
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays, write_downstream
+from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.from_store import ChosenSplit
+from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.model.heads import Downstream
+from eegm2.training.checkpoint import Checkpoint, save_checkpoint
+from eegm2.zoo.shipped import WEIGHTS
+
+METRICS = ("balanced_accuracy", "auroc", "r2")
+
+
+def keep_models(
+    folder: Path,
+    checkpoint: Checkpoint,
+    outcomes: Sequence[Outcome],
+    rows: Sequence[dict[str, Any]],
+    common: dict[str, Any],
+    classes: Sequence[str],
+) -> None:
+    """Write the network once and the head of each protocol's first seed beside it.
+
+    A protocol that changes the network gets a folder of its own, named after it; values (regression) are
+    predicted by no head yet.
+
+    Parameters
+    ----------
+    folder : Path
+        Is a model afterwards: ``model.safetensors`` and ``heads/``.
+    checkpoint : Checkpoint
+        What was probed.
+    outcomes, rows : sequence
+        Of the protocols and seeds, and their results.
+    common : dict
+        From :func:`learnt_from`.
+    classes : sequence of str
+        In the order of their numbers.
+    """
+    write_network(folder / WEIGHTS, checkpoint)
+    for outcome, row in zip(outcomes, rows):
+        if outcome.seed or outcome.learnt is None or not classes:
+            continue
+        facts = {
+            **common,
+            "protocol": outcome.protocol,
+            "seed": outcome.seed,
+            "threshold": outcome.threshold,
+            "test": {name: row["metrics"][name] for name in METRICS if row["metrics"].get(name) is not None},
+        }
+        name = f"{outcome.protocol}.safetensors"
+        if isinstance(outcome.learnt, HeadArrays):
+            (folder / HEADS).mkdir(exist_ok=True)
+            outcome.learnt.write(folder / HEADS / name, classes, facts)
+        elif isinstance(outcome.learnt, Downstream):
+            own = folder / outcome.protocol
+            (own / HEADS).mkdir(parents=True, exist_ok=True)
+            write_network(own / WEIGHTS, checkpoint, outcome.learnt)
+            write_downstream(own / HEADS / name, outcome.learnt, classes, {**facts, "centre": "none"})
+
+
+def write_network(path: Path, checkpoint: Checkpoint, tuned: Downstream | None = None) -> None:
+    """Write a checkpoint's network, or what became of it; a file that says the same is copied as it is."""
+    if tuned is None and checkpoint.path.suffix == ".safetensors" and "trained_on" not in checkpoint.header:
+        shutil.copyfile(checkpoint.path, path)
+        return
+    model = checkpoint.model
+    if tuned is not None:
+        model = copy.deepcopy(model)  # whose decoder stays where the head read none
+        model.load_state_dict(tuned.network.state_dict(), strict=False)
+    header = {key: value for key, value in checkpoint.header.items() if key not in ("format", "model")}
+    save_checkpoint(path, model, header)
+
+
+def learnt_from(
+    store: RecordingStore,
+    data: LabelledWindows,
+    split: ChosenSplit,
+    windows: WindowConfig,
+    learnt_features: np.ndarray | None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return what a kept head must tell: how windows are made, who was seen, and what the data were like.
+
+    Parameters
+    ----------
+    store, data, split, windows
+        What was learnt from.
+    learnt_features : array, shape (n, n_features), optional
+        Of all windows, as the head takes them.
+    **more
+        Further facts: features, centre, target.
+    """
+    learnt = split.indices.train
+    recordings = np.unique(data.recording[np.concatenate([learnt, split.indices.val])]).tolist()
+    amplitudes = [store.typical_uv(name) for name in recordings]
+    facts: dict[str, Any] = {
+        "window_s": windows.window_s,
+        "n_times": round(windows.window_s * store.sfreq_hz),
+        "scaling": windows.scaling,
+        "target": windows.target,
+        "ch_names": list(store.ch_names),
+        "sfreq_hz": store.sfreq_hz,
+        "people": {part: np.unique(data.subject[getattr(split.indices, part)]).tolist() for part in _PARTS},
+        "n_windows": len(learnt),
+        "store_sha256": store.manifest_sha256,
+        "pretraining": split.statement,
+        "range": {
+            "typical_uv": [min(amplitudes), max(amplitudes)],
+            "common_share": float(np.median([common_share(store, name) for name in recordings])),
+        },
+        **more,
+    }
+    if learnt_features is not None:
+        facts["range"]["unusual"] = usual_distance(learnt_features[learnt])
+    return facts
+
+
+_PARTS = ("train", "val", "test")
+
+
+def common_share(store: RecordingStore, recording: str) -> float:
+    """Return how much of a recording is common to all its channels: 0 with their average as reference."""
+    x = store.view(recording)[:: max(1, store[recording].n_times // 20_000)].astype(np.float64)
+    each = float(x.std(0).mean())
+    return float(x.mean(1).std() / each) if each > 0 else 0.0
+
+
+def usual_distance(features: np.ndarray) -> dict[str, list[float] | float]:
+    """Return centre and spread of features, and the distance that 99 of 100 windows keep to."""
+    centre, spread = np.median(features, 0), features.std(0)
+    spread[spread <= 1e-9 * (1 + np.abs(centre))] = np.inf
+    distance = np.sqrt((((features - centre) / spread) ** 2).mean(1))
+    spread[np.isinf(spread)] = 0.0
+    return {
+        "centre": np.round(centre.astype(float), 6).tolist(),
+        "spread": np.round(spread.astype(float), 6).tolist(),
+        "limit": float(np.quantile(distance, 0.99)),
+    }

@@ -1,0 +1,281 @@
+"""The page of ``eegm2 predict``: answers over time above the signal, maps, quality, and what was skipped."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegm2.errors import DataError
+from eegm2.report.document import Section
+from eegm2.words import count
+
+MOST_DRAWN = 24
+PAGE = "report.html"
+
+
+def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
+    """Write ``report.html`` into a folder of ``eegm2 predict``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds predictions.json and recordings/.
+    command : str
+        Recorded in the page.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no predictions.
+    """
+    from eegm2.report.html import render_page, write_page
+
+    folder = Path(folder)
+    try:
+        document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: holds no predictions ({error}); run eegm2 predict --out {folder}"
+        ) from error
+    found = document["recordings"]
+    arrays = [_arrays(folder, facts) for facts in found]
+    parts = [
+        _summary(document),
+        _over_time(document, arrays),
+        _band_power(document, arrays),
+        _reaction(document),
+        _quality(document),
+        _provenance(document, command),
+    ]
+    created = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    title = f"Predictions: {' against '.join(document['model']['classes'])}"
+    return write_page(folder / PAGE, render_page(title, [part for part in parts if part], created))
+
+
+def sections_of(folder: Path, title: str) -> list[Section]:
+    """Return what a page says of predictions over time, band power and reactions, for use in another page."""
+    document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
+    arrays = [_arrays(folder, facts) for facts in document["recordings"]]
+    time = _over_time(document, arrays)
+    time.title = title
+    return [part for part in (time, _band_power(document, arrays), _reaction(document)) if part]
+
+
+def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    with np.load(folder / "recordings" / f"{facts['file']}.npz") as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _summary(document: dict[str, Any]) -> Section:
+    section = Section("summary", "Summary")
+    found, model = document["recordings"], document["model"]
+    classes = model["classes"]
+    n_windows = sum(facts["n_windows"] for facts in found)
+    flagged = sum(facts["n_flagged"] for facts in found)
+    section.tiles(
+        [
+            (str(len(found)), "recordings"),
+            (f"{sum(facts['duration_s'] for facts in found) / 60:.1f} min", "of EEG"),
+            (str(n_windows), f"windows of {model['window_s']:g} s"),
+            (f"{flagged / max(n_windows, 1):.0%}", "of them flagged"),
+            (str(len(document["skipped"])), "recordings skipped"),
+        ]
+    )
+    learnt = model.get("n_people_learnt_from")
+    test = model["facts"].get("test", {})
+    judged = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in test.items())
+    section.text(
+        f"The head '{model['head']}' tells {' from '.join(classes)}"
+        + (f"; it learnt from {count(learnt, 'subject')}" if learnt else "")
+        + (f", and on people it had not seen had {judged} per window." if judged else ".")
+    )
+    _say_agreement(section, found)
+    rows = [
+        (
+            facts["recording"],
+            facts["decision"],
+            *(f"{p:.3f}" for p in facts["probabilities"]),
+            *(f"{facts['shares'][name]:.0%}" for name in classes),
+            f"{facts['n_flagged']} of {facts['n_windows']}",
+        )
+        for facts in found
+    ]
+    head = ["recording", "decided as a whole", *(f"mean p({name})" for name in classes)]
+    section.table([*head, *(f"windows {name}" for name in classes), "flagged"], rows)
+    section.text(
+        "What to look at: recordings whose mean probability is near the threshold, and those with many "
+        "flagged windows. What to do next: look at them over time below, and mend or leave out what is "
+        "flagged."
+    )
+    for name, reason in document["skipped"].items():
+        section.note(f"Skipped: {name}: {reason}")
+    return section
+
+
+def _say_agreement(section: Section, found: list[dict[str, Any]]) -> None:
+    """Say how often windows with a label were decided as labelled."""
+    rows = [row for facts in found for row in facts["windows"] if row["label"] in facts["shares"]]
+    if not rows:
+        return
+    right = np.mean([row["label"] == row["decision"] for row in rows])
+    section.text(
+        f"{len(rows)} windows carry an annotation of one of the classes; {right:.1%} of them were decided "
+        "so. The prediction itself has not looked at annotations."
+    )
+
+
+def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section:
+    from eegm2.report.figures.predictions import probability_over_time
+
+    section = Section("time", "Over time")
+    model, found = document["model"], document["recordings"]
+    section.text(
+        "Above the signal, below the probability for each window. Shading shows annotations of the classes "
+        "where the recording has them; grey ticks below mark windows to doubt. A steady line far from the "
+        "dashed threshold is a clear answer; one that follows artefacts in the signal is not."
+    )
+    for facts, stored in list(zip(found, arrays))[:MOST_DRAWN]:
+        section.heading(facts["recording"])
+        for warning in facts["warnings"]:
+            section.note(warning)
+        windows = facts["windows"]
+        section.figure(
+            lambda facts=facts, stored=stored, windows=windows: probability_over_time(  # type: ignore[misc]
+                stored["signal"],
+                stored["shown"].tolist(),
+                facts["duration_s"],
+                np.array([[row["start_s"], row["stop_s"]] for row in windows]),
+                np.array([row["probabilities"] for row in windows]),
+                model["classes"],
+                labels=[row["label"] for row in windows],
+                flagged=np.array([bool(row["flags"]) for row in windows]),
+                threshold=model["threshold"],
+            ),
+            caption=f"{facts['recording']}: decided as {facts['decision']} as a whole.",
+            alt="Signal and probability over time",
+        )
+    if len(found) > MOST_DRAWN:
+        section.note(f"{len(found) - MOST_DRAWN} more recordings are in recordings.csv and not drawn.")
+    return section
+
+
+def _band_power(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section | None:
+    from eegm2.report.figures.topography import topographic_maps
+
+    classes, found = document["model"]["classes"], document["recordings"]
+    names = arrays[0]["ch_names"].tolist()
+    same = [i for i, stored in enumerate(arrays) if stored["ch_names"].tolist() == names]
+    bands = arrays[0]["bands"].tolist()
+    means: list[np.ndarray] = []
+    for name in classes:
+        of_class = [
+            arrays[i]["band_power"][[row["decision"] == name for row in found[i]["windows"]]] for i in same
+        ]
+        of_class = [values.mean(0) for values in of_class if len(values)]
+        means.append(np.mean(of_class, axis=0) if of_class else np.full((len(names), len(bands)), np.nan))
+    there = [i for i, mean in enumerate(means) if np.isfinite(mean).all()]
+    section = Section("power", "Band power where each class was decided")
+    if not there:
+        return None
+    section.text(
+        "Power of each rhythm over the head, averaged over the windows decided as each class: what differs "
+        "from row to row within a column is what differs between the classes. Check that it is brain and not "
+        "muscle (gamma at the rim) or eyes (delta at the front)."
+    )
+    table = {band: 10 * np.stack([means[i][:, b] for i in there]) for b, band in enumerate(bands)}
+    section.figure(
+        lambda: topographic_maps(names, table, value_name="dB re 1 µV²", rows=[classes[i] for i in there]),
+        caption=f"Mean over {len(same)} recordings; each column has its own scale.",
+        alt="Maps of band power per class",
+    )
+    return section
+
+
+def _reaction(document: dict[str, Any]) -> Section | None:
+    from eegm2.report.figures.predictions import band_reactions
+    from eegm2.report.figures.topography import topographic_maps
+
+    found, classes = document.get("reactions"), document["model"]["classes"]
+    if not found:
+        return None
+    section = Section("reaction", "What the model reacts to")
+    section.text(
+        f"By occlusion, in {count(found['n_windows'], 'window')}: each channel is replaced by the mean of "
+        "its three nearest neighbours, and each rhythm is halved in all channels. Drawn is how far the log "
+        "odds of a class fall by that: red (blue bars) spoke for the class, blue (orange bars) against it. "
+        "It says what moves this model's answer, not where a source lies."
+    )
+    drawn = [1] if len(classes) == 2 else list(range(len(classes)))
+    section.figure(
+        lambda: topographic_maps(
+            found["ch_names"],
+            {classes[i]: np.array(found["channels"][i]) for i in drawn},
+            value_name="fall of the log odds",
+            signed=True,
+        ),
+        caption="By channel. A single strong channel may be an artefact: look at its signal.",
+        alt="Map of the channels the model reacts to",
+    )
+    for i in drawn[:4]:
+        section.figure(
+            lambda i=i: band_reactions(  # type: ignore[misc]
+                found["band_names"], np.array(found["bands"][i]), classes[i]
+            ),
+            caption=f"By rhythm, for {classes[i]}.",
+            alt="Bars of the rhythms the model reacts to",
+        )
+    return section
+
+
+def _quality(document: dict[str, Any]) -> Section:
+    from eegm2.deploy.predict.tables import bad_channels
+
+    section = Section("quality", "Quality of the recordings")
+    section.text(
+        "Typical amplitude, bad channels, mains and clipping of every recording, and what is out of the "
+        "range of the data that the head was learnt on. Predictions of recordings with a note here deserve "
+        "doubt."
+    )
+    rows = []
+    for facts in document["recordings"]:
+        quality = facts["quality"]
+        flags = sorted({flag.partition(":")[0] for row in facts["windows"] for flag in row["flags"]})
+        rows.append(
+            (
+                facts["recording"],
+                quality.get("typical_uv"),
+                " ".join(bad_channels(quality)) or "none",
+                quality.get("line_noise_ratio"),
+                f"{100 * (quality.get('clipped_share') or 0):.2f} %",
+                " ".join(flags) or "none",
+                "; ".join(facts["warnings"]) or "none",
+            )
+        )
+    head = ("recording", "typical µV", "bad channels", "mains ratio", "clipped", "flags of windows", "notes")
+    section.table(head, rows)
+    return section
+
+
+def _provenance(document: dict[str, Any], command: str) -> Section:
+    section = Section("provenance", "How it was made")
+    model, facts = document["model"], document["model"]["facts"]
+    section.facts(
+        [
+            ("model", model["name"]),
+            ("head", model["head"]),
+            ("features", facts.get("features")),
+            ("scaling", facts.get("scaling")),
+            ("centring", facts.get("centre")),
+            ("threshold", model["threshold"]),
+            ("pretraining", facts.get("pretraining")),
+            ("SHA-256", model["sha256"]),
+            ("eegm2", document["provenance"]["versions"].get("eegm2")),
+            ("command", command),
+        ]
+    )
+    section.note("For research. Not a medical device; not for diagnosis or any decision about a person.")
+    return section

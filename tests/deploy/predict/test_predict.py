@@ -1,0 +1,174 @@
+"""A kept probe on new recordings: numbers, flags, what is skipped, going on, and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from eegm2.cli.main import app
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.deploy.predict.classifier import load_classifier
+from eegm2.deploy.predict.config import PredictConfig
+from eegm2.deploy.predict.run import predict
+from eegm2.errors import CheckpointError, ConfigError, DataError
+from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.finetuning.config import FinetuneConfig
+from eegm2.evaluation.finetuning.run import finetune
+from eegm2.evaluation.probing.run import probe
+from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_store, rhythm
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("predict")
+    store = labelled_store(folder / "store")
+    run = fake_run(folder / "run", store)
+    probe(run, store.url, folder / "probe", ProbeConfig(seeds=1, protocols=("linear", "light", "fine")))
+    return {"store": Path(store.url), "run": run, "probe": folder / "probe"}
+
+
+def write_edf(path: Path, *, factor: float = 1.0, seconds: float = 12.0) -> None:
+    """Write a recording of 10 Hz, then 3 Hz, of the store's channels."""
+    from edfio import Edf, EdfSignal
+
+    rng, n, rate = np.random.default_rng(3), round(seconds * SFREQ_HZ), round(SFREQ_HZ)
+    uv = np.concatenate([rhythm(10, n, rng), rhythm(3, n, rng)], axis=1) * factor
+    limit = float(np.abs(uv).max()) + 1
+    about = {"physical_dimension": "uV", "physical_range": (-limit, limit)}
+    signals = [
+        EdfSignal(row.astype(float), rate, label=f"EEG {name}", **about) for name, row in zip(CHANNELS, uv)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Edf(signals).write(path)
+
+
+@pytest.mark.parametrize("head", ["linear", "light"])
+def test_windows_of_the_probe_are_predicted_as_the_probe_did(
+    head: str, places: dict[str, Path], tmp_path: Path
+) -> None:
+    made = predict(
+        places["probe"], [places["store"]], tmp_path / "out", PredictConfig(head=head, reaction=False)
+    )
+    found = {
+        (facts["recording"], row["start_s"]): row["probabilities"]
+        for facts in made.document["recordings"]
+        for row in facts["windows"]
+    }
+    with np.load(places["probe"] / "predictions.npz") as stored:
+        scores = stored[f"{head}_0_score"]
+        keys = list(zip(stored["recording"].tolist(), stored["start_s"].tolist()))
+    np.testing.assert_allclose([found[key] for key in keys], scores, atol=2e-5)
+
+
+def test_a_fine_tuned_network_of_a_probe_predicts_as_it_did(places: dict[str, Path], tmp_path: Path) -> None:
+    made = predict(
+        places["probe"] / "fine", [places["store"]], tmp_path / "out", PredictConfig(reaction=False)
+    )
+    found = {
+        (facts["recording"], row["start_s"]): row["probabilities"]
+        for facts in made.document["recordings"]
+        for row in facts["windows"]
+    }
+    with np.load(places["probe"] / "predictions.npz") as stored:
+        keys = list(zip(stored["recording"].tolist(), stored["start_s"].tolist()))
+        np.testing.assert_allclose([found[key] for key in keys], stored["fine_0_score"], atol=2e-5)
+
+
+def test_the_command_predicts_files_and_names_what_it_skips(places: dict[str, Path], tmp_path: Path) -> None:
+    source, out = tmp_path / "new", tmp_path / "out"
+    write_edf(source / "good.edf")
+    write_edf(source / "loud.edf", factor=20)
+    write_edf(source / "short.edf", seconds=0.5)
+    (source / "broken.edf").write_bytes(b"0" * 900)
+    arguments = ["predict", str(places["probe"]), str(source), "--out", str(out)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    document = json.loads((out / "predictions.json").read_text())
+    assert set(document["skipped"]) == {"broken", "short"}
+    assert "1.00 s long, a window has 2 s" in document["skipped"]["short"]
+    assert "broken.edf" in document["skipped"]["broken"]
+    facts = {entry["recording"]: entry for entry in document["recordings"]}
+    decided = [row["decision"] for row in facts["good"]["windows"]]
+    assert decided == ["shut"] * 6 + ["open"] * 6
+    assert not facts["good"]["warnings"]
+    assert any(text.startswith("amplitude: typically") for text in facts["loud"]["warnings"])
+    with (out / "windows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert float(rows[0]["p_open"]) + float(rows[0]["p_shut"]) == pytest.approx(1, abs=1e-5)
+    with (out / "recordings.csv").open(newline="") as file:
+        assert [row["recording"] for row in csv.DictReader(file)] == ["good", "loud"]
+    page = (out / "report.html").read_text()
+    for fact in ("good", "loud", "amplitude: typically", "Skipped: broken", "By occlusion", "<svg"):
+        assert fact in page, fact
+    before = (out / "recordings" / "good.json").stat().st_mtime_ns
+    (out / "recordings" / "loud.json").unlink()
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert (out / "recordings" / "good.json").stat().st_mtime_ns == before, "it is predicted again"
+    assert (out / "recordings" / "loud.json").is_file()
+    assert json.loads((out / "predictions.json").read_text())["recordings"] == document["recordings"]
+
+
+def test_what_cannot_predict_is_refused(places: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no head, so it decides nothing; fit one with eegm2 probe"):
+        predict(places["run"], [places["store"]], tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"--head other: .* has light, linear; choose one of them"):
+        predict(places["probe"], [places["store"]], tmp_path / "b", PredictConfig(head="other"))
+    with pytest.raises(DataError, match="nowhere: no such file, folder or store"):
+        predict(places["probe"], [tmp_path / "nowhere"], tmp_path / "c")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="exists and holds no predictions"):
+        predict(places["probe"], [places["store"]], tmp_path / "full")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.edf").write_bytes(b"1" * 600)
+    with pytest.raises(DataError, match=r"none of 1 recordings could be predicted; the first: .*x\.edf"):
+        predict(places["probe"], [tmp_path / "bad"], tmp_path / "d")
+
+
+@pytest.mark.parametrize("protocol", ["light", "fine"])
+def test_a_fine_tuned_run_is_kept_and_predicts(
+    protocol: str, places: dict[str, Path], tmp_path: Path
+) -> None:
+    config = FinetuneConfig(protocol=protocol, max_epochs=4)  # type: ignore[arg-type]
+    made = finetune(places["run"], places["store"], tmp_path / "tuned", config)
+    assert not made.already_finished
+    people = made.results["task"]["people"]
+    assert not set(people["train"]) & set(people["test"])
+    assert finetune(places["run"], places["store"], tmp_path / "tuned", config).already_finished
+    predicted = predict(
+        tmp_path / "tuned", [places["store"]], tmp_path / "out", PredictConfig(reaction=False)
+    )
+    test = [f for f in predicted.document["recordings"] if f["subject"] in people["test"]]
+    right = np.mean([row["label"] == row["decision"] for facts in test for row in facts["windows"]])
+    assert right == pytest.approx(made.results["metrics"]["accuracy"])
+    assert load_classifier(tmp_path / "tuned").head is not None, "it streams as a dense head"
+    weights = (tmp_path / "tuned" / "checkpoints" / "best.safetensors").read_bytes()
+    same = weights == (places["run"] / "checkpoints" / "best.safetensors").read_bytes()
+    assert same == (protocol == "light")
+    with pytest.raises(ConfigError, match="holds a finished run with another seed"):
+        finetune(
+            places["run"],
+            places["store"],
+            tmp_path / "tuned",
+            FinetuneConfig(protocol=protocol, seed=1, max_epochs=4),
+        )  # type: ignore[arg-type]
+    record = tmp_path / "tuned" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "finished": False}))
+    with pytest.raises(CheckpointError, match="fine-tuning has not finished"):
+        predict(tmp_path / "tuned", [places["store"]], tmp_path / "other")
+
+
+def test_store_of_another_preparation_is_refused(places: dict[str, Path], tmp_path: Path) -> None:
+    other = labelled_store(tmp_path / "other", changes={"l_freq_hz": 1.0})
+    with pytest.raises(ConfigError, match=r"l_freq_hz: 0\.5 in the checkpoint, 1\.0 in the store"):
+        predict(places["probe"], [other.url], tmp_path / "out")
+    allowed = PredictConfig(allow_mismatch=True, reaction=False)
+    made = predict(places["probe"], [other.url], tmp_path / "out", allowed)
+    assert "prepared otherwise" in made.document["recordings"][0]["warnings"][0]
+    assert len(RecordingStore(other.url)) == len(made.document["recordings"])
