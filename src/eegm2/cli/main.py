@@ -22,6 +22,7 @@ from eegm2.cli import (
     pretrain,
     probe,
     reconstruct,
+    record,
     report,
     share,
     stream,
@@ -68,6 +69,7 @@ app.command("probe")(probe.probe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("record")(record.record)
 app.command("report")(report.report)
 app.command("share")(share.share)
 app.command("verify")(verify.verify)
