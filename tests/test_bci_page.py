@@ -16,6 +16,12 @@ from tests.test_docs import ROOT, blocks
 PAGE = ROOT / "docs" / "start" / "bci.md"
 
 
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_from_an_empty_folder_to_a_decision(tmp_path: Path) -> None:
