@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from eegm2.training.loaders import BatchOrder, EvaluationOrder, PooledOrder, make_loader
+from eegm2.training.loaders import make_loader
+from eegm2.training.orders import BatchOrder, EvaluationOrder, PooledOrder
 
 
 def flat(lists: Iterable[list[int]]) -> list[int]:

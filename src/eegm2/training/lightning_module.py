@@ -18,35 +18,14 @@ from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
-from eegm2.training.loaders import BatchOrder, EvaluationOrder, PooledOrder, batch_order, make_loader
+from eegm2.training.loaders import make_loader
+from eegm2.training.means import Means, together
 from eegm2.training.nonfinite import name_windows
 from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import adamw_and_cycle
+from eegm2.training.orders import BatchOrder, EvaluationOrder, PooledOrder, batch_order
 
 VALIDATION_EPOCH = -1
-
-
-class Means:
-    """Running means of the losses over windows, in double precision; plain numbers, so exactly resumable.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The loss and its terms, as the objective has them.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self.sums = [0.0] * (len(self.names) + 1)
-
-    def add(self, values: Sequence[float], n: int) -> None:
-        """Count the losses of `n` windows."""
-        self.sums = [a + b * n for a, b in zip(self.sums, (*values, 1.0))]
-
-    def values(self) -> dict[str, float]:
-        """Return the means by name; empty if nothing was counted."""
-        *sums, n = self.sums
-        return {name: total / n for name, total in zip(self.names, sums)} if n else {}
 
 
 class PretrainModule(LightningModule):
@@ -228,18 +207,9 @@ class PretrainModule(LightningModule):
 
         Where there are several stores, the loss of each follows as ``loss/NAME``.
         """
-        found = {number: means.values() for number, means in self.val_means.items()}
-        found = {number: values for number, values in found.items() if values}
-        if len(self.train_windows.pool) == 1:
-            return next(iter(found.values()), {})
-        weight = {number: self.shares[number] for number in found}
-        whole = sum(weight.values())
-        together = {
-            name: sum(weight[number] * values[name] for number, values in found.items()) / whole
-            for name in (self.objective.terms if found else ())
-        }
         names = self.train_windows.pool.names
-        return together | {f"loss/{names[number]}": values["loss"] for number, values in found.items()}
+        counted = {names[number]: means for number, means in self.val_means.items()}
+        return together(counted, dict(zip(names, self.shares)))
 
     def _nonfinite(self, what: str, value: float) -> None:
         """Stop with the names of the step's windows, or mark the step as skipped; all processes alike."""

@@ -17,9 +17,10 @@ from eegm2.errors import DataError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.continued import Beginning
 from eegm2.training.first_network import first_network
-from eegm2.training.loaders import batch_order, make_loader
+from eegm2.training.loaders import make_loader
 from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import parameter_groups
+from eegm2.training.orders import batch_order
 from eegm2.training.run_record import begin, run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
 from eegm2.training.trainer import refuse_half_on_cpu

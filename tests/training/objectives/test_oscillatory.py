@@ -312,14 +312,14 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"windows_per_recording": 1}, "windows_per_recording: got 1, but centring by recording"),
+            ({"windows_per_recording": 1}, "windows_per_recording: got 1 with batch_size 8, but centring"),
             (
                 {"windows_per_recording": 3},
                 "windows_per_recording: got 3 with batch_size 8, expected",
             ),
             (
                 {"band_power": 0.0, "tangent": 0.0, "latent": 0.0, "contrast": 0.0},
-                "band_power, tangent, latent, contrast: all are 0",
+                "band_power, tangent, latent, neighbours, contrast: all are 0",
             ),
             ({"hide_time": 1.5}, "hide_time: got 1.5, expected a share"),
             ({"teacher_decay": 1.0}, "teacher_decay: got 1.0"),

@@ -56,7 +56,7 @@ class Wanted:
                 seen = json.loads((run / "splits.json").read_bytes())
                 same = same and _parts(seen) == _parts(asdict(self.manifest))
             differing = set(conflicts(facts["pretrain"], self.options)) - FREE_ON_RESUME
-            shape = self.options.network_config(self.n_chans, facts["sfreq_hz"])
+            shape = self.options.network_config(self.n_chans, facts["model"].get("sfreq_hz", 128.0))
             differing |= {*conflicts(facts["model"], shape)}
             differing |= {*conflicts(facts["windows"], self.options.window_config())}
         except (OSError, ValueError, KeyError, TypeError):
