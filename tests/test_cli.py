@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,3 +92,14 @@ def test_every_command_has_help() -> None:
         result = runner.invoke(app, [name, "--help"])
         assert result.exit_code == 0, name
         assert len(result.output.splitlines()) > 3, name
+
+
+@pytest.mark.parametrize("page", ["cp1252", "cp1251", "cp932", "ascii"])
+def test_no_command_ends_for_want_of_a_character(page: str) -> None:
+    code = "import sys; sys.argv = ['eegm2', 'prepare', '\\u773c\\udcfc', '--out', 'o']"
+    code += "; from eegm2.cli.main import main; main()"
+    environment = {**os.environ, "PYTHONIOENCODING": page}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert b"no such file or folder; check the name" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -32,13 +32,14 @@ ROOMS = {
         ["heads", "authors", "streaming"],
     ],
     "data": [
-        ["config", "storage", "channels", "positions", "electrodes"],
+        ["config", "labels", "joins", "names", "storage", "channels", "positions", "electrodes"],
         ["files"],
         ["signal"],
         ["store"],
         ["recipes"],
         ["windows"],
         ["preparing"],
+        ["readers", "prepare", "splits"],  # former places
     ],
     "evaluation": [
         ["config"],
@@ -48,15 +49,12 @@ ROOMS = {
         ["protocols"],
         ["baselines", "estimators", "probing", "reconstruct"],
         ["experiment"],
+        ["sklearn"],  # a former place
     ],
     "deploy": [["config", "trained_model"], ["device"], ["stream", "long"], ["heads", "export"], ["live"]],
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {
-    ("data.files.readers", "data.recipes.base"),
-    ("data.files.writers", "data.recipes.base"),
-    ("data.store.facts", "data.recipes.base"),
-    ("data.store.recording_store", "data.recipes.base"),
     ("evaluation.windows.from_store", "evaluation.scores.crossval"),
     ("evaluation.features.embedding", "evaluation.reconstruct.run"),
     ("model.pretrained", "model.network"),
@@ -65,7 +63,6 @@ UNRULY = {
 }
 #: Modules that import each other, by any way round.
 CIRCLES = {
-    ("data.files.readers", "data.recipes.base"),
     ("evaluation.scores.crossval", "evaluation.scores.resampling"),
     ("cli.demo", "cli.main"),
     (

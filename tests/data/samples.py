@@ -9,7 +9,7 @@ import edfio
 import numpy as np
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
 
 EPOC = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")

@@ -114,7 +114,7 @@ def test_interpolation_only_where_asked_and_of_smooth_fields() -> None:
 @pytest.mark.parametrize("names", [["T3", "T7", "Cz"], ["T7-0", "T7-1", "Cz"], ["T7", "EEG t7-REF", "Cz"]])
 def test_duplicates_are_refused_if_wanted(names: list[str]) -> None:
     with pytest.raises(DataError, match=rf"duplicate channels: T7 as '{names[0]}', '{names[1]}'"):
-        mixing_matrix(names, Montage("", ("T7",)), where="x")
+        mixing_matrix(names, Montage("", ("T7",)), where="x", repeated=("T7",))
     matrix, _ = mixing_matrix(names, Montage("", ("Cz",)), where="x")
     np.testing.assert_array_equal(matrix, [[0, 0, 1]])
 

@@ -10,7 +10,7 @@ import torch
 
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.evaluation.windows.labelled import LabelledWindows

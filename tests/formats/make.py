@@ -10,7 +10,7 @@ import torch
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import FORMAT as STORE_FORMAT
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from eegm2 import EEGM2, EEGM2Config
 from eegm2.cli.main import app, main
 from eegm2.config import to_dict
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.errors import EEGM2Error

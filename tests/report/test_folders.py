@@ -159,7 +159,7 @@ def test_a_real_run_is_reported_whole(tmp_path: Path) -> None:
     """A store, an untrained network and its probe, through the same code as the command."""
     from eegm2.config import to_dict
     from eegm2.data.config import PreprocessingConfig, WindowConfig
-    from eegm2.data.recipes.base import LabelSpan
+    from eegm2.data.labels import LabelSpan
     from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
     from eegm2.data.windows.splits import SplitManifest
     from eegm2.model.config import EEGM2Config

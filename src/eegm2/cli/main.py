@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import Annotated
 
@@ -78,11 +79,21 @@ app.command("benchmark")(benchmark.benchmark)
 
 
 def main() -> None:
-    """Run the command line; errors a user can mend are one line on standard error and exit status 2."""
+    """Run the command line; errors a user can mend are one line on standard error and exit status 2.
+
+    What a terminal, file or pipe cannot show is written as its code: no command ends for want of a character.
+    """
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     try:
         app()
     except EEGM2Error as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except UnicodeEncodeError as error:
+        name = str(error.object).encode("ascii", "backslashreplace").decode()[:200]
+        typer.echo(f"error: a name or label is not UTF-8 text: {name}; rename it", err=True)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()

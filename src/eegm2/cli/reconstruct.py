@@ -23,13 +23,13 @@ def reconstruct(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="Recording to write, .edf or .fif; scores beside it as .json."
+            "--out", metavar="FILE", help="Recording to write, .edf or .fif; scores beside it as FILE.json."
         ),
     ],
     config: ReconstructConfig,
 ) -> None:
     """Write the network's reconstruction of a whole recording in microvolts, and how close it is."""
-    from eegm2.evaluation.reconstruct.run import reconstruct_file
+    from eegm2.evaluation.reconstruct.run import reconstruct_file, scores_path
     from eegm2.ops import keep_freed_memory
 
     keep_freed_memory()
@@ -50,7 +50,7 @@ def reconstruct(
     )
     worst = sorted(scores["channels"].items(), key=lambda item: -item[1]["mse_uv2"])[:3]
     typer.echo("  worst channels " + ", ".join(f"{name} {facts['mse_uv2']:.4g} µV²" for name, facts in worst))
-    typer.echo(f"  scores {out.with_suffix('.json')}")
+    typer.echo(f"  scores {scores_path(out)}")
 
 
 def _text(value: float | None) -> str:

@@ -11,6 +11,7 @@ import typer
 import eegm2
 from eegm2.cli.options import options
 from eegm2.cli.sources import open_source
+from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
 from eegm2.errors import DataError
 from eegm2.evaluation.config import split_commas
@@ -73,7 +74,7 @@ def stream(
     )
     sinks = [open_sink(where, layout) for where in out or []]
     facts = {
-        "source": Path(source).name,
+        "source": shown(Path(source).name),
         "ch_names": list(trained.ch_names),
         "sfreq_hz": trained.sfreq_hz,
         "classes": list(classes) if classes else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +75,13 @@ def canonical(name: str, aliases: Mapping[str, str] | None = None) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _canonical(name: str) -> str:
-    text = name.strip()
+    text, before = name.strip(), ""
+    while text and text != before:  # a name that is shown can be given: its own canonical name is itself
+        before, text = text, _cleaned(text)
+    return text or before or name
+
+
+def _cleaned(text: str) -> str:
     text = re.sub(r"^EEG[ _:-]+", "", text, flags=re.IGNORECASE).strip()
     text = re.sub(rf"[ _-]+{_REFERENCE_WORDS}$", "", text, flags=re.IGNORECASE).rstrip(".").strip()
     if text.upper() in _KNOWN:
@@ -83,7 +89,7 @@ def _canonical(name: str) -> str:
     first, dash, second = text.partition("-")
     if dash and first.strip().upper() in _KNOWN and second.strip().upper() in _KNOWN:
         return f"{_KNOWN[first.strip().upper()]}-{_KNOWN[second.strip().upper()]}"
-    return text or name
+    return text
 
 
 def is_known(name: str) -> bool:
@@ -126,29 +132,55 @@ def load_montage(name_or_path: str) -> Montage:
     return Montage(str(values.get("name", Path(name_or_path).stem)), _unique(channels, name_or_path), aliases)
 
 
-def wanted_channels(config: PreprocessingConfig) -> Montage | None:
-    """Return what a configuration asks for; None if it takes every recording's channels."""
+def parse_aliases(aliases: Iterable[str]) -> dict[str, str]:
+    """Return the user's own names of channels, given as ``name in the file=our name``."""
     own = {}
-    for text in config.aliases:
-        theirs, equals, ours = text.partition("=")
+    for text in aliases:
+        theirs, equals, ours = text.rpartition("=")
         if not (equals and theirs.strip() and ours.strip()):
             raise ConfigError(f"aliases: got {text!r}, expected 'name in the file=our name'")
         own[theirs.strip()] = canonical(ours)
+    return own
+
+
+def wanted_channels(config: PreprocessingConfig) -> Montage | None:
+    """Return what a configuration asks for; None if it takes every recording's channels."""
+    own = parse_aliases(config.aliases)
     if config.montage:
         montage = load_montage(config.montage)
         return Montage(montage.name, montage.channels, {**montage.aliases, **own})
     if config.channels:
-        return Montage("", _unique(config.channels, "channels"), own)
+        return Montage("", _unique(config.channels, "channels", literal=True), own)
     return None
 
 
 def eeg_channels(ch_names: Iterable[str], aliases: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the canonical names of the channels that may be EEG, in order."""
-    return tuple(canonical(name, aliases) for name in ch_names if looks_like_eeg(canonical(name, aliases)))
+    """Return the canonical names of the channels that may be EEG, in order.
+
+    Channels that would have one canonical name (``T3`` and ``T7``) keep their own.
+    """
+    names = [name for name in ch_names if looks_like_eeg(canonical(name, aliases))]
+    ours = [canonical(name, aliases) for name in names]
+    same = {name for name in ours if ours.count(name) > 1}
+    return tuple(theirs.strip() if name in same else name for theirs, name in zip(names, ours))
 
 
-def _unique(channels: Iterable[str], where: str) -> tuple[str, ...]:
-    names = tuple(canonical(name) for name in channels)
+def numbered(ch_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return names that are all different, equal ones with a number (``Fz-0``), and which were equal."""
+    repeated = tuple(sorted({name for name in ch_names if list(ch_names).count(name) > 1}))
+    seen: dict[str, int] = {}
+    names = []
+    for name in ch_names:
+        number = seen[name] = seen.get(name, -1) + 1
+        names.append(f"{name}-{number}" if name in repeated else name)
+    return names, repeated
+
+
+def _unique(channels: Iterable[str], where: str, *, literal: bool = False) -> tuple[str, ...]:
+    own = tuple(name.strip() for name in channels)
+    ours = tuple(canonical(name) for name in own)
+    # The names of channels that a file tells apart by their spelling stay as they are.
+    names = tuple(theirs if ours.count(name) > 1 and literal else name for theirs, name in zip(own, ours))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: channels wanted more than once: {' '.join(twice)}; name each once")

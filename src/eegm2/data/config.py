@@ -13,6 +13,9 @@ from eegm2.errors import ConfigError
 PREPROCESSING_VERSION = 1
 """Raised whenever the same `PreprocessingConfig` would give other samples than before."""
 
+ADDED_LATER: dict[str, Any] = {"offset": "remove", "bads": "report"}
+"""Choices that came after the first stores, and what was done before them."""
+
 #: Choices that change the signal; the rest (what to do about flat channels, NaN …) only refuses recordings.
 SIGNAL_CHOICES = (
     *("reference", "offset", "l_freq_hz", "h_freq_hz", "gpass_db", "gstop_db", "notch_hz", "sfreq_hz"),
@@ -72,6 +75,12 @@ class PreprocessingConfig:
         "refuse", "Flat channels: refuse the recording, keep them, or interpolate them from their neighbours."
     )
 
+    bads: Literal["report", "interpolate", "refuse"] = option(
+        "report",
+        "Channels that the recording or its channels.tsv marks as bad: use and report them, interpolate "
+        "them, or refuse the recording.",
+    )
+
     def __post_init__(self) -> None:
         if self.montage and self.channels:
             raise ConfigError(
@@ -106,8 +115,9 @@ class PreprocessingConfig:
         Choices added later count only where they differ from what was always done.
         """
         values = to_dict(self)
-        if self.offset == "remove":
-            del values["offset"]
+        for name, value in ADDED_LATER.items():
+            if values[name] == value:
+                del values[name]
         return sha256_json({"version": version, **values})
 
 
@@ -126,8 +136,14 @@ class PrepareConfig(PreprocessingConfig):
     )
     table: str = option(
         "",
-        "CSV with a column recording (id, path or file name) and any of subject, session, split, label, "
-        "onset_s, duration_s; other columns become attributes.",
+        "CSV (comma, semicolon or tab) with a column recording (id, path or file name) and any of subject, "
+        "session, split, label, onset_s, duration_s (seconds); other columns become attributes.",
+    )
+    label_column: str = option(
+        "", "BIDS: column of events.tsv with the labels, e.g. value; none given: trial_type, else value."
+    )
+    remove_gone: bool = option(
+        False, "Take recordings out of the store that the source does not have any more."
     )
     dtype: Literal["float32", "float16"] = option(
         "float32", "Type of the stored samples; float16 halves the store."
@@ -174,7 +190,13 @@ class WindowConfig:
         ("bad*", "edge*"), "Labels (patterns, any case) whose spans no window may touch."
     )
 
+    reject_uv: float = option(
+        0.0, "Leave out windows in which a sample exceeds this many microvolts either way; 0 keeps all."
+    )
+
     def __post_init__(self) -> None:
+        if not self.reject_uv >= 0:
+            raise ConfigError(f"reject_uv: got {self.reject_uv}, expected microvolts, or 0 to keep all")
         if not self.window_s > 0:
             raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
         if self.stride_s is not None and not self.stride_s > 0:

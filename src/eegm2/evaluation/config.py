@@ -63,6 +63,9 @@ class ProbeConfig:
         "Stretches of every recording to leave out, start:stop in seconds, e.g. 170:195; none "
         "given: as pretrained.",
     )
+    reject_uv: float = option(
+        0.0, "Leave out windows in which a sample exceeds this many microvolts either way; 0 keeps all."
+    )
     by: Literal["subject", "recording"] = option(
         "subject",
         "What is never divided between splits; recording is for data of one person and is stated "

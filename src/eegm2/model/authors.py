@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from eegm2.errors import CheckpointError
-from eegm2.model.config import PRESETS, EEGM2Config
+from eegm2.model.config import PRESETS, EEGM2Config, largest_divisor
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import LEVELS, UNet
 
@@ -48,6 +48,8 @@ _UNET_NAMES = {
     "bottleneck": "bottleneck",
     "output": "final_conv",
 }
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights")
+_PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "net.")
 
 
 def load_authors_checkpoint(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> EEGM2 | UNet:
@@ -56,7 +58,8 @@ def load_authors_checkpoint(source: str | os.PathLike[str] | Mapping[str, Tensor
     Parameters
     ----------
     source : path or mapping
-        A ``.pth`` file (read with ``weights_only=True``: no code in it is run) or its state dict.
+        A ``.pth`` file (read with ``weights_only=True``: no code in it is run) or its state dict; also inside
+        a trainer's ``state_dict``, and with the prefixes of compiled or parallel modules.
 
     Returns
     -------
@@ -70,12 +73,11 @@ def load_authors_checkpoint(source: str | os.PathLike[str] | Mapping[str, Tensor
         the message names them.
     """
     where = "state dict" if isinstance(source, Mapping) else os.fspath(source)
-    state = source if isinstance(source, Mapping) else _read(Path(source))
+    state = _unwrapped(source if isinstance(source, Mapping) else _read(Path(source)))
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(
             f"{where}: not a state dict of tensors; expected a file such as the authors' best_model.pth"
         )
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     config = _config(state, where)
     model = build_model(config)
     expected = {authors: (ours, tuple(tensor.shape)) for ours, authors, tensor in _names(model)}
@@ -90,6 +92,19 @@ def load_authors_checkpoint(source: str | os.PathLike[str] | Mapping[str, Tensor
             raise CheckpointError(f"{where}: {key} has shape {tuple(state[key].shape)}, expected {shape}")
     model.load_state_dict({ours: state[key] for key, (ours, _) in expected.items()}, strict=True)
     return model.eval()
+
+
+def _unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state dict inside what trainers, compilers and parallel wrappers put around it."""
+    while not all(isinstance(value, Tensor) for value in state.values()):
+        inside = [state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)]
+        if len(inside) != 1:
+            return state
+        state = inside[0]
+    prefix = next((p for p in _PREFIXES if state and all(str(key).startswith(p) for key in state)), None)
+    if prefix is None:
+        return state
+    return _unwrapped({key.removeprefix(prefix): value for key, value in state.items()})
 
 
 def authors_state_dict(model: EEGM2 | UNet) -> dict[str, Tensor]:
@@ -142,7 +157,7 @@ def _config(state: Mapping[str, Tensor], where: str) -> EEGM2Config:
             mixer = "mamba2" if "encoder1.1.mamba.dt_bias" in state else "mamba1"
             if mixer == "mamba2":
                 sizes["d_state"] = (conv_channels - d_inner) // 2
-                sizes["headdim"] = d_inner // state["encoder1.1.mamba.A_log"].shape[0]
+                sizes["headdim"] = _headdim(state)
             else:
                 sizes["d_state"] = state["encoder1.1.mamba.A_log"].shape[1]
     except (KeyError, ValueError) as error:
@@ -152,6 +167,20 @@ def _config(state: Mapping[str, Tensor], where: str) -> EEGM2Config:
     kind = {"mamba2": ("eegm2", "s1"), "mamba1": ("s3", "s4"), "attention": ("s5", "s5")}[mixer][not multi]
     decoder = any(key.startswith(("decode", "bottleneck", "onput")) for key in state)
     return EEGM2Config.preset(kind, **sizes, decoder=decoder)
+
+
+def _headdim(state: Mapping[str, Tensor]) -> int:
+    """Return the bound of the channels per head under which every block has the heads that it has."""
+    blocks = []
+    for key in state:
+        if key.endswith(".mamba.A_log"):
+            inner = state[key.removesuffix("A_log") + "out_proj.weight"].shape[1]
+            blocks.append((inner, inner // state[key].shape[0]))
+    largest = max(size for _, size in blocks)
+    usual = EEGM2Config().headdim
+    bounds = [usual, *range(largest, max(inner for inner, _ in blocks) + 1)]
+    fits = (b for b in bounds if all(largest_divisor(inner, b) == size for inner, size in blocks))
+    return next(fits, largest)
 
 
 def _names(model: EEGM2 | UNet) -> list[tuple[str, str, Tensor]]:

@@ -213,7 +213,7 @@ class EEGM2(Pretrained, nn.Module):
     def _inner(self, x: Tensor, spread: Tensor | None) -> Tensor:
         """Check the input and return the channels that the network works on."""
         n_chans = self.config.n_chans if spread is None else spread.shape[-1]
-        check_input(x, n_chans, self.config.step_samples)
+        check_input(x, n_chans, self.config.step_samples, next(self.parameters(), None))
         if self.trunk is not None and self.config.any_electrodes:
             return self.trunk.virtual(x, spread)
         if spread is not None:

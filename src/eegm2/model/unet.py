@@ -55,7 +55,7 @@ class UNet(Pretrained, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct `x`, shape (batch, n_chans, n_times)."""
-        check_input(x, self.config.n_chans)
+        check_input(x, self.config.n_chans, weight=next(self.parameters(), None))
         n_times = x.shape[-1]
         x = self._pad(x)
         skips = []
@@ -69,7 +69,7 @@ class UNet(Pretrained, nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the third level after pooling, (batch, 4w, n_times // 8), as for EEGM2."""
-        check_input(x, self.config.n_chans)
+        check_input(x, self.config.n_chans, weight=next(self.parameters(), None))
         steps = x.shape[-1] // 8
         x = self._pad(x)
         for stage in self.down[:3]:

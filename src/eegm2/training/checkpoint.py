@@ -163,6 +163,7 @@ def load_checkpoint(
         )
     model = build_model(found)
     model.load_state_dict(tensors)
+    model.header = header
     return Checkpoint(model.eval(), header, path)
 
 

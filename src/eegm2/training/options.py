@@ -43,6 +43,9 @@ class DataOptions:
     exclude_s: tuple[str, ...] = option(
         (), "Stretch of every recording to leave out, start:stop in seconds, e.g. 0:5; repeat for more."
     )
+    reject_uv: float = option(
+        0.0, "Leave out windows in which a sample exceeds this many microvolts either way; 0 keeps all."
+    )
     val: float = option(0.15, "Share of the subjects for validation; 0 leaves it out.")
     test: float = option(0.15, "Share of the subjects kept unseen for a later probe; 0 leaves it out.")
     by: Literal["subject", "recording"] = option(
@@ -61,7 +64,11 @@ class DataOptions:
     def window_config(self) -> WindowConfig:
         """Return how windows are cut."""
         return WindowConfig(
-            window_s=self.window_s, stride_s=self.stride_s, scaling=self.scaling, exclude_s=self.exclude_s
+            window_s=self.window_s,
+            stride_s=self.stride_s,
+            scaling=self.scaling,
+            exclude_s=self.exclude_s,
+            reject_uv=self.reject_uv,
         )
 
     def split_config(self) -> SplitConfig:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eegm2.data.files.readers import annotation_labels, read_raw
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 from tests.data.samples import eeg, write_edf
 

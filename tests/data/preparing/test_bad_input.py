@@ -66,7 +66,7 @@ def test_recordings_that_cannot_be_used(tmp_path: Path) -> None:
     for name, reason in {
         "gap": "gap.edf: EDF+D with 1 gaps, the first from 3 s to 7 s; export each continuous part",
         "rates": "rates.edf: EEG channels of differing sampling rates (64 Hz: Pz; 128 Hz: Fz Cz)",
-        "twice": "twice.edf: duplicate channels: Fz as 'Fz', 'EEG Fz'; remove or rename one",
+        "twice": "twice.edf: duplicate channels: Fz as 'Fz', 'EEG Fz'; say which is meant: --aliases",
         "few": "few.edf: missing 2 of 3 channels: Fz Cz (the file has Pz)",
         "cut": "cut.edf: truncated: ",
         "flat": "flat.edf: flat channels: Cz; choose others",

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.config import PrepareConfig
+from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.prepare import prepare
-from eegm2.data.recipes.base import LabelSpan, all_recipes, detect_recipe, get_recipe
+from eegm2.data.recipes.base import all_recipes, detect_recipe, get_recipe
 from eegm2.data.signal.quality import read_quality
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError, DataError
@@ -376,7 +377,8 @@ def test_command(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "channels    3: Fz Cz T7" in result.output
     assert "2 prepared, 7 skipped" in result.output
-    assert "7 warnings; see prepare_report.json and quality.csv" in result.output
+    assert "not taken   1: .hidden.edf: hidden" in result.output
+    assert "8 warnings; see prepare_report.json and quality.csv" in result.output
     with pytest.raises(DataError, match="none of 1 recordings can be opened"):
         CliRunner().invoke(
             app, ["prepare", str(source / "d junk.edf"), "--out", str(tmp_path / "x")], catch_exceptions=False

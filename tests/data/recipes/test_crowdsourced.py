@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes import crowdsourced
 from eegm2.data.recipes.arrays import EPOC14
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 STEM = "Eyes_EPOCX_{}_2021.07.10T21.48.59+11.00"

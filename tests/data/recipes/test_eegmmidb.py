@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes import eegmmidb
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 NAMES = ("Fc5.", "Fc3.", "C3..", "Cz..", "O1..", "Iz..")

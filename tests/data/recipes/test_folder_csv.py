@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes import folder_csv
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 NAMES = ("Fz", "Cz", "Pz")
@@ -76,7 +76,7 @@ def test_missing_and_unlisted_files_are_reported(tree):
     ("rows", "message"),
     [
         (("b.edf,B,x,0,1,", "b.edf,C,y,1,1,"), "line 3: subject 'C' of b.edf, but 'B' in line 2"),
-        (("b.edf,B,x,0,one,",), "line 2: onset_s '0', duration_s 'one', expected seconds"),
+        (("b.edf,B,x,0,one,",), "line 2: could not convert string to float: 'one'; times are seconds"),
         (("b.edf,B,x,-1,1,",), "expected 0 or more"),
         (("b.edf,,x,0,1,",), "column subject is empty for b.edf"),
         (("b.edf,B,x,0,1,evaluation",), "split 'evaluation', expected train, val, test"),

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.config import SplitConfig, WindowConfig
+from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.prepare import PrepareConfig, prepare
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset

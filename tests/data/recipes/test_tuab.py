@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes import tuab
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 from .conftest import tuh_names

@@ -2,8 +2,8 @@
 
 import pytest
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes import tuev
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.errors import DataError
 
 from .conftest import tuh_names

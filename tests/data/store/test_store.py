@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from eegm2.data.config import PREPROCESSING_VERSION, PreprocessingConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.storage import open_storage, remove_stale_temporaries, write_atomic
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
 from eegm2.errors import ConfigError, DataError

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from eegm2.data.config import SplitConfig, WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset, collate_windows
 from eegm2.data.windows.order import WindowSampler, epoch_order
@@ -132,7 +132,7 @@ def test_refusals(store: RecordingStore) -> None:
         DataError, match=r"no window of 4 s is left by label_rule 'whole', exclude_s \['0:'\]"
     ):
         WindowDataset(store, WindowConfig(exclude_s=("0:",)))
-    with pytest.raises(ConfigError, match="below one sample at 128 Hz"):
+    with pytest.raises(ConfigError, match="at least 8 samples and a step one, at 128 Hz"):
         WindowDataset(store, WindowConfig(window_s=0.001))
     with pytest.raises(ConfigError, match=r"stride_s: got -1\.0, expected seconds above 0"):
         WindowConfig(stride_s=-1.0)
@@ -397,3 +397,17 @@ def test_a_wrong_manifest_is_refused(
     (tmp_path / "mine.json").write_text(content)
     with pytest.raises(DataError, match=rf"mine\.json: .*{message}"):
         SplitManifest.from_json(tmp_path / "mine.json", people)
+
+
+def test_windows_of_artefacts_can_be_rejected(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", 1)
+    assert len(WindowDataset(store, WindowConfig(window_s=2.0))) == 5
+    peak = np.abs(store.read("r0")).max(0)
+    limit = float(np.sort(peak)[-1]) - 1e-3
+    at = int(peak.argmax()) // 256
+    kept = WindowDataset(store, WindowConfig(window_s=2.0, reject_uv=limit))
+    assert kept.start_s.tolist() == [2.0 * i for i in range(5) if i != at]
+    with pytest.raises(DataError, match=r"and reject_uv 0\.1; loosen one"):
+        WindowDataset(store, WindowConfig(reject_uv=0.1))
+    with pytest.raises(ConfigError, match="reject_uv: got -1"):
+        WindowConfig(reject_uv=-1.0)

@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.deploy.config import StreamConfig
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.heads.dense import DenseHead
@@ -24,7 +24,7 @@ from eegm2.deploy.heads.fit import fit_head
 from eegm2.deploy.live.clock import ClockTracker
 from eegm2.deploy.live.pipeline import Outputs, Pipeline
 from eegm2.deploy.live.runner import run_stream
-from eegm2.deploy.live.source import Chunk, SourceLost, unit_factor
+from eegm2.deploy.live.source import Chunk, RecordingSource, SourceLost, unit_factor
 from eegm2.deploy.live.web import WebPage
 from eegm2.deploy.trained_model import TrainedModel, load_trained
 from eegm2.errors import CheckpointError, ConfigError, DataError, EEGM2Error
@@ -383,3 +383,33 @@ def test_the_page_asks_for_its_token_and_refuses_strangers_without_one() -> None
         page.close()
     with pytest.raises(ConfigError, match=r"got '0\.0\.0\.0', which others can reach; give --token"):
         WebPage("0.0.0.0", 0, "", {})
+
+
+def test_what_is_flushed_has_the_time_of_the_end() -> None:
+    sink = run(Fake(chunks(microvolts(400))))
+    assert sink.outputs[-1].reconstruction.shape[1] > 0
+    assert sink.outputs[-1].time_s == pytest.approx(399 / RATE)
+
+
+def test_names_of_a_source_can_be_mapped() -> None:
+    x = microvolts(400)
+    source = Fake(chunks(x[[2, 0, 1]]), names=[["ch 3", "A=1", "Cz"]])
+    sink = run(source, settings(aliases=("ch 3=Pz", "A=1=Fz")))
+    np.testing.assert_allclose(sink.joined("reconstruction"), offline(x), rtol=0, atol=1e-4)
+    with pytest.raises(DataError, match=r"missing 2 of 3 channels: Fz Pz .*--aliases 'its name=ours'"):
+        run(Fake(chunks(x), names=[["ch 3", "A=1", "Cz"]]))
+
+
+def test_a_recording_begins_anew_after_a_join(tmp_path: Path) -> None:
+    import mne
+
+    raw = mne.io.RawArray(microvolts(640) * 1e-6, mne.create_info(list(NAMES), RATE, "eeg"), verbose="error")
+    raw.set_annotations(mne.Annotations([2.0, 3.0], [0.0, 1.0], ["boundary", "BAD_ACQ_SKIP"]))
+    raw.save(tmp_path / "a_raw.fif", verbose="error")
+    source = RecordingSource(tmp_path / "a_raw.fif", speed=0)
+    source.open()
+    read = iter(lambda: source.read(100, 0.1), None)
+    found = [(round(c.times_s[0] * RATE), c.x_uv.shape[1], c.fresh) for c in read]
+    assert [place for place, _, fresh in found if fresh] == [256, 512]
+    assert sum(n for _, n, _ in found) == 512
+    assert all(not place < 256 < place + n for place, n, _ in found)

@@ -149,3 +149,14 @@ def test_decisions_are_smoothed_and_sticky() -> None:
     assert rule.push(np.array([0.5, 0.5])) is None
     with pytest.raises(ConfigError, match=r"smooth, enter, leave: got 0\.0, 0\.4, 0\.5"):
         DecisionRule(enter=0.4, leave=0.5)
+
+
+@pytest.mark.parametrize(("asked_s", "window_s"), [(10.0, 4.0), (6.0, 4.0), (8.0, 4.0), (1.5, 4.0)])
+def test_the_baseline_is_as_long_as_asked(asked_s: float, window_s: float) -> None:
+    x = 20 * np.random.default_rng(0).standard_normal((2, 2000))
+    scale = RunningScale("quantile95", 128.0, window_s=window_s, calibration_s=asked_s)
+    n = round(asked_s * 128)
+    assert scale.baseline_s == (0.0, asked_s)
+    assert scale.push(x[:, : n - 1]).shape[1] == 0
+    assert scale.push(x[:, n - 1 : n + 9]).shape[1] == 9
+    np.testing.assert_allclose(scale.scale, 20 * 1.96, rtol=0.2)

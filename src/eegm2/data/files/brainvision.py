@@ -15,6 +15,16 @@ def elsewhere(path: Path, named: str, role: str) -> DataError:
     )
 
 
+def named_files(path: Path) -> list[Path]:
+    """Return the data and the marker file that a header names, beside it; none if it cannot be read."""
+    try:
+        text = path.read_text(encoding="latin-1")
+    except OSError:
+        return []
+    names = re.findall(r"^(?:DataFile|MarkerFile)[ \t]*=[ \t]*([^\r\n]+?)[ \t]*\r?$", text, re.MULTILINE)
+    return [path.parent / Path(name.replace("$b", path.stem).replace("\\", "/")).name for name in names]
+
+
 def refuse_short_brainvision(path: Path) -> None:
     """Compare ``DataPoints`` of the header, where given, with the size of the data file."""
     try:

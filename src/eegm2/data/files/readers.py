@@ -9,34 +9,37 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from eegm2.data.files.brainvision import elsewhere, refuse_short_brainvision
+from eegm2.data.files.brainvision import elsewhere, named_files, refuse_short_brainvision
 from eegm2.data.files.edf import EDFHeader
-from eegm2.data.files.fif import check_fiffile
+from eegm2.data.files.fif import check_fiffile, fif_facts
+from eegm2.data.files.formats import READERS, file_suffix, has_reader
 from eegm2.data.files.headsets.read import headset_companions, is_headset_file, mark_emotiv, read_headset
 from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.mat import check_matfile
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.files.said import ReadingWarning, reading, repeated_names, without_range
+from eegm2.data.files.tree import NOT_FETCHED
+from eegm2.data.joins import canonical_marks
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
     import mne
 
-READERS = {
-    ".edf": "read_raw_edf",
-    ".bdf": "read_raw_bdf",
-    ".gdf": "read_raw_gdf",
-    ".vhdr": "read_raw_brainvision",
-    ".set": "read_raw_eeglab",
-    ".fif": "read_raw_fif",
-    ".fif.gz": "read_raw_fif",
-}
-"""File suffix → function of `mne.io`."""
+__all__ = [
+    "READERS",
+    "ReadingWarning",
+    "annotation_labels",
+    "companion_files",
+    "file_suffix",
+    "has_reader",
+    "read_raw",
+    "reading",
+]
 
 SFREQ_LIMITS_HZ = (1.0, 200_000.0)
 """Beyond these a header's sampling rate is damage, not a recording."""
@@ -45,21 +48,15 @@ MAX_SAMPLES_PER_BYTE = 16
 """FIF files may leave out silent stretches; no other format says more in less."""
 
 
-def file_suffix(path: Path) -> str:
-    """Return the suffix that decides the reader, lower case; ``.fif.gz`` counts as one."""
-    return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
-
-
 def companion_files(path: Path) -> tuple[Path, ...]:
     """Return the files that belong to a header file: BrainVision's data and markers, EEGLAB's ``.fdt``."""
-    suffixes = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(file_suffix(path), ())
-    beside = tuple(found for suffix in suffixes if (found := path.with_suffix(suffix)).is_file())
-    return beside + headset_companions(path)
-
-
-def has_reader(path: Path) -> bool:
-    """Return whether a file is one that :func:`read_raw` opens, by its suffix or its beginning."""
-    return file_suffix(path) in READERS or is_headset_file(path)
+    suffix = file_suffix(path)
+    suffixes = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(suffix, ())
+    found = [path.with_suffix(suffix) for suffix in suffixes]
+    if suffix == ".vhdr":
+        found += named_files(path)
+    found += headset_companions(path)
+    return tuple(file for file in dict.fromkeys(found) if file.is_file())
 
 
 def read_raw(path: str | Path) -> mne.io.BaseRaw:
@@ -79,7 +76,10 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
     path = Path(path)
     suffix = file_suffix(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file; check the name")
+        raise DataError(
+            f"{path}: {NOT_FETCHED}" if path.is_symlink() else f"{path}: no such file; check the name"
+        )
+    _refuse_pointer(path)
     if suffix not in READERS and is_headset_file(path):
         with reading(path):
             return read_headset(path)
@@ -87,7 +87,7 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         known = " ".join(sorted([*READERS, ".xdf"]))
         declare = f"; a table of samples is declared in {path.stem}.toml" if suffix in SUFFIXES else ""
         raise DataError(f"{path}: unknown kind of file '{suffix}'; known: {known}{declare}")
-    arguments = {}
+    arguments: dict[str, Any] = {}
     if suffix in (".edf", ".bdf"):
         arguments["exclude"] = EDFHeader.read(path).check(path)
     if suffix == ".vhdr":
@@ -96,9 +96,10 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         check_matfile(path)
     if suffix == ".fif":
         check_fiffile(path)
+        _refuse_epochs(path)
     import mne
 
-    with reading(path):
+    with reading(path) as said:
         reader = functools.partial(
             getattr(mne.io, READERS[suffix]), path, preload=False, verbose="warning", **arguments
         )
@@ -127,7 +128,43 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         if suffix == ".edf":
             mark_emotiv(raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
+        remember(raw, repeated=repeated_names(said), without_range=without_range(said))
         return raw
+
+
+def remember(raw: mne.io.BaseRaw, **facts: tuple[str, ...]) -> None:
+    """Keep what was found out about a recording with it (`recalled` gives it back)."""
+    raw.info["temp"] = {**(raw.info.get("temp") or {}), **facts}
+
+
+def recalled(raw: mne.io.BaseRaw, fact: str) -> tuple[str, ...]:
+    """Return what was kept of a recording under a name; empty if nothing was."""
+    kept = raw.info.get("temp")
+    return tuple(kept.get(fact, ())) if isinstance(kept, dict) else ()
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse a text file that stands for a recording whose content was not fetched."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(300)
+        if head.startswith(b"version https://git-lfs.github.com/spec/"):
+            raise DataError(f"{path}: a pointer of Git LFS, not the recording; fetch it with git lfs pull")
+        if b"annex/objects/" in head and head.isascii():
+            raise DataError(
+                f"{path}: a pointer of git-annex, not the recording; fetch it (datalad get, git annex get)"
+            )
+
+
+def _refuse_epochs(path: Path) -> None:
+    """Refuse FIF files of another kind than recordings by what they are."""
+    holds = fif_facts(path).holds
+    if holds == "epochs":
+        raise DataError(
+            f"{path}: holds epochs, cut beforehand; prepare the continuous recording they come from, "
+            "or give them as MNE Epochs to eegm2.evaluation.estimators.sklearn"
+        )
+    if holds == "other":
+        raise DataError(f"{path}: holds no raw recording; choose the file with the continuous data")
 
 
 def _read_latin1(reader: Callable[..., mne.io.BaseRaw]) -> mne.io.BaseRaw:
@@ -152,44 +189,15 @@ def _refuse_samples_from_nowhere(path: Path, raw: mne.io.BaseRaw) -> None:
         )
 
 
-class ReadingWarning(UserWarning):
-    """Something about a file that is worth telling, but no reason to refuse it."""
-
-
-_WORTH_TELLING = {
-    r"annotations in (Latin-1)": "annotations are not UTF-8, read as {}",
-    r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
-    r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
-}
-
-
-@contextlib.contextmanager
-def reading(path: object) -> Iterator[None]:
-    """Turn whatever MNE raises or says while reading into one line that names the file."""
-    try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            yield
-        for message in (str(item.message) for item in said):
-            for pattern, note in _WORTH_TELLING.items():
-                if found := re.search(pattern, message):
-                    warnings.warn(note.format(found[1]), ReadingWarning, stacklevel=4)
-    except DataError:
-        raise
-    except (MemoryError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(
-            f"{path}: cannot be read ({reason}); the file may be damaged, copy or export it again"
-        ) from error
-
-
 def annotation_labels(raw: mne.io.BaseRaw) -> tuple[LabelSpan, ...]:
-    """Return a recording's annotations in seconds after its first sample, sorted."""
+    """Return a recording's annotations in seconds after its first sample, sorted.
+
+    Marks of discontinuities, whatever the format calls them, are as `eegm2.data.joins` has them.
+    """
     shift = raw.first_time if raw.annotations.orig_time is not None else 0.0
     spans = (
         LabelSpan(float(item["onset"]) - shift, float(item["duration"]), str(item["description"]))
         for item in raw.annotations
     )
-    return tuple(sorted(spans))
+    name = next((str(name) for name in raw.filenames if name is not None), "")
+    return canonical_marks(sorted(spans), name)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegm2.data.files.readers import annotation_labels
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 
 if TYPE_CHECKING:
     import mne

@@ -14,10 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
+from eegm2.data.files.tree import NOT_FETCHED
+from eegm2.data.joins import canonical_marks, is_join, is_skip, without_marks
+from eegm2.data.labels import LabelSpan
+from eegm2.data.names import shown
+from eegm2.data.preparing.finding import find_recordings, settle_gone
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
 from eegm2.data.preparing.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
-from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
-from eegm2.data.storage import LocalStorage, open_storage, remove_stale_temporaries
+from eegm2.data.recipes.base import Recipe, SourceRecording
+from eegm2.data.storage import LocalStorage, Storage, open_storage, remove_stale_temporaries
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.errors import ConfigError, DataError
 
@@ -60,10 +65,12 @@ def prepare(
     config = config or PrepareConfig()
     root = Path(source)
     if not root.exists():
-        raise DataError(f"{root}: no such file or folder; check the name")
-    recipe = _recipe(config.recipe, root)
-    sources, messages = _find(recipe, root, config.table)
+        what = NOT_FETCHED if root.is_symlink() else "no such file or folder; check the name"
+        raise DataError(f"{root}: {what}")
+    found = find_recordings(root, config)
+    recipe, sources = found.recipe, found.sources
     storage = open_storage(out)
+    _refuse_foreign_folder(storage)
     existing = RecordingStore(out, allow_empty=True) if "store.json" in storage.sizes("") else None
     wanted = resolve_preprocessing(_with_recipe(config, recipe, root), sources, existing)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -91,17 +98,18 @@ def prepare(
                 progress(len(done), len(sources), outcome)
     except KeyboardInterrupt:
         interrupted = True
+    removed, messages = settle_gone(found, job, existing, config.remove_gone and not interrupted)
     result = PrepareResult(
         storage.url,
         recipe.name,
         wanted,
-        tuple(sorted(done, key=lambda o: o.recording)),
-        tuple(messages),
+        tuple(sorted([*done, *removed], key=lambda o: o.recording)),
+        (*found.messages, *messages),
         interrupted,
-        recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
+        left_out=found.left_out,
+        licence=recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
     )
-    conclude(result, started, len(sources))
-    return result
+    return conclude(result, started, len(sources))
 
 
 def resolve_preprocessing(
@@ -133,12 +141,6 @@ def resolve_preprocessing(
     raise DataError(f"none of {len(sources)} recordings can be opened; the first: {problems[0]}")
 
 
-def _recipe(name: str, root: Path) -> Recipe:
-    if name != "auto":
-        return get_recipe(name)
-    return detect_recipe(root) if root.is_dir() else get_recipe("folder")
-
-
 def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> PreprocessingConfig:
     """Return the preprocessing with the recipe's values where the user gave none."""
     own = config.preprocessing()
@@ -149,23 +151,19 @@ def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> Preproces
     return dataclasses.replace(own, **chosen)
 
 
-def _find(recipe: Recipe, root: Path, table: str) -> tuple[list[SourceRecording], list[str]]:
-    """Return the recordings found, with the user's table applied and equal identities marked."""
-    from eegm2.data.preparing.tables import apply_table
-
-    sources = sorted(recipe.discover(root), key=lambda source: (source.recording_id, str(source.path)))
-    messages: list[str] = []
-    if table:
-        sources, messages = apply_table(sources, table, root if root.is_dir() else root.parent)
-    first: dict[str, SourceRecording] = {}
-    unique = []
-    for source in sources:
-        other = first.setdefault(source.recording_id.casefold(), source)
-        if other is not source:
-            reason = f"{source.path}: claims the identity '{source.recording_id}' of {other.path}; rename one"
-            source = dataclasses.replace(source, recording_id=f"{source.recording_id} (2)", problem=reason)
-        unique.append(source)
-    return unique, messages
+def _refuse_foreign_folder(storage: Storage) -> None:
+    """Refuse to fill a folder that is not empty and no store."""
+    if (
+        isinstance(storage, LocalStorage)
+        and storage.path.is_dir()
+        and not (storage.path / "store.json").exists()
+    ):
+        there = sorted(path.name for path in storage.path.iterdir() if not path.name.startswith("."))
+        if there and there != ["recordings"]:
+            raise ConfigError(
+                f"--out {storage.path}: is no store and not empty (it has {shown(there[0])}); "
+                "name a new or empty folder"
+            )
 
 
 def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None) -> Outcome | None:
@@ -179,9 +177,14 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     stat = source_stat(source)
     if info.source_stat != stat and info.source_sha256 != source.source_sha256():
         return None
-    labels = (
-        info.labels if source.labels is None else clip_labels(source.labels, info.quality["duration_s"])[0]
-    )
+    labels = info.labels
+    if source.labels is not None:
+        marks = [span for span in info.labels if is_join(span.label) or is_skip(span.label)]
+        given = canonical_marks(source.labels)
+        if not _marked_alike(given, marks, 1.5 / info.sfreq_hz, info.duration_s):
+            return None  # a table marks joins that the samples were not prepared with
+        labels = clip_labels(without_marks(given), info.quality["duration_s"])[0]
+        labels = tuple(sorted((*labels, *marks))) if marks else labels
     now = dataclasses.replace(
         info,
         subject=source.subject,
@@ -196,6 +199,16 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     StoreWriter(job.out, job.preprocessing, job.preprocessing.channels, dtype=job.dtype).update(now)
     changed = dataclasses.replace(now, source_stat=info.source_stat) != info
     return Outcome(*about, "updated" if changed else "unchanged", quality=info.quality)
+
+
+def _marked_alike(
+    given: Sequence[LabelSpan], marks: Sequence[LabelSpan], tolerance_s: float, duration_s: float
+) -> bool:
+    """Return whether all joins and skips that labels have are among those of the stored recording."""
+    there = [mark.onset_s for mark in marks]
+    wanted = [span.onset_s for span in given if is_join(span.label) or is_skip(span.label)]
+    inside = [time for time in wanted if tolerance_s < time < duration_s - tolerance_s]
+    return all(any(abs(time - mark) <= tolerance_s for mark in there) for time in inside)
 
 
 def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[Outcome]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from eegm2.data.recipes.base import LabelSpan, SourceRecording
+from eegm2.data.files.tables import RESERVED, Row, read_rows, span_of, with_our_times
+from eegm2.data.labels import LabelSpan
+from eegm2.data.names import composed, shown
+from eegm2.data.recipes.base import SourceRecording
 from eegm2.errors import DataError
-
-RESERVED = ("recording", "subject", "session", "split", "onset_s", "duration_s", "label")
 
 
 def apply_table(
     sources: Sequence[SourceRecording], path: str | Path, root: Path
 ) -> tuple[list[SourceRecording], list[str]]:
-    """Return the recordings with what a CSV says of them, and messages about what did not fit.
+    """Return the recordings with what a table says of them, and messages about what did not fit.
 
-    The column ``recording`` names a recording by its id, its path below `root`, its file name or that without
-    suffix. ``subject``, ``session`` and ``split`` replace what was found; ``label`` with ``onset_s`` and
-    ``duration_s`` (without them: the whole recording) replaces the labels, also in several rows;
-    all other columns become attributes.
+    The column ``recording`` (or ``file``) names a recording by its id, its path below `root`, its file name
+    or that without suffix. ``subject``, ``session`` and ``split`` replace what was found; ``label`` with
+    ``onset_s`` and ``duration_s`` (without them: the whole recording) replaces the labels, also in several
+    rows; all other columns become attributes.
 
     Raises
     ------
@@ -30,20 +29,15 @@ def apply_table(
         If the file cannot be read, lacks the column ``recording``, a time is not a number, or two rows say
         different things of one recording's subject, session or split.
     """
-    rows = _read(Path(path))
-    names: dict[str, set[int]] = {}
-    for place, source in enumerate(sources):
-        relative = (
-            source.path.relative_to(root).as_posix() if source.path.is_relative_to(root) else source.path.name
-        )
-        for name in (source.recording_id, relative, source.path.name, source.path.name.split(".")[0]):
-            names.setdefault(name, set()).add(place)
+    path = Path(path)
+    rows = _own_rows(path)
+    names = _names(sources, root)
     changed = list(sources)
     spans: dict[int, list[LabelSpan]] = {}
     told: dict[int, tuple[int, dict[str, str]]] = {}
     messages, seen = [], set()
-    for number, row in enumerate(rows, start=2):
-        places = names.get(row["recording"], set())
+    for number, row in rows:
+        places = names.get(composed(row["recording"]), set())
         if len(places) != 1:
             what = (
                 "fits no recording"
@@ -54,23 +48,9 @@ def apply_table(
             continue
         (place,) = places
         seen.add(place)
-        facts = {key: value for key, value in row.items() if key not in RESERVED and value not in ("", "n/a")}
-        given = {key: row[key] for key in ("subject", "session", "split") if row.get(key)}
-        if given.get("split", "train") not in ("train", "val", "test"):
-            raise DataError(
-                f"{path}: line {number}: split: got '{given['split']}', expected train, val or test"
-            )
-        earlier = told.setdefault(place, (number, given))
-        for key in given.keys() & earlier[1].keys():
-            if given[key] != earlier[1][key]:
-                raise DataError(
-                    f"{path}: line {number}: {key} of '{row['recording']}' is '{given[key]}', "
-                    f"line {earlier[0]} says '{earlier[1][key]}'; correct one of them"
-                )
-        attributes = {**changed[place].attributes, **facts}
-        changed[place] = dataclasses.replace(changed[place], attributes=attributes, **given)  # type: ignore[arg-type]
+        changed[place] = _with_facts(changed[place], row, told, place, f"{path}: line {number}")
         if row.get("label", "") not in ("", "n/a"):
-            spans.setdefault(place, []).append(_span(row, f"{path}: line {number}"))
+            spans.setdefault(place, []).append(span_of(row, f"{path}: line {number}"))
     for place, of_recording in spans.items():
         changed[place] = dataclasses.replace(changed[place], labels=tuple(sorted(of_recording)))
     divided = _in_several_splits(changed)
@@ -85,6 +65,44 @@ def apply_table(
     return changed, messages
 
 
+def _with_facts(
+    source: SourceRecording,
+    row: dict[str, str],
+    told: dict[int, tuple[int, dict[str, str]]],
+    place: int,
+    where: str,
+) -> SourceRecording:
+    """Return a recording with a row's subject, session, split and attributes; refuse contradictions."""
+    facts = {
+        key.removeprefix("attribute:"): value
+        for key, value in row.items()
+        if key not in RESERVED and value not in ("", "n/a")
+    }
+    given = {key: row[key] for key in ("subject", "session", "split") if row.get(key)}
+    if given.get("split", "train") not in ("train", "val", "test"):
+        raise DataError(f"{where}: split: got '{given['split']}', expected train, val or test")
+    number = int(where.rpartition(" ")[2])
+    earlier = told.setdefault(place, (number, given))
+    for key in given.keys() & earlier[1].keys():
+        if given[key] != earlier[1][key]:
+            raise DataError(
+                f"{where}: {key} of '{row['recording']}' is '{given[key]}', "
+                f"line {earlier[0]} says '{earlier[1][key]}'; correct one of them"
+            )
+    return dataclasses.replace(source, attributes={**source.attributes, **facts}, **given)  # type: ignore[arg-type]
+
+
+def _names(sources: Sequence[SourceRecording], root: Path) -> dict[str, set[int]]:
+    """Return every name by which a table may mean a recording, and which recordings that are."""
+    names: dict[str, set[int]] = {}
+    for place, source in enumerate(sources):
+        file = source.path
+        relative = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+        for name in (source.recording_id, relative, file.name, file.name.split(".")[0]):
+            names.setdefault(composed(shown(name)), set()).add(place)
+    return names
+
+
 def _in_several_splits(sources: list[SourceRecording]) -> list[str]:
     """Return the subjects whose recordings are in more than one split, and in which."""
     splits: dict[str, set[str]] = {}
@@ -96,30 +114,20 @@ def _in_several_splits(sources: list[SourceRecording]) -> list[str]:
     ]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error}); save it as UTF-8 CSV") from error
-    if not rows or "recording" not in rows[0]:
-        found = ", ".join(map(str, rows[0])) if rows else "no rows"
+def _own_rows(path: Path) -> list[Row]:
+    """Return the rows of a table for ``--table``, its columns under our names."""
+    header, rows = read_rows(path)
+    ours = {name: name.lower() if name.lower() in RESERVED else name for name in header}
+    if "recording" not in ours.values():
+        ours |= {name: "recording" for name in header if name.lower() in ("file", "filename")}
+    rows = [(number, {ours[name]: cell for name, cell in row.items()}) for number, row in rows]
+    header = [ours[name] for name in header]
+    names, rows = with_our_times(path, header, rows)
+    if "recording" not in names or not rows:
+        found = ", ".join(header) if rows else "no rows"
         raise DataError(f"{path}: has {found}; expected a header with the column recording, and rows")
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            raise DataError(f"{path}: line {number} has more cells than the header; correct it")
-    return [{key.strip(): (value or "").strip() for key, value in row.items()} for row in rows]
-
-
-def _span(row: dict[str, str], where: str) -> LabelSpan:
-    try:
-        span = LabelSpan(
-            float(row.get("onset_s") or 0), float(row.get("duration_s") or math.inf), row["label"]
-        )
-    except ValueError as error:
-        raise DataError(f"{where}: {error}; times are seconds") from error
-    if not math.isfinite(span.onset_s) or not span.duration_s >= 0:
+    if "onset_s" in names and "label" not in names:
         raise DataError(
-            f"{where}: onset_s {span.onset_s}, duration_s {span.duration_s}; expected seconds, not negative"
+            f"{path}: has times but no column label (found {', '.join(header)}); add or rename it"
         )
-    return span
+    return rows

@@ -12,23 +12,33 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.data.recipes.base import LabelSpan, SourceRecording
+from eegm2.data.joins import canonical_marks, without_marks
+from eegm2.data.labels import LabelSpan
+from eegm2.data.names import shown
+from eegm2.data.recipes.base import SourceRecording
 from eegm2.data.store.recording_store import RecordingInfo, StoreWriter
 from eegm2.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one recording: ``prepared``, ``updated``, ``unchanged`` or ``skipped`` with a reason."""
+    """What became of one recording.
+
+    ``prepared``, ``updated``, ``unchanged``, ``skipped`` with a reason, or ``removed`` from the store.
+    """
 
     recording: str
     subject: str
     session: str
     source: str
-    status: Literal["prepared", "updated", "unchanged", "skipped"]
+    status: Literal["prepared", "updated", "unchanged", "skipped", "removed"]
     reason: str = ""
     quality: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("recording", "subject", "session", "source", "reason"):
+            object.__setattr__(self, name, shown(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -60,14 +70,14 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ReadingWarning)
             raw = source.load()
-        made = preprocess(raw, job.preprocessing, where=name)
-        labels, outside = clip_labels(
-            annotation_labels(raw) if source.labels is None else source.labels,
-            raw.n_times / raw.info["sfreq"],
-        )
+            spans = annotation_labels(raw) if source.labels is None else canonical_marks(source.labels)
+            made = preprocess(raw, job.preprocessing, where=name, marks=spans)
+        labels, outside = clip_labels(without_marks(spans), raw.n_times / raw.info["sfreq"])
+        labels = tuple(sorted((*labels, *made.marks))) if made.marks else labels
         notes = [made.quality["notes"], f"{outside} labels outside the recording left out" if outside else ""]
-        notes += [str(item.message) for item in said if item.category is ReadingWarning]
-        quality = {**made.quality, "notes": "; ".join(filter(None, notes))}
+        notes += source.notes
+        notes += [str(item.message) for item in said if issubclass(item.category, ReadingWarning)]
+        quality = {**made.quality, "notes": "; ".join(dict.fromkeys(filter(None, map(shown, notes))))}
         info = RecordingInfo(
             id=source.recording_id,
             subject=source.subject,
@@ -118,9 +128,8 @@ def clip_labels(labels: Sequence[LabelSpan], duration_s: float) -> tuple[tuple[L
 def source_name(source: SourceRecording, root: str) -> str:
     """Return the path of a recording's file below the data set's folder."""
     path = source.path
-    return (
-        path.relative_to(root).as_posix() if path.is_relative_to(root) and path != Path(root) else path.name
-    )
+    inside = path.is_relative_to(root) and path != Path(root)
+    return shown(path.relative_to(root).as_posix() if inside else path.name)
 
 
 def source_stat(source: SourceRecording) -> tuple[tuple[int, int], ...]:

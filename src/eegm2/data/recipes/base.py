@@ -15,29 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.labels import LabelSpan
 from eegm2.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import mne
-
-
-@dataclass(frozen=True, order=True)
-class LabelSpan:
-    """A labelled stretch of a recording.
-
-    Parameters
-    ----------
-    onset_s : float
-        Start in seconds after the first sample.
-    duration_s : float
-        Length in seconds; 0 marks an instant; ``inf`` lasts until the recording ends.
-    label : str
-        What happened.
-    """
-
-    onset_s: float
-    duration_s: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +50,10 @@ class SourceRecording:
     reader : callable or None
         Returns the recording as an `mne.io.BaseRaw` in volts; None means
         `eegm2.data.files.readers.read_raw(path)`.
+    claims : tuple of Path
+        Files that are accounted for by this recording without being part of it (an export in a second form).
+    notes : tuple of str
+        What the user should know of it, found while looking around.
     problem : str or None
         Why this recording cannot be used (found while looking around); it is reported and skipped.
     """
@@ -80,6 +66,8 @@ class SourceRecording:
     attributes: dict[str, str] = field(default_factory=dict)
     split: str | None = None
     files: tuple[Path, ...] = ()
+    claims: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
     reader: Callable[[], Any] | None = None
     problem: str | None = None
 
@@ -144,6 +132,14 @@ class Recipe:
         Values of `eegm2.data.config.PreprocessingConfig` that suit the set; the user's own options win.
     preprocessing_of : callable or None
         ``preprocessing_of(root) -> dict``: further such values that depend on what is in the folder.
+    options : tuple of str
+        Fields of `eegm2.data.config.PrepareConfig` that `discover` takes by name.
+    declared : bool
+        Whether a file of the folder says which layout it is (dataset_description.json); names of files alone
+        decide only where they are those of most recordings.
+    outside : callable or None
+        ``outside(relative path) -> str``: why the recipe does not take a file that could be read; empty for
+        the usual reason.
     licence_of : callable or None
         ``licence_of(root) -> str``: the terms that the folder itself states, "" if it states none.
     subjects, labels, citation, notes : str
@@ -156,10 +152,13 @@ class Recipe:
     tree: str
     licence: str
     url: str
-    discover: Callable[[Path], list[SourceRecording]]
+    discover: Callable[..., list[SourceRecording]]
     matches: Callable[[Path], bool] = never
     preprocessing: dict[str, Any] = field(default_factory=dict)
     preprocessing_of: Callable[[Path], dict[str, Any]] | None = None
+    options: tuple[str, ...] = ()
+    declared: bool = False
+    outside: Callable[[Path], str] | None = None
     licence_of: Callable[[Path], str] | None = None
     subjects: str = ""
     labels: str = ""
@@ -198,8 +197,17 @@ def get_recipe(name: str) -> Recipe:
     return recipes[name]
 
 
-def detect_recipe(root: Path) -> Recipe:
+def detect_recipe(root: Path, *, by_table: bool = True) -> Recipe:
     """Return the recipe whose `matches` accepts `root`; ``folder`` (any nested EEG files) where none does.
+
+    A recipe that a file of the folder declares goes before those that names of files suggest.
+
+    Parameters
+    ----------
+    root : Path
+        A folder.
+    by_table : bool
+        Whether a labels.csv in it may decide; not where the user gives a table.
 
     Raises
     ------
@@ -207,6 +215,8 @@ def detect_recipe(root: Path) -> Recipe:
         If several data sets' recipes accept it.
     """
     fits = [recipe for recipe in all_recipes().values() if recipe.matches(root)]
+    fits = [recipe for recipe in fits if by_table or recipe.name != "folder_csv"]
+    fits = [recipe for recipe in fits if recipe.declared] or fits
     if len(fits) > 1:
         names = ", ".join(recipe.name for recipe in fits)
         raise ConfigError(f"{root}: fits several recipes ({names}); choose one with --recipe")

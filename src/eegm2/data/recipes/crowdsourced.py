@@ -15,8 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import EPOC14, raw_from_array, require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,23 +40,22 @@ def discover(root: Path) -> list[SourceRecording]:
         If there is none.
     """
     require_folder(root, "the unpacked OSF project with EmotivPRO exports (*.edf or *.csv)")
-    chosen: dict[tuple[Path, str], tuple[int, Path]] = {}
-    for path in sorted(root.rglob("*")):
+    forms: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
+    for path in files_below(root):
         name = EXPORT.match(path.name)
-        if name is None or path.stem.endswith("_intervalMarker") or not path.is_file():
+        if name is None or path.stem.endswith("_intervalMarker"):
             continue
         if name["kind"].lower() == "csv" and not _is_export(path):
             continue
         worse = (name["kind"].lower() == "csv") + 2 * bool(name["parts"] and name["kind"].lower() == "edf")
-        key = (path.parent, name["stem"])
-        chosen[key] = min(chosen.get(key, (9, path)), (worse, path))
-    if not chosen:
+        forms.setdefault((path.parent, name["stem"]), []).append((worse, path))
+    if not forms:
         raise DataError(
             f"{root}: no EmotivPRO export (*.edf, or *.csv starting with 'title:'); see eegm2 datasets "
             "crowdsourced"
         )
     return sorted(
-        (_recording(root, stem, path) for (_, stem), (_, path) in chosen.items()),
+        (_recording(root, stem, [path for _, path in sorted(same)]) for (_, stem), same in forms.items()),
         key=lambda r: r.recording_id,
     )
 
@@ -150,7 +151,9 @@ def _is_export(path: Path) -> bool:
         return True
 
 
-def _recording(root: Path, stem: str, path: Path) -> SourceRecording:
+def _recording(root: Path, stem: str, forms: list[Path]) -> SourceRecording:
+    """Return a recording from the best of its exports."""
+    path, *others = forms
     below = path.relative_to(root).parts
     name = SUBJECT.search(stem)
     subject = below[0] if len(below) > 1 else name["subject"] if name else stem
@@ -175,6 +178,7 @@ def _recording(root: Path, stem: str, path: Path) -> SourceRecording:
         path=path,
         labels=labels,
         files=(marks,) if marks is not None else (),
+        claims=tuple(others),
         reader=functools.partial(reader, path),
         problem=problem,
     )

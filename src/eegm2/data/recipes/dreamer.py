@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import raw_from_array
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ DREAMER.mat      struct DREAMER: Data {1 x 23} of Age, Gender, EEG.baseline {18}
         url="https://zenodo.org/records/546113",
         discover=discover,
         matches=matches,
+        declared=True,
         preprocessing={"montage": "epoc14", "l_freq_hz": 0.5, "h_freq_hz": 40.0},
         subjects="23",
         labels="spans: baseline, film. Attributes: valence, arousal, dominance (1-5) and <name>_class (high "

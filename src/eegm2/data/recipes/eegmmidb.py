@@ -8,8 +8,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eegm2.data.files.formats import file_suffix
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,9 +38,8 @@ def discover(root: Path) -> list[SourceRecording]:
         If there is none. A run number outside 1 to 14 gives a recording with a `problem`.
     """
     require_folder(root, "the folder with S001/S001R01.edf (or S001R01.edf)")
-    files = sorted(
-        (path for path in root.rglob("*.edf") if FILE_NAME.match(path.stem)), key=lambda path: path.stem
-    )
+    named = (path for path in files_below(root) if FILE_NAME.match(path.stem))
+    files = sorted((path for path in named if file_suffix(path) == ".edf"), key=lambda path: path.stem)
     if not files:
         raise DataError(f"{root}: no S<nnn>R<nn>.edf; see eegm2 datasets eegmmidb")
     return [_recording(path) for path in files]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from eegm2.data.names import composed, shown
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
@@ -21,44 +22,34 @@ def subject_of(relative: Path) -> str:
         entity = re.search(r"(?:^|_)(sub-[A-Za-z0-9]+)", part)
         if entity:
             return entity[1]
-    return relative.parts[0] if len(relative.parts) > 1 else _stem(relative)
+    from eegm2.data.files.formats import stem
+
+    alone = re.sub(r"_split-\d+", "", stem(relative))
+    return composed(shown(relative.parts[0] if len(relative.parts) > 1 else alone))
 
 
 def discover(root: Path) -> list[SourceRecording]:
-    """Find EEG files; a file is one recording named by its path without suffix."""
-    from eegm2.data.files.readers import READERS, companion_files, has_reader
+    """Find EEG files; a recording is named by the path of its first file without suffix."""
+    from eegm2.data.files.formats import READERS, stem
+    from eegm2.data.files.parts import recordings_among
+    from eegm2.data.files.tree import walk
 
     base = root.parent if root.is_file() else root
-    candidates = [root] if root.is_file() else sorted(root.rglob("*"))
     found = []
-    for path in candidates:
-        relative = path.relative_to(base)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not path.is_file() or not has_reader(path) or _is_continuation(path):
-            continue
+    for part in recordings_among(walk(root).files):
+        relative = part.path.relative_to(base)
         found.append(
             SourceRecording(
-                recording_id=relative.with_name(_stem(relative)).as_posix(),
+                recording_id=shown(relative.with_name(stem(relative)).as_posix()),
                 subject=subject_of(relative),
-                path=path,
-                files=companion_files(path),
+                path=part.path,
+                files=part.files,
+                problem=part.problem,
             )
         )
     if not found:
         raise DataError(f"{root}: no EEG files ({' '.join(sorted(READERS))}) in it; check the folder")
     return found
-
-
-def _stem(path: Path) -> str:
-    from eegm2.data.files.readers import file_suffix
-
-    return path.name[: -len(file_suffix(path))]
-
-
-def _is_continuation(path: Path) -> bool:
-    """Return whether a FIF file is a later part of a split one, which MNE reads along with the first."""
-    first = re.sub(r"-\d+(\.fif(?:\.gz)?)$", r"\1", path.name, flags=re.IGNORECASE)
-    return first != path.name and path.with_name(first).is_file()
 
 
 RECIPES = (

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import math
 import re
 from pathlib import Path
 
+from eegm2.data.files.parts import Found
+from eegm2.data.files.tables import Row, read_rows, span_of, with_our_times
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
+from eegm2.data.names import composed
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 TABLE = "labels.csv"
 REQUIRED = ("file", "subject")
 OPTIONAL = ("session", "label", "onset_s", "duration_s", "split")
 SPLITS = ("train", "val", "test")
-Row = tuple[int, dict[str, str]]
 
 
 def discover(root: Path) -> list[SourceRecording]:
@@ -41,20 +43,35 @@ def discover(root: Path) -> list[SourceRecording]:
     table = root if root.is_file() else root / TABLE
     if not root.is_file():
         require_folder(root, f"a folder with EEG files and {TABLE}")
+    from eegm2.data.files.parts import recordings_among
+
     extra, rows = read_table(table)
-    found = [_recording(table, name, group, extra) for name, group in rows.items()]
+    there = {composed(part.path.relative_to(table.parent).as_posix()): part for part in _below(table.parent)}
+    found = []
+    for name, group in rows.items():
+        wanted = composed(Path(name).as_posix())
+        part = there.get(wanted) or next(
+            iter(recordings_among([table.parent / name])), Found(table.parent / name)
+        )
+        found.append(_recording(table, name, part, group, extra))
     listed = {recording.path.resolve() for recording in found}
-    for path in _eeg_files(table.parent):
-        if path.resolve() not in listed:
-            name = path.relative_to(table.parent).as_posix()
-            problem = f"{path}: not named in {table.name}; add a row for it or remove it"
-            found.append(SourceRecording(_identity(name), _identity(name), path, problem=problem))
+    for name, part in there.items():
+        if part.path.resolve() not in listed:
+            problem = f"{part.path}: not named in {table.name}; add a row for it or remove it"
+            about = (_identity(name), _identity(name), part.path)
+            found.append(SourceRecording(*about, problem=part.problem or problem, claims=part.files))
     return sorted(found, key=lambda recording: recording.recording_id)
 
 
 def matches(root: Path) -> bool:
-    """Tell whether `root` holds ``labels.csv``."""
-    return (root / TABLE).is_file()
+    """Tell whether `root` holds ``labels.csv`` with files in it; a table for ``--table`` is none."""
+    if not (root / TABLE).is_file():
+        return False
+    try:
+        header, _ = read_rows(root / TABLE)
+    except DataError:
+        return False
+    return bool(set(REQUIRED) & set(header)) and "recording" not in header
 
 
 def read_table(table: Path) -> tuple[list[str], dict[str, list[Row]]]:
@@ -67,25 +84,14 @@ def read_table(table: Path) -> tuple[list[str], dict[str, list[Row]]]:
     rows : dict
         File name to its (line number, values), in the table's order.
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or []]
-            extra = _check_header(table, header)
-            reader.fieldnames = header
-            rows: dict[str, list[Row]] = {}
-            for values in reader:
-                row = {key: (value or "").strip() for key, value in values.items() if key is not None}
-                if None in values or any(value is None for value in values.values()):
-                    raise DataError(
-                        f"{table}: line {reader.line_num}: not {len(header)} values as in the header"
-                    )
-                if not row["file"]:
-                    raise DataError(f"{table}: line {reader.line_num}: column file is empty")
-                rows.setdefault(row["file"], []).append((reader.line_num, row))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{table}: cannot read the table ({reason}); expected CSV in UTF-8") from error
+    header, lines = with_our_times(table, *read_rows(table))
+    extra = _check_header(table, header)
+    read_rows(table, ragged=False)
+    rows: dict[str, list[Row]] = {}
+    for number, row in lines:
+        if not row["file"]:
+            raise DataError(f"{table}: line {number}: column file is empty")
+        rows.setdefault(row["file"], []).append((number, row))
     if not rows:
         raise DataError(f"{table}: no rows below the header")
     return extra, rows
@@ -105,19 +111,11 @@ def _check_header(table: Path, header: list[str]) -> list[str]:
         raise DataError(
             f"{table}: column {', '.join(missing)} missing; the header is {','.join(header) or 'empty'}"
         )
-    if len(set(header)) != len(header):
-        raise DataError(f"{table}: a column is there twice in {','.join(header)}; keep one")
-    if "duration_s" in header and "onset_s" not in header:
-        raise DataError(
-            f"{table}: column duration_s without onset_s; add onset_s (seconds from the first sample)"
-        )
     return extra
 
 
-def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> SourceRecording:
-    from eegm2.data.files.readers import companion_files
-
-    path = table.parent / name
+def _recording(table: Path, name: str, part: Found, rows: list[Row], extra: list[str]) -> SourceRecording:
+    path = part.path
     first = rows[0][1]
     recording_id, subject = _identity(name), first["subject"]
     try:
@@ -152,7 +150,8 @@ def _recording(table: Path, name: str, rows: list[Row], extra: list[str]) -> Sou
         labels=labels,
         attributes=attributes,
         split=first.get("split") or None,
-        files=companion_files(path),
+        files=part.files,
+        problem=part.problem,
     )
 
 
@@ -161,25 +160,17 @@ def _labels(table: Path, rows: list[Row]) -> tuple[LabelSpan, ...]:
     for number, row in rows:
         if not row["label"]:
             continue
-        onset, duration = row.get("onset_s", ""), row.get("duration_s", "")
-        try:
-            span = LabelSpan(float(onset or 0), float(duration) if duration else math.inf, row["label"])
-        except ValueError as error:
-            raise DataError(
-                f"{table}: line {number}: onset_s '{onset}', duration_s '{duration}', expected seconds"
-            ) from error
-        if not (0 <= span.onset_s < math.inf and span.duration_s >= 0):
-            raise DataError(
-                f"{table}: line {number}: onset_s '{onset}', duration_s '{duration}', expected 0 or more"
-            )
+        span = span_of(row, f"{table}: line {number}")
+        if span.onset_s < 0:
+            raise DataError(f"{table}: line {number}: onset_s '{span.onset_s:g}', expected 0 or more")
         spans.append(span)
     return tuple(sorted(spans))
 
 
-def _eeg_files(folder: Path) -> list[Path]:
-    from eegm2.data.files.readers import has_reader
+def _below(folder: Path) -> list[Found]:
+    from eegm2.data.files.parts import recordings_among
 
-    return sorted(path for path in folder.rglob("*") if path.is_file() and has_reader(path))
+    return recordings_among(files_below(folder))
 
 
 def _identity(name: str) -> str:
@@ -202,6 +193,7 @@ several rows of one file are several label spans; without onset_s a label holds 
         url="",
         discover=discover,
         matches=matches,
+        declared=True,
         subjects="as the table",
         labels="column label; without that column, the annotations inside the files",
         notes="Columns are checked strictly; attribute:age and the like become attributes (usable as "

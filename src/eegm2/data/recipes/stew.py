@@ -9,8 +9,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import EPOC14, raw_from_array, require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,8 +8,11 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from eegm2.data.files.formats import file_suffix
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 SPLITS = {"train": "train", "eval": "test"}
@@ -42,8 +45,8 @@ def discover(root: Path) -> list[SourceRecording]:
     found = []
     for folder, split in SPLITS.items():
         for label in CLASSES:
-            for path in sorted((edf / folder / label).rglob("*.edf")):
-                found.append(_recording(path, split, label))
+            below = files_below(edf / folder / label)
+            found += [_recording(path, split, label) for path in below if file_suffix(path) == ".edf"]
     if not found:
         raise DataError(
             f"{root}: no recording in edf/{{train,eval}}/{{normal,abnormal}}/; see eegm2 datasets tuab"

@@ -7,8 +7,11 @@ import math
 import re
 from pathlib import Path
 
+from eegm2.data.files.formats import file_suffix
+from eegm2.data.files.tree import files_below
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 SPLITS = {"train": "train", "eval": "test"}
@@ -35,7 +38,8 @@ def discover(root: Path) -> list[SourceRecording]:
     found = [
         _recording(path, split)
         for folder, split in SPLITS.items()
-        for path in sorted((edf / folder).rglob("*.edf"))
+        for path in files_below(edf / folder)
+        if file_suffix(path) == ".edf"
     ]
     if not found:
         raise DataError(f"{root}: no recording in edf/{{train,eval}}/<subject>/; see eegm2 datasets tuev")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from eegm2.config import from_dict, option, read_toml
 from eegm2.data.files.ts_text import TsCase, read_ts
+from eegm2.data.labels import LabelSpan
 from eegm2.data.recipes.arrays import raw_from_array, require_folder
-from eegm2.data.recipes.base import LabelSpan, Recipe, SourceRecording
+from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ RECIPES = (
         description="UEA time-series archive: EEG trials in .ts files, official train and test part",
         discover=discover,
         matches=matches,
+        declared=True,
         **COMMON,
     ),
     Recipe(

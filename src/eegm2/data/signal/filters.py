@@ -118,6 +118,30 @@ class Filters:
         out : ndarray of float32, shape (n_out, n_chans)
             Filled.
         """
+        self._resample(self._filter(buffer), offset, out)
+
+    def run_part(self, buffer: np.ndarray, start: int, offset: np.ndarray, out: np.ndarray) -> None:
+        """Do the same to a part of a recording by itself; its samples come out on the recording's own grid.
+
+        Parameters
+        ----------
+        buffer, offset
+            As `run` has them.
+        start : int
+            Sample of the recording at which the part begins.
+        out : ndarray of float32, shape (n, n_chans)
+            Filled: the samples from ``n_out(start)`` to before ``n_out(start + length of the part)``.
+        """
+        lead = start % self.ratio.denominator
+        series = self._filter(buffer)
+        if lead:  # zeros before the part, back to where both grids meet
+            series = np.concatenate([np.zeros((lead, series.shape[1])), series])
+        whole = np.empty((self.n_out(len(series)), series.shape[1]), np.float32)
+        self._resample(series, offset, whole)
+        out[:] = whole[len(whole) - len(out) :]
+
+    def _filter(self, buffer: np.ndarray) -> np.ndarray:
+        """Filter the series in a buffer forwards and backwards; return it."""
         compiled, series = kernels("filter_kernels"), self.inside(buffer)
         padding = self._padding(len(series))
         for sos, settled in self.sections:
@@ -129,6 +153,11 @@ class Filters:
             for backwards in (False, True):
                 state = settled[:, :, None] * buffer[-1 if backwards else 0]
                 compiled.cascade(buffer, sos, state, backwards)
+        return series
+
+    def _resample(self, series: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
+        """Resample a series, add the offset, write it."""
+        compiled = kernels("filter_kernels")
         up, down = self.ratio.numerator, self.ratio.denominator
         if self.taps is not None and compiled is not None:
             compiled.resample(series, self.taps * up, up, down, offset, out)

@@ -8,6 +8,7 @@ else is held. Arrays lie time-major in memory, as the store keeps them and as fi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,29 @@ import numpy as np
 
 from eegm2.data.channels import Montage, eeg_channels, wanted_channels
 from eegm2.data.config import PreprocessingConfig
+from eegm2.data.files.readers import annotation_labels, recalled
+from eegm2.data.joins import JOIN, at_the_step, canonical_marks, cuts, is_skip, parts, skipped
+from eegm2.data.labels import LabelSpan
 from eegm2.data.signal.compiled import kernels
-from eegm2.data.signal.filters import filters
+from eegm2.data.signal.filters import Filters, filters
 from eegm2.data.signal.microvolts import read_microvolts
 from eegm2.data.signal.mixing import mixing_matrix
-from eegm2.data.signal.quality import array_quality, clipped_share, extremes, flat_channels, line_noise
+from eegm2.data.signal.quality import (
+    Ends,
+    array_quality,
+    clipped_share,
+    extremes,
+    flat_channels,
+    line_noise,
+    typical_amplitudes,
+)
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
     import mne
 
+SCALE_TIMES_TYPICAL = 500.0
+"""A channel this many times larger than the others' median is no matter of electrodes any more."""
 AMPLITUDE_LIMITS_UV = (0.2, 2000.0)
 """Typical amplitudes of EEG after the high-pass lie well inside; those wrong by a thousand lie outside."""
 
@@ -39,10 +53,19 @@ class Preprocessed:
     array: np.ndarray
     ch_names: tuple[str, ...]
     quality: dict[str, Any]
+    marks: tuple[LabelSpan, ...] = ()
+    sfreq_hz: float = 0.0
+
+    @property
+    def parts(self) -> list[slice]:
+        """The continuous parts of the array, in samples; one where nothing is marked."""
+        return parts(self.array.shape[1], cuts(self.marks, self.sfreq_hz, self.array.shape[1]))
 
 
-def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) -> Preprocessed:
-    """Carry out a declared preprocessing.
+def preprocess(
+    raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str, marks: Iterable[LabelSpan] = ()
+) -> Preprocessed:
+    """Carry out a declared preprocessing, on each continuous part of the recording alone.
 
     Parameters
     ----------
@@ -52,6 +75,8 @@ def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) 
         What to do.
     where : str
         The file, for messages.
+    marks : iterable of LabelSpan
+        Joins and skips (`eegm2.data.joins`) that are known beside the recording's own annotations.
 
     Raises
     ------
@@ -61,57 +86,128 @@ def preprocess(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) 
     """
     montage = wanted_channels(config) or Montage("", default_channels(raw, where))
     picked = _eeg_typed(raw, montage)
-    matrix, interpolated = _matrix(picked, montage, config, where)
+    filled = _bad_to_fill(raw, picked, config, where)
+    matrix, interpolated = _matrix(raw, picked, montage, config, where, filled)
     used = np.flatnonzero(np.abs(matrix).sum(0))
     names = [picked[i] for i in used]
     sfreq_hz = float(raw.info["sfreq"])
-    if raw.n_times < 2 or filters(config, sfreq_hz).n_out(raw.n_times) < 8:
+    chain = filters(config, sfreq_hz)
+    if raw.n_times < 2 or chain.n_out(raw.n_times) < 8:
         raise DataError(
             f"{where}: {raw.n_times} samples at {sfreq_hz:g} Hz are too short; leave the recording out"
         )
     x, offset, ends, nan_share = read_microvolts(raw, names, config, where)
-    flat = flat_channels(x, names, ends)
+    known = canonical_marks((*annotation_labels(raw), *marks))
+    places = at_the_step(x, cuts(known, sfreq_hz, raw.n_times), sfreq_hz)
+    missing = skipped(known, sfreq_hz, raw.n_times)
+    there, ends = _recorded(x, missing, ends, where)
+    flat = flat_channels(there, names, ends)
     if flat and config.flat == "refuse":
         raise DataError(
             f"{where}: flat channels: {' '.join(flat)}; choose others, or use --flat interpolate (or keep)"
         )
     if flat and config.flat == "interpolate":
-        matrix, interpolated = _matrix(picked, montage, config, where, unusable=flat)
+        matrix, interpolated = _matrix(raw, picked, montage, config, where, [*filled, *flat])
     quality: dict[str, Any] = {
         "duration_s": round(float(raw.n_times / sfreq_hz), 3),
         "n_chans": len(montage.channels),
         "source_sfreq_hz": sfreq_hz,
         "flat_channels": flat,
+        "bad_channels": [name for name in raw.info["bads"] if name in picked],
         "nan_share": nan_share,
-        "clipped_share": round(clipped_share(x, ends), 6),
+        "clipped_share": round(clipped_share(there, ends), 6),
         "interpolated_channels": list(interpolated),
         "dropped_channels": [name for name in raw.ch_names if name not in names],
     }
-    ratio, mains = line_noise(x, sfreq_hz)
+    ratio, mains = line_noise(there, sfreq_hz)
     quality |= {"line_noise_ratio": None if ratio is None else round(ratio, 2), "line_hz": mains}
-    array = _filter_and_resample(x, offset, matrix[:, used], sfreq_hz, config)
+    array = _filter_and_resample(x, offset, matrix[:, used], sfreq_hz, config, places)
+    made = _marks(known, places, chain, sfreq_hz, config.sfreq_hz)
     ends = extremes(array)
     if not ends[2]:
         raise DataError(f"{where}: values overflow while filtering; check the file's unit (--scale)")
-    quality |= array_quality(array, montage.channels, ends) | {"notes": filters(config, sfreq_hz).note}
+    kept, ends = _recorded(array, skipped(made, config.sfreq_hz, array.shape[1]), ends, where)
+    quality |= array_quality(kept, montage.channels, ends)
+    quality["notes"] = "; ".join(filter(None, [chain.note, _about_parts(places, missing, sfreq_hz)]))
     if config.amplitude == "microvolts":
         _refuse_amplitude(quality["typical_uv"], where)
-    return Preprocessed(array, montage.channels, quality)
+        _refuse_scale(kept, montage.channels, where)
+    return Preprocessed(array, montage.channels, quality, made, config.sfreq_hz)
+
+
+def _recorded(x: np.ndarray, missing: np.ndarray, ends: Ends, where: str) -> tuple[np.ndarray, Ends]:
+    """Return the samples that were recorded, and their extremes."""
+    if not missing.any():
+        return x, ends
+    there = np.ascontiguousarray(x.T[~missing]).T
+    if there.shape[1] < 2:
+        raise DataError(f"{where}: nothing of it was recorded, it is marked as skipped; leave it out")
+    return there, extremes(there)
+
+
+def _marks(
+    known: Iterable[LabelSpan], places: Sequence[int], chain: Filters, sfreq_hz: float, rate_hz: float
+) -> tuple[LabelSpan, ...]:
+    """Return joins and skips in the time of the prepared array: a join is where its next part begins."""
+    joins = [LabelSpan(round(chain.n_out(place) / rate_hz, 6), 0.0, JOIN) for place in places]
+    return tuple(dict.fromkeys([*joins, *(span for span in known if is_skip(span.label))]))
+
+
+def _about_parts(places: Sequence[int], missing: np.ndarray, sfreq_hz: float) -> str:
+    """Return a note on a recording that is not continuous."""
+    if not places and not missing.any():
+        return ""
+    first = f"the first ends at {places[0] / sfreq_hz:.3f} s" if places else ""
+    gone = f"{missing.sum() / sfreq_hz:.3f} s not recorded" if missing.any() else ""
+    return ", ".join(filter(None, [f"{len(places) + 1} parts, each prepared alone", first, gone]))
+
+
+def _bad_to_fill(
+    raw: mne.io.BaseRaw, picked: list[str], config: PreprocessingConfig, where: str
+) -> list[str]:
+    """Return the channels marked as bad that are to be interpolated; refuse them where asked."""
+    bads = [name for name in raw.info["bads"] if name in picked]
+    if bads and config.bads == "refuse":
+        raise DataError(
+            f"{where}: channels marked as bad: {' '.join(bads)}; "
+            "leave the recording out, or use --bads interpolate (or report)"
+        )
+    return bads if config.bads == "interpolate" else []
+
+
+def preprocess_alike(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) -> Preprocessed:
+    """Prepare a recording as a checkpoint's data were; no advice names options, as there are none to give.
+
+    Raises
+    ------
+    DataError
+        As `preprocess`.
+    """
+    try:
+        return preprocess(raw, config, where=where)
+    except DataError as error:
+        finding, _, advice = str(error).rpartition("; ")
+        if " --" not in f" {advice}":
+            raise
+        raise DataError(
+            f"{finding}; it is prepared as the checkpoint's data were: mend the recording or take another"
+        ) from error
 
 
 def default_channels(raw: mne.io.BaseRaw, where: str) -> tuple[str, ...]:
-    """Return the canonical names of a recording's EEG channels.
+    """Return the canonical names of a recording's EEG channels, less those whose header gives no range.
 
     Raises
     ------
     DataError
         If there are none.
     """
-    names = eeg_channels(_eeg_typed(raw, None))
+    empty = recalled(raw, "without_range")
+    names = eeg_channels(name for name in _eeg_typed(raw, None) if name not in empty)
     if not names:
         kinds = " ".join(f"{name} ({kind})" for name, kind in zip(raw.ch_names, raw.get_channel_types()))
         raise DataError(f"{where}: has no EEG channels (found {kinds or 'none'}); name them with --channels")
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _eeg_typed(raw: mne.io.BaseRaw, montage: Montage | None) -> list[str]:
@@ -124,40 +220,59 @@ def _eeg_typed(raw: mne.io.BaseRaw, montage: Montage | None) -> list[str]:
 
 
 def _matrix(
+    raw: mne.io.BaseRaw,
     picked: list[str],
     montage: Montage,
     config: PreprocessingConfig,
     where: str,
-    unusable: list[str] | None = None,
+    filled: Iterable[str],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     return mixing_matrix(
         picked,
         montage,
         where=where,
-        interpolate=config.missing == "interpolate" or unusable is not None,
-        unusable=unusable or (),
+        interpolate=config.missing == "interpolate",
+        unusable=filled,
+        without_range=recalled(raw, "without_range"),
+        repeated=recalled(raw, "repeated"),
         average_reference=config.reference == "average",
     )
 
 
 def _filter_and_resample(
-    x: np.ndarray, offset: np.ndarray, matrix: np.ndarray, sfreq_hz: float, config: PreprocessingConfig
+    x: np.ndarray,
+    offset: np.ndarray,
+    matrix: np.ndarray,
+    sfreq_hz: float,
+    config: PreprocessingConfig,
+    places: Sequence[int] = (),
 ) -> np.ndarray:
     """Return the wanted channels, filtered and at the wanted rate, time-major in memory.
 
     An offset to be kept was taken off for the sake of digits and of the ends only, and comes back here,
-    unless the high-pass takes it anyway.
+    unless the high-pass takes it anyway. Where `places` say that the recording is not continuous, each part
+    is prepared by itself, less its own offset.
     """
     chain = filters(config, sfreq_hz)
     keep = config.offset == "keep" and not config.l_freq_hz
     kept = matrix @ offset if keep else np.zeros(len(matrix))
     out = np.empty((chain.n_out(x.shape[1]), len(matrix)), np.float32)
-    group = chain.channels_at_once(x.shape[1], len(matrix))
-    for first in range(0, len(matrix), group):
-        rows = slice(first, min(first + group, len(matrix)))
-        buffer = chain.buffer(x.shape[1], rows.stop - first)
-        _mix(matrix[rows], x, chain.inside(buffer))
-        chain.run(buffer, kept[rows], out[:, rows])
+    for part in parts(x.shape[1], places):
+        n_times = part.stop - part.start
+        group = chain.channels_at_once(n_times, len(matrix))
+        for first in range(0, len(matrix), group):
+            rows = slice(first, min(first + group, len(matrix)))
+            buffer = chain.buffer(n_times, rows.stop - first)
+            series = chain.inside(buffer)
+            _mix(matrix[rows], x[:, part], series)
+            if not places:
+                chain.run(buffer, kept[rows], out[:, rows])
+                continue
+            own = np.median(series[: max(1, round(sfreq_hz))], axis=0)
+            series -= own
+            made = np.empty((chain.n_out(part.stop) - chain.n_out(part.start), rows.stop - first), np.float32)
+            chain.run_part(buffer, part.start, kept[rows] + own if keep else kept[rows], made)
+            out[chain.n_out(part.start) : chain.n_out(part.stop), rows] = made
     return out.T
 
 
@@ -172,6 +287,18 @@ def _mix(weights: np.ndarray, x: np.ndarray, series: np.ndarray) -> None:
     for start in range(0, x.shape[1], 1 << 14):
         piece = x.T[start : start + (1 << 14), columns].astype(np.float64)
         series[start : start + (1 << 14)] = piece @ weights[:, columns].T
+
+
+def _refuse_scale(x: np.ndarray, ch_names: Sequence[str], where: str) -> None:
+    """Refuse channels a thousand times larger than the others: their unit or their range is wrong."""
+    typical = typical_amplitudes(x)
+    limit = SCALE_TIMES_TYPICAL * float(np.median(typical))
+    far = [f"{name} ({value:.3g} µV)" for name, value in zip(ch_names, typical) if value > limit > 0]
+    if far:
+        raise DataError(
+            f"{where}: channels whose scale is far from the others' (typically {np.median(typical):.3g} µV): "
+            f"{', '.join(far)}; correct their unit in the file, or choose channels without them (--channels)"
+        )
 
 
 def _refuse_amplitude(typical_uv: float, where: str) -> None:

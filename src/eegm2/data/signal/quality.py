@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,13 @@ Ends = tuple[np.ndarray, np.ndarray, bool]
 """Every channel's lowest and highest sample, and whether all samples are finite."""
 FLAT_SHARE_OF_MEDIAN = 1e-3
 NOISY_TIMES_MEDIAN = 4.0
+ARTEFACT_UV, ARTEFACT_TIMES_TYPICAL = 1000.0, 20.0
+LINE_TIMES_NEIGHBOURS = 1000.0
 MAINS_HZ = (50.0, 60.0)
 COLUMNS = (
     "recording", "subject", "session", "status", "duration_s", "n_chans", "source_sfreq_hz",
-    "low_uv", "high_uv", "typical_uv", "flat_channels", "noisy_channels", "line_noise_ratio", "line_hz",
+    "low_uv", "high_uv", "typical_uv", "flat_channels", "noisy_channels", "bad_channels", "line_noise_ratio",
+    "line_hz",
     "clipped_share", "nan_share", "interpolated_channels", "dropped_channels", "notes", "reason",
 )  # fmt: skip
 
@@ -126,10 +129,16 @@ def array_quality(x: np.ndarray, ch_names: Sequence[str], ends: Ends | None = No
     }
 
 
-def typical_amplitude(x: np.ndarray) -> float:
-    """Return the median over channels of 1.4826 times the median absolute deviation (from 2,000 samples)."""
+def typical_amplitudes(x: np.ndarray) -> np.ndarray:
+    """Return every channel's 1.4826 times median absolute deviation, from 2,000 samples: (n_chans,)."""
     some = np.ascontiguousarray(x[:, :: max(1, x.shape[1] // 2000)])
-    return 1.4826 * float(np.median(medians(np.abs(some - medians(some)))))
+    amplitudes: np.ndarray = 1.4826 * medians(np.abs(some - medians(some)))[:, 0].astype(np.float64)
+    return amplitudes
+
+
+def typical_amplitude(x: np.ndarray) -> float:
+    """Return the median over channels of their typical amplitudes."""
+    return float(np.median(typical_amplitudes(x)))
 
 
 def _deviations(x: np.ndarray) -> np.ndarray:
@@ -147,6 +156,21 @@ def _deviations(x: np.ndarray) -> np.ndarray:
 def _kernels(x: np.ndarray) -> Any | None:
     """Return the compiled statistics where they fit: float32, time-major in memory."""
     return kernels("stat_kernels") if x.dtype == np.float32 and x.T.flags.c_contiguous else None
+
+
+def artefacts(quality: Mapping[str, Any]) -> list[str]:
+    """Return in words what of a recording's amplitudes and mains power no EEG has; empty where nothing is."""
+    found = []
+    largest = max(abs(float(quality.get(key) or 0.0)) for key in ("low_uv", "high_uv"))
+    typical = float(quality.get("typical_uv") or 0.0)
+    if largest > ARTEFACT_UV and largest > ARTEFACT_TIMES_TYPICAL * typical:
+        found.append(f"artefacts beyond {ARTEFACT_UV:,.0f} µV (--reject-uv leaves their windows out)")
+    if float(quality.get("line_noise_ratio") or 0.0) > LINE_TIMES_NEIGHBOURS:
+        hz = quality.get("line_hz")
+        found.append(
+            f"mains at {hz:g} Hz over {LINE_TIMES_NEIGHBOURS:,.0f} times its neighbours (--notch-hz)"
+        )
+    return found
 
 
 def quality_row(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eegm2.config import from_dict
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.config import ADDED_LATER
+from eegm2.data.labels import LabelSpan
 from eegm2.data.storage import Storage
 from eegm2.errors import ConfigError, DataError
 
@@ -141,7 +142,7 @@ def refuse_difference(url: str, found: dict[str, Any], wanted: dict[str, Any]) -
                 f"{url}: the store has {key} {found[key]!r}, asked for {wanted[key]!r}; use another --out"
             )
     for key, value in wanted["preprocessing"].items():
-        there = found["preprocessing"].get(key)
+        there = found["preprocessing"].get(key, ADDED_LATER.get(key))
         if there != value:
             raise ConfigError(
                 f"{url}: the store was prepared with {key} = {there!r}, asked for {value!r}; "

@@ -25,7 +25,7 @@ import numpy as np
 
 from eegm2.config import from_dict
 from eegm2.data.config import PreprocessingConfig, sha256_json
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.storage import LocalStorage, open_storage
 from eegm2.data.store.facts import FORMAT, RecordingInfo, file_stem, parse_recording, read_facts

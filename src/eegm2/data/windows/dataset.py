@@ -15,6 +15,7 @@ from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
 from eegm2.data.windows.labelling import label_spans, recording_windows
 from eegm2.data.windows.scaling import scale_stored
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.config import MIN_TIMES
 
 INDEX_DTYPE = np.dtype([("recording", np.int32), ("start", np.int64), ("label", np.int32)])
 
@@ -104,10 +105,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.stride = round(
             (config.stride_s if config.stride_s is not None else config.window_s) * store.sfreq_hz
         )
-        if self.n_times < 1 or self.stride < 1:
+        if self.n_times < MIN_TIMES or self.stride < 1:
             raise ConfigError(
-                f"window_s, stride_s: got {config.window_s}, {config.stride_s}; "
-                f"below one sample at {store.sfreq_hz:g} Hz, make them longer"
+                f"window_s, stride_s: got {config.window_s}, {config.stride_s}; a window has at least "
+                f"{MIN_TIMES} samples and a step one, at {store.sfreq_hz:g} Hz; make them longer"
             )
         self.recordings = _select(store, recordings, subjects)
         longest = max(self.recordings, key=lambda info: info.n_times)
@@ -125,6 +126,9 @@ class WindowDataset(Dataset[dict[str, Any]]):
             starts, labels = recording_windows(
                 info, of_recording, config, self.classes, self.n_times, self.stride
             )
+            if config.reject_uv:
+                quiet = self._quiet(info, starts)
+                starts, labels = starts[quiet], labels[quiet]
             keep = labels >= 0 if labelled else slice(None)
             part = np.zeros(len(starts[keep]), INDEX_DTYPE)
             part["recording"], part["start"], part["label"] = row, starts[keep], labels[keep]
@@ -135,6 +139,16 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.unlabelled = tuple(unlabelled)
         if len(self.index) == 0:
             raise DataError(_why_empty(self, labelled))
+
+    def _quiet(self, info: RecordingInfo, starts: np.ndarray) -> np.ndarray:
+        """Return which windows stay within `reject_uv`; the recording is read once, a stretch at a time."""
+        over = np.zeros(info.n_times + 1, np.int64)
+        for start in range(0, info.n_times, 1 << 18):
+            block = self.store.view(info.id, start, min(start + (1 << 18), info.n_times))
+            over[start + 1 : start + 1 + len(block)] = (np.abs(block) > self.config.reject_uv).any(1)
+        before = np.cumsum(over)
+        quiet: np.ndarray = before[starts + self.n_times] == before[starts]
+        return quiet
 
     def __len__(self) -> int:
         return len(self.index)
@@ -228,6 +242,7 @@ def _why_empty(dataset: WindowDataset, labelled: bool) -> str:
         )
     return (
         f"{url}: no window of {config.window_s:g} s is left by label_rule '{config.label_rule}', "
-        f"exclude_s {list(config.exclude_s)} and exclude_labels {list(config.exclude_labels)}; "
+        f"exclude_s {list(config.exclude_s)}, exclude_labels {list(config.exclude_labels)} and reject_uv "
+        f"{config.reject_uv:g}; "
         "loosen one of them"
     )

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eegm2.data.config import WindowConfig
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.joins import is_join, is_skip
+from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
 
 
@@ -87,19 +88,14 @@ def _allowed(info: RecordingInfo, config: WindowConfig, starts: np.ndarray, n_ti
     starts_s, length_s = starts / info.sfreq_hz, n_times / info.sfreq_hz
     excluded = [LabelSpan(start, stop - start, "") for start, stop in config.excluded_spans()]
     banned = [span for span in info.labels if is_excluded_label(span.label, config)]
-    excluded += [span for span in banned if not _is_join(span)]
-    joins = np.array(sorted(span.onset_s for span in banned if _is_join(span)))
+    excluded += [span for span in banned if not is_join(span.label)]
+    joins = np.array(sorted(span.onset_s for span in banned if is_join(span.label)))
     allowed = np.ones(len(starts), bool)
     if len(joins):
         allowed &= ~_crosses(joins, starts_s, length_s, 0.25 / info.sfreq_hz)
     if excluded:
         allowed &= ~(_covered(excluded, starts_s, length_s, instants=True) > 0)
     return allowed
-
-
-def _is_join(span: LabelSpan) -> bool:
-    """Return whether a span marks where two pieces were laid end to end; it lies between two samples."""
-    return span.duration_s == 0 and span.label.lower() in ("bad boundary", "edge boundary")
 
 
 def _crosses(joins_s: np.ndarray, starts_s: np.ndarray, length_s: float, tolerance_s: float) -> np.ndarray:
@@ -111,7 +107,9 @@ def _crosses(joins_s: np.ndarray, starts_s: np.ndarray, length_s: float, toleran
 
 
 def is_excluded_label(label: str, config: WindowConfig) -> bool:
-    """Return whether no window may touch a span of this label."""
+    """Return whether no window may touch a span of this label; discontinuities are always such."""
+    if is_join(label) or is_skip(label):
+        return True
     return any(fnmatch.fnmatchcase(label.lower(), pattern.lower()) for pattern in config.exclude_labels)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.data.channels import numbered
 from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost, named_channels, unit_factor
 from eegm2.errors import ConfigError, DataError
 
@@ -85,6 +86,7 @@ class BrainflowSource:
         labels = str(description.get("eeg_names", "")).split(",")
         stated = labels if len(labels) == len(self._rows) else [f"EEG{i}" for i in range(len(self._rows))]
         self.ch_names = named_channels(stated, self.named, len(stated), self.name)
+        self.ch_names, _ = numbered(self.ch_names)
         self._factor = unit_factor(self.unit, self.name)
         self._counter = description.get("package_num_channel")
         self._stamps = description["timestamp_channel"]

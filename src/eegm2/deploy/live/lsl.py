@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.data.channels import numbered
 from eegm2.deploy.live.clock import ClockTracker
 from eegm2.deploy.live.source import NOTHING, Chunk, SourceLost, named_channels, unit_factor
 from eegm2.errors import ConfigError, DataError
@@ -138,7 +139,7 @@ class LslSource:
         self.sfreq_hz = float(info.nominal_srate())
         count = info.channel_count()
         names, units = _channels(info)
-        self.ch_names = named_channels(names, self.named, count, self.name)
+        self.ch_names, _ = numbered(named_channels(names, self.named, count, self.name))
         units = units if len(units) == count else [""] * count
         self._factors = np.array([unit_factor(self.unit or unit, self.name) for unit in units])[:, None]
         self._chosen = info.source_id()

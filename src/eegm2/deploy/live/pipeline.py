@@ -178,6 +178,7 @@ class Pipeline:
         if self.calibration is not None:
             self.calibration.refuse_other(self.config.calibration, **self._whose())
         declared = self.trained.preprocessing
+        declared = replace(declared, aliases=(*declared.aliases, *self.config.aliases))
         if not self.config.causal:
             declared = PreprocessingConfig(
                 l_freq_hz=0, h_freq_hz=0, sfreq_hz=self.trained.sfreq_hz, aliases=declared.aliases
@@ -210,7 +211,9 @@ class Pipeline:
 
     def push(self, chunk: Chunk) -> Outputs:
         """Take a chunk; short gaps are interpolated, after long ones everything begins anew."""
-        end = float(chunk.times_s[-1]) if len(chunk.times_s) else 0.0
+        if len(chunk.times_s):
+            self._time_s = float(chunk.times_s[-1])
+        end = self._time_s
         total = Outputs(end, *self._empty())
         if chunk.fresh and self._started:
             self._restart(total, "the source came back")

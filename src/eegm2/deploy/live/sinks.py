@@ -105,7 +105,9 @@ class JsonLinesSink:
         self._line("start", {"protocol": PROTOCOL, **about, "units": UNITS_OUT, **layout.facts})
 
     def _line(self, kind: str, values: dict[str, Any]) -> None:
-        self._stream.write(json.dumps({"type": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n")
+        ascii_only = self._file is None  # what a terminal or pipe cannot show must stay JSON
+        text = json.dumps({"type": kind, **values}, ensure_ascii=ascii_only, allow_nan=False)
+        self._stream.write(f"{text}\n")
 
     def push(self, outputs: Outputs) -> None:
         """Write what is there."""

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from eegm2.data.channels import canonical
+from eegm2.data.joins import cuts, skipped
 from eegm2.errors import DataError, EEGM2Error
 
 #: Microvolts per unit, by the names that sources use.
@@ -46,7 +47,7 @@ class Chunk:
     gaps : tuple of (int, int)
         Index of a sample and how many are missing before it.
     fresh : bool
-        True for the first chunk after the source came back.
+        True for the first chunk after the source came back, or after a join in a recording.
     """
 
     x_uv: np.ndarray
@@ -96,7 +97,7 @@ class Source(Protocol):
 
 
 class RecordingSource:
-    """A recording in any format that can be read, at real or another speed.
+    """A recording in any format that can be read, at real or another speed; after a join it begins anew.
 
     Parameters
     ----------
@@ -122,27 +123,34 @@ class RecordingSource:
 
     def open(self) -> None:
         """Read the header."""
-        from eegm2.data.files.readers import read_raw
+        from eegm2.data.files.readers import annotation_labels, read_raw
 
         self._raw = read_raw(self.name)
         stated = list(self._raw.ch_names)
         self.ch_names = named_channels(stated, self.named, len(stated), self.name)
         self._factor = 1e6 * unit_factor(self.unit, self.name)
         self.sfreq_hz = float(self._raw.info["sfreq"])
+        marks, n_times = annotation_labels(self._raw), self._raw.n_times
+        self._ends = [*cuts(marks, self.sfreq_hz, n_times), n_times]
+        self._skipped = skipped(marks, self.sfreq_hz, n_times)
         self._at, self._began = 0, time.monotonic()
+        self._fresh = False
 
     def read(self, n: int, timeout_s: float) -> Chunk | None:
         """Return the next samples when their time has come."""
-        end = min(self._at + n, self._raw.n_times)
-        if end == self._at:
+        while self._at < self._raw.n_times and self._skipped[self._at]:
+            self._at, self._fresh = next(end for end in self._ends if end > self._at), True
+        if self._at >= self._raw.n_times:
             return None
+        end = min(self._at + n, next(end for end in self._ends if end > self._at))
         if self.speed > 0:
             due = self._began + end / self.sfreq_hz / self.speed
             time.sleep(max(0.0, due - time.monotonic()))
         x_uv = self._raw[:, self._at : end][0] * self._factor
         times_s = np.arange(self._at, end) / self.sfreq_hz
+        fresh, self._fresh = self._fresh, end in self._ends
         self._at = end
-        return Chunk(x_uv, times_s)
+        return Chunk(x_uv, times_s, fresh=fresh)
 
     def close(self) -> None:
         """Close the file."""
@@ -165,7 +173,9 @@ def unit_factor(unit: str, where: str) -> float:
     if not unit:
         return 1.0
     if unit.strip().lower() not in UNITS:
-        raise DataError(f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}")
+        raise DataError(
+            f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}; give it with --unit"
+        )
     return UNITS[unit.strip().lower()]
 
 

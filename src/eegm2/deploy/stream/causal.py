@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy import signal
 
-from eegm2.data.channels import Montage, wanted_channels
+from eegm2.data.channels import Montage, parse_aliases
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.filters import band_filter, notch_filters, resampling_ratio
 from eegm2.data.signal.mixing import mixing_matrix
@@ -116,14 +116,14 @@ class CausalPreprocessor:
             raise ConfigError(
                 f"{where}: rate is {sfreq_hz:g} Hz, expected at least the model's {config.sfreq_hz:g} Hz"
             )
-        declared = wanted_channels(config)
-        montage = Montage("", tuple(wanted), declared.aliases if declared is not None else {})
+        montage = Montage("", tuple(wanted), parse_aliases(config.aliases))
         self.matrix, _ = mixing_matrix(
             ch_names,
             montage,
             where=where,
             interpolate=config.missing == "interpolate",
             average_reference=config.reference == "average",
+            advice="the model needs them: rename channels of the source, or --aliases 'its name=ours'",
         )
         self.scale = config.scale
         self.filter, self.note = causal_filter(config, sfreq_hz)

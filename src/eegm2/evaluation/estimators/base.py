@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
+from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array, is_epochs
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model
@@ -31,6 +33,8 @@ from eegm2.model.unet import UNet
 class OnWindows(BaseEstimator):
     """What the three estimators share: reading windows, and the network they start from."""
 
+    input_facts_: InputFacts
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -39,12 +43,19 @@ class OnWindows(BaseEstimator):
         return tags
 
     def _windows(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """Return scaled float32 windows (and y), checked by scikit-learn's rules."""
+        """Return scaled float32 windows (and y), checked by scikit-learn's rules.
+
+        Epochs are brought into the order of the checkpoint's channels, or of those that were fitted.
+        """
+        facts: InputFacts = self._checkpoint_facts() if reset else self.input_facts_
+        facts.refuse_scaling(self.scaling)
         names: list[str] | None = None
-        if hasattr(X, "get_data") and hasattr(X, "info"):
-            names = X.copy().pick("eeg").ch_names
-            X = X.get_data(picks="eeg", copy=False) * 1e6
-        self._know_channels(names, reset=reset)
+        if is_epochs(X):
+            X, found = epochs_to_array(X, facts)
+            names = list(found.ch_names)
+            facts = facts if facts.ch_names else found
+        if reset:
+            self.ch_names_ = list(self.ch_names) if self.ch_names is not None else names
         checks = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_2d": False, "reset": reset}
         if isinstance(y, str):
             X = validate_data(self, X, **checks)
@@ -57,6 +68,7 @@ class OnWindows(BaseEstimator):
             )
         if reset:
             self.n_features_in_ = X.shape[1]
+            self.input_facts_ = facts
         elif X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
@@ -71,19 +83,26 @@ class OnWindows(BaseEstimator):
         scaled = scale_window(np.ascontiguousarray(X, dtype=np.float32), self.scaling)
         return scaled if isinstance(y, str) else (scaled, y)
 
-    def _know_channels(self, names: list[str] | None, *, reset: bool) -> None:
-        """Keep the names of Epochs' channels while fitting, and refuse others later."""
-        if reset:
-            self.ch_names_ = list(self.ch_names) if self.ch_names is not None else names
-        elif names is not None and self.ch_names_ is not None and names != list(self.ch_names_):
-            raise ConfigError(
-                f"X has channels {' '.join(names)}, {type(self).__name__} was fitted on "
-                f"{' '.join(self.ch_names_)}; reorder or pick them (Epochs.reorder_channels)"
-            )
-
     def _shaped(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return X as (n, n_chans, n_times); a place for subclasses that take other shapes."""
         return X
+
+    def _checkpoint_facts(self) -> InputFacts:
+        """Return what the checkpoint says of its input, and the names that were given for windows without."""
+        facts = InputFacts()
+        if isinstance(self.checkpoint, EEGM2 | UNet):
+            facts = InputFacts.of_header(self.checkpoint.header)
+            anything = self.checkpoint.config.any_electrodes
+        elif self.checkpoint is not None:
+            from eegm2.training.checkpoint import read_header
+
+            header = read_header(self.checkpoint)
+            facts = InputFacts.of_header(header, f"checkpoint {self.checkpoint}")
+            anything = EEGM2Config.from_dict(header["model"]).any_electrodes
+        if self.checkpoint is None or anything:
+            given = tuple(self.ch_names) if self.ch_names is not None else ()
+            facts = dataclasses.replace(facts, ch_names=given, whose=facts.whose or "ch_names")
+        return facts
 
     def _network(self, n_chans: int, seed: int) -> EEGM2 | UNet:
         """Return a copy of the checkpoint's network, or a fresh one of the preset where there is none."""

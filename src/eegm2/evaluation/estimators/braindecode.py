@@ -11,6 +11,7 @@ from eegm2.data.config import Scaling
 from eegm2.data.electrodes import on_montage
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError
+from eegm2.evaluation.estimators.input_facts import InputFacts
 from eegm2.model.config import EEGM2Config
 from eegm2.model.heads import Downstream, HeadName
 from eegm2.model.network import EEGM2, build_model
@@ -31,7 +32,7 @@ class EEGM2ForClassification(nn.Module):
     sfreq : float
         Sampling rate in Hz; refused if a checkpoint was trained at another.
     chs_info : list of dict, optional
-        MNE's ``info["chs"]``.
+        MNE's ``info["chs"]``; refused if a checkpoint was trained on other channels or in another order.
     input_window_seconds : float, optional
         Length of a window in seconds.
     checkpoint : path, EEGM2, UNet or None
@@ -83,7 +84,7 @@ class EEGM2ForClassification(nn.Module):
             network = build_model(EEGM2Config.preset(preset, n_chans=self.n_chans, width=width))
             network = _on_montage(network, chs_info)
         else:
-            network = _pretrained(checkpoint, self.n_chans, sfreq, chs_info)
+            network = _pretrained(checkpoint, self.n_chans, sfreq, chs_info, scaling)
         self.body = Downstream(network, n_outputs, self.n_times, head, drop_prob)
         head_out = self.body.head.out
         assert isinstance(head_out, nn.Linear)
@@ -117,24 +118,33 @@ def _on_montage(network: EEGM2 | UNet, chs_info: list[Any] | None) -> EEGM2 | UN
 
 
 def _pretrained(
-    checkpoint: Any, n_chans: int, sfreq: float | None, chs_info: list[Any] | None = None
+    checkpoint: Any, n_chans: int, sfreq: float | None, chs_info: list[Any] | None, scaling: str
 ) -> EEGM2 | UNet:
-    """Return a copy of the checkpoint's network, refusing another channel count or sampling rate."""
+    """Return a copy of the checkpoint's network, refusing other channels, another rate or another scaling."""
     if isinstance(checkpoint, EEGM2 | UNet):
-        network = copy.deepcopy(checkpoint)
+        network, facts = copy.deepcopy(checkpoint), InputFacts.of_header(checkpoint.header)
     else:
         from eegm2.training.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint)
-        network, trained_hz = loaded.model, float(loaded.header["sfreq_hz"])
-        if sfreq is not None and abs(sfreq - trained_hz) > 1e-3:
-            raise ConfigError(
-                f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {trained_hz:g} Hz; resample"
-            )
+        network, facts = loaded.model, InputFacts.of_header(loaded.header, f"checkpoint {checkpoint}")
+    if sfreq is not None and facts.sfreq_hz and abs(sfreq - facts.sfreq_hz) > 1e-3:
+        raise ConfigError(
+            f"sfreq: got {sfreq:g} Hz, {checkpoint} was trained at {facts.sfreq_hz:g} Hz; resample"
+        )
+    any_electrodes = network.config.any_electrodes
     network = _on_montage(network, chs_info)
     if network.config.n_chans != n_chans:
         raise ConfigError(
             f"checkpoint: has {network.config.n_chans} channels, got n_chans={n_chans}; "
             "use eegm2.adapt_channels(model, n_chans)"
+        )
+    facts.refuse_scaling(scaling)
+    ch_names = [str(channel["ch_name"]) for channel in chs_info or () if "ch_name" in channel]
+    order = None if any_electrodes else facts.order(ch_names)
+    if order is not None and order != sorted(order):
+        raise ConfigError(
+            f"chs_info: has the order {' '.join(ch_names)}, {facts.whose} has {' '.join(facts.ch_names)}; "
+            "reorder the data (reorder_channels)"
         )
     return network

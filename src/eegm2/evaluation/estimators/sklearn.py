@@ -16,6 +16,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from eegm2.evaluation.config import Features
 from eegm2.evaluation.estimators.base import Learner, OnWindows, integer_seed
+from eegm2.evaluation.features.embedding import feature_names
+from eegm2.model.statistics import STATISTICS
 
 
 class EEGM2Encoder(TransformerMixin, OnWindows):
@@ -96,6 +98,16 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         check_is_fitted(self)
         windows = self._windows(X, reset=False)
         return self._frozen_features(windows)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.str_]:
+        """Return the features' names, such as min_000; `input_features` is not used.
+
+        With it ``set_output(transform="pandas")`` works.
+        """
+        check_is_fitted(self)
+        channels = self.network_.config.representation_channels
+        n = channels * (channels + 1) // 2 if self.features == "covariance" else channels * len(STATISTICS)
+        return np.array(feature_names(n, self.features), dtype=object)
 
 
 class EEGM2Classifier(ClassifierMixin, Learner):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
-from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.names import shown
+from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
@@ -209,7 +210,7 @@ def _from_file(
     checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
 ) -> tuple[Checkpoint, LabelledWindows]:
     raw = read_raw(path)
-    made = preprocess(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
+    made = preprocess_alike(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
     checkpoint = checkpoint.on_montage(made.ch_names, positions)
     refuse_other_channels(checkpoint, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
@@ -219,12 +220,18 @@ def _from_file(
         raise DataError(
             f"{path}: {total / sfreq_hz:.2f} s long, a window has {windows.window_s:g} s; use --window-s"
         )
-    starts = np.arange(0, total - length + 1, max(stride, 1))
+    parts = [np.arange(part.start, part.stop - length + 1, max(stride, 1)) for part in made.parts]
+    starts = np.concatenate(parts).astype(np.int64)
+    if not len(starts):
+        raise DataError(
+            f"{path}: none of its {len(parts)} continuous parts is as long as a window of "
+            f"{windows.window_s:g} s; use --window-s"
+        )
     view = np.lib.stride_tricks.sliding_window_view(made.array, length, axis=1)
     amplitude_uv = typical_amplitude(made.array) if windows.scaling == "recording" else None
     cut = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2))
     x = scale_window(cut, windows.scaling, amplitude_uv)
-    name = np.full(len(starts), path.stem)
+    name = np.full(len(starts), shown(path.stem))
     none = np.zeros(len(starts), dtype=np.int64)
     return checkpoint, LabelledWindows(x, none, name, name, starts / sfreq_hz)
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from eegm2.data.config import Scaling
 from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
-from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.names import shown
+from eegm2.data.signal.preprocessing import Preprocessed, preprocess_alike
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
@@ -30,6 +31,7 @@ from eegm2.evaluation.reconstruct.signal_metrics import (
     channel_correlation,
     spectral_error,
 )
+from eegm2.model.config import MIN_TIMES
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -88,7 +90,7 @@ def reconstruct_file(
     file : str or Path
         Any EEG file that ``eegm2 prepare`` reads.
     out : str or Path
-        ``.edf`` or ``.fif``; the scores go beside it, as JSON of the same stem.
+        ``.edf`` or ``.fif``; the scores go beside it, as ``NAME.edf.json``.
     config : ReconstructConfig, optional
         Windows and overlap.
     progress : callable, optional
@@ -112,25 +114,16 @@ def reconstruct_file(
     refuse_unwritable(out)
     checkpoint = load_checkpoint(run, config.which)
     raw = read_raw(file)
-    made = preprocess(raw, checkpoint.preprocessing, where=str(file))
+    made = preprocess_alike(raw, checkpoint.preprocessing, where=str(file))
     refuse_other_channels(checkpoint, made.ch_names, str(file))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     windows = checkpoint.windows
     n_times = round((config.window_s or windows.window_s) * sfreq_hz)
-    cleaned = reconstruct_array(
-        checkpoint.model,
-        made.array,
-        scaling=windows.scaling,
-        n_times=None if config.mode == "whole" else n_times,
-        overlap=config.overlap,
-        batch_size=config.batch_size,
-        device=config.device,
-        progress=progress,
-    )
+    cleaned = _by_parts(checkpoint, made, n_times, config, progress)
     scores = {
         "format": 1,
-        "file": str(file),
-        "out": str(out),
+        "file": shown(str(file)),
+        "out": shown(out),
         "checkpoint": str(checkpoint.path),
         "mode": config.mode,
         "window_s": n_times / sfreq_hz,
@@ -143,9 +136,38 @@ def reconstruct_file(
     }
     write_recording(out, cleaned, list(made.ch_names), sfreq_hz, raw)
     write_atomic(
-        out.with_suffix(".json"), [json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False).encode()]
+        scores_path(out), [json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False).encode()]
     )
     return scores
+
+
+def _by_parts(
+    checkpoint: Checkpoint,
+    made: Preprocessed,
+    n_times: int,
+    config: ReconstructConfig,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    """Reconstruct every continuous part of a recording by itself; what is too short stays as it is."""
+    cleaned = made.array.copy()
+    for part in made.parts:
+        if part.stop - part.start >= MIN_TIMES:
+            cleaned[:, part] = reconstruct_array(
+                checkpoint.model,
+                made.array[:, part],
+                scaling=checkpoint.windows.scaling,
+                n_times=None if config.mode == "whole" else n_times,
+                overlap=config.overlap,
+                batch_size=config.batch_size,
+                device=config.device,
+                progress=progress,
+            )
+    return cleaned
+
+
+def scores_path(out: Path) -> Path:
+    """Return where the scores of a reconstruction lie: beside it, with its whole name."""
+    return out.with_name(f"{out.name}.json")
 
 
 def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], where: str) -> None:

@@ -77,6 +77,7 @@ def probe_windows(pretrained: WindowConfig, config: ProbeConfig) -> WindowConfig
         target=config.target or pretrained.target,
         label_rule=config.label_rule,
         exclude_s=config.exclude_s or pretrained.exclude_s,
+        reject_uv=config.reject_uv or pretrained.reject_uv,
     )
 
 

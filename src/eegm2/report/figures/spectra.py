@@ -20,6 +20,7 @@ from eegm2.report.figures.style import (
 )
 
 BANDS_HZ = (("δ", 0.5, 4.0), ("θ", 4.0, 8.0), ("α", 8.0, 13.0), ("β", 13.0, 30.0), ("γ", 30.0, 45.0))
+_SHOWN_DB = 60.0
 
 
 def welch_db(
@@ -73,6 +74,7 @@ def power_spectra(
             (reconstruction_db, SECOND, "--", "reconstruction"),
         ):
             _median_and_spread(left, frequency_hz, values.reshape(-1, values.shape[-1]), colour, style, label)
+        _show_pass_band(left, original_db)
         left.set_ylabel(f"power density (dB re ({unit})²/Hz)")
         left.set_title("Spectrum, all channels")
         left.legend(loc="upper right")
@@ -118,6 +120,7 @@ def channel_spectra(
             )
             axes.set_title(clean_text(ch_names[channel], 14), fontsize=8, pad=2)
             axes.set_xlim(0, frequency_hz[-1])
+        _show_pass_band(grid[0], original_db)
         for axes in grid[len(shown) :]:
             axes.set_visible(False)
         for axes in grid[max(0, len(shown) - n_cols) : len(shown)]:
@@ -134,6 +137,13 @@ def _median_and_spread(
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9), axis=0)
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(x, middle, style, color=colour, linewidth=width, label=label or None)
+
+
+def _show_pass_band(axes: Axes, original_db: np.ndarray) -> None:
+    """Choose the scale by what was recorded: a stop band far below it would flatten all else."""
+    middle = np.median(original_db.reshape(-1, original_db.shape[-1]), axis=0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, float(middle.max()) - _SHOWN_DB), high)
 
 
 def _mark_bands(axes: Axes, frequency_hz: np.ndarray) -> None:

@@ -13,8 +13,8 @@ from eegm2.report.figures.style import number
 from eegm2.words import count
 
 _SPLIT_NOTE = {
-    "val": "validation subjects, unseen in training",
-    "test": "test subjects, unseen in training",
+    "val": "validation {who}, unseen in training",
+    "test": "test {who}, unseen in training",
     "train": "training subjects (nobody was held out), so this shows fit, not generalisation",
 }
 
@@ -27,8 +27,12 @@ def reconstruction_section(data: ReportData) -> Section:
         return section
     mse = ((made.original - made.reconstruction) ** 2).mean(axis=-1)
     r = figures.channel_correlation(made.original, made.reconstruction)
+    alone = len({recording.subject for recording in data.recordings}) == 1
+    who = "subjects"
+    if alone or data.split_by == "recording":
+        who = "recordings of people who were trained on"
     section.text(
-        f"{count(len(mse), 'window')} of {_SPLIT_NOTE.get(made.split, made.split)}"
+        f"{count(len(mse), 'window')} of {_SPLIT_NOTE.get(made.split, made.split).format(who=who)}"
         + (f", drawn evenly from {made.n_available:,}" if made.n_available > len(mse) else "")
         + f". The model sees a window scaled channel by channel ({made.unit}) and returns it."
     )

@@ -67,11 +67,10 @@ def summary(data: ReportData) -> Section:
     if data.log is not None:
         text.append(f" It saw {count(len(data.log.epoch), 'epoch')} of training.")
     if len(data.probes):
-        task = data.probes[0]
+        tasks = dict.fromkeys(" / ".join(probe.classes) or "classes unknown" for probe in data.probes)
         text.append(
             f" On the frozen encoder, {count(len(data.probes), 'probe')} "
-            f"{'was' if len(data.probes) == 1 else 'were'} trained "
-            f"({' / '.join(task.classes) or 'classes unknown'})."
+            f"{'was' if len(data.probes) == 1 else 'were'} trained ({'; '.join(tasks)})."
         )
     section.text("".join(text))
     for caveat in _caveats(data, n_subjects):
@@ -102,6 +101,11 @@ def _best_probe(data: ReportData) -> tuple[str, float, str] | None:
     return None
 
 
+def _shares_people(data: ReportData, n_subjects: int) -> bool:
+    """Return whether the same person was trained on and tested on."""
+    return n_subjects == 1 or data.split_by == "recording"
+
+
 def _caveats(data: ReportData, n_subjects: int) -> list[str]:
     notes = []
     if n_subjects == 1:
@@ -129,7 +133,8 @@ def _caveats(data: ReportData, n_subjects: int) -> list[str]:
                 "scores more."
             )
     if data.log is not None and "val_loss" not in data.log.curves:
-        notes.append("No validation loss was logged: nothing here shows how the model does on unseen people.")
+        what = "recordings that it did not see" if _shares_people(data, n_subjects) else "unseen people"
+        notes.append(f"No validation loss was logged: nothing here shows how the model does on {what}.")
     if data.log is not None and len(data.log.epoch) < 10:
         notes.append(f"Training was short ({count(len(data.log.epoch), 'epoch')}; the paper trains for 500).")
     return notes
