@@ -141,8 +141,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration file ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML ({error})") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML (it is nested too deeply)") from None
+    except ValueError as error:  # no TOML, not UTF-8, or a number of thousands of digits
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"{path}: not valid TOML ({reason}); correct it, and save it as UTF-8") from error
 
 
 def _convert(value: Any, annotation: Any, where: str) -> Any:

@@ -15,8 +15,8 @@ from eegm2 import EEGM2, EEGM2Classifier, EEGM2Config, EEGM2Encoder, adapt_chann
 from eegm2.cli.main import app
 from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.labels import LabelSpan
 from eegm2.data.positions import template_directions
-from eegm2.data.recipes.base import LabelSpan
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.evaluation.config import FitConfig

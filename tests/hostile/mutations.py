@@ -6,7 +6,9 @@ header kinds know where each format keeps the numbers that a reader trusts.
 
 from __future__ import annotations
 
+import gzip
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +167,63 @@ def edit_mat_number(data: bytes, generator: np.random.Generator) -> bytes:
     return data[:place] + number + data[place + 8 :]
 
 
+def edit_gdf_header(data: bytes, generator: np.random.Generator) -> bytes:
+    """Lie in a number of a GDF header or of its table of events: sizes, counts, ranges, codes of units."""
+    n_signals = struct.unpack_from("<H", data, 252)[0]
+    places = [(184, "<H"), (236, "<i"), (244, "<I"), (248, "<I"), (252, "<H")]
+    for signal in range(n_signals):
+        places += [(256 + 102 * n_signals + 2 * signal, "<H")]
+        places += [(256 + at * n_signals + 8 * signal, "<d") for at in (104, 112, 120, 128)]
+        places += [(256 + at * n_signals + 4 * signal, "<i") for at in (216, 220)]
+    table = len(data) - 8 - 12 * 2
+    places += [(table + 1, "<H"), (table + 4, "<f"), (table + 8, "<I")]
+    out = bytearray(data)
+    for _ in range(int(generator.integers(1, 3))):
+        place, code = places[int(generator.integers(len(places)))]
+        number = (*INTEGERS, 4274, 4276, 512)[int(generator.integers(len(INTEGERS) + 3))]
+        limit = 2 ** (8 * struct.calcsize(code))
+        value = float(number) if code in ("<d", "<f") else number % limit
+        if code == "<i" and value >= limit // 2:
+            value -= limit
+        struct.pack_into(code, out, place, value)
+    return bytes(out)
+
+
+def edit_npy_header(data: bytes, generator: np.random.Generator) -> bytes:
+    """Lie in the header of a NumPy array: its shape, type or order."""
+    shapes = (b"(10, 6, -25)", b"(99, 6, 256)", b"(10, 256)   ", b"(9**9**9,)  ")
+    types = (b"<f8", b"|O ", b"<c8", b">f4")
+    changes = [(b"(10, 6, 256)", shape) for shape in shapes] + [(b"<f4", kind) for kind in types]
+    changes += [
+        (b"False", b"True "),
+        (b"descr", b"decsr"),
+        (b"(10,)", b"(1e9)"),
+        (b"NUMPY\x01", b"NUMPY\x09"),
+    ]
+    there = [(old, new) for old, new in changes if old in data]
+    old, new = there[int(generator.integers(len(there)))]
+    return data.replace(old, new, 1)
+
+
+def edit_cell(data: bytes, generator: np.random.Generator) -> bytes:
+    """Replace one cell of a table, or one value of a TOML file."""
+    lines = data.split(b"\n")
+    place = int(generator.integers(len(lines)))
+    parts = re.split(rb"([,=])", lines[place])
+    parts[2 * int(generator.integers((len(parts) + 1) // 2))] = NUMBERS[int(generator.integers(len(NUMBERS)))]
+    lines[place] = b"".join(parts)
+    return b"\n".join(lines)
+
+
+def inside_gzip(data: bytes, generator: np.random.Generator) -> bytes:
+    """Damage what a compressed file holds, and compress it again; sometimes far more than it held."""
+    content = gzip.decompress(data)
+    if generator.random() < 0.1:
+        return gzip.compress(content + bytes(int(generator.integers(1, 200)) << 20), 1)
+    kinds = (flip_header, truncate, lie_big_endian, zero_fill)
+    return gzip.compress(kinds[int(generator.integers(len(kinds)))](content, generator), 1)
+
+
 GENERAL: tuple[Mutation, ...] = (
     flip_bytes, flip_header, truncate, zero_fill, swap_blocks, repeat_tail, insert_text,
 )  # fmt: skip
@@ -175,6 +234,11 @@ BY_SUFFIX: dict[str, tuple[Mutation, ...]] = {
     ".vmrk": (edit_text_value, drop_line),
     ".set": (lie_little_endian, edit_mat_number),
     ".fif": (lie_big_endian, lie_big_endian),
+    ".gdf": (edit_gdf_header, edit_gdf_header),
+    ".gz": (inside_gzip, inside_gzip),
+    ".npy": (edit_npy_header,),
+    ".csv": (edit_cell, drop_line),
+    ".toml": (edit_cell, drop_line),
 }
 
 

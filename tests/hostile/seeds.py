@@ -52,6 +52,9 @@ def write_seeds(folder: Path) -> list[Seed]:
         write_set(folder / "beside.set", data, beside=True),
         write_brainvision(folder / "three.vhdr", data),
         write_fif(folder / "one_raw.fif", data),
+        write_gdf(folder / "four.gdf"),
+        write_fif(folder / "five_raw.fif.gz", data),
+        write_arrays(folder / "arrays", data),
     ]
 
 
@@ -148,4 +151,28 @@ def write_fif(path: Path, data: np.ndarray) -> Seed:
     raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
     raw.set_annotations(mne.Annotations([1.0], [2.0], ["eyes open"]))
     raw.save(path, verbose="error")
-    return Seed("fif", path, (path,))
+    return Seed("fif.gz" if path.suffix == ".gz" else "fif", path, (path,))
+
+
+def write_gdf(path: Path) -> Seed:
+    """Write GDF 2.20 with two events on a clock of their own."""
+    from tests.hostile.writers import gdf
+
+    path.write_bytes(gdf(events=[(257, 769, 256), (1025, 770, 128)], event_hz=2 * SFREQ_HZ))
+    return Seed("gdf", path, (path,))
+
+
+def write_arrays(folder: Path, data: np.ndarray) -> Seed:
+    """Write ten trials of two people as the recipe ``moabb`` has them."""
+    folder.mkdir()
+    trials = np.tile(data[:, :256].astype("<f4"), (10, 1, 1))
+    np.save(folder / "X.npy", trials, allow_pickle=False)
+    np.save(folder / "y.npy", np.array(["left", "right"] * 5), allow_pickle=False)
+    rows = ["subject,session,run", *["1,0,0"] * 5, *["2,0,0"] * 5]
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    names = ", ".join(f'"{name}"' for name in CH_NAMES)
+    (folder / "recording.toml").write_text(
+        f'dataset = "made up"\nsfreq_hz = {SFREQ_HZ}\nch_names = [{names}]\n'
+    )
+    names_of_files = ("X.npy", "y.npy", "metadata.csv", "recording.toml")
+    return Seed("arrays", folder / "X.npy", tuple(folder / name for name in names_of_files))

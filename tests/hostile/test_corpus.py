@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.files.readers import read_raw
 from eegm2.data.store.recording_store import RecordingStore
-from tests.hostile.corpus import REAL, real_seeds, table
+from tests.hostile.corpus import FAILURES, REAL, real_seeds, table
 from tests.hostile.mutations import BY_SUFFIX, GENERAL, NUMBERS, mutate
 from tests.hostile.seeds import CH_NAMES, N_TIMES, Seed, signal_uv, write_seeds
 from tests.hostile.worker import Reader
 
-KINDS = ("edf", "bdf", "set", "set+fdt", "brainvision", "fif")
+KINDS = ("edf", "bdf", "set", "set+fdt", "brainvision", "fif", "gdf", "fif.gz", "arrays")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,8 @@ def try_mutants(
         assert kind in ("read", "refused"), f"{mutant.name}: {kind}: {outcome['error']}"
         if kind == "refused":
             # Companion files (.fdt, .eeg, .vmrk) are named where they are the damaged one.
-            assert mutant.main.stem in outcome["error"], f"{mutant.name}: {outcome['error']}"
+            named = (mutant.main.name.split(".")[0], mutant.main.parent.name)
+            assert any(name in outcome["error"] for name in named), f"{mutant.name}: {outcome['error']}"
             assert "\n" not in outcome["error"], mutant.name
             assert len(outcome["error"]) < 700, f"{mutant.name}: {outcome['error']}"
         else:
@@ -60,7 +61,11 @@ def try_mutants(
             assert n_chans == len(channels), mutant.name
             assert outcome["finite"], mutant.name
             assert outcome["verified"], mutant.name
-            assert n_chans * n_times <= inflation * mutant.size / 2, f"{mutant.name}: samples from nowhere"
+            assert outcome["judged"] != "differs", f"{mutant.name}: another reader reads other samples"
+            if seed.kind != "fif.gz":
+                assert n_chans * n_times <= inflation * mutant.size / 2, (
+                    f"{mutant.name}: samples from nowhere"
+                )
     return counts
 
 
@@ -145,6 +150,8 @@ def test_one_wrong_sample_leaves_the_others(kind: str, seeds: dict[str, Seed], t
 def test_the_seeds_are_read_as_written(seeds: dict[str, Seed]) -> None:
     written = signal_uv()
     for kind, seed in seeds.items():
+        if kind == "arrays":
+            continue
         raw = read_raw(seed.main)
         data = raw.get_data(picks="eeg") * 1e6
         assert data.shape == (len(CH_NAMES), N_TIMES), kind
@@ -169,7 +176,7 @@ def test_a_folder_with_damaged_files_goes_on(tmp_path: Path) -> None:
     assert len(skipped) == 3
     for name in ("inside.set", "one.edf", "empty.bdf"):
         assert any(name in line for line in skipped), f"{name} is not named:\n{result.output}"
-    assert len(RecordingStore(store).recordings) == 3
+    assert len(RecordingStore(store).recordings) == 5
 
 
 def test_numbers_are_hostile_enough() -> None:
@@ -181,6 +188,4 @@ def test_the_documented_counts_are_those_of_the_stored_result() -> None:
     result = json.loads((folder / "corpus.json").read_text())
     assert (folder / "corpus.md").read_text() == table(result)
     assert sum(sum(counts.values()) for counts in result["counts"].values()) >= 1000
-    assert all(
-        counts[name] == 0 for counts in result["counts"].values() for name in ("escaped", "crash", "hang")
-    )
+    assert all(counts.get(name, 0) == 0 for counts in result["counts"].values() for name in FAILURES)

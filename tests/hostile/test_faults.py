@@ -57,7 +57,7 @@ def test_prepare_says_which_recording_did_not_fit_and_goes_on(tmp_path: Path) ->
     source, store = tmp_path / "in", tmp_path / "store"
     write_edf(source / "short.edf", eeg(14, 128 * 4), EPOC)
     write_edf(source / "tall.edf", eeg(14, 128 * 60), EPOC)
-    arguments = ["prepare", str(source), "--out", str(store), "--jobs", "1"]
+    arguments = ["prepare", str(source), "--out", str(store), "--no-isolate"]
     with largest_file(60_000):
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.hostile.judge import judged
 from tests.hostile.seeds import CH_NAMES, write_seeds
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,8 @@ def describe(path: Path, channels: Sequence[str] = CH_NAMES) -> dict[str, Any]:
     from eegm2.data.recipes.base import SourceRecording
     from eegm2.data.store.recording_store import RecordingStore
 
+    if path.suffix == ".npy":
+        return describe_arrays(path.parent)
     with tempfile.TemporaryDirectory() as store:
         job = Job(
             store, str(path.parent), PreprocessingConfig(channels=tuple(channels), flat="keep"), "float32"
@@ -130,6 +133,40 @@ def describe(path: Path, channels: Sequence[str] = CH_NAMES) -> dict[str, Any]:
             "verified": opened.verify() == {},
             "duration_s": opened["one"].quality["duration_s"],
             "labels": [list(span.__dict__.values()) for span in opened["one"].labels],
+            "judged": judged(path),
+        }
+
+
+def describe_arrays(folder: Path) -> dict[str, Any]:
+    """Prepare trials in arrays and say what came of them."""
+    import tempfile
+
+    import numpy as np
+
+    from eegm2.data.config import PrepareConfig
+    from eegm2.data.preparing.prepare import prepare
+    from eegm2.data.store.recording_store import RecordingStore
+    from eegm2.errors import EEGM2Error
+
+    with tempfile.TemporaryDirectory() as store:
+        try:
+            result = prepare(folder, store, PrepareConfig(recipe="moabb", flat="keep", isolate=False))
+        except EEGM2Error as error:
+            kind = "escaped" if "please report it" in str(error) else "refused"
+            return {"outcome": kind, "error": str(error)}
+        except Exception as error:
+            return {"outcome": "escaped", "error": f"{type(error).__name__}: {error}"}
+        skipped = [outcome.reason for outcome in result.outcomes if outcome.status == "skipped"]
+        if any("please report it" in reason for reason in skipped):
+            return {"outcome": "escaped", "error": "; ".join(skipped)}
+        opened = RecordingStore(store)
+        array = opened.read(opened.recordings[0].id)
+        return {
+            "outcome": "read",
+            "shape": list(array.shape),
+            "finite": bool(np.isfinite(array).all()),
+            "verified": opened.verify() == {},
+            "judged": "unjudged",
         }
 
 

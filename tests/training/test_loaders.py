@@ -85,6 +85,47 @@ def pooled(
     return PooledOrder(sizes, shares, **{"batch_size": 6, "seed": 5, **options})
 
 
+RECORDINGS = np.repeat([0, 1, 2], [9, 8, 6])
+
+
+class TestTogether:
+    def order(self, **options: Any) -> BatchOrder:
+        return BatchOrder(23, batch_size=8, seed=5, groups=RECORDINGS, together=4, **options)
+
+    def test_windows_of_a_recording_come_together(self) -> None:
+        for epoch in range(3):
+            order = self.order()
+            order.epoch = epoch
+            found = flat(order)
+            assert sorted(found) == list(range(23))
+            sets = np.array(found[:20]).reshape(5, 4)
+            assert all(len(set(RECORDINGS[one])) == 1 for one in sets)
+
+    def test_other_windows_meet_in_every_epoch(self) -> None:
+        order = self.order()
+        first = flat(order)
+        order.epoch = 1
+        assert {frozenset(first[i : i + 4]) for i in range(0, 20, 4)} != {
+            frozenset(flat(order)[i : i + 4]) for i in range(0, 20, 4)
+        }
+
+    def test_a_set_stays_at_one_process(self) -> None:
+        parts = [list(self.order(rank=rank, world_size=2)) for rank in range(2)]
+        for i, whole in enumerate(list(self.order())[:2]):
+            assert flat([parts[0][i], parts[1][i]]) == whole
+            assert all(len(set(RECORDINGS[part[i]])) == 1 for part in parts)
+        with pytest.raises(ValueError, match="got 8 over 4 processes with 4 windows of a recording together"):
+            self.order(world_size=4)
+
+    def test_several_stores(self) -> None:
+        order = pooled(
+            (0.2, 0.6, 0.2), batch_size=4, together=2, groups=[np.arange(40) // 4] + [np.arange(20) // 4] * 2
+        )
+        for batch in order:
+            recordings = (np.array(batch) // 4).reshape(2, 2)
+            assert (recordings[:, 0] == recordings[:, 1]).all()
+
+
 class TestPooledOrder:
     def test_in_proportion_an_epoch_is_every_window_once(self) -> None:
         order = pooled()

@@ -14,6 +14,9 @@ import pytest
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
+from eegm2.hub import share_run
+from eegm2.report.gather import gather
+from eegm2.report.html import write_report
 from eegm2.training.checkpoint import read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.pretrain import pretrain
@@ -96,6 +99,32 @@ def test_interrupted_and_resumed_is_uninterrupted(
             pretrain(stores, tmp_path / "run", TINY)
     pretrain([store.url for store in stores], tmp_path / "run", TINY)
     assert differences(whole, tmp_path / "run") == []
+
+
+def test_card_and_report_say_it_too(whole: Path, stores: list[RecordingStore], tmp_path: Path) -> None:
+    (Path(stores[0].url) / "prepare_report.json").write_text(json.dumps({"licence": "CC BY 4.0"}))
+    pretrain(stores, tmp_path / "run", dataclasses.replace(TINY, epochs=1))
+    (Path(stores[0].url) / "prepare_report.json").unlink()
+    card = (share_run(tmp_path / "run", tmp_path / "shared") / "README.md").read_text()
+    assert "| large | 6 | 4, 1 | 50% | F3 C3 P3 | CC BY 4.0 |" in card
+    assert "| small | 3 | 1, 1 | 50% | F3 C3 P3 | not stated |" in card
+    assert "sub0" not in card, "names of people stay out of the card"
+    data = gather(tmp_path / "run", [store.url for store in stores])
+    assert {r.id: r.split for r in data.recordings}.keys() == {
+        *(f"large/rec{number}" for number in range(6)),
+        *(f"small/rec{number}" for number in range(3)),
+    }
+    counts = {part: sum(r.split == part for r in data.recordings) for part in ("train", "val", "test")}
+    assert counts == {"train": 5, "val": 2, "test": 2}
+    assert "store" not in data.missing
+    assert data.reconstruction is not None
+    assert set(data.reconstruction.recordings) <= {f"rec{number}" for number in range(6)}
+    page = write_report(tmp_path / "run", tmp_path / "r.html", [store.url for store in stores]).read_text()
+    for words in ("What came from where", "CC BY 4.0", "large", "small", "Validation loss of each store"):
+        assert words in page, words
+    gone = gather(whole)  # the stores are elsewhere
+    assert not gone.recordings
+    assert "could not be opened" in gone.missing["store"]
 
 
 def test_other_stores_or_another_order_are_refused(stores: list[RecordingStore], whole: Path) -> None:

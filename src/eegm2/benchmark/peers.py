@@ -108,12 +108,13 @@ def _rule(name: str) -> str:
 
 def _positions(n_chans: int) -> list[dict[str, Any]]:
     """Return electrodes as MNE describes them: for the models that embed positions."""
-    import mne
     import numpy as np
+
+    from eegm2.data.positions import electrode_positions
 
     if n_chans > len(ELECTRODES):
         raise ValueError(f"positions are known for {len(ELECTRODES)} electrodes, got n_chans={n_chans}")
-    known = mne.channels.make_standard_montage("standard_1005").get_positions()["ch_pos"]
+    known = electrode_positions()
     names = ELECTRODES[:n_chans]
     return [{"ch_name": n, "kind": "eeg", "loc": np.r_[known[n], np.zeros(9)]} for n in names]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eegm2.ending import status_of
 from eegm2.errors import ConfigError
 from eegm2.evaluation.experiment.reading import read_plan
 
@@ -58,7 +59,7 @@ def evaluate(
             done = run_experiment(experiment, typer.echo)
         except (Interrupted, KeyboardInterrupt) as interruption:
             typer.echo("stopped; finished cells are kept: run the same command again to go on", err=True)
-            sys.exit(128 + getattr(interruption, "signum", 2))
+            sys.exit(status_of(interruption))
     typer.echo((out / "results.md").read_text(encoding="utf-8"))
     if done.stale:
         typer.echo(f"note: {len(done.stale)} stale cells of an earlier form of {file} in {out / 'cells'}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 import eegm2
 from eegm2.cli import (
@@ -29,10 +30,26 @@ from eegm2.cli import (
     stream,
     verify,
 )
+from eegm2.ending import name_of, orderly, status_of
 from eegm2.errors import EEGM2Error
+
+
+class Commands(typer.core.TyperGroup):
+    """All commands; one that a signal ends says so in one line, with the conventional status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            said = f"ended by {name_of(error)}; nothing is half-written, the same command can be run again"
+            typer.echo(said, err=True)
+            sys.exit(status_of(error))
+
 
 app = typer.Typer(
     name="eegm2",
+    cls=Commands,
     help="EEGM2: self-supervised Mamba-2 models for long EEG, from recordings to results, on any machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -87,7 +104,10 @@ def main() -> None:
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with orderly():
+            app()
+    except KeyboardInterrupt as error:  # before a command had begun, or after
+        sys.exit(status_of(error))
     except EEGM2Error as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -57,7 +57,7 @@ def prepare(
     _show(result)
     if result.interrupted:
         typer.echo("interrupted; run the same command again to go on", err=True)
-        raise typer.Exit(130)
+        raise typer.Exit(result.status)
 
 
 def _show(result: PrepareResult) -> None:

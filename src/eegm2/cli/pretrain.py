@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eegm2.cli.options import options
+from eegm2.ending import status_of
 from eegm2.training.config import PretrainConfig
 from eegm2.words import count
 
@@ -47,8 +48,9 @@ def pretrain(
         from eegm2.training.pretrain import pretrain as run_pretraining
         from eegm2.training.run_record import environment_rank
         from eegm2.training.state import Interrupted
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        typer.echo("stopped before it began; run the same command again", err=True)
+        sys.exit(status_of(interruption))
     keep_freed_memory()
     if find_lr:
         _find_lr(stores, out, config)
@@ -56,11 +58,10 @@ def pretrain(
     try:
         result = run_pretraining(stores, out, config)
     except (Interrupted, KeyboardInterrupt) as interruption:
-        signum = getattr(interruption, "signum", 2)
         if environment_rank() == 0:
             again = " ".join(map(shlex.quote, ["eegm2", *sys.argv[1:]]))
             typer.echo(f"stopped; to go on: {again}", err=True)
-        sys.exit(128 + signum)
+        sys.exit(status_of(interruption))
     if environment_rank() == 0:
         _say_where(result)
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 
 import typer
 
+from eegm2.ending import status_of
+
 
 @contextlib.contextmanager
 def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar while the block runs; Ctrl-C leaves with status 130 and says that nothing was written."""
+    """Show a bar while the block runs; a signal ends it and is said to have written nothing."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -22,6 +24,6 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
             yield lambda stage, done, total: shown.update(
                 task, description=stage, completed=done, total=total
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         typer.echo("interrupted; nothing was written, run the same command again", err=True)
-        sys.exit(130)
+        sys.exit(status_of(error))

@@ -10,6 +10,7 @@ import typer
 from eegm2.cli.options import options
 from eegm2.cli.sources import open_source
 from eegm2.deploy.config import RecordConfig
+from eegm2.ending import stopping
 from eegm2.errors import DataError
 
 
@@ -24,23 +25,24 @@ def record(
 
     What is written can be read whenever recording stops, be it by Ctrl-C, a full disk or a lost device.
     """
-    import signal
     import threading
 
     from eegm2.deploy.live.record import record as run
 
     stop = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
-        facts = run(
-            open_source(source, config), out, config, say=lambda text: typer.echo(text, err=True), stop=stop
-        )
+        with stopping(stop):
+            facts = run(
+                open_source(source, config),
+                out,
+                config,
+                say=lambda text: typer.echo(text, err=True),
+                stop=stop,
+            )
     except OSError as error:
         if not out.exists():
             raise
         raise DataError(f"{out}: {error.strerror}; what was recorded before is kept in it") from error
-    finally:
-        signal.signal(signal.SIGINT, before)
     typer.echo(
         f"{out}  {facts['seconds']:g} s, {facts['gaps']} gaps ({facts['lost']} samples lost, "
         f"{facts['filled']} of them filled), {facts['clipped']} clipped, {facts['dropped']} dropped"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from eegm2.cli.options import options
 from eegm2.cli.sources import open_source
 from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
+from eegm2.ending import signal_name, stopping
 from eegm2.errors import DataError
 from eegm2.evaluation.config import split_commas
 
@@ -32,7 +34,7 @@ def stream(
     config: StreamConfig,
 ) -> None:
     """Reconstruct, encode and classify live EEG, exactly as offline, with a fixed delay."""
-    import signal
+    import contextlib
     import threading
 
     from eegm2.deploy.heads.dense import DenseHead
@@ -72,7 +74,6 @@ def stream(
             "calibration": pipeline.calibration.id if pipeline.calibration is not None else None,
         },
     )
-    sinks = [open_sink(where, layout) for where in out or []]
     facts = {
         "source": shown(Path(source).name),
         "ch_names": list(trained.ch_names),
@@ -84,8 +85,11 @@ def stream(
     if page is not None:
         typer.echo(f"watch at {page.url}", err=True)
     stop = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    try:
+    with contextlib.ExitStack() as ending:
+        signals = ending.enter_context(stopping(stop))
+        sinks = [open_sink(where, layout) for where in out or []]
+        if page is not None:
+            ending.callback(page.close)
         with TerminalView(f"eegm2 stream: {source}", classes) as view:
 
             def watch(outputs: Any, statistics: dict[str, Any]) -> None:
@@ -94,11 +98,10 @@ def stream(
                     page.push(outputs, statistics)
 
             statistics = run_stream(origin, pipeline, sinks, config, watch=watch, stop=stop)
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if page is not None:
-            page.close()
     typer.echo(json.dumps(statistics), err=True)
+    if signals:
+        typer.echo(f"ended by {signal_name(signals[0])}; what came until then is written", err=True)
+        sys.exit(128 + signals[0])
     if not statistics["calibrated"]:
         raise DataError(_too_short(Path(source).name, statistics["signal_s"], *pipeline.scale.baseline_s))
 

@@ -149,6 +149,15 @@ class PrepareConfig(PreprocessingConfig):
         "float32", "Type of the stored samples; float16 halves the store."
     )
     jobs: int = option(0, "Processes; 0: one per core, fewer where little is to be done.")
+    isolate: bool = option(
+        True,
+        "Read recordings in processes held to limits of time and memory, so that a damaged or hostile file "
+        "costs itself only.",
+    )
+    limit_s: float = option(0.0, "Seconds one recording may take; 0: 120, and one more for each MB.")
+    limit_gb: float = option(
+        0.0, "Memory in GB one recording may take; 0: 2, and twelve times the size of its files."
+    )
     dask: str = option("", "Address of a Dask scheduler to work on instead, e.g. tcp://host:8786.")
 
     given: ClassVar[frozenset[str]] = frozenset()

@@ -62,18 +62,17 @@ def interpolation_weights(
     return weights
 
 
-@functools.cache
-def _template_positions() -> dict[str, np.ndarray]:
+def electrode_positions() -> dict[str, np.ndarray]:
+    """Return MNE's template of 10-05 electrodes, name → place in metres; MNE 1.13 calls it another name."""
     import mne
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # renamed between MNE versions
-        template = mne.channels.make_standard_montage("standard_1005")
-    found = {
-        canonical(name): place
-        for name, place in template.get_positions()["ch_pos"].items()
-        if name not in ALIASES
-    }
+    name = "colin27_1005" if "colin27_1005" in mne.channels.get_builtin_montages() else "standard_1005"
+    return dict(mne.channels.make_standard_montage(name).get_positions()["ch_pos"])
+
+
+@functools.cache
+def _template_positions() -> dict[str, np.ndarray]:
+    found = {canonical(name): place for name, place in electrode_positions().items() if name not in ALIASES}
     return {name: np.asarray(place, dtype=float) for name, place in found.items()}
 
 

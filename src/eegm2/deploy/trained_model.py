@@ -16,7 +16,7 @@ from eegm2.data.electrodes import on_montage
 from eegm2.errors import ConfigError
 from eegm2.model.authors import load_authors_checkpoint
 from eegm2.model.config import EEGM2Config
-from eegm2.training.checkpoint import load_checkpoint
+from eegm2.training.checkpoint import INPUT, load_checkpoint
 
 SCALINGS = {
     "quantile95": "each channel divided by the 0.95 quantile of its absolute values (+ 1e-8)",
@@ -118,7 +118,7 @@ def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
         return TrainedModel(
             model, names, 128.0, "quantile95", 0.0, PreprocessingConfig(), path.name, _sha256(path)
         )
-    checkpoint = load_checkpoint(path, which)  # type: ignore[arg-type]
+    checkpoint = load_checkpoint(path, which, needs=INPUT)  # type: ignore[arg-type]
     header = checkpoint.header
     windows: WindowConfig = checkpoint.windows
     return TrainedModel(

@@ -28,15 +28,25 @@ _PREPROCESSING = {
 _PRETRAIN = (
     "preset", "width", "objective", "loss", "spectrum", "norm", "epochs", "batch_size", "max_lr", "seed",
 )  # fmt: skip
-_LIMITS = """\
-- For research. Not a medical device; not for diagnosis, monitoring or any decision about a person.
-- Valid for the channels, order, reference, rate, band and scaling above. Another montage needs another input
-  embedding; another amplifier or population needs its own test.
-- The reconstruction task can be solved through the network's full-resolution skip: a low reconstruction
-  error says little about the representation. Judge it by results on subjects it has not seen.
-- Whatever separates the people or devices of the training data can be in the representation, identity
-  included.
-"""
+_RESEARCH = (
+    "For research. Not a medical device; not for diagnosis, monitoring or any decision about a person."
+)
+_FIXED = (
+    "Valid for the channels, order, reference, rate, band and scaling above. Another montage needs another "
+    "input embedding; another amplifier or population needs its own test."
+)
+_ANY = (
+    "Valid for the rate, band and scaling above. Any 4 to 256 electrodes can be given, but it was trained on "
+    "the sets above: far fewer, or others, another amplifier or population need their own test."
+)
+_SKIP = (
+    "The reconstruction task can be solved through the network's full-resolution skip: a low reconstruction "
+    "error says little about the representation. Judge it by results on subjects it has not seen."
+)
+_IDENTITY = (
+    "Whatever separates the people or devices of the training data can be in the representation, identity "
+    "included."
+)
 
 
 def model_card(
@@ -63,14 +73,14 @@ def model_card(
     sections = [
         "---\nlibrary_name: eegm2\ntags:\n- eeg\n- mamba-2\n- self-supervised-learning\n---\n",
         f"# EEGM2: {plain(model.config.preset_name)}, width {model.config.width}, "
-        f"{model.config.n_chans} channels\n",
+        f"{'any electrodes' if model.config.any_electrodes else f'{model.config.n_chans} channels'}\n",
         f"A self-supervised model of raw EEG with {parameters:,} parameters, after Hong, Mackellar and "
         'Ghane, "EEGM2" (arXiv 2502.17873).\n',
         _input(model, header),
         _training(header),
         _splits(splits),
         _results(probes),
-        f"## Limits\n\n{_LIMITS}{_one_person(header)}",
+        f"## Limits\n\n{_limits(model)}{_one_person(header)}",
         _use(),
     ]
     return "\n".join(section for section in sections if section)
@@ -102,8 +112,11 @@ def _table(rows: Sequence[tuple[str, Any]]) -> str:
 def _input(model: EEGM2 | UNet, header: Mapping[str, Any]) -> str:
     windows, preprocessing = _mapping(header, "windows"), _mapping(header, "preprocessing")
     names = header.get("ch_names") or ()
+    listed = " ".join(map(str, names)) or f"{model.config.n_chans}, names unknown"
+    if model.config.any_electrodes:
+        listed = f"any 4 to 256 electrodes, named or with positions; as saved {listed}"
     rows = [
-        ("channels, in this order", " ".join(map(str, names)) or f"{model.config.n_chans}, names unknown"),
+        ("channels" if model.config.any_electrodes else "channels, in this order", listed),
         ("sampling rate", f"{header['sfreq_hz']} Hz" if "sfreq_hz" in header else "unknown"),
         ("units", "microvolts in the store, then scaled per channel and window"),
         ("scaling", windows.get("scaling", "unknown")),
@@ -210,6 +223,14 @@ def _results(probes: Sequence[Mapping[str, Any]]) -> str:
                 lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "## Results\n\n" + ("\n".join(lines) if lines else "No probe of this model was recorded.\n")
+
+
+def _limits(model: EEGM2 | UNet) -> str:
+    """Return what a user must not expect of a network."""
+    shape = model.config
+    points = [_RESEARCH, _ANY if shape.any_electrodes else _FIXED]
+    points += [_SKIP] if shape.decoder else []
+    return "".join(f"- {point}\n" for point in (*points, _IDENTITY))
 
 
 def _one_person(header: Mapping[str, Any]) -> str:

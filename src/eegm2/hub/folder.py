@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from eegm2.data.storage import write_atomic
 from eegm2.data.windows.splits import SplitManifest
-from eegm2.errors import CheckpointError, EEGM2Error
+from eegm2.errors import CheckpointError, DataError
+from eegm2.evaluation.probing.folder import listed_probes
 from eegm2.hub.card import model_card
 from eegm2.hub.remote import download
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
+from eegm2.records import PROBE, read_record
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -130,7 +132,7 @@ def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"
     if (run / "splits.json").is_file():
         splits = SplitManifest.from_json(run / "splits.json")
     for place in _listed_probes(run):
-        probes.append(_read_json(place / "results.json"))
+        probes.append(read_record(place / "results.json", PROBE, remedy="delete it or probe again"))
     card = model_card(loaded.model, header, splits=splits, probes=probes)
     return save_pretrained(loaded.model, folder, card=card)
 
@@ -143,21 +145,10 @@ def _is_hub_name(text: str) -> bool:
 
 
 def _listed_probes(run: Path) -> list[Path]:
-    listed = run / "probes.json"
-    if not listed.is_file():
-        return []
-    entries = _read_json(listed)
-    entries = entries.get("probes", []) if isinstance(entries, dict) else entries
-    names = [entry.get("path", "") if isinstance(entry, dict) else entry for entry in entries]
-    places = [run / str(name) for name in names if name]
-    return [place for place in places if (place / "results.json").is_file()]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise EEGM2Error(f"{path}: cannot be read as JSON ({error}); delete it or probe again") from error
+    names, problem = listed_probes(run / "probes.json")
+    if problem:
+        raise DataError(f"{run / 'probes.json'}: {problem} Delete it or probe again")
+    return [place for place in (run / name for name in names) if (place / "results.json").is_file()]
 
 
 def _without_paths(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,9 +117,9 @@ class EEGM2Config:
     sfreq_hz: float = option(128.0, "Sampling rate for which the filter bank is laid out, in Hz.")
     kernel_s: float = option(0.5, "Length of the filter bank's kernels in seconds, at most 1.")
     token_hz: float = option(4.0, "Covariance tokens per second.")
-    covariance_s: float = option(2.0, "Length of the running window of covariances in seconds.")
+    covariance_s: float = option(1.0, "Length of the running window of covariances in seconds.")
     shrinkage: float = option(0.1, "Share of the identity in a covariance, to begin with.")
-    trunk_width: int = option(2, "Channels of the trunk over covariance tokens, as a multiple of the width.")
+    trunk_width: int = option(4, "Channels of the trunk over covariance tokens, as a multiple of the width.")
     trunk_blocks: int = option(1, "Sequence blocks of the trunk.")
 
     def __post_init__(self) -> None:

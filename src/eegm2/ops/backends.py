@@ -34,9 +34,11 @@ def _requested() -> str:
 def numba_problem() -> str | None:
     """Return why the compiled kernels cannot be used at all, or None."""
     try:
-        import numba  # noqa: F401
+        import numba
     except ImportError as error:
         return f"Numba cannot be imported ({error})"
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        return "NUMBA_DISABLE_JIT is set, so nothing is compiled"
     return None
 
 

@@ -4,59 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eegm2.data.files.arrays import load_npz
+from eegm2.errors import DataError
 from eegm2.evaluation.experiment.tables import choice_lines
+from eegm2.evaluation.probing.folder import listed_probes
+from eegm2.records import DETAILS, HEADER, PROBE, ROW, RUN, SPLITS, Record, read_json, sound_fields
 from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
 
 _CURVES = ("train_loss", "val_loss", "train_l1", "val_l1", "train_spectral", "val_spectral", "lr")
 
 
-def read_json(path: Path) -> tuple[Any, str]:
-    """Return a JSON file's value and an empty string, or None and a sentence that says what is wrong."""
+def read_fields(path: Path, record: Record) -> tuple[dict[str, Any], str]:
+    """Return the sound fields of a file, and a sentence on what is wrong with it, empty if nothing is."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")), ""
+        values, problems = sound_fields(read_json(path), record)
     except FileNotFoundError:
-        return None, f"{path.name} is missing."
+        return {}, f"{path.name} is missing."
     except OSError as error:
-        return None, f"{path.name} cannot be read ({error.strerror})."
+        return {}, f"{path.name} cannot be read ({error.strerror})."
     except ValueError as error:
-        return None, f"{path.name} is damaged ({error})."
+        return {}, f"{path.name} is damaged ({error})."
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    said = f"{path.name} is damaged, these are left out: {'; '.join(problems[:3])}{more}." if problems else ""
+    return values, said
 
 
 def read_run(run: Path) -> ReportData:
     """Return what the files of a RUN folder hold, without its store, model or probes."""
     data = ReportData(run=run.resolve().name)
-    resolved, problem = read_json(run / "run.json")
-    header = dict(resolved) if isinstance(resolved, dict) else {}
-    header |= header.pop("header", None) or {}
+    header, problem = read_fields(run / "run.json", RUN)
+    problems = [problem] if "missing" not in problem else []
+    inner, more = sound_fields(header.pop("header", None), HEADER)
+    header |= inner
+    problems += [f"run.json: {text}." for text in more]
     if "config" in header and "pretrain" not in header:
         header["pretrain"] = header.pop("config")
     for which in ("last", "best"):
-        saved, _ = read_json(run / "checkpoints" / f"{which}.json")
-        if isinstance(saved, dict):
-            header |= saved
+        saved, said = read_fields(run / "checkpoints" / f"{which}.json", HEADER)
+        header |= saved
+        problems += [said] if "missing" not in said else []
     data.header = {key: value for key, value in header.items() if value is not None}
-    for key in ("model", "preprocessing", "windows", "data", "pretrain", "versions"):
-        if not isinstance(data.header.get(key, {}), dict):
-            del data.header[key]
     if not header:
         data.missing["header"] = f"The run's configuration is unknown: {problem}"
-    data.ch_names = tuple(str(name) for name in header.get("ch_names") or ())
-    rate = header.get("sfreq_hz")
-    data.sfreq_hz = float(rate) if isinstance(rate, int | float) else None
-    splits, problem = read_json(run / "splits.json")
-    if isinstance(splits, dict):
-        data.splits = {part: tuple(map(str, splits.get(part) or ())) for part in ("train", "val", "test")}
-        data.split_seed = splits.get("seed")
-        data.split_by = str(splits.get("by", "subject"))
-    else:
-        data.missing["splits"] = f"The split is unknown: {problem}"
+    elif said := " ".join(filter(None, problems)):
+        data.missing["header"] = said
+    data.ch_names = tuple(header.get("ch_names", ()))
+    data.sfreq_hz = float(header["sfreq_hz"]) if "sfreq_hz" in header else None
+    splits, problem = read_fields(run / "splits.json", SPLITS)
+    data.splits = {part: tuple(splits.get(part, ())) for part in ("train", "val", "test")} if splits else {}
+    data.split_seed, data.split_by = splits.get("seed"), splits.get("by", "subject")
+    if problem:
+        data.missing["splits"] = f"The split is {'not whole' if splits else 'unknown'}: {problem}"
     data.log, data.missing["log"] = read_log(run / "logs" / "metrics.csv")
     return data
 
@@ -110,13 +114,8 @@ def _number(text: object) -> float:
 
 def read_probes(run: Path, extra: Sequence[str | Path]) -> tuple[list[Probe], str]:
     """Return the probes that RUN/probes.json lists and those named by the user, and what went wrong."""
-    listed, problem = read_json(run / "probes.json")
-    problems = [] if isinstance(listed, list) or "missing" in problem else [f"The list of probes: {problem}"]
-    entries = listed if isinstance(listed, list) else []
-    names = [
-        str(entry.get("path") or entry.get("out")) if isinstance(entry, dict) else str(entry)
-        for entry in entries
-    ]
+    names, problem = listed_probes(run / "probes.json")
+    problems = [f"The list of probes: {problem}"] if problem else []
     folders: list[Path] = []
     for name in [*names, *map(str, extra)]:
         places = [Path(name), run / name, run.parent / name]
@@ -130,12 +129,9 @@ def read_probes(run: Path, extra: Sequence[str | Path]) -> tuple[list[Probe], st
 
 def read_probe(folder: Path) -> Probe:
     """Return one PROBE folder's contents; arrays that do not fit are left out and named in `problems`."""
-    results, problem = read_json(folder / "results.json")
+    results, problem = read_fields(folder / "results.json", PROBE)
     problems = [f"{folder.name}: {problem}"] if problem else []
-    results = results if isinstance(results, dict) else {}
-    task = results.get("task") if isinstance(results.get("task"), dict) else {}
-    assert task is not None
-    rows = [row for row in results.get("protocols") or [] if isinstance(row, dict)]
+    task, rows = results.get("task", {}), results.get("protocols", [])
     arrays = _read_npz(folder / "predictions.npz", problems)
     n_classes = len(task.get("classes") or ())
     if task.get("kind", "classification") != "classification":
@@ -143,7 +139,7 @@ def read_probe(folder: Path) -> Probe:
             f"{folder.name}: the task is {task['kind']}; only its scores are shown, without figures."
         )
         arrays = {}
-    y_true = np.asarray(arrays.get("y_true", ()), dtype=int)
+    y_true = _whole(arrays.get("y_true"))
     subject = np.asarray(arrays.get("subject", ())).astype(str)
     limits = {(str(row.get("protocol")), str(row.get("seed"))): row.get("threshold") for row in rows}
     scores: dict[str, list[np.ndarray]] = {}
@@ -173,20 +169,19 @@ def read_probe(folder: Path) -> Probe:
     if task.get("kind", "classification") != "classification":
         features = {}
     x = next((features[k] for k in ("features", "x", "embedding") if k in features), None)
-    y = np.asarray(features.get("y", ()), dtype=int)
+    y = _whole(features.get("y"))
     owner = np.asarray(features.get("subject", ())).astype(str)
     if x is not None and not (x.ndim == 2 and len(x) == len(y) == len(owner)):
         problems.append(
             f"{folder.name}: the arrays of embedding.npz do not fit one another; there is no map."
         )
         x = None
-    problems += [str(note) for note in results.get("notes") or []]
-    provenance = results.get("provenance")
+    problems += results.get("notes", [])
     return Probe(
         folder.name,
         task,
         rows,
-        provenance if isinstance(provenance, dict) else {},
+        results.get("provenance", {}),
         scores,
         thresholds,
         y_true,
@@ -200,16 +195,19 @@ def read_probe(folder: Path) -> Probe:
 
 def _read_npz(path: Path, problems: list[str]) -> dict[str, np.ndarray]:
     """Return the arrays of a file (never pickled objects); note what is wrong in `problems`."""
-    import zipfile
-
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: np.asarray(file[key]) for key in file.files}
+        return load_npz(path)
     except FileNotFoundError:
         problems.append(f"{path.parent.name}: {path.name} is missing.")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, DataError) as error:
         problems.append(f"{path.parent.name}: {path.name} cannot be read ({str(error).splitlines()[0]}).")
     return {}
+
+
+def _whole(array: np.ndarray | None) -> np.ndarray:
+    """Return class numbers; none where the array holds something else."""
+    fits = array is not None and array.ndim == 1 and array.dtype.kind in "iu"
+    return array.astype(int) if array is not None and fits else np.zeros(0, int)
 
 
 def read_evaluations(paths: Sequence[str | Path]) -> tuple[list[Evaluation], str]:
@@ -217,30 +215,42 @@ def read_evaluations(paths: Sequence[str | Path]) -> tuple[list[Evaluation], str
     found, problems = [], []
     for path in map(Path, paths):
         file = path / "results.json" if path.is_dir() else path
-        value, problem = read_json(file)
-        rows = value.get("rows", value.get("summary")) if isinstance(value, dict) else value
-        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        rows, problem = _rows(file)
         if rows:
             found.append(Evaluation(file.parent.name, rows, *_evaluation_details(file.parent)))
         else:
             problems.append(f"The evaluation {path} holds no rows: {problem or 'not a list of rows.'}")
+            continue
+        if problem:
+            problems.append(f"The evaluation {path}: {problem}")
     return found, " ".join(problems)
+
+
+def _rows(file: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the sound rows of an evaluation's results.json, and what is wrong with it."""
+    try:
+        value = read_json(file)
+    except FileNotFoundError:
+        return [], f"{file.name} is missing."
+    except OSError as error:
+        return [], f"{file.name} cannot be read ({error.strerror})."
+    except ValueError as error:
+        return [], f"{file.name} is damaged ({error})."
+    rows = value.get("rows", value.get("summary")) if isinstance(value, dict) else value
+    kept, problems = sound_fields({"rows": rows}, Record({"rows": [ROW]}))
+    return kept["rows"], f"{file.name} is damaged: {'; '.join(problems[:3])}." if problems else ""
 
 
 def _evaluation_details(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Return an evaluation's comparisons and what must be said beside its rows, if details.json is there."""
-    details, _ = read_json(folder / "details.json")
-    details = details if isinstance(details, dict) else {}
-    pairs = details.get("comparisons")
-    comparisons = [row for row in pairs if isinstance(row, dict)] if isinstance(pairs, list) else []
-    notes, saw, failed = [], details.get("pretraining_saw"), details.get("failures")
-    for model, by_split in saw.items() if isinstance(saw, dict) else ():
-        said = sorted({str(text) for text in by_split.values()}) if isinstance(by_split, dict) else []
+    details, problem = read_fields(folder / "details.json", DETAILS)
+    notes = [problem] if problem and "missing" not in problem else []
+    for model, by_split in details.get("pretraining_saw", {}).items():
+        said = sorted({str(text) for text in by_split.values()})
         if said and said != ["no pretraining"]:
             notes.append(f"{model}: {'; '.join(said)}.")
-    chosen = details.get("choices")
     with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):  # not as evaluate wrote it
-        notes += choice_lines(chosen or [])
-    if isinstance(failed, dict) and failed:
+        notes += choice_lines(details.get("choices") or [])
+    if failed := details.get("failures"):
         notes.append("Failed: " + "; ".join(f"{cell} ({text})" for cell, text in failed.items()) + ".")
-    return comparisons, notes
+    return details.get("comparisons", []), notes

@@ -25,10 +25,14 @@ from eegm2.errors import CheckpointError, ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
+from eegm2.records import HEADER, Record, checked, parse_json
 from eegm2.training.commit import source_commit
 
 FORMAT = 1
 _KEY = "eegm2"
+_CHECKPOINT = Record(HEADER.fields, ("format", "model"))
+INPUT = ("ch_names", "sfreq_hz", "preprocessing")
+"""Fields of a header without which nobody knows what a model's input must be."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,11 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def load_checkpoint(
-    path_or_run: str | Path, which: Literal["best", "last"] = "best", *, config: EEGM2Config | None = None
+    path_or_run: str | Path,
+    which: Literal["best", "last"] = "best",
+    *,
+    config: EEGM2Config | None = None,
+    needs: tuple[str, ...] = (),
 ) -> Checkpoint:
     """Read a model and its header, strictly.
 
@@ -137,6 +145,8 @@ def load_checkpoint(
         In a run folder: the weights of the lowest validation loss, or the newest.
     config : EEGM2Config, optional
         Required shape of the network.
+    needs : tuple of str
+        Fields of the header that the caller cannot do without, such as `INPUT`.
 
     Returns
     -------
@@ -145,15 +155,22 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        If there is no such file, it is damaged or of a newer format, its weights do not fit its header, or
-        `config` differs from the header's (every differing field is named with both values).
+        If there is no such file, it is damaged or of a newer format, a field of its header is missing or of
+        another kind (it is named), its weights do not fit its header, or `config` differs from the header's
+        (every differing field is named with both values).
     """
     path = checkpoint_path(path_or_run, which)
     header, tensors = _read(path)
+    _refuse_without(path, header, needs)
     try:
         found = EEGM2Config.from_dict(header["model"], where=f"{path}: model")
     except ConfigError as error:
         raise CheckpointError(f"{error}; was it written by a newer eegm2?") from error
+    if not found.any_electrodes and len(header.get("ch_names", ())) not in (0, found.n_chans):
+        raise CheckpointError(
+            f"{path}: ch_names has {len(header['ch_names'])} names, the network {found.n_chans} channels; "
+            "take another copy of the file"
+        )
     if config is not None:
         refuse_difference(path, found, config)
     problem = _mismatch(_shapes(path, found), tensors)
@@ -185,9 +202,24 @@ def checkpoint_path(path_or_run: str | Path, which: str) -> Path:
     return path
 
 
-def read_header(path_or_run: str | Path, which: Literal["best", "last"] = "best") -> dict[str, Any]:
+def read_header(
+    path_or_run: str | Path, which: Literal["best", "last"] = "best", *, needs: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return the header of a checkpoint without building its model; errors as :func:`load_checkpoint`."""
-    return _read(checkpoint_path(path_or_run, which))[0]
+    path = checkpoint_path(path_or_run, which)
+    header = _read(path)[0]
+    _refuse_without(path, header, needs)
+    return header
+
+
+def _refuse_without(path: Path, header: dict[str, Any], needs: tuple[str, ...]) -> None:
+    """Refuse a header that lacks a field the caller needs."""
+    missing = [name for name in needs if name not in header]
+    if missing:
+        raise CheckpointError(
+            f"{path}: its header has no {', '.join(missing)}, so the input it was trained on is unknown; "
+            "take the checkpoint that eegm2 pretrain wrote"
+        )
 
 
 def refuse_difference(path: Path, found: EEGM2Config, wanted: EEGM2Config) -> None:
@@ -230,10 +262,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if _KEY not in metadata:
         raise CheckpointError(f"{path}: has no eegm2 header, so it was not written by eegm2 pretrain")
     try:
-        header = json.loads(metadata[_KEY])
-        number, _ = int(header["format"]), header["model"]["width"]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged header ({error!r}); take another copy of the file") from error
+        header = checked(parse_json(metadata[_KEY]), _CHECKPOINT, f"{path}: its header", CheckpointError)
+        number = header["format"]
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: damaged header ({error}); take another copy of the file") from error
     if number > FORMAT:
         raise CheckpointError(f"{path}: format {number}, this eegm2 reads up to {FORMAT}; upgrade eegm2")
     return header, tensors

@@ -6,6 +6,7 @@ import signal
 import threading
 from typing import Any
 
+from eegm2.ending import NAMES
 from eegm2.training.state import Interrupted
 
 
@@ -26,9 +27,9 @@ class Signals:
         """Take the signals; called again when training starts, for the trainer sets handlers in between."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-            if hasattr(signal, name):
-                number = getattr(signal, name)
+        for name in (*NAMES, "SIGUSR1"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._came)
 

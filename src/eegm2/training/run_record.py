@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from eegm2.data.windows.pooled import PoolWindows, pool_windows
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import EEGM2Config
+from eegm2.records import DATA, RUN, Record, read_record
 from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.continued import Beginning, of_shape, refuse_other_data
@@ -23,6 +23,11 @@ from eegm2.training.runfolder import disk_errors
 
 #: To be raised when run.json changes, or when the same options train other weights than before.
 RUN_FORMAT = 1
+_BEGUN = Record(
+    {**RUN.fields, "data": Record(DATA.fields, ("manifest_sha256",))},
+    ("pretrain", "data", "model", "windows"),
+)
+"""What is needed to go on with a run."""
 
 
 def begin(folder: Path, pool: StorePool, config: PretrainConfig) -> tuple[PretrainConfig, Beginning | None]:
@@ -33,8 +38,8 @@ def begin(folder: Path, pool: StorePool, config: PretrainConfig) -> tuple[Pretra
     if not config.init:
         return config, None
     if begun(folder):
-        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # told by open_run
-            shape = EEGM2Config.from_dict(json.loads((folder / "run.json").read_bytes())["model"])
+        with contextlib.suppress(ConfigError):  # told by open_run
+            shape = EEGM2Config.from_dict(read_record(folder / "run.json", _BEGUN, ConfigError)["model"])
             return of_shape(config, shape, config.init), None
         return config, None
     beginning = Beginning.read(config.init)
@@ -54,12 +59,9 @@ def open_run(
     """Return the facts of the run in `folder`; a new one is begun, another one refused."""
     path = folder / "run.json"
     if begun(folder):
-        try:
-            facts: dict[str, Any] = json.loads(path.read_bytes())
-            before = from_dict(PretrainConfig, facts["pretrain"], where=f"{path}: pretrain")
-            sha256 = facts["data"]["manifest_sha256"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise ConfigError(f"{path}: not the record of a run ({error}); choose another --out") from error
+        facts = read_record(path, _BEGUN, ConfigError, "choose another --out")
+        before = from_dict(PretrainConfig, facts["pretrain"], where=f"{path}: pretrain")
+        sha256 = facts["data"]["manifest_sha256"]
         _refuse_other_options(folder, before, config)
         if sha256 != pool.manifest_sha256:
             what = "the store is not the one" if len(pool) == 1 else "the stores or their order are not those"

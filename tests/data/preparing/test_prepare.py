@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.config import PrepareConfig
 from eegm2.data.labels import LabelSpan
+from eegm2.data.preparing import isolation
 from eegm2.data.preparing.prepare import prepare
 from eegm2.data.recipes.base import all_recipes, detect_recipe, get_recipe
 from eegm2.data.signal.quality import read_quality
@@ -96,6 +97,12 @@ def test_bids(tmp_path: Path) -> None:
     assert two.attributes == {"group": "control", "task": "rest"}
     assert two.labels == ()
     assert one.quality["dropped_channels"] == ["X"]  # an EOG channel, says channels.tsv
+    assert store.licence == ""
+    (tmp_path / "in" / "dataset_description.json").write_text('{"License": " CC0 "}')
+    prepare(tmp_path / "in", tmp_path / "out", ALONE)
+    assert RecordingStore(tmp_path / "out").licence == "CC0"
+    (tmp_path / "out" / "prepare_report.json").write_text("[")
+    assert RecordingStore(tmp_path / "out").licence == ""
 
 
 @pytest.mark.parametrize(("given", "low_hz"), [([], 0.0), (["--l-freq-hz", "0.5"], 0.5)])
@@ -338,18 +345,21 @@ def test_a_dask_cluster_of_processes_gives_the_same_store(tmp_path: Path) -> Non
     )
 
 
-def test_few_and_small_recordings_take_no_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import joblib
+def test_few_and_small_recordings_take_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[int] = []
+    run = isolation.run
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("started processes")
+    def note(tasks: Any, number: int) -> Any:
+        jobs.append(number)
+        return run(tasks, number)
 
-    monkeypatch.setattr(joblib, "Parallel", refuse)
+    monkeypatch.setattr("eegm2.data.preparing.prepare.run_isolated", note)
     assert prepare(folder(tmp_path / "in"), tmp_path / "out").counts == {"prepared": 3}
+    assert jobs == [1, 1]  # the channels of the first recording, then all of them
     monkeypatch.setattr("eegm2.data.preparing.prepare._BYTES_PER_PROCESS", 100)
     monkeypatch.setattr("eegm2.data.preparing.prepare._cores", lambda: 2)
-    with pytest.raises(AssertionError, match="started processes"):
-        prepare(tmp_path / "in", tmp_path / "other")
+    assert prepare(tmp_path / "in", tmp_path / "other").counts == {"prepared": 3}
+    assert jobs[2:] == [1, 2]
 
 
 def test_a_store_in_memory(tmp_path: Path) -> None:

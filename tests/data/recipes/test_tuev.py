@@ -3,6 +3,7 @@
 import pytest
 
 from eegm2.data.labels import LabelSpan
+from eegm2.data.preparing.worker import files_sha256, source_files
 from eegm2.data.recipes import tuev
 from eegm2.errors import DataError
 
@@ -39,7 +40,8 @@ def test_subject_session_and_event_file(tree):
 
 def test_events_are_part_of_the_source_hash(tree):
     def digest():
-        return {r.recording_id: r.source_sha256() for r in tuev.discover(tree)}["aaaaaaar_00000001"]
+        found = {r.recording_id: r for r in tuev.discover(tree)}
+        return files_sha256(source_files(found["aaaaaaar_00000001"], str(tree)))
 
     before = digest()
     (tree / "edf/train/aaaaaaar/aaaaaaar_00000001.rec").write_text("13,1.0,2.0,4,\n"[:-2] + "\n")

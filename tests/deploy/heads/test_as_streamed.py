@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.files.readers import read_raw
-from eegm2.data.recipes.base import LabelSpan
+from eegm2.data.labels import LabelSpan
 from eegm2.data.signal.preprocessing import preprocess
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.store.recording_store import StoreWriter

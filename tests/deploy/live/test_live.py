@@ -203,7 +203,7 @@ def test_a_unit_that_is_wrong_by_a_million_is_refused_at_the_baseline() -> None:
         run(Fake(chunks(1e-6 * microvolts(400))), config)
     assert run(Fake(chunks(microvolts(400))), config).statistics["calibrated"]
     assert unit_factor("Volts", "x") == 1e6
-    with pytest.raises(DataError, match="headset: unit is 'bananas', expected one of"):
+    with pytest.raises(DataError, match="headset: unit is 'bananas', expected V, mV, µV"):
         unit_factor("bananas", "headset")
 
 

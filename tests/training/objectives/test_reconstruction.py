@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.base import window_seed
-from eegm2.training.objectives.options import ObjectiveOptions
+from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
 from eegm2.training.objectives.reconstruction import (
     Reconstruction,
     add_noise,
@@ -217,6 +218,26 @@ class TestObjective:
             seen, loss = self.seen_by(ObjectiveOptions(objective=task), x)
             assert not torch.equal(seen, x)
             assert loss > 1
+
+    def test_augmentation_changes_what_is_to_be_reconstructed_or_what_is_seen(self) -> None:
+        x = windows(6, 8, 256, dtype=torch.float32)
+
+        def task(**options: float) -> Reconstruction:
+            return Reconstruction(ObjectiveOptions(), 128.0, Augment(AugmentOptions(**options), 128.0))
+
+        seen: list[torch.Tensor] = []
+
+        def identity(given: torch.Tensor) -> torch.Tensor:
+            seen.append(given)
+            return given
+
+        for changed in ({"gain_db": 3.0}, {"sign": 0.5}, {"rereference": 0.5}):
+            assert float(task(**changed)(identity, x, range(6)).loss) == 0, changed
+            assert not torch.equal(seen[-1], x)
+        for covered in ({"aperiodic_noise": 0.5}, {"channel_subsets": 1.0}, {"channel_dropout": 0.3}):
+            assert float(task(**covered)(identity, x, range(6)).loss) > 0, covered
+            assert float(task(**covered).eval()(identity, x, range(6)).loss) == 0, covered
+        assert int((seen[-2] == 0).all(-1).sum()) > 0
 
     def test_masked_hides_by_zeros_and_counts_only_there(self) -> None:
         x = 1 + windows(3, 4, 256, dtype=torch.float32).abs()

@@ -11,13 +11,17 @@ import math
 import mmap
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from eegm2.data.files.hdf5 import check_hdf5file
 from eegm2.errors import DataError
 
 #: Bytes per value of the data types of the format (table 1-1 of its description), by their number.
 _ITEM_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
+#: How `struct` calls them.
+_CODES: Final = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
 _INTEGERS: Final = frozenset({1, 2, 3, 4, 5, 6, 12, 13})
 _TEXT: Final = frozenset({1, 2, 3, 4, 16, 17, 18})
 _MATRIX, _COMPRESSED = 14, 15
@@ -34,15 +38,25 @@ class _Damaged(Exception):
     """What is wrong, without the file's name."""
 
 
-def check_matfile(path: str | Path) -> None:
+#: A number, a text, or the dimensions of an array.
+Fact = float | str | tuple[int, ...]
+
+
+def check_matfile(path: str | Path) -> dict[str, Fact]:
     """Refuse a MAT file whose sizes, counts or types contradict one another or the file's length.
 
-    Files of version 7.3 (HDF5) are not looked into; version 4, which holds no structures, is refused.
+    Files of version 7.3 (HDF5) are left to `eegm2.data.files.hdf5`; version 4, which holds no structures, is
+    refused.
 
     Parameters
     ----------
     path : str or Path
         A ``.mat`` or ``.set`` file.
+
+    Returns
+    -------
+    dict
+        Its variables, and the fields of those that are structures: numbers, texts, dimensions of arrays.
 
     Raises
     ------
@@ -55,17 +69,19 @@ def check_matfile(path: str | Path) -> None:
             if len(head) < 128:
                 raise _Damaged(f"has {len(head)} bytes, less than the header of a MAT file")
             if head.startswith(b"\x89HDF"):
-                return
+                return check_hdf5file(path)
             order = {b"IM": "<", b"MI": ">"}.get(head[126:128])
             if order is None:
                 raise _Damaged("its header is not that of a MAT file of version 5")
             version = struct.unpack(order + "H", head[124:126])[0] >> 8
             if version == 2:
-                return
+                return check_hdf5file(path)
             if version != 1:
                 raise _Damaged(f"its header gives version {version}, expected 1 or 2")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _Walker(data, order).variables(128)
+                walker = _Walker(data, order)
+                walker.variables(128)
+                return walker.facts
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except _Damaged as error:
@@ -80,6 +96,8 @@ class _Walker:
     def __init__(self, data: Buffer, order: str) -> None:
         self.data = data
         self.order = order
+        self.facts: dict[str, Fact] = {}
+        self.last: Fact | None = None
 
     def variables(self, place: int) -> None:
         """Check every top-level element from `place` to the end of the buffer."""
@@ -91,6 +109,7 @@ class _Walker:
                 kind, start, size, _ = inner.tag(0, len(inner.data), padded=False)
                 inner.expect(kind, {_MATRIX}, 0)
                 inner.matrix(start, start + size, 0)
+                self.facts |= inner.facts
             elif kind == _MATRIX:
                 self.matrix(start, start + size, 0)
             else:
@@ -154,12 +173,16 @@ class _Walker:
         if not 2 <= len(dims) <= _MAX_DIMS or min(dims) < 0:
             raise _Damaged(f"byte {start}: dimensions {dims[:_MAX_DIMS]}")
         count = math.prod(dims)
-        kind, start, _, place = self.tag(place, end)
+        kind, start, size, place = self.tag(place, end)
         self.expect(kind, {1, 2, 16}, start)
+        name = bytes(self.data[start : start + size]).decode("latin-1")
+        self.last = dims
         if count > 8 * (end - place) and count > 1:
             raise _Damaged(f"byte {start}: {count} values cannot be in {end - place} bytes")
         if array_class in _NUMERIC or array_class == _CHAR:
+            first = place
             place = self.values(place, end, count, array_class, is_complex)
+            self.last = self.fact(first, end, dims, array_class)
         elif array_class == _SPARSE:
             place = self.sparse(place, end, dims, is_complex, logical=bool(flags & 0x0200))
         elif array_class == _FUNCTION:
@@ -167,6 +190,19 @@ class _Walker:
         else:
             place = self.children(place, end, count, array_class, depth)
         self.filled(place, end)
+        if depth == 0 and self.last is not None and array_class != _STRUCT:
+            self.facts[name] = self.last
+
+    def fact(self, place: int, end: int, dims: tuple[int, ...], array_class: int) -> Fact:
+        """Return a single number, a short text, or the dimensions of anything else."""
+        kind, start, size, _ = self.tag(place, end)
+        if array_class == _CHAR and size <= 4096 and min(dims[:2]) <= 1:
+            page = {4: "utf-16", 17: "utf-16", 18: "utf-32"}.get(kind, "utf-8")
+            page += {"<": "-le", ">": "-be"}[self.order] if page != "utf-8" else ""
+            return bytes(self.data[start : start + size]).decode(page, "replace")
+        if array_class in _NUMERIC and math.prod(dims) == 1 and kind in _CODES:
+            return float(struct.unpack_from(self.order + _CODES[kind], self.data, start)[0])
+        return dims
 
     def filled(self, place: int, end: int) -> None:
         """Refuse an array whose parts end before it does: readers go on where the parts end."""
@@ -218,17 +254,26 @@ class _Walker:
             self.expect(kind, {1, 2, 16}, start)
             if len(width) != 1 or width[0] < 1 or size % width[0]:
                 raise _Damaged(f"byte {start}: field names of {size} bytes, {width[:4]} each")
-            count *= size // width[0]
+            packed = bytes(self.data[start : start + size])
+            names = [
+                packed[i : i + width[0]].split(b"\0")[0].decode("latin-1") for i in range(0, size, width[0])
+            ]
+            if depth == 0 and count == 1:
+                return self.arrays(place, end, len(names), depth, names)
+            count *= len(names)
         return self.arrays(place, end, count, depth)
 
-    def arrays(self, place: int, end: int, count: int, depth: int) -> int:
-        """Check `count` arrays one after another."""
+    def arrays(self, place: int, end: int, count: int, depth: int, names: Sequence[str] = ()) -> int:
+        """Check `count` arrays one after another; keep the facts of those that are fields of a variable."""
         if 8 * count > end - place:
             raise _Damaged(f"byte {place}: {count} arrays cannot be in {end - place} bytes")
-        for _ in range(count):
+        for number in range(count):
             kind, start, size, place = self.tag(place, end)
             self.expect(kind, {_MATRIX}, start)
+            self.last = (0, 0)
             self.matrix(start, start + size, depth + 1)
+            if names:
+                self.facts[names[number]] = self.last
         return place
 
     def inflate(self, start: int, size: int) -> bytes:

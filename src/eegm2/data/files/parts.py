@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from eegm2.data.files.fif import FIFFile, fif_facts
+from eegm2.data.files.fif import FIFFacts, check_fiffile, next_part
 from eegm2.data.files.formats import file_suffix, has_reader
 from eegm2.data.files.readers import companion_files
 from eegm2.errors import DataError
@@ -49,19 +49,22 @@ def recordings_among(files: Iterable[Path]) -> list[Found]:
     return found
 
 
-def _facts(path: Path) -> FIFFile | None:
+def _facts(path: Path) -> FIFFacts | None:
     """Return what a FIF file says of itself; None where it is damaged, which loading it tells."""
     try:
-        return fif_facts(path)
+        return check_fiffile(path)
     except DataError:
         return None
 
 
-def _following(path: Path, fact: FIFFile | None) -> Path | None:
-    if fact is None or fact.following is None:
+def _following(path: Path, fact: FIFFacts | None) -> Path | None:
+    if fact is None:
         return None
-    part = path.parent / Path(fact.following.replace("\\", "/")).name
-    return part if part.is_file() and part != path else None
+    try:
+        part = next_part(path, fact)
+    except DataError:  # loading it tells
+        return None
+    return part if part is not None and part.is_file() and part != path else None
 
 
 def _chain(path: Path, following: dict[Path, Path | None]) -> tuple[Path, ...]:

@@ -7,12 +7,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
+from eegm2.data.files.telling import ReadingWarning
 from eegm2.errors import DataError
-
-
-class ReadingWarning(UserWarning):
-    """Something about a file that is worth telling, but no reason to refuse it."""
-
 
 _HARMLESS = (
     "does not conform to MNE naming conventions",
@@ -40,15 +36,15 @@ _HARMLESS = (
     "Scaling factor will not be defined",
     "Using `stim_channel",
     "Limited \\d+ annotation.* nothing",
+    "MarkerFile .* not found",
+    "Unsupported physical dimension for channel",
 )
 """Said of files that are read rightly, or of what is checked here before MNE reads (ranges, equal names)."""
 
 _WORTH_TELLING = {
-    r"annotations in (Latin-1)": "annotations are not UTF-8, read as {}",
     r"Omitted (\d+) annotation": "{} annotations outside the recording left out",
     r"Limited (\d+) annotation": "{} annotations cut where the recording ends",
     r"(\d+) events have an onset that is NaN": "{} events without a time left out",
-    r"MarkerFile '?([^']*)'? not found": "the marker file {} is missing, so there are no events",
     r"Unknown types found, setting as type EEG:\s*(.*)": "channels of unknown types are taken for EEG: {}",
 }
 _REFUSED = {

@@ -9,21 +9,33 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
+from eegm2.data.files.opened import stat_of
 from eegm2.data.files.tree import NOT_FETCHED
 from eegm2.data.joins import canonical_marks, is_join, is_skip, without_marks
 from eegm2.data.labels import LabelSpan
 from eegm2.data.names import shown
 from eegm2.data.preparing.finding import find_recordings, settle_gone
+from eegm2.data.preparing.isolation import Ended, Limits, Task
+from eegm2.data.preparing.isolation import run as run_isolated
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
-from eegm2.data.preparing.worker import Job, Outcome, clip_labels, prepare_one, source_name, source_stat
+from eegm2.data.preparing.worker import (
+    Job,
+    Outcome,
+    clip_labels,
+    files_sha256,
+    first_channels,
+    prepare_one,
+    source_files,
+    source_name,
+)
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.data.storage import LocalStorage, Storage, open_storage, remove_stale_temporaries
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.ending import status_of
 from eegm2.errors import ConfigError, DataError
 
 _BYTES_PER_PROCESS = 48 << 20
@@ -72,14 +84,16 @@ def prepare(
     storage = open_storage(out)
     _refuse_foreign_folder(storage)
     existing = RecordingStore(out, allow_empty=True) if "store.json" in storage.sizes("") else None
-    wanted = resolve_preprocessing(_with_recipe(config, recipe, root), sources, existing)
+    folder = str(root if root.is_dir() else root.parent)
+    opened = (_first_channels(source, folder, config) for source in sources)
+    wanted = resolve_preprocessing(_with_recipe(config, recipe, root), opened, existing)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if existing is not None:
         StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
         if isinstance(storage, LocalStorage):
-            for folder in (storage.path, storage.path / "recordings"):
-                remove_stale_temporaries(folder)
-    job = Job(str(out), str(root if root.is_dir() else root.parent), wanted, config.dtype)
+            for place in (storage.path, storage.path / "recordings"):
+                remove_stale_temporaries(place)
+    job = Job(str(out), folder, wanted, config.dtype)
     done: list[Outcome] = []
     todo = []
     for recording in sources:
@@ -90,22 +104,22 @@ def prepare(
             done.append(outcome)
             if progress:
                 progress(len(done), len(sources), outcome)
-    interrupted = False
+    status = 0
     try:
         for outcome in _run(todo, job, config):
             done.append(outcome)
             if progress:
                 progress(len(done), len(sources), outcome)
-    except KeyboardInterrupt:
-        interrupted = True
-    removed, messages = settle_gone(found, job, existing, config.remove_gone and not interrupted)
+    except KeyboardInterrupt as error:
+        status = status_of(error)
+    removed, messages = settle_gone(found, job, existing, config.remove_gone and not status)
     result = PrepareResult(
         storage.url,
         recipe.name,
         wanted,
         tuple(sorted([*done, *removed], key=lambda o: o.recording)),
         (*found.messages, *messages),
-        interrupted,
+        status,
         left_out=found.left_out,
         licence=recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
     )
@@ -113,15 +127,23 @@ def prepare(
 
 
 def resolve_preprocessing(
-    config: PreprocessingConfig, sources: Sequence[SourceRecording], existing: RecordingStore | None
+    config: PreprocessingConfig,
+    opened: Iterable[tuple[tuple[str, ...], str]],
+    existing: RecordingStore | None,
 ) -> PreprocessingConfig:
     """Return the preprocessing with the channels spelt out, as it is kept in the store and in checkpoints.
 
     Without a montage the channels are those of the existing store, or all EEG channels of the first recording
     that can be opened.
+
+    Parameters
+    ----------
+    config : PreprocessingConfig
+    opened : iterable of (tuple of str, str)
+        Of each recording its channels, or none and why; asked only as far as needed.
+    existing : RecordingStore or None
     """
     from eegm2.data.channels import wanted_channels
-    from eegm2.data.signal.preprocessing import default_channels
 
     montage = wanted_channels(config)
     if montage is not None:
@@ -130,15 +152,38 @@ def resolve_preprocessing(
     if existing is not None:
         return dataclasses.replace(config, channels=existing.ch_names)
     problems = []
-    for source in sources:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they are told when the recording itself is prepared
-                raw = source.load()
-            return dataclasses.replace(config, channels=default_channels(raw, source.recording_id))
-        except DataError as error:
-            problems.append(str(error))
-    raise DataError(f"none of {len(sources)} recordings can be opened; the first: {problems[0]}")
+    for channels, problem in opened:
+        if channels:
+            return dataclasses.replace(config, channels=channels)
+        problems.append(problem)
+    raise DataError(f"none of {len(problems)} recordings can be opened; the first: {problems[0]}")
+
+
+def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -> tuple[tuple[str, ...], str]:
+    """Return a recording's channels, read in a process of its own, or none and why."""
+    if not config.isolate or not _portable(source):
+        return first_channels(source, root)
+    task = Task(first_channels, (source, root), _limits(source, root, config))
+    ((_, answer),) = run_isolated([task], 1)
+    found: tuple[tuple[str, ...], str] = (
+        answer if isinstance(answer, tuple) else ((), _ended(source, root, answer))
+    )
+    return found
+
+
+def _portable(source: SourceRecording) -> bool:
+    """Return whether another process finds the function that reads a recording: none of a script."""
+    reader = getattr(source.reader, "func", source.reader)
+    return getattr(reader, "__module__", "") != "__main__"
+
+
+def _limits(source: SourceRecording, root: str, config: PrepareConfig) -> Limits:
+    size = sum(max(stat_of(path)[0], 0) for path in source_files(source, root))
+    return Limits.for_bytes(size, time_s=config.limit_s, memory_gb=config.limit_gb)
+
+
+def _ended(source: SourceRecording, root: str, ended: Ended) -> str:
+    return f"{source_name(source, root)}: {ended.reason}"
 
 
 def _with_recipe(config: PrepareConfig, recipe: Recipe, root: Path) -> PreprocessingConfig:
@@ -174,8 +219,9 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
     if existing is None or source.recording_id not in {info.id for info in existing.recordings}:
         return None
     info = existing[source.recording_id]
-    stat = source_stat(source)
-    if info.source_stat != stat and info.source_sha256 != source.source_sha256():
+    files = source_files(source, job.root, info.source_files)
+    stat = tuple(map(stat_of, files))
+    if info.source_stat != stat and info.source_sha256 != files_sha256(files):
         return None
     labels = info.labels
     if source.labels is not None:
@@ -183,7 +229,7 @@ def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None)
         given = canonical_marks(source.labels)
         if not _marked_alike(given, marks, 1.5 / info.sfreq_hz, info.duration_s):
             return None  # a table marks joins that the samples were not prepared with
-        labels = clip_labels(without_marks(given), info.quality["duration_s"])[0]
+        labels = clip_labels(without_marks(given), info.quality.get("duration_s", info.duration_s))[0]
         labels = tuple(sorted((*labels, *marks))) if marks else labels
     now = dataclasses.replace(
         info,
@@ -216,21 +262,18 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
     if config.dask:
         yield from _run_dask(todo, job, config.dask)
         return
-    jobs = min(config.jobs or _useful_jobs(todo), len(todo))
-    if jobs <= 1:
+    jobs = min(config.jobs or _useful_jobs(todo, job.root), len(todo))
+    isolate = config.isolate and all(map(_portable, todo))
+    if not isolate or job.out.startswith("memory:"):  # which no other process sees
         yield from (prepare_one(source, job) for source in todo)
         return
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    try:
-        yield from parallel(joblib.delayed(prepare_one)(source, job) for source in todo)
-    except TerminatedWorkerError as error:
-        raise DataError(
-            f"a worker process ended (out of memory?) with --jobs {jobs}; "
-            "what is done is kept, run again with fewer --jobs"
-        ) from error
+    tasks = [Task(prepare_one, (source, job), _limits(source, job.root, config)) for source in todo]
+    for number, answer in run_isolated(tasks, jobs):
+        source = todo[number]
+        if isinstance(answer, Ended):
+            about = (source.recording_id, source.subject, source.session, source_name(source, job.root))
+            answer = Outcome(*about, "skipped", _ended(source, job.root, answer))
+        yield answer
 
 
 def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iterator[Outcome]:
@@ -250,9 +293,9 @@ def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iter
             yield future.result()
 
 
-def _useful_jobs(todo: Sequence[SourceRecording]) -> int:
+def _useful_jobs(todo: Sequence[SourceRecording], root: str) -> int:
     """Return one process per core, but no more than are worth starting: importing takes each some seconds."""
-    sizes = [sum(size for size, _ in source_stat(source)) for source in todo]
+    sizes = [sum(max(stat_of(path)[0], 0) for path in source_files(source, root)) for source in todo]
     if not all(sizes):  # not files of their own: nobody knows how much work they are
         return _cores()
     return max(1, min(_cores(), round(sum(sizes) / _BYTES_PER_PROCESS)))

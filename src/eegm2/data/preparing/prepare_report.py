@@ -28,9 +28,14 @@ class PrepareResult:
     preprocessing: PreprocessingConfig
     outcomes: tuple[Outcome, ...]
     messages: tuple[str, ...] = ()
-    interrupted: bool = False
+    status: int = 0
     left_out: tuple[LeftOut, ...] = ()
     licence: str = ""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run; `status` is 0 otherwise, and 128 + its number then."""
+        return self.status != 0
 
     @property
     def counts(self) -> dict[str, int]:

@@ -46,6 +46,8 @@ def raw_from_array(
     import mne
     import numpy as np
 
+    from eegm2.data.files.readers import SFREQ_LIMITS_HZ
+
     if values_uv.ndim != 2 or values_uv.shape[1] == 0:
         raise DataError(
             f"{where}: got an array of shape {values_uv.shape}, expected (channels, times), not empty"
@@ -53,6 +55,16 @@ def raw_from_array(
     if values_uv.shape[0] != len(ch_names):
         raise DataError(
             f"{where}: {values_uv.shape[0]} channels, expected {len(ch_names)} ({' '.join(ch_names)})"
+        )
+    low, high = SFREQ_LIMITS_HZ
+    if not low <= sfreq_hz <= high:  # not for nan either
+        raise DataError(
+            f"{where}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; correct it"
+        )
+    if values_uv.dtype.kind not in "fiu" or not all(isinstance(name, str) and name for name in ch_names):
+        raise DataError(
+            f"{where}: values are {values_uv.dtype} and channels {list(ch_names)!r:.80}, "
+            "expected numbers and names"
         )
     volts = np.multiply(values_uv, 1e-6, dtype=np.float64)
     info = mne.create_info(list(ch_names), float(sfreq_hz), "eeg", verbose="error")

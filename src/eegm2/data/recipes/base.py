@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegm2.data.labels import LabelSpan
+from eegm2.data.names import writable
 from eegm2.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ class SourceRecording:
     reader: Callable[[], Any] | None = None
     problem: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("recording_id", "subject", "session"):
+            object.__setattr__(self, name, writable(getattr(self, name)))
+        object.__setattr__(
+            self, "attributes", {writable(key): writable(text) for key, text in self.attributes.items()}
+        )
+
     def load(self) -> mne.io.BaseRaw:
         """Read the recording, in volts as MNE holds it.
 
@@ -87,18 +95,9 @@ class SourceRecording:
 
         return read_raw(self.path)
 
-    def source_sha256(self) -> str:
-        """Return one SHA-256 over the bytes of `path` (where it is a file) and of `files`."""
-        digest = hashlib.sha256()
-        for path in (self.path, *self.files):
-            if path.is_file():
-                status = path.stat()
-                digest.update(_file_digest(path, status.st_size, status.st_mtime_ns))
-        return digest.hexdigest()
-
 
 @functools.lru_cache(maxsize=64)
-def _file_digest(path: Path, size: int, mtime_ns: int) -> bytes:
+def file_digest(path: Path, size: int, mtime_ns: int) -> bytes:
     """Return the SHA-256 of a file; remembered, as one file may hold many recordings (DREAMER: 828)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

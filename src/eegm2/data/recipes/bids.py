@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from eegm2.data.labels import LabelSpan
 from eegm2.data.names import composed, shown
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.errors import DataError
+from eegm2.records import parse_json
 
 _LABEL_COLUMNS = ("trial_type", "value")
 _NOTHING = ("", "n/a", "N/A", "nan", "NaN")
@@ -286,7 +286,7 @@ def outside(relative: Path) -> str:
 def _licence(root: Path) -> str:
     """Return the License of dataset_description.json, "" where it has none that can be read."""
     try:
-        described = json.loads((root / "dataset_description.json").read_bytes())
+        described = parse_json((root / "dataset_description.json").read_bytes())
     except (OSError, ValueError):
         return ""
     stated = described.get("License") if isinstance(described, dict) else None

@@ -122,7 +122,8 @@ def read_csv_export(path: Path) -> mne.io.BaseRaw:
             f"{path}: the first line names no sampling rate, expected 'sampling rate:eeg_128' or "
             "'sampling:128'"
         )
-    return raw_from_array(values.T, EPOC14, float(rate[3]), path)
+    digits = rate[3] if len(rate[3]) < 10 else "inf"
+    return raw_from_array(values.T, EPOC14, float(digits), path)
 
 
 def read_edf_export(path: Path) -> mne.io.BaseRaw:

@@ -6,6 +6,7 @@ import difflib
 import re
 from pathlib import Path
 
+from eegm2.data.files.naming import impossible_name
 from eegm2.data.files.parts import Found
 from eegm2.data.files.tables import Row, read_rows, span_of, with_our_times
 from eegm2.data.files.tree import files_below
@@ -49,6 +50,9 @@ def discover(root: Path) -> list[SourceRecording]:
     there = {composed(part.path.relative_to(table.parent).as_posix()): part for part in _below(table.parent)}
     found = []
     for name, group in rows.items():
+        if impossible_name(name):
+            found.append(_recording(table, name, Found(table.parent / "impossible name"), group, extra))
+            continue
         wanted = composed(Path(name).as_posix())
         part = there.get(wanted) or next(
             iter(recordings_among([table.parent / name])), Found(table.parent / name)
@@ -119,6 +123,12 @@ def _recording(table: Path, name: str, part: Found, rows: list[Row], extra: list
     first = rows[0][1]
     recording_id, subject = _identity(name), first["subject"]
     try:
+        if problem := impossible_name(name):
+            raise DataError(f"{table}: line {rows[0][0]}: file '{name:.80}' {problem}; correct it")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"{table}: line {rows[0][0]}: file '{name:.80}' leads out of the table's folder; put it there"
+            )
         if not path.is_file():
             raise DataError(
                 f"{path}: no such file, named in {table.name} line {rows[0][0]}; correct the name or add "
@@ -175,10 +185,10 @@ def _below(folder: Path) -> list[Found]:
 
 def _identity(name: str) -> str:
     """Return a file's identity: its path below the folder without suffix, safe as a file name."""
-    return (
-        re.sub(r"[^\w.+-]+", "_", str(Path(name).with_suffix("")), flags=re.UNICODE).strip("._")
-        or "recording"
-    )
+    if impossible_name(name):
+        name = name[:60]
+    stem = name[: -len(Path(name).suffix)] if Path(name).suffix else name
+    return re.sub(r"[^\w.+-]+", "_", stem, flags=re.UNICODE).strip("._") or "recording"
 
 
 RECIPES = (

@@ -6,14 +6,15 @@ import csv
 import functools
 import os
 import tempfile
-import tomllib
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.config import read_toml
 from eegm2.data.recipes.arrays import boundaries, joined_windows, require_folder, window_spans
 from eegm2.data.recipes.base import Recipe, SourceRecording
-from eegm2.errors import DataError
+from eegm2.errors import ConfigError, DataError
+from eegm2.records import LENGTH, NAMES, TEXT, Record, checked
 
 if TYPE_CHECKING:
     import mne
@@ -111,31 +112,48 @@ def read_trials(root: Path, indices: tuple[int, ...]) -> mne.io.BaseRaw:
 
 def _open(root: Path) -> tuple[Any, Any, list[tuple[str, ...]], dict[str, Any]]:
     """Return the mapped trials (n, n_chans, n_times), labels, (subject, session, run) rows and facts."""
-    import numpy as np
+    from eegm2.data.files.arrays import load_npy
 
     try:
-        x = np.load(root / "X.npy", mmap_mode="r", allow_pickle=False)
-        y = np.load(root / "y.npy", allow_pickle=False)
-        with (root / "recording.toml").open("rb") as file:
-            facts = tomllib.load(file)
+        x, y = load_npy(root / "X.npy", mapped=True), load_npy(root / "y.npy")
+        facts = _facts(root / "recording.toml")
         with (root / "metadata.csv").open(encoding="utf-8", newline="") as table:
             rows = [tuple(row[name] for name in COLUMNS) for row in csv.DictReader(table)]
-        facts = {
-            "dataset": "",
-            **facts,
-            "sfreq_hz": float(facts["sfreq_hz"]),
-            "ch_names": list(facts["ch_names"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{root}: cannot read {', '.join(FILES)} ({error}); write them again with save_moabb"
         ) from error
-    if x.ndim != 3 or not len(x) == len(y) == len(rows) or x.shape[1] != len(facts["ch_names"]):
+    if x.ndim != 3 or y.ndim != 1 or x.dtype.kind not in "fiu" or 0 in x.shape:
+        raise DataError(
+            f"{root}: X.npy is {x.dtype} of shape {x.shape}, expected numbers (trials, channels, times), and "
+            f"y.npy {y.shape}, expected one label per trial; write them again with save_moabb"
+        )
+    short = next(
+        (number for number, row in enumerate(rows, start=2) if not all(row[:1]) or None in row), None
+    )
+    if short is not None:
+        raise DataError(
+            f"{root / 'metadata.csv'}: line {short} lacks a value; write it again with save_moabb"
+        )
+    if not len(x) == len(y) == len(rows) or x.shape[1] != len(facts["ch_names"]):
         raise DataError(
             f"{root}: X.npy has shape {x.shape}, y.npy {len(y)} labels, metadata.csv {len(rows)} rows, "
             f"recording.toml {len(facts['ch_names'])} channels; they must agree"
         )
     return x, y, rows, facts
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return name, rate and channels of the data set, as `save_moabb` writes them."""
+    try:
+        values = read_toml(path)
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    fields = Record({"dataset": TEXT, "sfreq_hz": LENGTH, "ch_names": NAMES}, ("sfreq_hz", "ch_names"))
+    facts = checked(values, fields, path, DataError, "write it again with save_moabb")
+    return {"dataset": "", **facts, "sfreq_hz": float(facts["sfreq_hz"])}
 
 
 def _write(path: Path, write: Any) -> None:

@@ -27,7 +27,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def kernels(name: str) -> Any | None:
-    """Return the module of kernels `name`; None where Numba is missing or ``EEGM2_BACKEND`` asks for none."""
+    """Return the kernels `name`; None where Numba is missing or off, or ``EEGM2_BACKEND`` asks for none."""
     if os.environ.get("EEGM2_BACKEND", "auto") not in ("", "auto", "numba"):
         return None
     return _module(name)
@@ -36,7 +36,9 @@ def kernels(name: str) -> Any | None:
 @functools.cache
 def _module(name: str) -> Any | None:
     try:
-        import numba  # noqa: F401
+        import numba
     except ImportError:
+        return None
+    if getattr(numba.config, "DISABLE_JIT", 0):
         return None
     return importlib.import_module(f"eegm2.data.signal.{name}")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 IMPOSSIBLE_TIMES_TYPICAL = 1e6
 _BLOCK_SAMPLES = 1 << 19
+_NO_UNIT = -1
+"""FIFF_UNIT_NONE: the file states no unit, or one that is none of voltage."""
 _OFFSET_SAMPLES = 1 << 18
 
 
@@ -39,6 +41,7 @@ def read_microvolts(
     nan_share : float
     """
     rows = [raw.ch_names.index(name) for name in names]
+    _refuse_unknown_units(raw, rows, config, where)
     x = np.empty((raw.n_times, len(names)), np.float32).T
     step = max(1, _BLOCK_SAMPLES // len(raw.ch_names))
     offset = np.zeros(len(names))
@@ -69,6 +72,19 @@ def read_microvolts(
     ends = extremes(x)
     _refuse_impossible(x, names, ends, float(raw.info["sfreq"]), where)
     return x, offset, ends, round(share, 6)
+
+
+def _refuse_unknown_units(
+    raw: mne.io.BaseRaw, rows: list[int], config: PreprocessingConfig, where: str
+) -> None:
+    """Ask for the unit of EEG channels whose file states none that is known; a given scale is an answer."""
+    unknown = [raw.ch_names[row] for row in rows if raw.info["chs"][row]["unit"] == _NO_UNIT]
+    unknown = [name for name in unknown if raw.get_channel_types(picks=[name]) == ["eeg"]]
+    if unknown and config.scale == 1:
+        raise DataError(
+            f"{where}: the unit of {' '.join(unknown)} is not stated, or none of V, mV, µV and nV; say how "
+            "many volts one of them is with --scale (1e-6 if they are microvolts)"
+        )
 
 
 def _offsets(block: np.ndarray, n_chans: int) -> np.ndarray:

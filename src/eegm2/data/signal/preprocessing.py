@@ -132,6 +132,8 @@ def preprocess(
     if config.amplitude == "microvolts":
         _refuse_amplitude(quality["typical_uv"], where)
         _refuse_scale(kept, montage.channels, where)
+    elif found := _far_in_scale(kept, montage.channels):
+        quality["notes"] = "; ".join(filter(None, [quality["notes"], found]))
     return Preprocessed(array, montage.channels, quality, made, config.sfreq_hz)
 
 
@@ -291,14 +293,19 @@ def _mix(weights: np.ndarray, x: np.ndarray, series: np.ndarray) -> None:
 
 def _refuse_scale(x: np.ndarray, ch_names: Sequence[str], where: str) -> None:
     """Refuse channels a thousand times larger than the others: their unit or their range is wrong."""
+    if found := _far_in_scale(x, ch_names):
+        raise DataError(
+            f"{where}: {found}; correct their unit in the file, or choose channels without them (--channels)"
+        )
+
+
+def _far_in_scale(x: np.ndarray, ch_names: Sequence[str]) -> str:
+    """Return a phrase that names channels a thousand times larger than the others, or nothing."""
     typical = typical_amplitudes(x)
     limit = SCALE_TIMES_TYPICAL * float(np.median(typical))
     far = [f"{name} ({value:.3g} µV)" for name, value in zip(ch_names, typical) if value > limit > 0]
-    if far:
-        raise DataError(
-            f"{where}: channels whose scale is far from the others' (typically {np.median(typical):.3g} µV): "
-            f"{', '.join(far)}; correct their unit in the file, or choose channels without them (--channels)"
-        )
+    usual = f"channels whose scale is far from the others' (typically {np.median(typical):.3g} µV)"
+    return f"{usual}: {', '.join(far)}" if far else ""
 
 
 def _refuse_amplitude(typical_uv: float, where: str) -> None:

@@ -14,6 +14,8 @@ from scipy import fft
 from eegm2.data.signal.compiled import kernels
 from eegm2.data.signal.order_statistics import medians
 from eegm2.data.storage import Storage
+from eegm2.errors import DataError
+from eegm2.records import QUALITY, Record, checked, parse_json
 
 Ends = tuple[np.ndarray, np.ndarray, bool]
 """Every channel's lowest and highest sample, and whether all samples are finite."""
@@ -193,9 +195,23 @@ def write_quality(storage: Storage, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_quality(storage: Storage) -> list[dict[str, Any]]:
-    """Return the table of a store; empty if it has none."""
+    """Return the table of a store; empty if it has none.
+
+    Raises
+    ------
+    DataError
+        If it is damaged; row and field are named.
+    """
     data = storage.read_many(["quality.json"]).get("quality.json")
-    return list(json.loads(data)) if data else []
+    if not data:
+        return []
+    where, remedy = f"{storage.url}/quality.json", "run eegm2 prepare again"
+    try:
+        rows = parse_json(data)
+    except ValueError as error:
+        raise DataError(f"{where}: damaged ({error}); {remedy}") from error
+    table = checked({"rows": rows}, Record({"rows": [QUALITY]}), where, DataError, remedy)
+    return list(table["rows"])
 
 
 def _cell(value: Any) -> Any:

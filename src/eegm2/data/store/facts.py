@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from eegm2.data.config import ADDED_LATER
 from eegm2.data.labels import LabelSpan
 from eegm2.data.storage import Storage
 from eegm2.errors import ConfigError, DataError
+from eegm2.records import QUALITY, Record, checked, parse_json
 
 FORMAT = 1
 DTYPES = ("float32", "float16")
@@ -22,7 +22,11 @@ DTYPES = ("float32", "float16")
 
 @dataclass(frozen=True)
 class RecordingInfo:
-    """One recording of a store: whose, how long, which labels, where from, how good."""
+    """One recording of a store: whose, how long, which labels, where from, how good.
+
+    `source_stat` is size and time of all files it was read from; `source_files` names those of them that only
+    reading found, below the data set's folder.
+    """
 
     id: str
     subject: str
@@ -38,6 +42,7 @@ class RecordingInfo:
     split: str | None = None
     array_sha256: str = ""
     source_stat: tuple[tuple[int, int], ...] = ()
+    source_files: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -58,7 +63,7 @@ def file_stem(recording_id: str) -> str:
 def read_facts(storage: Storage) -> dict[str, Any]:
     """Return store.json, checked."""
     try:
-        facts = json.loads(storage.read("store.json"))
+        facts = parse_json(storage.read("store.json"))
         number, needed = (
             facts["format"],
             {"dtype", "sfreq_hz", "ch_names", "preprocessing", "preprocessing_version"},
@@ -105,7 +110,7 @@ def parse_recording(
     ValueError, KeyError, TypeError
         If something is missing, of the wrong type or no finite number.
     """
-    facts = json.loads(data)
+    facts = parse_json(data)
     if not isinstance(facts, dict):
         raise ValueError(f"holds {facts!r:.40}, expected a table")
     array = facts.pop("array")
@@ -124,6 +129,7 @@ def parse_recording(
     info = from_dict(RecordingInfo, {**given, "ch_names": ch_names}, where="its facts")
     if info.n_times < 1 or info.split not in (None, "train", "val", "test"):
         raise ValueError(f"n_times is {info.n_times!r:.40} and split {info.split!r:.40}")
+    checked(info.quality, Record(QUALITY.fields), "quality", DataError, "prepare the recording again")
     if not all(isinstance(value, str) for value in info.attributes.values()):
         raise ValueError("attributes hold something else than text")
     if not _is_number(array["bytes"]) or not isinstance(array["file"], str):

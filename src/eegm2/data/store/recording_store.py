@@ -14,7 +14,6 @@ other's samples with different ones; the JSON is written last and makes the reco
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -31,6 +30,7 @@ from eegm2.data.storage import LocalStorage, open_storage
 from eegm2.data.store.facts import FORMAT, RecordingInfo, file_stem, parse_recording, read_facts
 from eegm2.data.store.writer import StoreWriter
 from eegm2.errors import DataError
+from eegm2.records import parse_json
 
 __all__ = ["LabelSpan", "RecordingInfo", "RecordingStore", "StoreWriter"]
 
@@ -105,7 +105,7 @@ class RecordingStore:
     def licence(self) -> str:
         """Terms of the recordings as their source stated them when they were prepared; "" if unknown."""
         try:
-            report = json.loads(self.storage.read("prepare_report.json"))
+            report = parse_json(self.storage.read("prepare_report.json"))
         except (OSError, ValueError):
             return ""
         stated = report.get("licence") if isinstance(report, dict) else None

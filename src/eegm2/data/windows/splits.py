@@ -15,6 +15,7 @@ from eegm2.data.config import SplitConfig
 from eegm2.data.storage import write_atomic
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import DataError
+from eegm2.records import parse_json
 from eegm2.words import count
 
 PARTS = ("train", "val", "test")
@@ -122,7 +123,7 @@ class SplitManifest:
             If it is not such a file, somebody is in two parts, or (store given) somebody is not in the store.
         """
         try:
-            values: dict[str, Any] = json.loads(Path(path).read_bytes())
+            values: dict[str, Any] = parse_json(Path(path).read_bytes())
             if isinstance(number := values.get("format", 1), int) and number > 1:
                 raise DataError(f"format {number}, this eegm2 reads up to 1; upgrade eegm2")
             parts = {part: tuple(str(name) for name in values[part]) for part in PARTS}

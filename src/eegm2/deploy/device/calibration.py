@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from eegm2.errors import DataError
+from eegm2.records import CALIBRATION, checked, read_json
 
 _FORMAT = 1
+_REMEDY = "name a new file to measure one"
 _NEEDED = ("person", "device", "method", "ch_names", "preprocessing", "baseline_s", "offset_uv", "scale_uv")
 
 
@@ -74,7 +76,7 @@ class Calibration:
             If it is missing, damaged or something else.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = checked(read_json(Path(path)), CALIBRATION, path, DataError, _REMEDY)
             if values["format"] != _FORMAT:
                 raise ValueError(f"format {values['format']!r}")
             kept = {name: values[name] for name in _NEEDED}
@@ -85,6 +87,8 @@ class Calibration:
             if not size <= {1, len(kept["ch_names"])} or not min(kept["scale_uv"]) > 0:
                 raise ValueError(f"{len(kept['scale_uv'])} scales for {len(kept['ch_names'])} channels")
             return cls(**kept)
+        except DataError:
+            raise
         except OSError as error:
             raise DataError(f"{path}: cannot be read as a calibration ({error.strerror})") from error
         except (KeyError, ValueError, TypeError) as error:

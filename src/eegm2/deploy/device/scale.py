@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.inputs import dense_array
 
 #: As `eegm2.data.windows.scaling` has it; a test compares the two.
 _EPSILON_UV = 1e-8
@@ -118,7 +119,7 @@ class RunningScale:
         DataError
             If a channel of the baseline is flat.
         """
-        x = np.asarray(x_uv, np.float64)
+        x = dense_array(x_uv, "push").astype(np.float64)
         if not self.calibrated:
             x = self._calibrate(x)
             if not self.calibrated:

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -101,7 +99,7 @@ def _require_packages(config: ExportConfig) -> None:
 
 @contextlib.contextmanager
 def _unfinished(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that goes away unless it is renamed, also on SIGTERM.
+    """Give a folder beside `out` that goes away unless it is renamed.
 
     Its name holds this process's number: what a killed process left behind goes with the next export.
     """
@@ -113,17 +111,10 @@ def _unfinished(out: Path) -> Iterator[Path]:
     folder = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     folder.mkdir()
 
-    def leave(*_: Any) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, leave) if main else None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if main:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _alive(process: int) -> bool:

@@ -35,7 +35,27 @@ def open_session(path: str | Path, threads: int = 1) -> tuple[ort.InferenceSessi
     text = session.get_modelmeta().custom_metadata_map.get("eegm2")
     if text is None:
         raise ValueError(f"{path}: holds no eegm2 metadata, so it was not written by eegm2 export")
-    return session, json.loads(text)
+    return session, _facts(path, text)
+
+
+def _facts(path: str | Path, text: str) -> dict[str, Any]:
+    """Return the facts of a file; ValueError by the name of one that is missing or of another kind."""
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its metadata are damaged ({error}); export the model again") from error
+    kinds: dict[str, type] = {"part": str, "n_chans": int}
+    if isinstance(facts, dict) and facts.get("part") == "step":
+        whole = ("width", "hop", "delay_samples", "delay_steps")
+        kinds |= {**dict.fromkeys(whole, int), "states": dict, "outputs": list}
+    wrong = (
+        next((k for k, kind in kinds.items() if type(facts.get(k)) is not kind), None)
+        if isinstance(facts, dict)
+        else "everything"
+    )
+    if wrong is not None:
+        raise ValueError(f"{path}: its metadata are damaged ({wrong}); export the model again")
+    return dict(facts)
 
 
 class OnnxModel:
@@ -109,6 +129,9 @@ class StepStream:
         """
         if self.finished:
             raise ValueError("push: the stream has been flushed; call reset() to begin a new one")
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+            kind = getattr(x, "dtype", type(x).__name__)
+            raise ValueError(f"push: got {kind}, expected a NumPy array of floating point")
         if x.ndim != 3 or x.shape[:2] != self.waiting.shape[:2]:
             raise ValueError(f"push: got shape {x.shape}, expected {self.waiting.shape[:2]} and samples")
         if not np.isfinite(x).all():

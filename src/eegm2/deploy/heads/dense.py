@@ -10,6 +10,7 @@ import numpy as np
 
 from eegm2.deploy.device.decisions import dense_probabilities
 from eegm2.errors import CheckpointError, ConfigError
+from eegm2.records import HEAD, checked, parse_json
 
 _KEY = "eegm2_head"
 
@@ -43,6 +44,7 @@ class DenseHead:
     ) -> None:
         if link not in ("softmax", "one-vs-rest"):
             raise ConfigError(f"link: got '{link}', expected 'softmax' or 'one-vs-rest'")
+        _refuse_shapes(mean, scale, layers)
         scores = len(layers[-1][1])
         if scores != len(classes) and not (link == "one-vs-rest" and scores == 1 and len(classes) == 2):
             raise ConfigError(f"classes: got {len(classes)} for {scores} scores")
@@ -106,14 +108,35 @@ class DenseHead:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            header = json.loads(metadata[_KEY])
+            header = checked(parse_json(metadata[_KEY]), HEAD, f"{path}: its header", CheckpointError)
             layers: list[tuple[np.ndarray, np.ndarray]] = []
             while f"layer{len(layers)}.weight" in arrays:
                 i = len(layers)
                 layers.append((arrays[f"layer{i}.weight"], arrays[f"layer{i}.bias"]))
             classes, link, facts = tuple(header["classes"]), header["link"], header["facts"]
             return cls(arrays["mean"], arrays["scale"], layers, classes, link=link, facts=facts)
+        except CheckpointError:
+            raise
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: cannot be read as a head ({error})") from error
         except (KeyError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path}: is not a head written by eegm2 ({error!r})") from error
+
+
+def _refuse_shapes(mean: np.ndarray, scale: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Refuse arrays that do not fit one another, are no finite numbers or divide by zero."""
+    if not layers:
+        raise ConfigError("layers: got none, expected one or more")
+    n = len(mean) if mean.ndim == 1 else -1
+    if n < 1 or scale.shape != (n,):
+        raise ConfigError(f"mean, scale: got shapes {mean.shape} and {scale.shape}, expected the same length")
+    for number, (weight, bias) in enumerate(layers):
+        if weight.ndim != 2 or weight.shape[1] != n or bias.shape != (len(weight),):
+            raise ConfigError(f"layer {number}: got shapes {weight.shape} and {bias.shape} for {n} inputs")
+        n = len(weight)
+    arrays = [mean, scale, *(array for layer in layers for array in layer)]
+    if (
+        any(array.dtype.kind not in "fiu" or not np.isfinite(array).all() for array in arrays)
+        or not scale.all()
+    ):
+        raise ConfigError("an array holds something else than finite numbers, or a scale of 0")

@@ -25,7 +25,7 @@ from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.features import refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 
 
 def fit_head(
@@ -104,7 +104,7 @@ def fit_head(
     if protocol not in ("linear", "light"):
         raise ConfigError(f"protocol: got '{protocol}', expected linear or light")
     data = RecordingStore(store)
-    checkpoint = load_checkpoint(run).on_montage(data.ch_names, positions)
+    checkpoint = load_checkpoint(run, needs=INPUT).on_montage(data.ch_names, positions)
     if features == "auto":
         features = usual_kind(checkpoint.config)
     model = _streamable(checkpoint, data, run, features)

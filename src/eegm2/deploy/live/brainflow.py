@@ -85,8 +85,7 @@ class BrainflowSource:
         self._rows = list(description["eeg_channels"])
         labels = str(description.get("eeg_names", "")).split(",")
         stated = labels if len(labels) == len(self._rows) else [f"EEG{i}" for i in range(len(self._rows))]
-        self.ch_names = named_channels(stated, self.named, len(stated), self.name)
-        self.ch_names, _ = numbered(self.ch_names)
+        self.ch_names, _ = numbered(named_channels(stated, self.named, len(stated), self.name))
         self._factor = unit_factor(self.unit, self.name)
         self._counter = description.get("package_num_channel")
         self._stamps = description["timestamp_channel"]

@@ -120,7 +120,7 @@ class Pipeline:
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
         self.calibration: Calibration | None = None
         self._uncalibrated()
-        self._started = False
+        self._started, self._time_s = False, 0.0
         self._last: np.ndarray | None = None
         self._forget_position()
 

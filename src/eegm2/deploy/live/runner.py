@@ -196,13 +196,13 @@ def run_stream(
     Raises
     ------
     SourceLost, DataError, ConfigError
-        What ended the run, after the sinks have been closed.
+        What ended the run, after the sinks have been closed, or discarded where it had not begun.
     """
     sinks, stop = list(sinks), stop or threading.Event()
-    source.open()
     reader: Reader | None = None
     statistics = Statistics()
     try:
+        source.open()
         pipeline.connect(source)
         known = _identity(source)
         reader = Reader(source, config)
@@ -249,7 +249,10 @@ def run_stream(
         else:
             source.close()
         for sink in sinks:
-            sink.close(summary)
+            if reader is None and hasattr(sink, "discard"):
+                sink.discard()
+            else:
+                sink.close(summary)
 
 
 def _identity(source: Source) -> tuple[list[str], float, str]:

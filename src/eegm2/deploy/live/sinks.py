@@ -68,7 +68,10 @@ class Sink(Protocol):
         """Take what one chunk brought forth."""
 
     def close(self, statistics: dict[str, Any]) -> None:
-        """Take the final statistics and finish."""
+        """Take the final statistics and finish.
+
+        A sink may also have ``discard()``, called instead where nothing was put out; it leaves nothing.
+        """
 
 
 class _File:
@@ -84,6 +87,10 @@ class _File:
     def close(self) -> None:
         self.stream.close()
         self.part.replace(self.path)
+
+    def discard(self) -> None:
+        self.stream.close()
+        self.part.unlink(missing_ok=True)
 
 
 class JsonLinesSink:
@@ -131,6 +138,11 @@ class JsonLinesSink:
         if self._file is not None:
             self._file.close()
 
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.discard()
+
 
 class CsvSink:
     """A table: decisions if there is a head, else reconstruction or representation, one sample a row."""
@@ -160,6 +172,10 @@ class CsvSink:
     def close(self, statistics: dict[str, Any]) -> None:
         """Finish the table."""
         self._file.close()
+
+    def discard(self) -> None:
+        """Remove the table."""
+        self._file.discard()
 
 
 class LslSink:
@@ -199,6 +215,10 @@ class LslSink:
     def close(self, statistics: dict[str, Any]) -> None:
         """Close the outlets."""
         self._signal = self._classes = None
+
+    def discard(self) -> None:
+        """Close the outlets."""
+        self.close({})
 
 
 def refuse_unusable(where: str) -> None:

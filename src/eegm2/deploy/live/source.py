@@ -11,23 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from eegm2.data.channels import canonical
+from eegm2.data.files.units import microvolts_per
 from eegm2.data.joins import cuts, skipped
 from eegm2.errors import DataError, EEGM2Error
-
-#: Microvolts per unit, by the names that sources use.
-UNITS = {
-    "microvolts": 1.0,
-    "microvolt": 1.0,
-    "uv": 1.0,
-    "µv": 1.0,
-    "millivolts": 1e3,
-    "mv": 1e3,
-    "volts": 1e6,
-    "volt": 1e6,
-    "v": 1e6,
-    "nanovolts": 1e-3,
-    "nv": 1e-3,
-}
 
 
 class SourceLost(EEGM2Error):
@@ -172,11 +158,10 @@ def unit_factor(unit: str, where: str) -> float:
     """
     if not unit:
         return 1.0
-    if unit.strip().lower() not in UNITS:
-        raise DataError(
-            f"{where}: unit is '{unit}', expected one of {', '.join(sorted(UNITS))}; give it with --unit"
-        )
-    return UNITS[unit.strip().lower()]
+    factor = microvolts_per(unit)
+    if factor is None:
+        raise DataError(f"{where}: unit is '{unit:.40}', expected V, mV, µV (uV) or nV; give it with --unit")
+    return factor
 
 
 def named_channels(stated: list[str], given: list[str], count: int, where: str) -> list[str]:

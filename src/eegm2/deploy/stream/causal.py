@@ -17,6 +17,7 @@ from eegm2.data.signal.filters import band_filter, notch_filters, resampling_rat
 from eegm2.data.signal.mixing import mixing_matrix
 from eegm2.deploy.device.filters import BlockFilter, BlockResampler
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.inputs import dense_array
 
 #: Frequency at which delays are stated by default: the middle of the alpha band.
 REFERENCE_HZ = 10.0
@@ -141,6 +142,7 @@ class CausalPreprocessor:
         DataError
             If the number of channels differs or a value that is used is not finite.
         """
+        x_uv = dense_array(x_uv, f"{self.where}: push")
         if x_uv.ndim != 2 or len(x_uv) != self.n_in:
             raise DataError(f"{self.where}: got shape {x_uv.shape}, expected ({self.n_in}, samples)")
         used = np.abs(self.matrix).sum(0) > 0

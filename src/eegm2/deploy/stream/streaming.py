@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.inputs import dense_tensor
 from eegm2.model.streaming.stream import StreamNetwork, StreamState
 from eegm2.model.streaming.stream_state import flatten_state, unflatten_state
 
@@ -214,15 +215,13 @@ class StreamingEEGM2:
         """Return the input in the model's dtype and device, or refuse it before anything changes."""
         if self._finished:
             raise DataError("push: the stream has been flushed; call reset() to begin a new one")
-        tensor = torch.as_tensor(x)
+        tensor = dense_tensor(x, "push")
         n_chans, n_times = self.network.config.n_chans, self.network.n_times
         batch = len(self._state.starts) if self._state is not None else None
         if tensor.dim() != 3 or tensor.shape[1] != n_chans or tensor.shape[0] == 0:
             raise DataError(f"push: got shape {tuple(tensor.shape)}, expected (batch, n_chans={n_chans}, k)")
         if batch is not None and tensor.shape[0] != batch:
             raise DataError(f"push: got a batch of {tensor.shape[0]}, but the stream began with {batch}")
-        if not tensor.is_floating_point():
-            raise DataError(f"push: got dtype {tensor.dtype}, expected floating point; use x.float()")
         if n_times is not None and self.position + tensor.shape[2] > n_times:
             raise DataError(
                 f"push: got {self.position + tensor.shape[2]} samples, more than the stated n_times={n_times}"

@@ -126,7 +126,7 @@ def _pretrained(
     else:
         from eegm2.training.checkpoint import load_checkpoint
 
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_checkpoint(checkpoint, needs=("sfreq_hz",))
         network, facts = loaded.model, InputFacts.of_header(loaded.header, f"checkpoint {checkpoint}")
     if sfreq is not None and facts.sfreq_hz and abs(sfreq - facts.sfreq_hz) > 1e-3:
         raise ConfigError(

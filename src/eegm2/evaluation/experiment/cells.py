@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import zipfile
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from eegm2.evaluation.experiment.config import ModelPlan
 from eegm2.evaluation.experiment.settings import Settings, chosen, outdated
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.records import CELL, read_record
 from eegm2.training.checkpoint import write_json
 
 #: Part of every key: to be raised when the same settings give other results than before.
@@ -111,7 +111,7 @@ class CellFolder:
         path = self.path(cell, key)
         if path not in self._read:
             try:
-                facts = json.loads(path.read_bytes())
+                facts = read_record(path, CELL)
                 data = path.with_suffix(".npz").read_bytes()
                 if facts["key"] != key or hashlib.sha256(data).hexdigest() != facts["predictions_sha256"]:
                     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from eegm2.config import conflicts, non_defaults
 from eegm2.data.config import sha256_json
 from eegm2.data.windows.splits import SplitManifest
+from eegm2.records import RUN, read_record
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.run_record import RUN_FORMAT
 
@@ -49,12 +49,12 @@ class Wanted:
     def fits(self, run: Path) -> bool:
         """Return whether a run, finished or not, is this pretraining, by what it has recorded."""
         try:
-            facts = json.loads((run / "run.json").read_bytes())
+            facts = read_record(run / "run.json", RUN)
             same = facts["run_format"] == RUN_FORMAT
             same = same and facts["data"]["manifest_sha256"] == self.manifest_sha256
             if self.manifest is not None:
-                seen = json.loads((run / "splits.json").read_bytes())
-                same = same and _parts(seen) == _parts(asdict(self.manifest))
+                seen = SplitManifest.from_json(run / "splits.json")
+                same = same and _parts(asdict(seen)) == _parts(asdict(self.manifest))
             differing = set(conflicts(facts["pretrain"], self.options)) - FREE_ON_RESUME
             shape = self.options.network_config(self.n_chans, facts["model"].get("sfreq_hz", 128.0))
             differing |= {*conflicts(facts["model"], shape)}

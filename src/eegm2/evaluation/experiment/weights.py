@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from eegm2.config import to_dict
-from eegm2.data.config import sha256_json
+from eegm2.config import from_dict, to_dict
+from eegm2.data.config import WindowConfig, sha256_json
 from eegm2.data.electrodes import on_montage
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
-from eegm2.errors import CheckpointError, ConfigError
+from eegm2.errors import CheckpointError, ConfigError, DataError
 from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
 from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
 from eegm2.evaluation.experiment.splits import NamedSplit
@@ -25,7 +24,8 @@ from eegm2.evaluation.windows.from_store import preprocessing_differences, pretr
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
-from eegm2.training.checkpoint import checkpoint_path, load_checkpoint, read_header
+from eegm2.records import RUN, parse_json, read_record
+from eegm2.training.checkpoint import INPUT, checkpoint_path, load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.runfolder import remove_stale_lock
 
@@ -76,8 +76,9 @@ class WeightSource:
             raise ConfigError(f"{where}: {'; '.join(differences)}; {remedy}")
         differences = [text for text in differences if text not in other]
         scaling = model.scaling or self.plan.data.scaling
-        if header["windows"]["scaling"] != scaling:
-            differences.append(f"scaling: {header['windows']['scaling']} in pretraining, {scaling} here")
+        trained = from_dict(WindowConfig, header.get("windows", {}), where=f"{where}: windows").scaling
+        if trained != scaling:
+            differences.append(f"scaling: {trained} in pretraining, {scaling} here")
         if differences and not source.allow_mismatch:
             remedy = "prepare the recordings alike, or set allow_mismatch = true"
             raise ConfigError(f"{where}: {'; '.join(differences)}; {remedy}")
@@ -162,7 +163,7 @@ class WeightSource:
                 torch.manual_seed(seed)
                 return self._on_montage(build_model(self.fresh_config(model)).eval(), [])
         source = self.plan.pretrain[model.pretrained]
-        checkpoint = load_checkpoint(self.place(source, split), source.which)
+        checkpoint = load_checkpoint(self.place(source, split), source.which, needs=INPUT)
         trained_on, here = list(checkpoint.header["ch_names"]), list(self.store.ch_names)
         if checkpoint.config.any_electrodes:
             return self._on_montage(checkpoint.model, trained_on)
@@ -199,7 +200,7 @@ class WeightSource:
     def _header(self, source: PretrainPlan) -> dict[str, Any]:
         """Return what a checkpoint's header says of its data, of one still to be trained too."""
         if source.run:
-            return read_header(self.plan.place(source.run), source.which)
+            return read_header(self.plan.place(source.run), source.which, needs=INPUT)
         store = self._opened(source) if source.store else self.store
         windows = to_dict(source.options.window_config())
         return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}
@@ -208,9 +209,10 @@ class WeightSource:
 def weights_sha256(path: Path) -> str:
     """Return the hash of a checkpoint's tensors and network, whatever else its header tells."""
     size = int.from_bytes((data := path.read_bytes())[:8], "little")
-    tensors = json.loads(data[8 : 8 + size])
+    header = read_header(path)  # refuses what is none
+    tensors = parse_json(data[8 : 8 + size])
     tensors.pop("__metadata__", None)
-    digest = hashlib.sha256(sha256_json([tensors, read_header(path)["model"]]).encode())
+    digest = hashlib.sha256(sha256_json([tensors, header["model"]]).encode())
     digest.update(memoryview(data)[8 + size :])
     return digest.hexdigest()
 
@@ -218,6 +220,6 @@ def weights_sha256(path: Path) -> str:
 def _finished(run: Path) -> bool:
     """Return whether a run folder says that it has finished."""
     try:
-        return bool(json.loads((run / "run.json").read_bytes())["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_record(run / "run.json", RUN).get("finished"))
+    except DataError:
         return False

@@ -28,7 +28,7 @@ from eegm2.evaluation.windows.from_store import refuse_mismatch
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_names, usual_kind
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
 Progress = Callable[[int, int], None]
@@ -104,7 +104,7 @@ def embed(
     if config.centre != "none" and config.kind == "sequence":
         raise ConfigError("centre: the sequence has no features to centre; choose another --kind")
     refuse_unwritable(out)
-    checkpoint = load_checkpoint(run, config.which)
+    checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     if config.kind == "auto":
         config = replace(config, kind=usual_kind(checkpoint.config))
     windows = replace(

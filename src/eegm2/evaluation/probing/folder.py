@@ -14,6 +14,7 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.records import read_json
 from eegm2.training.runfolder import locked, refuse_unwritable
 
 
@@ -77,6 +78,23 @@ def write_folder(
         shutil.rmtree(old, ignore_errors=True)
 
 
+def listed_probes(path: Path) -> tuple[list[str], str]:
+    """Return the folders that a run's probes.json lists, and what is wrong with it."""
+    try:
+        entries = read_json(path)
+    except FileNotFoundError:
+        return [], ""
+    except (OSError, ValueError) as error:
+        return [], f"{path.name} is damaged ({error})."
+    if isinstance(entries, dict):  # of an early version
+        entries = entries.get("probes", [])
+    if not isinstance(entries, list):
+        return [], f"{path.name} holds no list."
+    found = [entry.get("path") if isinstance(entry, dict) else entry for entry in entries]
+    names = [name for name in found if isinstance(name, str) and name and "\0" not in name]
+    return names, "" if len(names) == len(entries) else f"{path.name} lists something that is no folder."
+
+
 def append_to_run(run: Path, out: Path) -> None:
     """Add the folder to the run's list of probes, relative where it lies inside the run.
 
@@ -86,9 +104,5 @@ def append_to_run(run: Path, out: Path) -> None:
     place = out.resolve()
     name = str(place.relative_to(run.resolve())) if place.is_relative_to(run.resolve()) else str(place)
     with locked(run, ".probes.lock", wait_s=60):
-        try:
-            known = json.loads(path.read_text()) if path.is_file() else []
-        except ValueError:
-            known = []
-        names = [entry for entry in known if isinstance(entry, str) and entry != name]
+        names = [entry for entry in listed_probes(path)[0] if entry != name]
         write_atomic(path, [json.dumps([*names, name], indent=1).encode()])

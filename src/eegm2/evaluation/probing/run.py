@@ -34,7 +34,7 @@ from eegm2.evaluation.windows.from_store import (
 )
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.features import usual_kind
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
 FORMAT = 1
 Progress = Callable[[str, int, int], None]
@@ -88,7 +88,7 @@ def probe(
     config = config or ProbeConfig()
     run, out, began = Path(run), Path(out), time.monotonic()
     refuse_foreign_folder(out)
-    checkpoint = load_checkpoint(run, config.which)
+    checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     if config.features == "auto":
         config = replace(config, features=usual_kind(checkpoint.config))
     opened = RecordingStore(store)

@@ -32,7 +32,7 @@ from eegm2.evaluation.reconstruct.signal_metrics import (
     spectral_error,
 )
 from eegm2.model.config import MIN_TIMES
-from eegm2.training.checkpoint import Checkpoint, load_checkpoint
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
 
@@ -112,7 +112,7 @@ def reconstruct_file(
     if out.resolve() == Path(file).resolve():
         raise ConfigError(f"--out {out}: is the recording itself; choose another name")
     refuse_unwritable(out)
-    checkpoint = load_checkpoint(run, config.which)
+    checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     raw = read_raw(file)
     made = preprocess_alike(raw, checkpoint.preprocessing, where=str(file))
     refuse_other_channels(checkpoint, made.ch_names, str(file))

@@ -12,11 +12,11 @@ from eegm2.config import from_dict, read_toml
 from eegm2.data.files.headsets.programs import onsets
 from eegm2.data.files.headsets.samples import Samples, by_counter
 from eegm2.data.files.headsets.text import cells, clock_times, column, head_lines, read_rows
+from eegm2.data.files.units import microvolts_per
 from eegm2.errors import ConfigError, DataError
 
 #: A declaration for all tables of a folder.
 FOLDER_NAME = "eegm2_table.toml"
-UNITS_UV = {"uv": 1.0, "µv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TableFormat:
     brainflow_board: str = ""
 
     def __post_init__(self) -> None:
-        if self.unit.lower() not in UNITS_UV:
+        if microvolts_per(self.unit) is None:
             raise ConfigError(f"unit: got '{self.unit}', expected uV, mV, V or nV")
         if len(self.separator) != 1:
             raise ConfigError(f"separator: got '{self.separator}', expected one character")
@@ -121,7 +121,7 @@ def read_declared(path: Path, declaration: Path) -> Samples:
     if known.time:
         at = place(known.time)
         times_s = known.time_unit_s * clock_times(path, [row[at] if at < len(row) else "" for row in rows])
-    factor = UNITS_UV[known.unit.lower()] * known.factor
+    factor = (microvolts_per(known.unit) or 1.0) * known.factor  # refused where it is unknown
     x = factor * np.stack([numbers(name) for name in known.channels])
     lost = by_counter(numbers(known.counter)) if known.counter else None
     marks = [mark for name in known.markers for mark in _marks([row[place(name)] for row in rows], name)]

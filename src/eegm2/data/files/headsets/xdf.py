@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 
 from eegm2.data.files.headsets.samples import Samples
+from eegm2.data.files.units import microvolts_per
 from eegm2.errors import DataError
-
-_UNITS_UV = {
-    "": 1.0,
-    **dict.fromkeys(("microvolts", "microvolt", "uv", "µv"), 1.0),
-    **dict.fromkeys(("millivolts", "millivolt", "mv"), 1e3),
-    **dict.fromkeys(("volts", "volt", "v"), 1e6),
-    **dict.fromkeys(("nanovolts", "nv"), 1e-3),
-}
 
 
 def read_xdf(path: Path) -> Samples:
@@ -47,15 +40,16 @@ def read_xdf(path: Path) -> Samples:
     stream = eeg[0]
     values, times_s = np.asarray(stream["time_series"], float), np.asarray(stream["time_stamps"], float)
     names, units = _channels(stream, values.shape[1])
-    unknown = sorted({unit for unit in units if unit.lower() not in _UNITS_UV})
+    factors = [microvolts_per(unit) if unit else 1.0 for unit in units]
+    unknown = sorted({unit for unit, factor in zip(units, factors) if factor is None})
     if unknown:
-        raise DataError(f"{path}: unit is '{unknown[0]}', expected microvolts, millivolts or volts")
+        raise DataError(f"{path}: unit is '{unknown[0]:.40}', expected microvolts, millivolts or volts")
     if len(names) != values.shape[1]:
         raise DataError(
             f"{path}: names {len(names)} of {values.shape[1]} channels; add labels to the stream's "
             "description"
         )
-    factors = np.array([_UNITS_UV[unit.lower()] for unit in units])
+    scales = np.array(factors, float)
     marks = []
     for other in streams:
         if _text(other, "type").lower() != "markers":
@@ -65,7 +59,7 @@ def read_xdf(path: Path) -> Samples:
             if text and times_s[0] <= time_s <= times_s[-1]:
                 marks.append((float(np.searchsorted(times_s, time_s)), text))
     rate_hz = float(_text(stream, "nominal_srate") or 0) or None
-    return Samples(path, names, (values * factors).T, rate_hz, times_s, None, sorted(marks))
+    return Samples(path, names, (values * scales).T, rate_hz, times_s, None, sorted(marks))
 
 
 def _text(stream: dict[str, Any], name: str) -> str:

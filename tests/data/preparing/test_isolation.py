@@ -1,0 +1,158 @@
+"""Whatever a file does to the process that reads it costs that file, and a change in any file is noticed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eegm2.data.config import PrepareConfig
+from eegm2.data.preparing import isolation
+from eegm2.data.preparing.isolation import Ended, Limits, Task, run
+from eegm2.data.preparing.prepare import prepare
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.errors import DataError
+from tests.hostile import writers
+from tests.hostile.seeds import signal_uv
+
+PLENTY = Limits(60.0, 2**30)
+#: Nothing is changed: what is stored is what was read.
+AS_READ: dict[str, Any] = {
+    "l_freq_hz": 0.0, "h_freq_hz": 0.0, "sfreq_hz": 128.0, "offset": "keep", "flat": "keep",
+    "amplitude": "any",
+}  # fmt: skip
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def fall(how: str) -> int:
+    """Do what a library in C may do."""
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "status":
+        os._exit(7)
+    elif how == "hang":
+        time.sleep(600)
+    elif how == "memory":
+        return len(bytearray(8 * 2**30))
+    elif how == "refuse":
+        raise DataError("x: refused")
+    elif how == "printed":
+        os.write(1, b"garbage on standard output\n")
+        return 1
+    raise KeyError(how)
+
+
+def test_answers_come_with_their_numbers() -> None:
+    tasks = [Task(double, (n,), PLENTY) for n in range(20)]
+    assert sorted(run(tasks, 2)) == [(n, 2 * n) for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("killed", "ended by SIGKILL: out of memory"),
+        ("status", "ended with status 7"),
+        ("memory", "not enough memory"),
+        ("other", "unexpected KeyError"),
+    ],
+)
+def test_a_process_that_ends_costs_one_task(how: str, reason: str) -> None:
+    tasks = [Task(fall, (how,), PLENTY), Task(double, (1,), PLENTY)]
+    answers = dict(run(tasks, 1))
+    assert answers[1] == 2
+    assert isinstance(answers[0], Ended)
+    assert reason in answers[0].reason
+
+
+def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_START_S", 30.0)
+    dict(run([Task(double, (1,), PLENTY)], 1))  # one that is ready
+    answers = dict(run([Task(fall, ("hang",), Limits(0.5, 2**30)), Task(double, (1,), PLENTY)], 1))
+    assert isinstance(answers[0], Ended)
+    assert "took longer" in answers[0].reason
+    assert answers[1] == 2
+
+
+def test_what_a_library_prints_is_no_answer_and_errors_of_ours_come_through() -> None:
+    assert dict(run([Task(fall, ("printed",), PLENTY)], 1)) == {0: 1}
+    with pytest.raises(DataError, match="x: refused"):
+        dict(run([Task(fall, ("refuse",), PLENTY)], 1))
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"), [({"limit_gb": 1e-4}, "not enough memory"), ({"limit_s": 1e-6}, "took longer")]
+)
+def test_the_limits_are_those_given(limit: dict[str, float], reason: str, tmp_path: Path) -> None:
+    dict(run([Task(double, (1,), PLENTY)], 1))  # a process that is ready has no time to start
+    (tmp_path / "a.edf").write_bytes(writers.edf())
+    with pytest.raises(DataError, match=rf"a\.edf: {reason}"):
+        prepare(tmp_path, tmp_path / "store", PrepareConfig(**AS_READ, jobs=1, **limit))
+
+
+def stored(store: Path, name: str) -> np.ndarray:
+    return RecordingStore(store).read(name)
+
+
+def test_a_changed_data_file_of_another_name_is_noticed(tmp_path: Path) -> None:
+    source, store = tmp_path / "in", tmp_path / "store"
+    source.mkdir()
+    path = writers.eeglab(source / "m.set", beside=True, data="old.fdt", datfile="old.fdt")
+    path.with_suffix(".fdt").rename(source / "old.fdt")
+    assert prepare(source, store, PrepareConfig(**AS_READ)).counts == {"prepared": 1}
+    assert prepare(source, store, PrepareConfig(**AS_READ)).counts == {"unchanged": 1}
+    (2 * signal_uv().astype("<f4")).T.tofile(source / "old.fdt")
+    assert prepare(source, store, PrepareConfig(**AS_READ)).counts == {"prepared": 1}
+    np.testing.assert_allclose(stored(store, "m"), 2 * signal_uv(), atol=1e-3)
+
+
+def test_a_changed_later_part_is_noticed(tmp_path: Path) -> None:
+    source, store = tmp_path / "in", tmp_path / "store"
+    writers.fif_in_parts(source)
+    assert "prepared" in prepare(source, store, PrepareConfig(**AS_READ)).counts
+    before = stored(store, "m_raw")
+    writers.fif_in_parts(tmp_path / "other", scale=3.0)[1].replace(source / "m_raw-1.fif")
+    prepare(source, store, PrepareConfig(**AS_READ))
+    after = stored(store, "m_raw")
+    assert after.shape == before.shape
+    np.testing.assert_allclose(after[:, -128:], 3 * before[:, -128:], rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(after[:, :128], before[:, :128], rtol=1e-5)
+
+
+def test_markers_that_appear_or_change_are_noticed(tmp_path: Path) -> None:
+    source, store = tmp_path / "in", tmp_path / "store"
+    change = [("MarkerFile=three.vmrk", "MarkerFile=late.vmrk")]
+    path = writers.brainvision(source, changes=change, markers="Mk1=Comment,a,129,1,0")
+    path.with_suffix(".vmrk").rename(tmp_path / "late.vmrk")
+    found = []
+    for text in (None, "a", "b", "b"):
+        if text:
+            content = (tmp_path / "late.vmrk").read_text().replace(",a,", f",{text},")
+            if not (source / "late.vmrk").exists() or (source / "late.vmrk").read_text() != content:
+                (source / "late.vmrk").write_text(content)
+        status = prepare(source, store, PrepareConfig(**AS_READ)).outcomes[0].status
+        found.append((status, [span.label for span in RecordingStore(store)["three"].labels]))
+    assert found == [
+        ("prepared", []),
+        ("prepared", ["Comment/a"]),
+        ("prepared", ["Comment/b"]),
+        ("unchanged", ["Comment/b"]),
+    ]
+
+
+def test_half_characters_in_labels_are_written_as_such(tmp_path: Path) -> None:
+    from eegm2.data.labels import LabelSpan
+    from eegm2.data.names import shown, writable
+    from eegm2.data.preparing.worker import clip_labels
+
+    spans, outside = clip_labels([LabelSpan(0.0, 1.0, "a\udc00")], 2.0)
+    assert (spans[0].label, outside) == ("a\\udc00", 0)
+    assert shown("a\ud800\n") == "a\\ud800\\n"
+    assert writable("µ") == "µ"
