@@ -4,8 +4,8 @@
     python -m tests.reliability pretrain --kills 50
     python -m tests.reliability --table          # only write the table again
 
-The corpus of damaged files has its own command, ``python -m tests.hostile.corpus``; its stored counts
-enter the table.
+The corpus of damaged files and the planted faults have their own commands, ``python -m tests.hostile.corpus``
+and ``python -m tests.mutation.run``; their stored counts enter the table.
 """
 
 from __future__ import annotations
@@ -97,10 +97,26 @@ def circumstances() -> dict[str, str]:
 
 
 def damaged_files(corpus: dict[str, Any]) -> tuple[int, int]:
-    """Return how many damaged files were tried, and how many were neither read nor refused."""
+    """Return how many damaged files were tried, and how many were neither read rightly nor refused."""
+    from tests.hostile.corpus import FAILURES
+
     counts = list(corpus["counts"].values())
-    damaged = sum(sum(count.values()) for count in counts)
-    return damaged, damaged - sum(count["read"] + count["refused"] for count in counts)
+    failed = sum(count.get(name, 0) for count in counts for name in FAILURES)
+    unforeseen = sum(count.get(name, 0) for count in counts for name in FAILURES if name != "differs")
+    return unforeseen + sum(count["read"] + count["refused"] for count in counts), failed
+
+
+def planted_faults() -> str:
+    """Return the kept counts of planted faults in words."""
+    from tests.mutation import run
+
+    found = run.counts(run.load(run.RESULTS))
+    return (
+        f"{found['tried']:,} of {found['mutants_in_all']:,} single faults planted, in {found['modules']} of "
+        f"{found['modules_in_all']} modules that do the scientific bookkeeping: "
+        f"{found['killed']:,} seen by a test, {found['equivalent']} change nothing, "
+        f"{found['survived']} not seen"
+    )
 
 
 def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:
@@ -112,7 +128,8 @@ def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:
         f"- SIGKILLs at random moments: {', '.join(kills)}; {differences} runs ended differently.\n"
         f"- One process and two: {results['ddp']['losses']} losses compared, the largest relative difference "
         f"{results['ddp']['largest_difference']:.0e}.\n"
-        f"- Damaged recordings: {damaged:,}; {failed} neither read nor refused by name.\n"
+        f"- Damaged files: {damaged:,}; {failed} neither read rightly nor refused by name.\n"
+        f"- Tests: {planted_faults()}.\n"
     )
 
 
@@ -138,7 +155,9 @@ def table(results: dict[str, Any], corpus: dict[str, Any]) -> str:
             outcome = f"{failures} differences from an undisturbed run"
         rows.append(f"| {what} | {outcome} | {where} |")
     damaged, failed = damaged_files(corpus)
-    rows.append(f"| {damaged:,} damaged recordings | {failed} failures | {corpus['commit'][:7]} |")
+    rows.append(f"| {damaged:,} damaged files | {failed} failures | {corpus['commit'][:7]} |")
+    what, _, outcome = planted_faults().partition(": ")
+    rows.append(f"| {what} | {outcome} | as kept in mutants.json |")
     return "\n".join(["| suite | outcome | commit, machine |", "| --- | --- | --- |", *rows]) + "\n"
 
 

@@ -22,11 +22,11 @@ PLACES = {
 
 
 def prepare_command(source: str, out: str) -> None:
-    """Prepare as the command line does."""
+    """Prepare as the command line does, but in this process, whose stack says where it was killed."""
     from eegm2.data.config import PrepareConfig
     from eegm2.data.preparing.prepare import prepare
 
-    prepare(source, out, PrepareConfig(jobs=1))
+    prepare(source, out, PrepareConfig(jobs=1, isolate=False))
 
 
 def differences(a: Path, b: Path) -> list[str]:
