@@ -28,6 +28,7 @@ from eegm2.cli import (
     pretrain,
     probe,
     reconstruct,
+    record,
     report,
     share,
     stream,
@@ -94,6 +95,7 @@ app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("record")(record.record)
 app.command("report")(report.report)
 app.command("share")(share.share)
 app.command("verify")(verify.verify)

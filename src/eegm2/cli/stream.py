@@ -11,10 +11,11 @@ import typer
 
 import eegm2
 from eegm2.cli.options import options
+from eegm2.cli.sources import open_source
 from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
 from eegm2.ending import signal_name, stopping
-from eegm2.errors import ConfigError, DataError
+from eegm2.errors import DataError
 from eegm2.evaluation.config import split_commas
 
 
@@ -53,7 +54,7 @@ def stream(
         refuse_unusable(where)
     typer.echo("preparing the model", err=True)
     pipeline = Pipeline(trained, config, loaded)
-    origin = _source(source, config)
+    origin = open_source(source, config)
     classes = loaded.classes if loaded is not None else None
     shape = trained.config
     layout = Layout(
@@ -112,28 +113,3 @@ def _too_short(source: str, received_s: float, there_s: float, needed_s: float) 
         f"{source}: ended after {received_s:.1f} s of signal, of which the baseline had {there_s:.1f} of the "
         f"{needed_s:.1f} s it needs, so nothing was put out; stream longer, or give {shorter}--scale-uv"
     )
-
-
-def _source(name: str, config: StreamConfig) -> Any:
-    """Return the source that ``--source`` names."""
-    named: dict[str, Any] = {"ch_names": split_commas(config.channels), "unit": config.unit}
-    if name == "lsl":
-        from eegm2.deploy.live.lsl import LslSource
-
-        return LslSource(
-            config.stream_name,
-            source_id=config.stream_id,
-            resolve_s=min(5.0, config.timeout_s),
-            buffer_s=max(60.0, 2 * config.buffer_s),
-            reach=config.lsl,
-            **named,
-        )
-    if name == "brainflow":
-        from eegm2.deploy.live.brainflow import BrainflowSource
-
-        return BrainflowSource(config.board, serial_port=config.serial_port, file=config.board_file, **named)
-    if not Path(name).exists():
-        raise ConfigError(f"source: got '{name}', expected lsl, brainflow or a recording's file")
-    from eegm2.deploy.live.source import RecordingSource
-
-    return RecordingSource(name, speed=config.speed, **named)

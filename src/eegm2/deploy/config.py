@@ -67,8 +67,8 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
-class StreamConfig:
-    """What ``eegm2 stream`` does with the samples."""
+class SourceConfig:
+    """Where samples come from, live or from a file."""
 
     speed: float = option(1.0, "Speed of a recording as source; 0 is as fast as possible.")
     duration_s: float = option(0.0, "Stop after this many seconds of signal; 0 goes on to the end.")
@@ -82,14 +82,70 @@ class StreamConfig:
         "All of the source's channels in its order, where it names none or wrong ones; for networks that "
         "take any electrodes also those to listen to. Repeat or commas.",
     )
-    positions: str = option("", POSITIONS_HELP)
-    aliases: tuple[str, ...] = option(
-        (), "Another name of a channel, as 'name in the source=our name'; repeat for more."
-    )
     unit: str = option("", "Unit of the source's samples, where it states none or a wrong one, e.g. uV.")
     board: str = option("synthetic", "BrainFlow: name of the board, or synthetic or playback.")
     board_file: str = option("", "BrainFlow: file of the playback board.")
     serial_port: str = option("", "BrainFlow: serial port of the board.")
+    chunk_s: float = option(0.0625, "Seconds of signal taken from the source at a time.")
+    max_gap_s: float = option(
+        0.25,
+        "A longer gap in the source parts the signal: filter, model and decisions begin anew; shorter ones "
+        "are interpolated.",
+    )
+    buffer_s: float = option(10.0, "Most signal that may wait; what is older is dropped and counted.")
+    timeout_s: float = option(10.0, "Seconds without a sample before the source counts as gone.")
+    reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "duration_s", "reconnect_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+
+
+@dataclass(frozen=True)
+class RecordConfig(SourceConfig):
+    """What ``eegm2 record`` writes besides the samples."""
+
+    cue: tuple[str, ...] = option(
+        (), "What to do and for how many seconds, e.g. eyes_open:20; repeat in order. Each becomes a label."
+    )
+    rounds: int = option(1, "How often the cues are gone through.")
+    pause_s: float = option(2.0, "Seconds before each cue, which belong to none.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1:
+            raise ConfigError(f"rounds: got {self.rounds}, expected at least 1")
+        if self.pause_s < 0:
+            raise ConfigError(f"pause_s: got {self.pause_s}, expected 0 or more")
+        self.cues()
+
+    def cues(self) -> list[tuple[str, float]]:
+        """Return (label, seconds) of every cue of one round."""
+        made = []
+        for cue in self.cue:
+            label, _, seconds = cue.rpartition(":")
+            try:
+                length_s = float(seconds)
+            except ValueError:
+                length_s = 0.0
+            if not label or not length_s > 0:
+                raise ConfigError(f"cue: got '{cue}', expected LABEL:SECONDS such as eyes_open:20")
+            made.append((label, length_s))
+        return made
+
+
+@dataclass(frozen=True)
+class StreamConfig(SourceConfig):
+    """What ``eegm2 stream`` does with the samples."""
+
+    positions: str = option("", POSITIONS_HELP)
+    aliases: tuple[str, ...] = option(
+        (), "Another name of a channel, as 'name in the source=our name'; repeat for more."
+    )
     calibration_s: float | None = option(
         None,
         "Seconds of baseline from which each channel's scale is taken; none given: as the head was fitted, "
@@ -108,14 +164,6 @@ class StreamConfig:
     causal: bool = option(
         True, "Filter and resample as in training, but causally; no: the source is prepared already."
     )
-    chunk_s: float = option(0.0625, "Seconds of signal taken from the source at a time.")
-    max_gap_s: float = option(
-        0.25,
-        "A longer gap in the source restarts filter, model and decisions; shorter ones are interpolated.",
-    )
-    buffer_s: float = option(10.0, "Most signal that may wait; what is older is dropped and counted.")
-    timeout_s: float = option(10.0, "Seconds without a sample before the source counts as gone.")
-    reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
     hop_s: float = option(0.5, "Seconds between two decisions of the classifier head.")
     centre: Literal["as fitted", "none", "running"] = option(
         "as fitted",
@@ -134,12 +182,12 @@ class StreamConfig:
     token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")
 
     def __post_init__(self) -> None:
-        for name in ("speed", "duration_s", "calibration_s", "scale_uv", "adapt_s", "reconnect_s"):
+        super().__post_init__()
+        for name in ("calibration_s", "scale_uv", "adapt_s"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
-        for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s", "hop_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        if not self.hop_s > 0:
+            raise ConfigError(f"hop_s: got {self.hop_s}, expected seconds above 0")
         if self.warm_up is not None and self.warm_up < 1:
             raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
         if not 0 <= self.smooth < 1:

@@ -69,6 +69,13 @@ def file_suffix(path: Path) -> str:
     return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
 
 
+def has_reader(path: Path) -> bool:
+    """Return whether a file is one that `eegm2.data.files.readers.read_raw` opens, by suffix or beginning."""
+    from eegm2.data.files.headsets.read import is_headset_file
+
+    return file_suffix(path) in READERS or (path.is_file() and is_headset_file(path))
+
+
 def stem(path: Path) -> str:
     """Return a file's name without the suffix that decides the reader."""
     return path.name[: len(path.name) - len(file_suffix(path))]
@@ -115,7 +122,7 @@ def _by_content(path: Path) -> str | None:
         if head.startswith(sign) and not (kind == ".vhdr" and b"Marker File" in head[:80]):
             return f"begins as {kind} does but is not called so; rename it to end in {kind}"
     if path.suffix.lower() in (".csv", ".txt") and _is_samples(head):
-        return "a table of samples, which no reader takes by itself; export it as EDF or FIF"
+        return f"a table of samples; declare its columns in {path.stem}.toml beside it, or export it as EDF"
     return None
 
 

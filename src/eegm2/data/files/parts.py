@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.files.fif import FIFFacts, check_fiffile, next_part
-from eegm2.data.files.formats import file_suffix
-from eegm2.data.files.readers import companion_files, has_reader
+from eegm2.data.files.formats import file_suffix, has_reader
+from eegm2.data.files.readers import companion_files
 from eegm2.errors import DataError
 
 

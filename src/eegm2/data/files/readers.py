@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from eegm2.data.files.brainvision import BrainVisionHeader
 from eegm2.data.files.declared import DECLARED
-from eegm2.data.files.formats import READERS, file_suffix
+from eegm2.data.files.formats import READERS, file_suffix, has_reader
 from eegm2.data.files.headsets.read import headset_companions, is_headset_file, mark_emotiv, read_headset
 from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.naming import elsewhere
@@ -35,6 +35,7 @@ __all__ = [
     "annotation_labels",
     "companion_files",
     "file_suffix",
+    "has_reader",
     "read_raw",
     "reading",
 ]
@@ -61,11 +62,6 @@ def companion_files(path: Path) -> tuple[Path, ...]:
     beside = {".vhdr": (".eeg", ".vmrk", ".dat"), ".set": (".fdt",)}.get(suffix, ())
     found = [*named, *(path.with_suffix(ending) for ending in beside)]
     return tuple(dict.fromkeys(file for file in found if file.is_file()))
-
-
-def has_reader(path: Path) -> bool:
-    """Return whether a file is one that :func:`read_raw` opens, by its suffix or its beginning."""
-    return file_suffix(path) in READERS or is_headset_file(path)
 
 
 def read_raw(path: str | Path) -> mne.io.BaseRaw:

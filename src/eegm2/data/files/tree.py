@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eegm2.data.files.formats import FOLDERS, READERS, file_suffix, why_unread
-from eegm2.data.files.headsets.read import is_headset_file
+from eegm2.data.files.formats import FOLDERS, has_reader, why_unread
 from eegm2.data.names import shown
 
 _VERSION_CONTROL = frozenset({".git", ".datalad", ".hg", ".svn", ".bzr", ".snapshot", ".ipynb_checkpoints"})
@@ -44,8 +43,8 @@ class Tree:
     left_out: tuple[LeftOut, ...]
 
     def recordings(self) -> list[Path]:
-        """Return the files that have a reader."""
-        return [path for path in self.files if _has_reader(path)]
+        """Return the files whose suffix has a reader."""
+        return [path for path in self.files if has_reader(path)]
 
     def name(self, path: Path) -> str:
         """Return a path below the root as it is shown."""
@@ -66,14 +65,10 @@ class Tree:
         found = list(self.left_out)
         for path in self.files:
             if path not in taken:
-                reason = outside if _has_reader(path) else why_unread(path)
+                reason = outside if has_reader(path) else why_unread(path)
                 if reason:
                     found.append(LeftOut(self.name(path), reason))
         return sorted(found)
-
-
-def _has_reader(path: Path) -> bool:
-    return file_suffix(path) in READERS or is_headset_file(path)
 
 
 @dataclass
@@ -108,7 +103,7 @@ class _Walk:
             mode = path.stat().st_mode
         except OSError as error:
             reason = NOT_FETCHED if link else f"cannot be opened ({error.strerror}); check its permissions"
-            if not hidden or file_suffix(path) in READERS:
+            if not hidden or has_reader(path):
                 self.leave(path, reason)
             return
         if stat.S_ISDIR(mode):
@@ -123,10 +118,10 @@ class _Walk:
             else:
                 self.folder(path, hidden=hidden)
         elif not stat.S_ISREG(mode):
-            if file_suffix(path) in READERS:
+            if has_reader(path):
                 self.leave(path, "neither a file nor a folder; copy the recording there")
         elif hidden:
-            if file_suffix(path) in READERS:
+            if has_reader(path):
                 self.leave(path, "hidden (a name that begins with a dot); rename it if it is a recording")
         else:
             self.files.append(path)

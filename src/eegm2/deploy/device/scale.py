@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from eegm2.errors import ConfigError, DataError
-from eegm2.model.inputs import dense_array
 
 #: As `eegm2.data.windows.scaling` has it; a test compares the two.
 _EPSILON_UV = 1e-8
@@ -119,7 +118,10 @@ class RunningScale:
         DataError
             If a channel of the baseline is flat.
         """
-        x = dense_array(x_uv, "push").astype(np.float64)
+        x = np.asarray(x_uv)
+        if x.dtype.kind not in "fiu" or np.ma.is_masked(x_uv):
+            raise DataError(f"push: got dtype {x.dtype}, masked or not, expected numbers; give a dense array")
+        x = x.astype(np.float64)
         if not self.calibrated:
             x = self._calibrate(x)
             if not self.calibrated:

@@ -31,7 +31,7 @@ from eegm2.model.features import diagonal, window_features
 RUNTIME_MODULES = (
     *("errors", "evaluation/features/centring:WARM_UP_WINDOWS,RunningMean", "deploy/device/filters"),
     *("deploy/device/scale", "deploy/device/decisions", "deploy/device/features"),
-    *("deploy/device/timeline", "deploy/device/calibration"),
+    *("deploy/device/timeline", "records", "deploy/device/calibration"),
     *("deploy/export/runtime", "deploy/export/decoder"),
 )
 RUNTIME_NAME = "eegm2_runtime.py"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eegm2.deploy.config import StreamConfig
+from eegm2.deploy.config import SourceConfig, StreamConfig
 from eegm2.deploy.live.pipeline import Outputs, Pipeline
 from eegm2.deploy.live.sinks import Sink
 from eegm2.deploy.live.source import Chunk, Source, SourceLost
@@ -82,7 +82,7 @@ class Reader(threading.Thread):
     `reconnect_s`; whatever ends reading is handed to the other side.
     """
 
-    def __init__(self, source: Source, config: StreamConfig) -> None:
+    def __init__(self, source: Source, config: SourceConfig) -> None:
         super().__init__(daemon=True, name="eegm2-reader")
         self.source, self.config = source, config
         self.chunk = max(1, round(config.chunk_s * source.sfreq_hz))

@@ -1,0 +1,136 @@
+"""An EDF+ or BDF+ file that grows while it is recorded and can be read whenever writing stops."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from eegm2.errors import ConfigError
+
+#: Room for annotations in each record, in bytes; what does not fit goes into the next one.
+_ANNOTATION_BYTES = 240
+#: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_EDF_HALF_UV, _BDF_HALF_UV = 3276.7, 262_143.0
+
+
+class GrowingEdf:
+    """Writes records of about a second; the header counts those that are complete.
+
+    Parameters
+    ----------
+    path : Path
+        ``.edf`` (16 bits: 3.2 mV to either side of each channel's first second, in steps of 0.1 µV) or
+        ``.bdf`` (24 bits).
+    ch_names : sequence of str
+    sfreq_hz : float
+    offset_uv : array, shape (n_chans,)
+        Middle of each channel's range.
+
+    Attributes
+    ----------
+    record : int
+        Samples of a record.
+    clipped : int
+        Samples so far that lay outside the range.
+    """
+
+    def __init__(self, path: Path, ch_names: Sequence[str], sfreq_hz: float, offset_uv: np.ndarray) -> None:
+        self.path, self.sfreq_hz = path, sfreq_hz
+        self.bdf = path.suffix.lower() == ".bdf"
+        self.record = max(1, round(sfreq_hz))
+        self.record_s = self.record / sfreq_hz
+        text = f"{self.record_s:.8g}"[:8]
+        if abs(float(text) * sfreq_hz - self.record) > 1e-3:
+            raise ConfigError(f"{path}: a rate of {sfreq_hz:g} Hz does not fit the header of such files")
+        bits, half = (23, _BDF_HALF_UV) if self.bdf else (15, _EDF_HALF_UV)
+        self.digital = 2**bits - 1
+        self.middle = np.zeros(len(ch_names)) if self.bdf else np.round(offset_uv)
+        self.step_uv = half / self.digital
+        self.clipped = self.records = 0
+        self._waiting: list[bytes] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO = path.open("wb")
+        self._file.write(self._header(ch_names, text, half))
+        self._file.flush()
+
+    def _header(self, ch_names: Sequence[str], duration: str, half: float) -> bytes:
+        now, kind = datetime.datetime.now(), "BDF" if self.bdf else "EDF"
+        count = len(ch_names) + 1
+        lows = [f"{middle - half:.8g}"[:8] for middle in self.middle]
+        highs = [f"{middle + half:.8g}"[:8] for middle in self.middle]
+        # the numbers that fit the header decide, not those that were meant
+        self.low = np.array([float(low) for low in lows])
+        self.step = (np.array([float(high) for high in highs]) - self.low) / (2 * self.digital)
+        fields = [
+            ("\xffBIOSEMI" if self.bdf else "0", 8),
+            ("X X X X", 80),
+            (f"Startdate {now:%d}-{_MONTHS[now.month - 1]}-{now:%Y} X X X", 80),
+            (f"{now:%d.%m.%y}", 8),
+            (f"{now:%H.%M.%S}", 8),
+            (str(256 * (count + 1)), 8),
+            (f"{kind}+C", 44),
+            ("0", 8),
+            (duration, 8),
+            (str(count), 4),
+        ]
+        names = [*(name[:16] for name in ch_names), f"{kind} Annotations"]
+        size = 3 if self.bdf else 2
+        columns: list[tuple[list[str], int]] = [
+            (names, 16),
+            ([""] * count, 80),
+            (["uV"] * (count - 1) + [""], 8),
+            ([*lows, "-1"], 8),
+            ([*highs, "1"], 8),
+            ([str(-self.digital)] * (count - 1) + [str(-self.digital - 1)], 8),
+            ([str(self.digital)] * count, 8),
+            ([""] * count, 80),
+            ([str(self.record)] * (count - 1) + [str(_ANNOTATION_BYTES // size)], 8),
+            ([""] * count, 32),
+        ]
+        fields += [(value, width) for values, width in columns for value in values]
+        return b"".join(value.encode("latin-1", "replace").ljust(width)[:width] for value, width in fields)
+
+    def annotate(self, onset_s: float, duration_s: float, text: str) -> None:
+        """Keep an annotation; it is written with the next record that has room."""
+        length = f"\x15{duration_s:.6g}" if duration_s > 0 else ""
+        self._waiting.append(f"+{onset_s:.6f}{length}\x14{text}\x14\0".encode()[: _ANNOTATION_BYTES - 32])
+
+    def write(self, x_uv: np.ndarray) -> None:
+        """Append one record, (n_chans, record) in microvolts, and count it.
+
+        Raises
+        ------
+        OSError
+            If the disk is full; what was counted before stays readable.
+        """
+        values = np.rint((x_uv - self.low[:, None]) / self.step[:, None]) - self.digital
+        self.clipped += int((np.abs(values) > self.digital).sum())
+        digits = np.clip(values, -self.digital, self.digital).astype("<i4")
+        if self.bdf:
+            samples = digits.view(np.uint8).reshape(*digits.shape, 4)[..., :3].tobytes()
+        else:
+            samples = digits.astype("<i2").tobytes()
+        notes = f"+{self.records * self.record_s:.6f}\x14\x14\0".encode()
+        while self._waiting and len(notes) + len(self._waiting[0]) <= _ANNOTATION_BYTES:
+            notes += self._waiting.pop(0)
+        self._file.seek(0, 2)
+        self._file.write(samples + notes.ljust(_ANNOTATION_BYTES, b"\0"))
+        self._file.flush()
+        self.records += 1
+        self._file.seek(236)
+        self._file.write(str(self.records).encode().ljust(8))
+        self._file.flush()
+
+    @property
+    def noted(self) -> bool:
+        """Whether every annotation has been written."""
+        return not self._waiting
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
