@@ -10,12 +10,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from eegm2.data.preparing.prepare import prepare
-from eegm2.evaluation.config import ProbeConfig
-from eegm2.evaluation.probing.run import probe
-from eegm2.report.html import write_report
-from eegm2.training.config import PretrainConfig
-from eegm2.training.pretrain import pretrain
+from eegm2 import PretrainConfig, ProbeConfig, prepare, pretrain, probe, write_report
 
 
 def main() -> None:

@@ -12,10 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eegm2 import EEGM2, EEGM2Config, StreamingEEGM2
-from eegm2.data.preparing.prepare import prepare
-from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.scaling import scale_window
+from eegm2 import EEGM2, EEGM2Config, RecordingStore, StreamingEEGM2, prepare, scale_window
 
 
 def main() -> None:

@@ -17,11 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from eegm2 import EEGM2, EEGM2Config
-from eegm2.data.config import WindowConfig
-from eegm2.data.preparing.prepare import prepare
-from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2 import EEGM2, EEGM2Config, RecordingStore, WindowConfig, WindowDataset, prepare
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
     python -m tests.reliability pretrain --kills 50
     python -m tests.reliability --table          # only write the table again
 
-The corpus of damaged files has its own command, ``python -m tests.hostile.corpus``; its stored counts
-enter the table.
+The corpus of damaged files and the planted faults have their own commands, ``python -m tests.hostile.corpus``
+and ``python -m tests.mutation.run``; their stored counts enter the table.
 """
 
 from __future__ import annotations
@@ -106,6 +106,19 @@ def damaged_files(corpus: dict[str, Any]) -> tuple[int, int]:
     return unforeseen + sum(count["read"] + count["refused"] for count in counts), failed
 
 
+def planted_faults() -> str:
+    """Return the kept counts of planted faults in words."""
+    from tests.mutation import run
+
+    found = run.counts(run.load(run.RESULTS))
+    return (
+        f"{found['tried']:,} of {found['mutants_in_all']:,} single faults planted, in {found['modules']} of "
+        f"{found['modules_in_all']} modules that do the scientific bookkeeping: "
+        f"{found['killed']:,} seen by a test, {found['equivalent']} change nothing, "
+        f"{found['survived']} not seen"
+    )
+
+
 def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:
     """Return the counts in words, for the README."""
     kills = [f"{result['kills']} of `{name}`" for name, result in results.items() if name != "ddp"]
@@ -116,6 +129,7 @@ def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:
         f"- One process and two: {results['ddp']['losses']} losses compared, the largest relative difference "
         f"{results['ddp']['largest_difference']:.0e}.\n"
         f"- Damaged files: {damaged:,}; {failed} neither read rightly nor refused by name.\n"
+        f"- Tests: {planted_faults()}.\n"
     )
 
 
@@ -142,6 +156,8 @@ def table(results: dict[str, Any], corpus: dict[str, Any]) -> str:
         rows.append(f"| {what} | {outcome} | {where} |")
     damaged, failed = damaged_files(corpus)
     rows.append(f"| {damaged:,} damaged files | {failed} failures | {corpus['commit'][:7]} |")
+    what, _, outcome = planted_faults().partition(": ")
+    rows.append(f"| {what} | {outcome} | as kept in mutants.json |")
     return "\n".join(["| suite | outcome | commit, machine |", "| --- | --- | --- |", *rows]) + "\n"
 
 

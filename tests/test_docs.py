@@ -88,6 +88,14 @@ def test_python_blocks_compile_and_import_what_exists(path: Path) -> None:
                 assert exists(module, name.strip()), f"{path.name}: {module}.{name}"
 
 
+@pytest.mark.parametrize("path", [*PAGES, *sorted((ROOT / "examples").glob("*.py"))], ids=lambda p: p.name)
+def test_pages_and_examples_use_the_public_face_alone(path: Path) -> None:
+    text = path.read_text()
+    for block in blocks(path, "python") if path.suffix == ".md" else [text]:
+        deeper = re.findall(r"^\s*(?:from|import) (eegm2\.[\w.]+)", block, re.M)
+        assert not deeper, f"{path.name}: {deeper}; export the names in eegm2/__init__.py"
+
+
 def test_api_pages_name_what_exists() -> None:
     found = 0
     for path in sorted((ROOT / "docs" / "api").glob("*.md")):

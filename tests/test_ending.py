@@ -17,7 +17,7 @@ COMMAND = """
 import sys, time
 from pathlib import Path
 from eegm2.cli.main import app, main
-from eegm2.data.storage import write_atomic
+from eegm2.atomic import write_atomic
 from eegm2.training.runfolder import locked
 
 @app.command("wait")

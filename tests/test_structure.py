@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "ending", "errors", "compiling", "records", "words"],
+    ["config", "ending", "errors", "compiling", "records", "words", "atomic"],
     ["ops"],
     ["model"],
     ["data"],
@@ -55,16 +55,12 @@ ROOMS = {
 }
 #: What still breaks the rule; shrinks, never grows.
 UNRULY = {
-    ("evaluation.windows.from_store", "evaluation.scores.crossval"),
-    ("evaluation.features.embedding", "evaluation.reconstruct.run"),
     ("model.pretrained", "model.network"),
     ("model.pretrained", "model.unet"),
     ("model.pretrained", "hub"),
 }
 #: Modules that import each other, by any way round.
 CIRCLES = {
-    ("evaluation.scores.crossval", "evaluation.scores.resampling"),
-    ("cli.demo", "cli.main"),
     (
         "hub", "hub.card", "hub.folder", "hub.remote", "model.fused", "model.network", "model.pretrained",
         "model.unet", "training.checkpoint",
@@ -181,6 +177,19 @@ def test_import_is_light(command: str) -> None:
         timeout=60,
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_type_checkers_see_what_is_exported() -> None:
+    import eegm2
+
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("eegm2.")
+        for alias in node.names
+    }
+    assert seen == eegm2._EXPORTS
 
 
 def test_every_export_resolves() -> None:

@@ -1,35 +1,134 @@
 """EEGM2: self-supervised Mamba-2 models for long EEG.
 
-Names are imported when first used, so that ``import eegm2`` is light.
+Everything that the documentation uses is here. Names are imported when first used: ``import eegm2`` is light.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
 _EXPORTS = {
+    # Networks
     "EEGM2": "eegm2.model.network",
     "EEGM2Config": "eegm2.model.config",
     "build_model": "eegm2.model.network",
     "time_statistics": "eegm2.model.statistics",
     "log_covariance": "eegm2.model.statistics",
-    "StreamingEEGM2": "eegm2.deploy.stream.streaming",
-    "reconstruct_long": "eegm2.deploy.long",
-    "encode_long": "eegm2.deploy.long",
+    "load_authors_checkpoint": "eegm2.model.authors",
+    "save_authors_checkpoint": "eegm2.model.authors",
+    # Data
+    "PrepareConfig": "eegm2.data.config",
+    "PreprocessingConfig": "eegm2.data.config",
+    "SplitConfig": "eegm2.data.config",
+    "WindowConfig": "eegm2.data.config",
+    "prepare": "eegm2.data.preparing.prepare",
+    "read_raw": "eegm2.data.files.readers",
+    "for_electrodes": "eegm2.data.electrodes",
+    "RecordingStore": "eegm2.data.store.recording_store",
+    "WindowDataset": "eegm2.data.windows.dataset",
+    "collate_windows": "eegm2.data.windows.dataset",
+    "scale_window": "eegm2.data.windows.scaling",
+    "SplitManifest": "eegm2.data.windows.splits",
+    "split_subjects": "eegm2.data.windows.splits",
+    "subject_folds": "eegm2.data.windows.splits",
+    # Training
+    "PretrainConfig": "eegm2.training.config",
+    "pretrain": "eegm2.training.pretrain",
+    "load_checkpoint": "eegm2.training.checkpoint",
+    "save_checkpoint": "eegm2.training.checkpoint",
+    # Evaluation
+    "ProbeConfig": "eegm2.evaluation.config",
+    "probe": "eegm2.evaluation.probing.run",
+    "extract_features": "eegm2.evaluation.features.representation",
+    "adapt_channels": "eegm2.evaluation.features.transfer",
+    "labelled_windows": "eegm2.evaluation.windows.from_store",
+    "baseline_runner": "eegm2.evaluation.baselines.registry",
+    "subject_splits": "eegm2.evaluation.scores.crossval",
+    "cross_validate": "eegm2.evaluation.scores.crossval",
+    "compare": "eegm2.evaluation.scores.resampling",
     "EEGM2Encoder": "eegm2.evaluation.estimators.sklearn",
     "EEGM2Classifier": "eegm2.evaluation.estimators.sklearn",
     "EEGM2Regressor": "eegm2.evaluation.estimators.sklearn",
     "EEGM2ForClassification": "eegm2.evaluation.estimators.braindecode",
-    "adapt_channels": "eegm2.evaluation.features.transfer",
-    "for_electrodes": "eegm2.data.electrodes",
-    "load_authors_checkpoint": "eegm2.model.authors",
-    "save_authors_checkpoint": "eegm2.model.authors",
+    # Models at work
+    "StreamingEEGM2": "eegm2.deploy.stream.streaming",
+    "reconstruct_long": "eegm2.deploy.long",
+    "encode_long": "eegm2.deploy.long",
+    "OnnxModel": "eegm2.deploy.export.runtime",
+    "OnnxStream": "eegm2.deploy.export.runtime",
+    # Sharing
+    "from_pretrained": "eegm2.hub",
+    "save_pretrained": "eegm2.hub",
+    "share_run": "eegm2.hub",
+    "push_to_hub": "eegm2.hub",
+    "model_card": "eegm2.hub",
+    "write_report": "eegm2.report.html",
+    # Errors
+    "EEGM2Error": "eegm2.errors",
+    "ConfigError": "eegm2.errors",
+    "DataError": "eegm2.errors",
+    "CheckpointError": "eegm2.errors",
 }
 
 __all__ = ["__version__", *_EXPORTS]
+
+if TYPE_CHECKING:  # the same for type checkers and editors
+    from eegm2.data.config import PrepareConfig as PrepareConfig
+    from eegm2.data.config import PreprocessingConfig as PreprocessingConfig
+    from eegm2.data.config import SplitConfig as SplitConfig
+    from eegm2.data.config import WindowConfig as WindowConfig
+    from eegm2.data.electrodes import for_electrodes as for_electrodes
+    from eegm2.data.files.readers import read_raw as read_raw
+    from eegm2.data.preparing.prepare import prepare as prepare
+    from eegm2.data.store.recording_store import RecordingStore as RecordingStore
+    from eegm2.data.windows.dataset import WindowDataset as WindowDataset
+    from eegm2.data.windows.dataset import collate_windows as collate_windows
+    from eegm2.data.windows.scaling import scale_window as scale_window
+    from eegm2.data.windows.splits import SplitManifest as SplitManifest
+    from eegm2.data.windows.splits import split_subjects as split_subjects
+    from eegm2.data.windows.splits import subject_folds as subject_folds
+    from eegm2.deploy.export.runtime import OnnxModel as OnnxModel
+    from eegm2.deploy.export.runtime import OnnxStream as OnnxStream
+    from eegm2.deploy.long import encode_long as encode_long
+    from eegm2.deploy.long import reconstruct_long as reconstruct_long
+    from eegm2.deploy.stream.streaming import StreamingEEGM2 as StreamingEEGM2
+    from eegm2.errors import CheckpointError as CheckpointError
+    from eegm2.errors import ConfigError as ConfigError
+    from eegm2.errors import DataError as DataError
+    from eegm2.errors import EEGM2Error as EEGM2Error
+    from eegm2.evaluation.baselines.registry import baseline_runner as baseline_runner
+    from eegm2.evaluation.config import ProbeConfig as ProbeConfig
+    from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification as EEGM2ForClassification
+    from eegm2.evaluation.estimators.sklearn import EEGM2Classifier as EEGM2Classifier
+    from eegm2.evaluation.estimators.sklearn import EEGM2Encoder as EEGM2Encoder
+    from eegm2.evaluation.estimators.sklearn import EEGM2Regressor as EEGM2Regressor
+    from eegm2.evaluation.features.representation import extract_features as extract_features
+    from eegm2.evaluation.features.transfer import adapt_channels as adapt_channels
+    from eegm2.evaluation.probing.run import probe as probe
+    from eegm2.evaluation.scores.crossval import cross_validate as cross_validate
+    from eegm2.evaluation.scores.crossval import subject_splits as subject_splits
+    from eegm2.evaluation.scores.resampling import compare as compare
+    from eegm2.evaluation.windows.from_store import labelled_windows as labelled_windows
+    from eegm2.hub import from_pretrained as from_pretrained
+    from eegm2.hub import model_card as model_card
+    from eegm2.hub import push_to_hub as push_to_hub
+    from eegm2.hub import save_pretrained as save_pretrained
+    from eegm2.hub import share_run as share_run
+    from eegm2.model.authors import load_authors_checkpoint as load_authors_checkpoint
+    from eegm2.model.authors import save_authors_checkpoint as save_authors_checkpoint
+    from eegm2.model.config import EEGM2Config as EEGM2Config
+    from eegm2.model.network import EEGM2 as EEGM2
+    from eegm2.model.network import build_model as build_model
+    from eegm2.model.statistics import log_covariance as log_covariance
+    from eegm2.model.statistics import time_statistics as time_statistics
+    from eegm2.report.html import write_report as write_report
+    from eegm2.training.checkpoint import load_checkpoint as load_checkpoint
+    from eegm2.training.checkpoint import save_checkpoint as save_checkpoint
+    from eegm2.training.config import PretrainConfig as PretrainConfig
+    from eegm2.training.pretrain import pretrain as pretrain
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Saying that something is being compiled, once, before a wait of seconds looks like a hang."""
+"""Compiling kernels with Numba, and saying so once, before a wait of seconds looks like a hang."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 logger = logging.getLogger("eegm2")
@@ -21,6 +22,30 @@ _UNCACHED = (
 def say_once(text: str) -> None:
     """Write a line to the ``eegm2`` log, which is stderr unless told otherwise; the same one never again."""
     logger.warning(text)
+
+
+def kernel(function: Callable[..., Any], *, made_from: str = "", **options: Any) -> Any:
+    """Compile with Numba on first use; keep the code on disk, or only in memory where no folder is writable.
+
+    The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside the file, or the user's cache folder.
+
+    Parameters
+    ----------
+    function : callable
+        Called without the GIL; divisions follow NumPy.
+    made_from : str
+        Digest of further sources that are compiled into it: Numba looks at the age of its own file only.
+    """
+    import numba
+
+    announce_kernels()
+    if made_from:
+        function.__qualname__ += f"_{made_from}"
+    options = {"nogil": True, "error_model": "numpy", **options}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # Numba found no folder that it can write
+        return numba.njit(cache=False, **options)(function)
 
 
 @functools.cache

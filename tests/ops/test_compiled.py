@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -278,7 +279,7 @@ def test_exponential_and_activations_match_torch() -> None:
     for name, expected in wanted.items():
         operation = getattr(simd, name)
 
-        @runtime.njit
+        @numba.njit
         def everywhere(source, target):  # type: ignore[no-untyped-def]
             for i in range(0, source.size, 16):
                 simd.store(target, i, operation(simd.load(source, i)))  # noqa: B023
@@ -291,14 +292,14 @@ def test_exponential_and_activations_match_torch() -> None:
 
 
 def test_kernels_work_where_no_cache_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = runtime.njit
+    real = numba.njit
 
     def no_folder(cache: bool = False, **options: object):  # type: ignore[no-untyped-def]
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return real(**options)
 
-    monkeypatch.setattr(runtime, "njit", no_folder)
+    monkeypatch.setattr(numba, "njit", no_folder)
     assert runtime.kernel(lambda a: a + 1)(2) == 3
 
 

@@ -23,7 +23,7 @@ from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.objectives.reconstruction import Reconstruction
-from eegm2.training.optimiser import adamw_and_cycle, parameter_groups
+from eegm2.training.optimiser import adamw_and_cycle, decay_groups
 from eegm2.training.pretrain import pretrain
 from tests.training.stores import tiny_store
 
@@ -223,10 +223,14 @@ class TestLearning:
         for preset in ("eegm2", "s3", "s5"):
             model = build_model(EEGM2Config.preset(preset, n_chans=3, width=4))
             names = {id(parameter): name for name, parameter in model.named_parameters()}
-            groups = {group["weight_decay"]: group["params"] for group in parameter_groups(model, 0.01)}
-            spared = {names[id(parameter)].rpartition(".")[2] for parameter in groups.get(0.0, [])}
-            assert spared == {"eegm2": {"A_log", "D", "dt_bias"}, "s3": {"A_log", "D"}, "s5": set()}[preset]
-            assert sum(map(len, groups.values())) == len(names)
+            own = {"eegm2": {"A_log", "D", "dt_bias"}, "s3": {"A_log", "D"}, "s5": set()}[preset]
+            for decayed in ("all", "matrices"):
+                made = decay_groups(model.named_parameters(), 0.01, decayed)
+                groups = {group["weight_decay"]: group["params"] for group in made}
+                spared = {names[id(parameter)].rpartition(".")[2] for parameter in groups.get(0.0, [])}
+                vectors = {n.rpartition(".")[2] for n, p in model.named_parameters() if p.dim() < 2}
+                assert spared == (own if decayed == "all" else own | vectors)
+                assert sum(map(len, groups.values())) == len(names)
 
 
 class TestFaults:

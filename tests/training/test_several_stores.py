@@ -140,7 +140,8 @@ def test_fixed_electrodes_refuse_other_electrodes(stores: list[RecordingStore], 
     other = tiny_store(tmp_path / "other", channels=("Fp1", "Fp2", "O1", "O2"))
     with pytest.raises(
         ConfigError,
-        match=r"s5 has fixed electrodes, .*: large has F3 C3 P3; other has Fp1 Fp2 O1 O2; .*--channels",
+        match=r"s5 has fixed electrodes, .*: large has F3 C3 P3; other has Fp1 Fp2 O1 O2; "
+        r"prepare both with the same --channels, or take --preset covariance",
     ):
         pretrain([stores[0], other], tmp_path / "run", dataclasses.replace(TINY, share=()))
     assert not (tmp_path / "run" / "run.json").exists()

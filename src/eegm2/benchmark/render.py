@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eegm2.atomic import write_atomic
 from eegm2.benchmark.run import read_results
 from eegm2.benchmark.tables import markdown
-from eegm2.data.storage import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 
 import eegm2
+from eegm2.atomic import write_atomic
 from eegm2.benchmark.config import BenchmarkConfig
 from eegm2.benchmark.machine import code, load, machine
 from eegm2.benchmark.suites import Measurement, measurements
 from eegm2.config import to_dict
-from eegm2.data.storage import write_atomic
 from eegm2.errors import ConfigError
 
 FORMAT = 1

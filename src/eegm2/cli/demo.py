@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ BUNDLED_SPLIT = {"train": "run-01", "val": "run-02", "test": "run-03"}
 
 
 def demo(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Your own file or folder of recordings; by default the bundled EEG."),
@@ -37,13 +39,14 @@ def demo(
         typer.echo("The bundled recordings: one person, 98 seconds. They show the pipeline, not a finding.")
     else:
         source = data
-    _step(1, "prepare", [str(source), "--out", str(store)])
+    run_step = partial(_step, context.find_root().command)
+    run_step(1, "prepare", [str(source), "--out", str(store)])
     windows, split = (["--window-s", str(window_s)], []) if data is not None else _bundled(store, out)
     training = ["--width", str(width), "--epochs", str(epochs), "--batch-size", str(batch_size)]
-    _step(2, "pretrain", [str(store), "--out", str(run), *training, "--seed", str(seed), *windows, *split])
+    run_step(2, "pretrain", [str(store), "--out", str(run), *training, "--seed", str(seed), *windows, *split])
     by = ["--by", "recording", "--threshold", "half"] if data is None else []
-    _step(3, "probe", [str(run), str(store), "--out", str(probe), *by])
-    _step(4, "report", [str(run), "--out", str(page), "--store", str(store), "--probe", str(probe)])
+    run_step(3, "probe", [str(run), str(store), "--out", str(probe), *by])
+    run_step(4, "report", [str(run), "--out", str(page), "--store", str(store), "--probe", str(probe)])
     typer.echo(f"\nstore   {store}\nmodel   {run / 'checkpoints' / 'best.safetensors'}")
     typer.echo(f"probe   {probe / 'results.json'}\nreport  {page}  (open it in a browser)")
     if data is None:
@@ -63,9 +66,7 @@ def _bundled(store: Path, out: Path) -> tuple[list[str], list[str]]:
     return BUNDLED, ["--splits", str(manifest)]
 
 
-def _step(number: int, command: str, arguments: list[str]) -> None:
+def _step(eegm2: Any, number: int, command: str, arguments: list[str]) -> None:
     """Print a command as one would type it, and run it."""
-    from eegm2.cli.main import app
-
     typer.echo(f"\n[{number}/4] eegm2 {shlex.join([command, *arguments])}")
-    typer.main.get_command(app).main([command, *arguments], prog_name="eegm2", standalone_mode=False)
+    eegm2.main([command, *arguments], prog_name="eegm2", standalone_mode=False)

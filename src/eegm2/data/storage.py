@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
-import time
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from eegm2.atomic import TEMPORARY, fsync_folder, temporary_name, write_atomic
 from eegm2.errors import DataError
-
-_TEMPORARY = ".tmp-"
 
 
 class Storage(Protocol):
@@ -53,61 +48,6 @@ def open_storage(path_or_url: str | Path) -> Storage:
     if text.startswith("file://"):
         return LocalStorage(Path(text[len("file://") :]))
     return RemoteStorage(text)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside `path` by which `remove_stale_temporaries` knows its writer."""
-    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}")
-
-
-def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
-    """Write `chunks` to `path` so that it holds the old content or all of the new one, never a part.
-
-    The content is synced before the file gets its name, so the name can only ever mean all of it, whenever
-    the process is killed or the power fails. The folder is synced after that, so that the name itself
-    outlasts a power cut; where another file of the same folder follows that this one is nothing without,
-    `durable=False` leaves it to that one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    try:
-        with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if durable:
-        fsync_folder(path.parent)
-
-
-def remove_stale_temporaries(folder: Path, *, older_than_s: float = 86_400.0) -> None:
-    """Remove what interrupted writers left: of processes of this host that ended, or older than a day."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(OSError, ValueError):
-            host, process, _ = path.name[len(_TEMPORARY) :].rsplit("-", 2)
-            ours = host == socket.gethostname()
-            if (ours and not _alive(int(process))) or time.time() - path.stat().st_mtime > older_than_s:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _alive(process: int) -> bool:
-    import psutil
-
-    return psutil.pid_exists(process)
 
 
 class LocalStorage:
@@ -162,7 +102,7 @@ class LocalStorage:
         def entries() -> Iterator[tuple[str, int]]:
             with os.scandir(self.path / folder) as listing:
                 for entry in listing:
-                    if entry.is_file() and not entry.name.startswith(_TEMPORARY):
+                    if entry.is_file() and not entry.name.startswith(TEMPORARY):
                         yield entry.name, entry.stat().st_size
 
         try:

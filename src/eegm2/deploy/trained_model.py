@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from eegm2.data.channels import canonical
-from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.config import PreprocessingConfig, Scaling, WindowConfig
 from eegm2.data.electrodes import on_montage
 from eegm2.errors import ConfigError
 from eegm2.model.authors import load_authors_checkpoint
@@ -52,7 +52,7 @@ class TrainedModel:
     model: nn.Module
     ch_names: tuple[str, ...]
     sfreq_hz: float
-    scaling: str
+    scaling: Scaling
     window_s: float
     preprocessing: PreprocessingConfig
     source: str

@@ -145,7 +145,10 @@ class FitConfig:
     """How a network (a Light perceptron, or a whole EEGM2) learns a downstream task."""
 
     lr: float = option(1e-4, "Learning rate of AdamW.")
-    weight_decay: float = option(1e-2, "Weight decay of AdamW (not on A_log, D, dt_bias, norms and biases).")
+    weight_decay: float = option(1e-2, "Weight decay of AdamW; A_log, D and dt_bias take none.")
+    decayed: Literal["all", "matrices"] = option(
+        "matrices", "What it acts on: all other weights, or matrices alone (not norms and biases)."
+    )
     batch_size: int = option(64, "Windows per step.")
     max_epochs: int = option(30, "Most passes over the training windows.")
     patience: int = option(5, "Epochs without a better validation loss before stopping.")

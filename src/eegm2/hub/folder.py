@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from eegm2.data.storage import write_atomic
+from eegm2.atomic import write_atomic
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, DataError
 from eegm2.evaluation.probing.folder import listed_probes

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eegm2.atomic import whole_file
 from eegm2.errors import CheckpointError
 from eegm2.model.config import PRESETS, EEGM2Config, largest_divisor
 from eegm2.model.network import EEGM2, build_model
@@ -117,12 +118,9 @@ def save_authors_checkpoint(model: EEGM2 | UNet, path: str | os.PathLike[str]) -
 
     The file is complete or absent: it is written beside `path` and then renamed.
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
-    torch.save(
-        {key: tensor.detach().cpu().clone() for key, tensor in authors_state_dict(model).items()}, temporary
-    )
-    temporary.replace(path)
+    weights = {key: tensor.detach().cpu().clone() for key, tensor in authors_state_dict(model).items()}
+    with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+        torch.save(weights, file)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 from eegm2.data.files.arrays import load_npz
 from eegm2.errors import DataError
 from eegm2.evaluation.experiment.tables import choice_lines
-from eegm2.evaluation.probing.folder import listed_probes
+from eegm2.evaluation.probing.folder import listed_probes, scored_by
 from eegm2.records import DETAILS, HEADER, PROBE, ROW, RUN, SPLITS, Record, read_json, sound_fields
 from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
 
@@ -145,11 +145,12 @@ def read_probe(folder: Path) -> Probe:
     scores: dict[str, list[np.ndarray]] = {}
     thresholds: dict[str, list[float | None]] = {}
     order = [str(row.get("protocol")) for row in rows]
-    place = {key: order.index(key.rsplit("_", 2)[0]) for key in arrays if key.rsplit("_", 2)[0] in order}
+    of = {key: by[0] for key in arrays if (by := scored_by(key)) is not None}
+    place = {key: order.index(protocol) for key, protocol in of.items() if protocol in order}
     for key in sorted(arrays, key=lambda key: (place.get(key, len(order)), key)):
-        if not key.endswith("_score"):
+        if (by := scored_by(key)) is None:
             continue
-        protocol, _, seed = key.removesuffix("_score").rpartition("_")
+        protocol, seed = by
         if arrays[key].shape == (len(y_true), n_classes) and len(subject) == len(y_true):
             scores.setdefault(protocol, []).append(arrays[key])
             limit = limits.get((protocol, seed))

@@ -103,7 +103,7 @@ def write_page(path: Path, text: str) -> Path:
     ConfigError
         If it cannot be written; the message names it and why.
     """
-    from eegm2.data.storage import write_atomic
+    from eegm2.atomic import write_atomic
 
     try:
         write_atomic(path, [text.encode("utf-8", errors="replace")])

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 import eegm2
+from eegm2.atomic import write_atomic
 from eegm2.config import from_dict
 from eegm2.data.channels import eeg_channels
 from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.electrodes import on_montage
-from eegm2.data.storage import write_atomic
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model

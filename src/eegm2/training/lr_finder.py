@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.data.storage import write_atomic
+from eegm2.atomic import write_atomic
 from eegm2.data.windows.pool import StorePool, Stores
 from eegm2.data.windows.pooled import PoolWindows
 from eegm2.errors import DataError
@@ -19,7 +19,7 @@ from eegm2.training.continued import Beginning
 from eegm2.training.first_network import first_network
 from eegm2.training.loaders import make_loader
 from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
-from eegm2.training.optimiser import parameter_groups
+from eegm2.training.optimiser import decay_groups
 from eegm2.training.orders import batch_order
 from eegm2.training.run_record import begin, run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
@@ -135,7 +135,8 @@ def _losses(
     model.train()
     objective = make_objective(Setting(config, model, windows.pool)).to(device)
     trained = torch.nn.ModuleList([model, objective])
-    optimizer = torch.optim.AdamW(parameter_groups(trained, config.weight_decay), lr=float(rates[0]))
+    groups = decay_groups(trained.named_parameters(), config.weight_decay, config.decayed)
+    optimizer = torch.optim.AdamW(groups, lr=float(rates[0]))
     refuse_half_on_cpu(config, device)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from eegm2.training.config import PretrainConfig
+from eegm2.training.options import Decayed
 
 #: Parameters without weight decay: mamba_ssm's, and those whose zero means something (bands, shrinkage).
 UNDECAYED = ("A_log", "D", "dt_bias", "log_centre_hz", "log_width_hz", "shrinkage_logit")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: A_log, D, dt_bias take no weight decay (as in mamba_ssm), all others do."""
+def decay_groups(
+    named: Iterable[tuple[str, nn.Parameter]], weight_decay: float, decayed: Decayed
+) -> list[dict[str, Any]]:
+    """Return AdamW's groups of what is trained; those in `UNDECAYED` never decay.
+
+    Parameters
+    ----------
+    named : iterable of (name, parameter)
+        As ``named_parameters()`` gives them.
+    weight_decay : float
+        Of those that decay.
+    decayed : {"all", "matrices"}
+        Whether norms, biases and other vectors decay too.
+    """
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-    for name, parameter in model.named_parameters():
+    for name, parameter in named:
         if parameter.requires_grad:
-            groups[name.rpartition(".")[2] in UNDECAYED].append(parameter)
+            spared = name.rpartition(".")[2] in UNDECAYED
+            groups[spared or (decayed == "matrices" and parameter.dim() < 2)].append(parameter)
     return [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0)) if p]
 
 
@@ -29,7 +44,8 @@ def adamw_and_cycle(
     steps, pct_start = max(2, config.n_epochs * steps_per_epoch), config.pct_start
     if pct_start * steps == 1:
         pct_start = 1.5 / steps  # torch divides by the steps of the warm-up less one
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.max_lr)
+    groups = decay_groups(model.named_parameters(), config.weight_decay, config.decayed)
+    optimizer = torch.optim.AdamW(groups, lr=config.max_lr)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=config.max_lr,

@@ -11,6 +11,8 @@ from typing import Literal
 from eegm2.config import option
 from eegm2.data.config import POSITIONS_HELP, SCALING_HELP, Scaling, SplitConfig, WindowConfig
 
+Decayed = Literal["all", "matrices"]
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -89,8 +91,9 @@ class OptimiserOptions:
     pct_start: float = option(0.1, "Share of the steps that warm up (the paper's text: 0.3, its code: 0.1).")
     div_factor: float = option(2.0, "First rate: max_lr divided by this.")
     final_div_factor: float = option(100.0, "Last rate: first rate divided by this.")
-    weight_decay: float = option(
-        1e-2, "AdamW's weight decay, on norms and biases too; A_log, D and dt_bias take none."
+    weight_decay: float = option(1e-2, "AdamW's weight decay; A_log, D and dt_bias take none.")
+    decayed: Decayed = option(
+        "all", "What it acts on: all weights, norms and biases too (the authors'), or matrices alone."
     )
     gradient_clip: float = option(1.0, "Largest 2-norm of the gradient; 0 leaves it as it is.")
     ema_decay: float = option(

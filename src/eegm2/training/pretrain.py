@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from eegm2.atomic import remove_stale_temporaries
 from eegm2.compiling import say_once
-from eegm2.data.storage import remove_stale_temporaries
 from eegm2.data.windows.pool import StorePool, Stores
 from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.data.windows.splits import SplitManifest

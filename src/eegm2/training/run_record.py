@@ -134,7 +134,8 @@ def refuse_electrodes(pool: StorePool, config: PretrainConfig) -> None:
         if montage != first:
             raise ConfigError(
                 f"preset: {config.preset} has fixed electrodes, but the stores differ: {pool.names[0]} has "
-                f"{' '.join(first)}; {name} has {' '.join(montage)}; prepare both with the same --channels"
+                f"{' '.join(first)}; {name} has {' '.join(montage)}; prepare both with the same --channels, "
+                "or take --preset covariance, which is for any electrodes"
             )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eegm2.data.storage import temporary_name, write_atomic
+from eegm2.atomic import temporary_name, write_atomic
 from eegm2.errors import ConfigError, EEGM2Error
 
 LOCK = ".lock"

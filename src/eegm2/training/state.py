@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from eegm2.data.storage import write_atomic
+from eegm2.atomic import write_atomic
 from eegm2.errors import CheckpointError
 
 FORMAT = 1

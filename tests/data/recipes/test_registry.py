@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,21 +13,35 @@ from typer.testing import CliRunner
 import eegm2
 from eegm2.cli.main import app
 from eegm2.data.recipes import authors_npy, base, tuab
-from eegm2.errors import ConfigError
+from eegm2.errors import ConfigError, DataError
 
-OURS = ("authors_npy", "crowdsourced", "dreamer", "eegmmidb", "folder_csv", "moabb", "stew", "tuab", "tuev")
+EVERY = tuple(base.all_recipes())
+#: Layouts of anybody's data: no page, no citation, no labels of their own.
+GENERAL = ("bids", "folder", "folder_csv")
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", EVERY)
 def test_declared_in_full(name):
     recipe = base.get_recipe(name)
-    for part in ("description", "tree", "licence", "subjects", "labels", "notes"):
+    for part in ("description", "tree", "licence", "subjects"):
         assert getattr(recipe, part).strip(), part
-    assert recipe.url.startswith("https://") or name == "folder_csv"
-    assert recipe.citation or name == "folder_csv"
+    if name not in GENERAL:
+        for part in ("labels", "notes", "citation"):
+            assert getattr(recipe, part).strip(), part
+        assert recipe.url.startswith("https://")
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", EVERY)
+def test_a_folder_of_something_else_is_refused_or_empty(name, tmp_path):
+    """The contract of ``discover``: recordings, or a DataError that names the folder; never another error."""
+    (tmp_path / "notes.txt").write_text("nothing that a recipe knows")
+    recipe = base.get_recipe(name)
+    assert recipe.matches(tmp_path) is False
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
+        recipe.discover(tmp_path)
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_presets_are_fields_of_the_preprocessing(name):
     from eegm2.config import from_dict
     from eegm2.data.config import PreprocessingConfig
@@ -37,7 +52,7 @@ def test_presets_are_fields_of_the_preprocessing(name):
 def test_command_lists_and_shows(capsys):
     listed = CliRunner().invoke(app, ["datasets"])
     assert listed.exit_code == 0
-    for name in OURS:
+    for name in EVERY:
         assert f"\n{name} " in listed.output
     assert max(len(line) for line in listed.output.splitlines()) <= 110
     assert all(recipe.subjects for recipe in base.all_recipes().values())

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eegm2.atomic import remove_stale_temporaries, write_atomic
 from eegm2.data.config import PREPROCESSING_VERSION, PreprocessingConfig
 from eegm2.data.labels import LabelSpan
-from eegm2.data.storage import open_storage, remove_stale_temporaries, write_atomic
+from eegm2.data.storage import open_storage
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg, write_store

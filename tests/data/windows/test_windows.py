@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, default_collate
 
 from eegm2.data.config import SplitConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset, collate_windows
-from eegm2.data.windows.order import WindowSampler, epoch_order
+from eegm2.data.windows.order import epoch_order
 from eegm2.data.windows.scaling import scale_window
 from eegm2.data.windows.splits import SplitManifest, split_subjects, subject_folds, subject_labels
 from eegm2.errors import ConfigError, DataError
@@ -142,15 +144,14 @@ def test_refusals(store: RecordingStore) -> None:
 def test_workers_give_the_same_windows_epoch_after_epoch(store: RecordingStore, context: str) -> None:
     data = WindowDataset(store, WindowConfig(window_s=2.0))
     data[0]  # the store is already open in this process
-    sampler = WindowSampler(len(data), seed=3)
+    order: list[int] = list(range(len(data)))
     loader = DataLoader(
-        data, 8, sampler=sampler, num_workers=1, persistent_workers=True, multiprocessing_context=context
+        data, 8, sampler=order, num_workers=1, persistent_workers=True, multiprocessing_context=context
     )
     for epoch in range(2):
-        sampler.set_epoch(epoch)
+        order[:] = epoch_order(len(data), seed=3, epoch=epoch).tolist()
         batches = list(loader)
-        order = epoch_order(len(data), seed=3, epoch=epoch)
-        assert torch.cat([batch["index"] for batch in batches]).tolist() == order.tolist()
+        assert torch.cat([batch["index"] for batch in batches]).tolist() == order
         assert torch.equal(batches[1]["x"][3], data[int(order[11])]["x"])
 
 
@@ -223,48 +224,8 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
         assert (first != other).any()
 
 
-def test_ranks_share_an_epoch() -> None:
-    ranks = [list(WindowSampler(10, seed=1, rank=rank, world_size=3)) for rank in range(3)]
-    assert [len(rank) for rank in ranks] == [4, 4, 4]
-    assert set().union(*ranks) == set(range(10))
-    with pytest.raises(ConfigError, match="rank: got 3, expected 0 to 2"):
-        WindowSampler(10, rank=3, world_size=3)
-
-
-@pytest.mark.parametrize("balanced", [False, True])
-def test_resuming_in_an_epoch_equals_going_on(balanced: bool) -> None:
-    labels = np.array([0] * 30 + [1] * 7 + [-1] * 3) if balanced else None
-
-    def sampler() -> WindowSampler:
-        return WindowSampler(40, seed=5, labels=labels, rank=1, world_size=2)
-
-    whole = sampler()
-    whole.set_epoch(4)
-    expected = list(whole)
-    state = json.loads(json.dumps(whole.state_dict(7)))
-    resumed = sampler()
-    resumed.load_state_dict(state)
-    resumed.set_epoch(4)
-    assert len(resumed) == len(expected) - 7
-    assert list(resumed) == expected[7:]
-    assert len(resumed) == len(expected)
-    resumed.set_epoch(5)
-    whole.set_epoch(5)
-    assert list(resumed) == list(whole) != expected
-    with pytest.raises(ConfigError, match="sampler state: seed was 5, now 6"):
-        WindowSampler(40, seed=6).load_state_dict(state)
-    with pytest.raises(ConfigError, match="sampler state: n_windows was 40, now 41"):
-        WindowSampler(41, seed=5).load_state_dict(state)
-
-
-def test_balanced_epochs() -> None:
-    labels = np.array([0] * 90 + [1] * 10 + [2] * 20 + [-1] * 30)
-    order = epoch_order(150, seed=0, epoch=0, labels=labels)
-    assert np.bincount(labels[order]).tolist() == [40, 40, 40]
-    small = order[labels[order] == 1]
-    assert np.bincount(small, minlength=100)[90:100].tolist() == [4] * 10  # each as often as the others
-    with pytest.raises(ConfigError, match="balanced sampling: no window has a label"):
-        epoch_order(3, seed=0, epoch=0, labels=np.full(3, -1))
+def test_an_order_that_is_not_shuffled_ascends() -> None:
+    np.testing.assert_array_equal(epoch_order(7, seed=1, epoch=2, shuffle=False), np.arange(7))
 
 
 # splits
@@ -312,6 +273,60 @@ def test_folds_test_everybody_once() -> None:
     assert all(not set(train) & set(test) and len(train) + len(test) == 11 for train, test in folds)
     with pytest.raises(DataError, match="n_folds: got 12, expected 2 to 11"):
         subject_folds(names, 12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 24), min_size=1, max_size=3),
+    n_folds=st.integers(2, 10),
+    seed=st.integers(0, 9),
+)
+def test_every_fold_has_every_label_in_its_share(counts: list[int], n_folds: int, seed: int) -> None:
+    """To less than one person, whatever the ratio of the labels has to do with the number of folds."""
+    assume(sum(counts) >= n_folds)
+    names = [f"s{number:02d}" for number in range(sum(counts))]
+    labels = dict(zip(names, np.repeat([f"label{i}" for i in range(len(counts))], counts).tolist()))
+    folds = [test for _, test in subject_folds(names, n_folds, seed=seed, labels=labels)]
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    for label, count in zip(sorted(set(labels.values())), counts):
+        of = [sum(labels[name] == label for name in test) for test in folds]
+        assert max(of) - min(of) <= 1 + (len(counts) > 1 and max(map(len, folds)) != min(map(len, folds)))
+        assert sum(of) == count
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.25, 0.25), (0.2, 0.2), (0.1, 0.3), (0.15, 0.15)])
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4])
+def test_every_part_has_every_label_in_its_share(val: float, test: float, ratio: int, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", 20, 16)
+    labels = {name: "ab"[place % (ratio + 1) > 0] for place, name in enumerate(store.subjects)}
+    for seed in range(5):
+        split = split_subjects(store, SplitConfig(seed=seed, val=val, test=test), labels)
+        for part in (split.train, split.val, split.test):
+            share = sum(labels[name] == "a" for name in part) - len(part) * sum(
+                label == "a" for label in labels.values()
+            ) / len(labels)
+            assert abs(share) < 1.5, (part, labels)
+
+
+FOLDS = [
+    [("s0", "s1", "s2"), ("s5", "s6"), ("s3", "s4")],
+    [("s0", "s1", "s5"), ("s3", "s4"), ("s2", "s6")],
+    [("s0", "s4", "s6"), ("s3", "s5"), ("s1", "s2")],
+]
+SPLIT = (("s1", "s2", "s3", "s4", "s5"), ("s6",), ("s0",))
+ORDER = [1, 2, 0, 4, 5, 3]
+
+
+def test_draws_stay_what_they_are(tmp_path: Path) -> None:
+    """A seed draws the same people in every version: else no stored result could be made again."""
+    names = [f"s{number}" for number in range(7)]
+    labels = dict(zip(names, "aabbbab"))
+    assert [test for _, test in subject_folds(names, 3)] == FOLDS[0]
+    assert [test for _, test in subject_folds(names, 3, seed=1)] == FOLDS[1]
+    assert [test for _, test in subject_folds(names, 3, labels=labels)] == FOLDS[2]
+    split = split_subjects(write_store(tmp_path / "s", 7, 64), SplitConfig(seed=2))
+    assert (split.train, split.val, split.test) == SPLIT
+    assert epoch_order(6, seed=3, epoch=1).tolist() == ORDER
 
 
 def test_split_is_the_same_under_any_hash_seed(tmp_path: Path) -> None:
@@ -367,6 +382,13 @@ def test_too_few_subjects(tmp_path: Path) -> None:
     assert set(split.selection("val")) == {"recordings"}
     alone = split_subjects(store, SplitConfig(val=0, test=0))
     assert (alone.train, alone.val, alone.test) == (("s0",), (), ())
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.4), (0.4, 0.5), (0.45, 0.45)])
+def test_large_shares_leave_somebody_to_learn_from(val: float, test: float, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "s", 3, 64)
+    split = split_subjects(store, SplitConfig(val=val, test=test))
+    assert [len(part) for part in (split.train, split.val, split.test)] == [1, 1, 1]
 
 
 def test_manifest_file(people: RecordingStore, tmp_path: Path) -> None:

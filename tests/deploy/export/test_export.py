@@ -50,7 +50,7 @@ def trained(preset: str = "light", model: torch.nn.Module | None = None) -> Trai
     model = model if model is not None else network(preset)
     names = ("Fz", "Cz", "Pz")
     return TrainedModel(
-        model, names, 128.0, "quantile95", 4.0, PreprocessingConfig(), "best.safetensors", "0"
+        model, names, 100.0, "quantile95", 4.0, PreprocessingConfig(), "best.safetensors", "0"
     )
 
 
@@ -70,8 +70,9 @@ def test_the_step_streams_as_torch_does_and_states_its_facts(exported: Path) -> 
     np.testing.assert_allclose(y, model.encode(torch.from_numpy(x)).numpy(), rtol=0, atol=1e-4)
     facts = stream.facts
     assert facts["ch_names"] == ["Fz", "Cz", "Pz"]
-    assert (facts["sfreq_hz"], facts["scaling"], facts["hop"]) == (128.0, "quantile95", 16)
+    assert (facts["sfreq_hz"], facts["scaling"], facts["hop"]) == (100.0, "quantile95", 16)
     assert facts["latency_samples"] == 15 + 16
+    assert facts["latency_s"] == pytest.approx(31 / 100), "at the model's own rate"
     report = json.loads((exported / "export.json").read_text())
     assert set(report["files"]) == {"step.onnx", "step.int8.onnx", "step.pt2"}
     assert report["files"]["step.onnx"]["difference"] < 1e-4

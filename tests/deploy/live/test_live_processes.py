@@ -15,7 +15,7 @@ import torch
 from eegm2.deploy.trained_model import load_trained
 from tests.deploy.helpers import checkpoint
 
-TIMEOUT_S = 60
+TIMEOUT_S = 180  # a bound for what hangs; a busy machine may take long to start a process
 NAMES = ("Fz", "C3", "Cz")
 
 SENDER = """
@@ -27,13 +27,13 @@ name, path = sys.argv[1:]
 x = np.load(path, allow_pickle=False)
 outlet = LslOutlet(name, "EEG", ["Cz", "EEG FZ-REF", "C3"], 128.0, "volts")
 print("ready", flush=True)
-assert outlet._outlet.wait_for_consumers(30)
+assert outlet._outlet.wait_for_consumers(150)
 start = load_pylsl().local_clock()
 for i in range(0, x.shape[1], 32):
     # stamps make the clock; sending faster than real time keeps the test short
     outlet.push(x[[2, 0, 1], i : i + 32] * 1e-6, start + (i + 31) / 128)
     time.sleep(0.005)
-time.sleep(20)
+time.sleep(600)  # until it is killed
 """
 
 RECEIVER = """
@@ -41,12 +41,12 @@ import sys
 import numpy as np
 from eegm2.deploy.live.lsl import LslSource
 
-source = LslSource(sys.argv[1], resolve_s=20)
+source = LslSource(sys.argv[1], resolve_s=120)
 source.open()
 print("ready", flush=True)
 parts, n = [], 0
 while n < int(sys.argv[2]):
-    chunk = source.read(64, 20)
+    chunk = source.read(64, 120)
     if not chunk.x_uv.size:
         continue
     parts.append(chunk.x_uv)
@@ -100,29 +100,43 @@ def values(records: list[dict]) -> np.ndarray:
     return np.concatenate([r["values"] for r in records if r["type"] == "reconstruction"], axis=1)
 
 
-def test_lsl_between_processes_equals_offline(tmp_path: Path) -> None:
-    pytest.importorskip("pylsl")
-    x = 20 * np.random.default_rng(0).standard_normal((3, 1024))
-    np.save(tmp_path / "x.npy", x)
-    model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES, l_freq_hz=0.0, h_freq_hz=0.0)
-    name = f"test-{os.getpid()}"
+def received(tmp_path: Path, model: Path, name: str) -> list[dict]:
+    """Send x.npy by LSL, stream it in a process of its own, and return what that wrote."""
     sender = start(SENDER, name, str(tmp_path / "x.npy"))
     try:
         assert sender.stdout.readline() == "ready\n", sender.stderr.read()
         done = stream(
             *("--source", "lsl", "--stream-name", name, "--model", str(model)),
-            *("--out", str(tmp_path / "out.jsonl"), "--duration-s", "7.9", "--chunk-s", "0.05"),
+            *("--out", str(tmp_path / f"{name}.jsonl"), "--duration-s", "7.9", "--chunk-s", "0.05"),
             *("--calibration-s", "0", "--scale-uv", "20", "--reconnect-s", "0"),
+            *("--timeout-s", "120", "--buffer-s", "60"),
         )
     finally:
         sender.kill()
-        sender.wait()
+        sender.communicate()  # closes its pipes
     assert done.returncode == 0, done.stderr
-    records = read_lines(tmp_path / "out.jsonl")
-    statistics = records[-1]
+    return read_lines(tmp_path / f"{name}.jsonl")
+
+
+def test_lsl_between_processes_equals_offline(tmp_path: Path) -> None:
+    """Whatever arrives whole equals the network on the whole signal.
+
+    A machine too busy to answer the synchronisation of clocks in time makes gaps that are none; that is seen
+    in the statistics, and then the signal is sent again.
+    """
+    pytest.importorskip("pylsl")
+    x = 20 * np.random.default_rng(0).standard_normal((3, 1024))
+    np.save(tmp_path / "x.npy", x)
+    model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES, l_freq_hz=0.0, h_freq_hz=0.0)
+    for attempt in range(3):
+        records = received(tmp_path, model, f"test-{os.getpid()}-{attempt}")
+        statistics = records[-1]
+        if (statistics["dropped"], statistics["gaps"], statistics["restarts"]) == (0, 0, 0):
+            break
+    else:
+        pytest.fail(f"never arrived whole: {statistics}")
     n = statistics["samples"]
     assert 1000 <= n <= 1024
-    assert (statistics["dropped"], statistics["gaps"], statistics["restarts"]) == (0, 0, 0)
     y = values(records)
     assert y.shape == (3, n)
     with torch.no_grad():
@@ -145,7 +159,7 @@ def test_the_reconstruction_goes_out_by_lsl(tmp_path: Path) -> None:
         assert receiver.wait(timeout=TIMEOUT_S) == 0, receiver.stderr.read()
     finally:
         receiver.kill()
-        receiver.wait()
+        receiver.communicate()
     np.testing.assert_allclose(np.load(tmp_path / "got.npy"), x, rtol=1e-6)
 
 
@@ -197,7 +211,7 @@ def test_an_lsl_stream_that_stops_and_comes_back_is_taken_up_again(tmp_path: Pat
     pytest.importorskip("pylsl")
     np.save(tmp_path / "x.npy", 20 * np.random.default_rng(0).standard_normal((3, 512)))
     model = checkpoint(tmp_path / "m.safetensors", ch_names=NAMES, l_freq_hz=0.0, h_freq_hz=0.0)
-    name, code = f"back-{os.getpid()}", SENDER.replace("time.sleep(20)", "time.sleep(1)")
+    name, code = f"back-{os.getpid()}", SENDER.replace("time.sleep(600)", "time.sleep(1)")
     first = start(code, name, str(tmp_path / "x.npy"))
     assert first.stdout.readline() == "ready\n"
     receiver = subprocess.Popen(
@@ -219,7 +233,7 @@ def test_an_lsl_stream_that_stops_and_comes_back_is_taken_up_again(tmp_path: Pat
         for process in (first, second, receiver):
             if process is not None:
                 process.kill()
-                process.wait()
+                process.communicate()
     records = read_lines(tmp_path / "out.jsonl")
     assert records[-1]["reconnects"] == 1
     assert records[-1]["restarts"] == 1

@@ -18,8 +18,9 @@ from eegm2.data.config import WindowConfig
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.baselines import BASELINES, baseline_runner
 from eegm2.evaluation.baselines import library as library_module
-from eegm2.evaluation.baselines.band_power import FLOOR_UV2, log_band_power
-from eegm2.evaluation.baselines.options import BandPowerOptions, NetworkOptions, band_edges
+from eegm2.evaluation.baselines.band_power import FLOOR_UV2, BandPowerOptions, log_band_power
+from eegm2.evaluation.baselines.networks import NetworkOptions
+from eegm2.evaluation.baselines.options import band_edges
 from eegm2.evaluation.baselines.riemann import window_covariances
 from eegm2.evaluation.baselines.slow import stretch_means
 from eegm2.evaluation.baselines.windows import rescaled
@@ -244,7 +245,7 @@ def test_covariances_are_definite_and_scale_with_the_square() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, slow_pot"),
+        ("bandpower", {}, r"baseline: got 'bandpower', expected one of band_power, eegnet"),
         ("band_power", {"band": 3}, r"baseline band_power: unknown key 'band'; did you mean 'bands'\?"),
         ("band_power", {"bands": ["alpha=13:8"]}, r"bands: got 'alpha=13:8', expected name=low:high in Hz"),
         ("band_power", {"bands": ["a=1:4", "a=4:8"]}, r"bands: a is given twice"),

@@ -12,7 +12,7 @@ import pytest
 
 from eegm2.config import conflicts, non_defaults, option, to_dict
 from eegm2.data.windows.splits import SplitManifest
-from eegm2.evaluation.baselines.options import NetworkOptions
+from eegm2.evaluation.baselines.networks import NetworkOptions
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.config import DataPlan, ModelPlan

@@ -17,7 +17,7 @@ from tests.training.kill_harness import campaign, check, run_whole, warm_up
 
 PLACES = {
     "listing the probe": r"in append_to_run$",
-    "writing the folder": r"in _write_folder$",
+    "writing the folder": r"in write_folder$",
     "fitting": r"in (_outcomes|evaluate)$",
     "computing features": r"in extract_features$",
 }

@@ -15,7 +15,6 @@ from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.crossval import (
     cross_validate,
     manifest_split,
-    nested,
     subject_splits,
 )
 from eegm2.evaluation.scores.outcome import Outcome
@@ -99,6 +98,25 @@ def test_folds_divide_subjects_and_test_each_once(n_folds: int) -> None:
     assert all(np.array_equal(a.val, b.val) for a, b in zip(splits, again))
 
 
+def test_every_part_has_every_condition_where_people_have_one() -> None:
+    """Folds and the validation part within them are stratified by label."""
+    y = np.repeat([0, 1], [6 * 2, 18 * 2])
+    data = LabelledWindows.from_arrays(
+        np.zeros((48, 1, 8)), y, np.repeat([f"s{i:02d}" for i in range(24)], 2)
+    )
+    for seed in range(5):
+        for split in subject_splits(data, 3, val=0.5, seed=seed):
+            shares = [data.y[part].mean() for part in (split.train, split.val, split.test)]
+            assert all(abs(share - 0.75) < 0.15 for share in shares), shares
+
+
+def test_the_usual_seed_is_0() -> None:
+    data = labelled_arrays(n_subjects=6, n_times=8)
+    splits = subject_splits(data, 2)
+    assert [s.test.tolist() for s in splits] == [s.test.tolist() for s in subject_splits(data, 2, seed=0)]
+    assert cross_validate(partial(noisy, strength=1.0), data, splits).seeds == (0,)
+
+
 def test_too_few_subjects_and_a_fixed_manifest() -> None:
     data = labelled_arrays(n_subjects=4)
     with pytest.raises(DataError, match="n_folds: got 5 for 4 subjects; expected 2 to 4"):
@@ -129,9 +147,9 @@ def test_intervals_widen_with_few_subjects_and_hold_the_mean() -> None:
     for n_subjects in (6, 60):
         data = labelled_arrays(n_subjects=n_subjects, n_times=8)
         result = cross_validate(partial(noisy, strength=0.7), data, subject_splits(data, 3))
-        low, high = interval(result, "auroc", n_bootstrap=300)
+        low, high = interval(result.parts, "auroc", n_bootstrap=300)
         assert low < result.values("auroc").mean() < high
-        assert (low, high) == interval(result, "auroc", n_bootstrap=300)
+        assert (low, high) == interval(result.parts, "auroc", n_bootstrap=300)
         width[n_subjects] = high - low
     assert width[60] < 0.6 * width[6]
 
@@ -142,18 +160,20 @@ def test_a_comparison_finds_a_difference_and_none_where_there_is_none() -> None:
     strong, weak = (cross_validate(partial(noisy, strength=s), data, splits, (0, 1)) for s in (1.5, 0.3))
     same = cross_validate(partial(noisy, strength=0.3), data, splits, (2, 3))
     for metric in ("auroc", "balanced_accuracy"):
-        found = compare(strong, weak, metric, n_resamples=300)
+        found = compare(strong.parts, weak.parts, metric, n_resamples=300)
         assert found.difference == pytest.approx(strong.values(metric).mean() - weak.values(metric).mean())
         assert 0 < found.ci_low < found.difference < found.ci_high
         assert found.p < 0.01
-        none = compare(same, weak, metric, n_resamples=300)
+        none = compare(same.parts, weak.parts, metric, n_resamples=300)
         assert none.ci_low < 0 < none.ci_high
         assert none.p > 0.05
-    itself = compare(weak, weak, "auroc", n_resamples=50)
+    itself = compare(weak.parts, weak.parts, "auroc", n_resamples=50)
     assert (itself.difference, itself.ci_low, itself.ci_high, itself.p) == (0, 0, 0, 1)
     with pytest.raises(DataError, match="the two were tested on different windows"):
         compare(
-            weak, cross_validate(partial(noisy, strength=1), data, subject_splits(data, 3, seed=9)), "auroc"
+            weak.parts,
+            cross_validate(partial(noisy, strength=1), data, subject_splits(data, 3, seed=9)).parts,
+            "auroc",
         )
 
 
@@ -165,26 +185,8 @@ def test_the_scale_of_scores_does_not_touch_a_comparison_of_their_order() -> Non
     )
     flat = tuple(tuple(replace(p, score=0.5 + 1e-3 * p.score**3) for p in row) for row in two.parts)
     for metric in ("auroc", "auprc"):
-        plain, other = (compare(one, b, metric, n_resamples=200) for b in (two, replace(two, parts=flat)))
+        plain, other = (
+            compare(one.parts, b.parts, metric, n_resamples=200) for b in (two, replace(two, parts=flat))
+        )
         assert other.p == plain.p
         assert other.difference == pytest.approx(plain.difference)
-
-
-def test_nested_selection_takes_the_better_and_never_scores_the_outer_test() -> None:
-    data = labelled_arrays(n_subjects=12, n_times=8)
-    seen: list[set[str]] = []
-
-    def watched(d: LabelledWindows, s: Split, seed: int, strength: float) -> Outcome:
-        seen.append(set(d.subject))
-        return noisy(d, s, seed, strength=strength)
-
-    candidates = {"weak": partial(watched, strength=0.1), "strong": partial(watched, strength=3.0)}
-    split = subject_splits(data, 4)[0]
-    outcome = nested(candidates, "auroc")(data, split, 0)
-    assert outcome.facts["chosen"] == "strong"
-    assert outcome.score.shape == (len(split.test), 2)
-    held_out = set(data.subject[split.test])
-    assert all(not names & held_out for names in seen[:-1])
-    assert seen[-1] >= held_out
-    with pytest.raises(ConfigError, match="metric 'mae'"):
-        nested(candidates, "mae")

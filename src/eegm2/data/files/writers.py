@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.atomic import whole_file
 from eegm2.data.files.readers import annotation_labels
 from eegm2.data.labels import LabelSpan
 
@@ -40,16 +40,11 @@ def write_recording(
     source : mne.io.BaseRaw
         Gives annotations and the date of measurement.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}_eeg{path.suffix.lower()}")
-    try:
+    with whole_file(path, ending=f"_eeg{path.suffix.lower()}") as temporary:
         if path.suffix.lower() == ".fif":
             _mne_raw(array_uv, ch_names, sfreq_hz, source).save(temporary, verbose="error")
         else:
             _edf(array_uv, ch_names, sfreq_hz, source).write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def record_samples(n_samples: int, sfreq_hz: float) -> int:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from eegm2.atomic import remove_stale_temporaries
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.files.opened import stat_of
 from eegm2.data.files.tree import NOT_FETCHED
@@ -33,7 +34,7 @@ from eegm2.data.preparing.worker import (
     source_name,
 )
 from eegm2.data.recipes.base import Recipe, SourceRecording
-from eegm2.data.storage import LocalStorage, Storage, open_storage, remove_stale_temporaries
+from eegm2.data.storage import LocalStorage, Storage, open_storage
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.ending import status_of
 from eegm2.errors import ConfigError, DataError

@@ -1,4 +1,4 @@
-"""Compiled loops of the data path: when they are used, and how they are compiled.
+"""Compiled loops of the data path: when they are used.
 
 They do the same operations in the same order as the NumPy and SciPy forms beside them, without contraction,
 so that a store does not depend on which of the two made it.
@@ -9,21 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable
 from typing import Any
-
-from eegm2.compiling import announce_kernels
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile with Numba on first use; keep the code on disk where a folder is writable."""
-    import numba
-
-    announce_kernels()
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # Numba found no folder that it can write
-        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def kernels(name: str) -> Any | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegm2.data.signal.compiled import kernel
+from eegm2.compiling import kernel
 
 BLOCK = 32
 

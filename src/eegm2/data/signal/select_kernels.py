@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegm2.data.signal.compiled import kernel
+from eegm2.compiling import kernel
 
 SMALLEST, LARGEST = np.int32(-0x80000000), np.int32(0x7FFFFFFF)
 TWO_OCTAVES = 1 << 24

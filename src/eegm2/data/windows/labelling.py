@@ -133,14 +133,11 @@ def _grid_labels(
         [_covered([s for s in spans if s.label == name], starts_s, length_s) for name in present]
     )
     tolerance = 1e-6
+    best = covered.argmax(0)
     if rule == "whole":
-        best = covered.argmax(0)
         decided = (covered.max(0) >= length_s - tolerance) & ((covered > tolerance).sum(0) == 1)
     else:
-        best = covered.argmax(0)
-        decided = (covered.max(0) > length_s / 2 + tolerance) & (
-            (covered > length_s / 2 + tolerance).sum(0) == 1
-        )
+        decided = (covered > length_s / 2 + tolerance).sum(0) == 1
     number = {name: classes.index(name) if name in classes else -1 for name in present}
     numbers = np.array([number[name] for name in present], dtype=np.int32)
     labels[decided] = numbers[best[decided]]

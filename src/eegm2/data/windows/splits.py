@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eegm2.atomic import write_atomic
 from eegm2.data.config import SplitConfig
-from eegm2.data.storage import write_atomic
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import DataError
 from eegm2.records import parse_json
@@ -199,9 +199,9 @@ def split_subjects(
     while sum(sizes.values()) >= len(rest):
         sizes[max(sizes, key=lambda part: sizes[part])] -= 1
     for part in ("test", "val"):
-        taken = _spread(len(order), sizes[part])
-        parts[part] += [order[place] for place in taken]
-        order = [name for place, name in enumerate(order) if place not in taken]
+        taken = _drawn(order, sizes[part], labels or {})
+        parts[part] += taken
+        order = [name for name in order if name not in set(taken)]
     return SplitManifest(
         train=tuple(sorted(order)),
         val=tuple(sorted(parts["val"])),
@@ -225,9 +225,13 @@ def subject_folds(
     names = sorted(set(subjects))
     if not 2 <= n_folds <= len(names):
         raise DataError(f"n_folds: got {n_folds}, expected 2 to {len(names)} (the number of subjects)")
-    order = stratified_order(names, labels or {}, seed)
-    folds = [tuple(sorted(order[fold::n_folds])) for fold in range(n_folds)]
-    return [(tuple(name for name in names if name not in set(test)), test) for test in folds]
+    labels = labels or {}
+    order = stratified_order(names, labels, seed)
+    folds = [order[fold::n_folds] for fold in range(n_folds)]
+    if not all(_proportional(fold, order, labels) for fold in folds):
+        order = _by_label(order, labels)
+        folds = [order[fold::n_folds] for fold in range(n_folds)]
+    return [(tuple(name for name in names if name not in set(test)), tuple(sorted(test))) for test in folds]
 
 
 def subject_labels(store: RecordingStore, target: str) -> dict[str, str]:
@@ -270,6 +274,26 @@ def stratified_order(names: Sequence[str], labels: Mapping[str, str], seed: int)
         offset = float(generator.random())
         placed += [((place + offset) / len(members), offset, name) for place, name in enumerate(members)]
     return [name for _, _, name in sorted(placed)]
+
+
+def _drawn(order: list[str], size: int, labels: Mapping[str, str]) -> list[str]:
+    """Return `size` names evenly spread over an order, of every label as nearly its share as names allow."""
+    drawn = [order[place] for place in _spread(len(order), size)]
+    if _proportional(drawn, order, labels):
+        return drawn
+    grouped = _by_label(order, labels)
+    return [grouped[place] for place in _spread(len(order), size)]
+
+
+def _by_label(order: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+    """Return the names label after label: where they alternate, an even step can miss one."""
+    return sorted(order, key=lambda name: labels.get(name, ""))
+
+
+def _proportional(some: Sequence[str], whole: Sequence[str], labels: Mapping[str, str]) -> bool:
+    """Return whether `some` names have each label in its share of `whole`, to less than one."""
+    there, found = (Counter(labels.get(name, "") for name in names) for names in (whole, some))
+    return all(abs(found[label] - n * len(some) / len(whole)) < 1 for label, n in there.items())
 
 
 def _spread(length: int, count: int) -> list[int]:

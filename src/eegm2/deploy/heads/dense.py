@@ -84,7 +84,7 @@ class DenseHead:
         """Write a ``.safetensors`` file, whole or not at all."""
         from safetensors.numpy import save
 
-        from eegm2.data.storage import write_atomic
+        from eegm2.atomic import write_atomic
 
         arrays = {"mean": self.mean, "scale": self.scale}
         for i, (weight, bias) in enumerate(self.layers):

@@ -6,8 +6,6 @@ each stage only looks back and keeps a state, so that a stream may be cut anywhe
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy import signal
 
@@ -175,8 +173,3 @@ def causal_filter(config: PreprocessingConfig, sfreq_hz: float) -> tuple[CausalF
     band, note = band_filter(config, sfreq_hz)
     sections = ([band] if band is not None else []) + notch_filters(config, sfreq_hz)
     return CausalFilter(sections, sfreq_hz), note
-
-
-def samples_of(seconds: float, sfreq_hz: float) -> int:
-    """Return a duration in whole samples, at least one."""
-    return max(1, math.floor(seconds * sfreq_hz + 0.5))

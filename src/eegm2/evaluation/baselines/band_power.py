@@ -7,22 +7,52 @@ Welch (1967), IEEE Trans. Audio Electroacoust. 15:70-73, for the spectra.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import to_dict
-from eegm2.errors import DataError
-from eegm2.evaluation.baselines.options import BandPowerOptions, band_edges, linear_options
+from eegm2.config import option, to_dict
+from eegm2.errors import ConfigError, DataError
+from eegm2.evaluation.baselines.declaration import Baseline
+from eegm2.evaluation.baselines.options import Threshold, above_zero, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
+from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 
 FLOOR_UV2 = 1e-12
 """Added to every power before the logarithm, so that a flat channel gives a number."""
+
+
+@dataclass(frozen=True)
+class BandPowerOptions:
+    """Log band power per channel and a linear model."""
+
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
+        "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
+    )
+    bands: tuple[str, ...] = option(
+        ("delta=1:4", "theta=4:8", "alpha=8:13", "low_beta=13:20", "high_beta=20:30", "gamma=30:45"),
+        "Bands as name=low:high in Hz, the upper edge left out; cut at half the sampling rate.",
+    )
+    segment_s: float = option(
+        2.0, "Length of Welch's segments in seconds (half overlapping); at most the window."
+    )
+    centre: Centre = option("none", CENTRE_HELP)
+    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
+    threshold: Threshold = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
+
+    def __post_init__(self) -> None:
+        above_zero(self, "segment_s")
+        check_c(self.c)
+        if not self.bands:
+            raise ConfigError("bands: got none, expected at least one such as alpha=8:13")
+        band_edges(self.bands)
 
 
 def band_power_runner(name: str, sfreq_hz: float, options: BandPowerOptions) -> BaselineRunner:
@@ -104,3 +134,14 @@ def usable_bands(
             f"{', '.join(options.bands)}; use longer windows or wider bands"
         )
     return kept
+
+
+BASELINES = (
+    Baseline(
+        "band_power",
+        "log band power per channel (Welch), standardised, logistic regression (ridge for a value)",
+        band_power_runner,
+        BandPowerOptions,
+        deterministic=True,
+    ),
+)

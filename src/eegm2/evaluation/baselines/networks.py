@@ -6,18 +6,21 @@ Lengths that their authors give in seconds, or in samples at their own sampling 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eegm2.config import to_dict
+from eegm2.config import option, to_dict
 from eegm2.errors import DataError
+from eegm2.evaluation.baselines.declaration import Baseline
 from eegm2.evaluation.baselines.library import braindecode_models
-from eegm2.evaluation.baselines.options import NetworkOptions
+from eegm2.evaluation.baselines.options import BaselineScaling, Threshold
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, refuse_not_finite, rescaled
+from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.protocols.fitting import Task, fit
 from eegm2.evaluation.protocols.frozen import predictions
 from eegm2.evaluation.scores.outcome import Outcome
@@ -30,6 +33,47 @@ CLASSES = {
     "biot": "BIOT",
 }
 EEGNET_POOLING = 32
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """A network trained from random weights; each baseline has its own learning rate and scaling."""
+
+    scaling: BaselineScaling = option(
+        "none",
+        "Scaling of the windows; train: mean and standard deviation of each channel over the training "
+        "windows; the others act on each window alone.",
+    )
+    lr: float = option(1e-3, "Learning rate of AdamW.")
+    weight_decay: float = option(0.0, "Weight decay of AdamW.")
+    batch_size: int = option(64, "Windows per step.")
+    max_epochs: int = option(100, "Most passes over the training windows.")
+    patience: int = option(10, "Epochs without a better validation loss before stopping.")
+    clip: float = option(1.0, "Largest gradient norm; 0 leaves gradients alone.")
+    class_weights: Literal["balanced", "none"] = option(
+        "balanced", "Weigh classes by their inverse frequency, or equally."
+    )
+    threshold: Threshold = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
+    device: str = option("cpu", "cpu, cuda or mps.")
+
+    def __post_init__(self) -> None:
+        self.fit()
+
+    def fit(self) -> FitConfig:
+        """Return the settings of the training loop, which checks them."""
+        return FitConfig(
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            clip=self.clip,
+            class_weights=self.class_weights,
+            threshold=self.threshold,
+            device=self.device,
+        )
 
 
 def network_runner(name: str, sfreq_hz: float, options: NetworkOptions) -> BaselineRunner:
@@ -157,3 +201,45 @@ def _standardisation(
     spread[spread == 0] = 1.0  # a constant channel stays zero
     offset, gain = (torch.tensor(v, dtype=torch.float32)[None, :, None] for v in (mean, spread))
     return offset, gain
+
+
+BASELINES = (
+    Baseline(
+        "eegnet",
+        "EEGNet, a compact depthwise and separable convolutional network; windows in microvolts",
+        network_runner,
+        NetworkOptions,
+        {"scaling": "none", "lr": 1e-3},
+        requires=("braindecode",),
+        reference="Lawhern et al. (2018), J. Neural Eng. 15:056013",
+    ),
+    Baseline(
+        "shallow_fbcsp",
+        "ShallowFBCSPNet, a shallow convolutional network that computes log band power; windows z-scored "
+        "(for the authors' running standardisation)",
+        network_runner,
+        NetworkOptions,
+        {"scaling": "zscore", "lr": 6.25e-4},
+        requires=("braindecode",),
+        reference="Schirrmeister et al. (2017), Hum. Brain Mapp. 38:5391-5420",
+    ),
+    Baseline(
+        "eegconformer",
+        "EEGConformer, convolutions and a transformer; standardised by the training windows",
+        network_runner,
+        NetworkOptions,
+        {"scaling": "train", "lr": 2e-4},
+        requires=("braindecode",),
+        reference="Song et al. (2023), IEEE Trans. Neural Syst. Rehabil. Eng. 31:710-719",
+    ),
+    Baseline(
+        "biot",
+        "BIOT, a transformer over spectra of each channel, from random weights; windows by their 0.95 "
+        "quantile",
+        network_runner,
+        NetworkOptions,
+        {"scaling": "quantile95", "lr": 1e-3, "weight_decay": 1e-5},
+        requires=("braindecode",),
+        reference="Yang, Westover & Sun (2023), NeurIPS",
+    ),
+)

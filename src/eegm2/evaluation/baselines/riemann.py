@@ -8,15 +8,18 @@ geometry, IEEE Trans. Biomed. Eng. 59:920-928, doi:10.1109/TBME.2011.2172210.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import to_dict
+from eegm2.config import option, to_dict
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.baselines.options import RiemannOptions, band_edges, linear_options
+from eegm2.evaluation.baselines.declaration import Baseline
+from eegm2.evaluation.baselines.options import Threshold, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
+from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
@@ -25,6 +28,30 @@ RIDGE = 1e-6
 """Share of a window's mean variance added to every channel: a flat channel keeps its covariance definite."""
 FLOOR_UV2 = 1e-9
 FILTER_ORDER = 4
+
+
+@dataclass(frozen=True)
+class RiemannOptions:
+    """Covariances in the tangent space at their Riemannian mean, and a linear model."""
+
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
+        "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
+    )
+    bands: tuple[str, ...] = option(
+        (), "Filter bank as name=low:high in Hz, one covariance per band; none: the windows as they are."
+    )
+    estimator: Literal["lwf", "oas", "scm"] = option(
+        "lwf", "Covariance: Ledoit-Wolf shrinkage, oracle approximating shrinkage, or the sample covariance."
+    )
+    centre: Centre = option("none", CENTRE_HELP)
+    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
+    threshold: Threshold = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
+
+    def __post_init__(self) -> None:
+        check_c(self.c)
+        band_edges(self.bands)
 
 
 def riemann_runner(name: str, sfreq_hz: float, options: RiemannOptions) -> BaselineRunner:
@@ -109,3 +136,26 @@ def _filters(options: RiemannOptions, sfreq_hz: float, name: str) -> list[NDArra
             )
         filters.append(butter(FILTER_ORDER, (low, high), "bandpass", fs=sfreq_hz, output="sos"))
     return filters
+
+
+BASELINES = (
+    Baseline(
+        "riemann",
+        "covariances in the tangent space at their Riemannian mean, logistic regression (ridge for a value)",
+        riemann_runner,
+        RiemannOptions,
+        deterministic=True,
+        requires=("pyriemann",),
+        reference="Barachant et al. (2012), IEEE Trans. Biomed. Eng. 59:920-928",
+    ),
+    Baseline(
+        "riemann_bands",
+        "riemann with a filter bank: a covariance per band (delta, theta, alpha, beta)",
+        riemann_runner,
+        RiemannOptions,
+        {"bands": ("delta=1:4", "theta=4:8", "alpha=8:13", "beta=13:30")},
+        deterministic=True,
+        requires=("pyriemann",),
+        reference="Barachant et al. (2012), IEEE Trans. Biomed. Eng. 59:920-928",
+    ),
+)

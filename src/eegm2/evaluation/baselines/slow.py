@@ -6,18 +6,40 @@ potential before a movement). The data must not be high-passed: ``eegm2 prepare 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import to_dict
+from eegm2.config import option, to_dict
 from eegm2.errors import DataError
-from eegm2.evaluation.baselines.options import SlowOptions, linear_options
+from eegm2.evaluation.baselines.declaration import Baseline
+from eegm2.evaluation.baselines.options import Threshold, above_zero, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
+from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+
+
+@dataclass(frozen=True)
+class SlowOptions:
+    """Mean amplitude per channel in stretches of the window and a linear model."""
+
+    scaling: Literal["none", "zscore", "quantile95", "robust", "recording"] = option(
+        "none", "Scaling of the windows; none: microvolts, so that amplitude counts."
+    )
+    stretches: int = option(8, "Equal stretches of the window.")
+    centre: Centre = option("none", CENTRE_HELP)
+    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
+    threshold: Threshold = option(
+        "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
+    )
+
+    def __post_init__(self) -> None:
+        above_zero(self, "stretches")
+        check_c(self.c)
 
 
 def slow_runner(name: str, sfreq_hz: float, options: SlowOptions) -> BaselineRunner:
@@ -63,3 +85,15 @@ def stretch_means(x: NDArray[np.floating], stretches: int, name: str) -> NDArray
         )
     means = [part.mean(-1) for part in np.array_split(x, stretches, axis=-1)]
     return np.stack(means, axis=-1).reshape(len(x), -1)
+
+
+BASELINES = (
+    Baseline(
+        "slow_potentials",
+        "mean amplitude per channel in eight stretches of the window, standardised, logistic regression "
+        "(ridge for a value); for data that were not high-passed",
+        slow_runner,
+        SlowOptions,
+        deterministic=True,
+    ),
+)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.atomic import write_atomic
 from eegm2.data.config import sha256_json
-from eegm2.data.storage import write_atomic
 from eegm2.evaluation.experiment.config import ModelPlan
 from eegm2.evaluation.experiment.settings import Settings, chosen, outdated
 from eegm2.evaluation.experiment.splits import NamedSplit

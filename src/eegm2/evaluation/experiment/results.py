@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.atomic import write_atomic
 from eegm2.config import to_dict
-from eegm2.data.storage import write_atomic
 from eegm2.errors import EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell, StoredCell
 from eegm2.evaluation.experiment.choice import choices
@@ -116,7 +116,7 @@ def comparisons(results: dict[tuple[str, int | None], CrossValidated], plan: Pla
         a, b = results[pair.a, count], results[pair.b, count]
         for metric in a.metrics:
             try:
-                found = asdict(compare(a, b, metric, n_resamples=plan.n_bootstrap))
+                found = asdict(compare(a.parts, b.parts, metric, n_resamples=plan.n_bootstrap))
             except EEGM2Error as error:
                 rows.append({**about, "metric": metric, "problem": str(error)})
                 continue

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eegm2.data.storage import remove_stale_temporaries
+from eegm2.atomic import remove_stale_temporaries
 from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.choice import choose

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.atomic import write_atomic
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
-from eegm2.data.storage import write_atomic
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.config import ModelPlan, Plan

@@ -11,8 +11,8 @@ from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest, split_subjects, stratified_order
 from eegm2.errors import DataError
 from eegm2.evaluation.experiment.config import Plan
-from eegm2.evaluation.scores.crossval import manifest_split, subject_labels_of, subject_splits
-from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+from eegm2.evaluation.scores.crossval import manifest_split, subject_splits
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split, subject_labels_of
 
 
 @dataclass(frozen=True)

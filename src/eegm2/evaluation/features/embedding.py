@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.atomic import whole_file
 from eegm2.data.config import WindowConfig
 from eegm2.data.files.readers import read_raw
 from eegm2.data.names import shown
@@ -23,8 +23,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.reconstruct.run import refuse_other_channels
-from eegm2.evaluation.windows.from_store import refuse_mismatch
+from eegm2.evaluation.windows.from_store import refuse_mismatch, refuse_other_channels
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_names, usual_kind
@@ -150,18 +149,13 @@ def is_store(source: str | Path) -> bool:
 
 def write_embedding(out: Path, made: Embedding) -> None:
     """Write npz (arrays named as in :class:`Embedding`) or parquet (a row per window or step)."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{uuid.uuid4().hex[:12]}{out.suffix.lower()}")
-    try:
+    with whole_file(out, ending=out.suffix.lower()) as temporary:
         if out.suffix.lower() == ".parquet":
             import pyarrow.parquet
 
             pyarrow.parquet.write_table(_pyarrow().table(_columns(made)), temporary)
         else:
             np.savez_compressed(temporary, **_arrays(made))
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _arrays(made: Embedding) -> dict[str, Any]:
@@ -212,7 +206,7 @@ def _from_file(
     raw = read_raw(path)
     made = preprocess_alike(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
     checkpoint = checkpoint.on_montage(made.ch_names, positions)
-    refuse_other_channels(checkpoint, made.ch_names, str(path))
+    refuse_other_channels(checkpoint.header, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     length, stride = (round(s * sfreq_hz) for s in (windows.window_s, windows.stride_s or windows.window_s))
     total = made.array.shape[1]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.atomic import remove_stale_temporaries, temporary_name, write_atomic
 from eegm2.data.files.naming import impossible_name
-from eegm2.data.storage import remove_stale_temporaries, temporary_name, write_atomic
 from eegm2.errors import ConfigError
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
@@ -19,12 +19,23 @@ from eegm2.records import read_json
 from eegm2.training.runfolder import locked, refuse_unwritable
 
 
+def score_name(protocol: str, seed: int) -> str:
+    """Return the name of a protocol's scores in predictions.npz."""
+    return f"{protocol}_{seed}_score"
+
+
+def scored_by(name: str) -> tuple[str, str] | None:
+    """Return the protocol and the seed of an array of predictions.npz, None where it holds no scores."""
+    protocol, _, seed = name.removesuffix("_score").rpartition("_")
+    return (protocol, seed) if name.endswith("_score") and protocol else None
+
+
 def prediction_arrays(
     outcomes: list[Outcome], data: LabelledWindows, split: ChosenSplit
 ) -> dict[str, np.ndarray]:
     """Return what predictions.npz holds: the scores of the test windows, and where those are from."""
     test = split.indices.test
-    scores = {f"{o.protocol}_{o.seed}_score": np.asarray(o.score, dtype=np.float32) for o in outcomes}
+    scores = {score_name(o.protocol, o.seed): np.asarray(o.score, dtype=np.float32) for o in outcomes}
     return {
         **scores,
         "y_true": data.y[test],

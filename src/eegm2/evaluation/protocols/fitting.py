@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from eegm2.errors import DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.features.representation import usable_device
+from eegm2.training.optimiser import decay_groups
 
 Batch = Callable[[NDArray[np.int64]], Tensor]
 
@@ -159,36 +160,25 @@ def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: 
 def parameter_groups(
     network: nn.Module | Mapping[str, nn.Parameter], config: FitConfig
 ) -> list[dict[str, Any]]:
-    """Return AdamW groups of all trainable parameters, without decay for vectors, A_log, D and dt_bias.
+    """Return AdamW groups of all trainable parameters, see `eegm2.training.optimiser.decay_groups`.
 
     Parameters
     ----------
     network : nn.Module, or mapping of name to parameter
         What is trained.
     config : FitConfig
-        Weight decay.
+        Weight decay, and what it acts on.
 
     Raises
     ------
     DataError
         If nothing is left to train.
     """
-    decay: list[Tensor] = []
-    plain: list[Tensor] = []
     named = network.named_parameters() if isinstance(network, nn.Module) else network.items()
-    for name, parameter in named:
-        if parameter.requires_grad:
-            (decay if takes_weight_decay(name, parameter) else plain).append(parameter)
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    groups = decay_groups(named, config.weight_decay, config.decayed)
     if not groups:
         raise DataError("fit: every parameter is frozen; loosen --freeze")
     return groups
-
-
-def takes_weight_decay(name: str, parameter: Tensor) -> bool:
-    """Return False for biases, norms and Mamba's A_log, D and dt_bias."""
-    return parameter.dim() > 1 and name.rsplit(".", 1)[-1] not in ("A_log", "D", "dt_bias")
 
 
 def _loss(task: Task, config: FitConfig, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.atomic import write_atomic
 from eegm2.data.config import Scaling
 from eegm2.data.files.readers import read_raw
 from eegm2.data.files.writers import write_recording
 from eegm2.data.names import shown
 from eegm2.data.signal.preprocessing import Preprocessed, preprocess_alike
 from eegm2.data.signal.quality import typical_amplitude
-from eegm2.data.storage import write_atomic
 from eegm2.data.windows.scaling import scale_constants
-from eegm2.errors import ConfigError, DataError
+from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ReconstructConfig
 from eegm2.evaluation.reconstruct.overlap import Progress, reconstruct_array
 from eegm2.evaluation.reconstruct.signal_metrics import (
@@ -31,6 +31,7 @@ from eegm2.evaluation.reconstruct.signal_metrics import (
     channel_correlation,
     spectral_error,
 )
+from eegm2.evaluation.windows.from_store import refuse_other_channels
 from eegm2.model.config import MIN_TIMES
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
@@ -115,7 +116,7 @@ def reconstruct_file(
     checkpoint = load_checkpoint(run, config.which, needs=INPUT)
     raw = read_raw(file)
     made = preprocess_alike(raw, checkpoint.preprocessing, where=str(file))
-    refuse_other_channels(checkpoint, made.ch_names, str(file))
+    refuse_other_channels(checkpoint.header, made.ch_names, str(file))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
     windows = checkpoint.windows
     n_times = round((config.window_s or windows.window_s) * sfreq_hz)
@@ -168,17 +169,6 @@ def _by_parts(
 def scores_path(out: Path) -> Path:
     """Return where the scores of a reconstruction lie: beside it, with its whole name."""
     return out.with_name(f"{out.name}.json")
-
-
-def refuse_other_channels(checkpoint: Checkpoint, ch_names: tuple[str, ...], where: str) -> None:
-    """Refuse a recording whose prepared channels are not those of the checkpoint."""
-    expected = tuple(checkpoint.header["ch_names"])
-    if tuple(ch_names) != expected:
-        raise DataError(
-            f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on "
-            f"{' '.join(expected)}; "
-            "use a recording with these channels"
-        )
 
 
 def _number(value: float) -> float | None:

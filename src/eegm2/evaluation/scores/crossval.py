@@ -1,9 +1,9 @@
-"""Cross-validation by subject, and nested choice of what is tuned."""
+"""Cross-validation by subject."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import CLASSIFICATION, REGRESSION
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.scores.resampling import interval
-from eegm2.evaluation.scores.weighted_metrics import TestPart, weighted_metric
-from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+from eegm2.evaluation.scores.weighted_metrics import TestPart, fold_values
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split, subject_labels_of
 
 #: Anything that learns on a split's train and val parts and scores its test part, with a seed.
 Runner = Callable[[LabelledWindows, Split, int], Outcome]
@@ -94,12 +94,7 @@ class CrossValidated:
 
     def values(self, metric: str) -> NDArray[np.float64]:
         """Return the metric of every seed and fold, (n_seeds, n_folds)."""
-        return np.array(
-            [
-                [weighted_metric(p, metric, np.ones((1, len(p.y))))[0] for p in of_seed]
-                for of_seed in self.parts
-            ]
-        )
+        return fold_values(self.parts, metric)
 
     def rows(self, model: str, *, n_bootstrap: int = 1000, level: float = 0.95) -> list[dict[str, Any]]:
         """Return one row per metric: mean over folds, std over seeds, interval over subjects.
@@ -112,7 +107,7 @@ class CrossValidated:
         rows = []
         for metric in self.metrics:
             by_seed = self.values(metric).mean(1)
-            low, high = interval(self, metric, n_bootstrap=n_bootstrap, level=level)
+            low, high = interval(self.parts, metric, n_bootstrap=n_bootstrap, level=level)
             figures = {"mean": by_seed.mean(), "std": by_seed.std(), "ci_low": low, "ci_high": high}
             plain = {name: float(v) if np.isfinite(v) else None for name, v in figures.items()}
             about = {"n_subjects": self.n_subjects, "seeds": list(self.seeds)}
@@ -157,52 +152,3 @@ def tested_part(data: LabelledWindows, split: Split, outcome: Outcome, by: str) 
     """Return an outcome's predictions with the truth; `by` is what is resampled later."""
     origin = data.subject if by == "subject" else data.recording
     return TestPart(data.y[split.test], np.asarray(outcome.score), origin[split.test], outcome.threshold)
-
-
-def nested(candidates: Mapping[str, Runner], metric: str, *, n_inner: int = 3) -> Runner:
-    """Return a runner that chooses among candidates by inner cross-validation on train and val subjects.
-
-    Parameters
-    ----------
-    candidates : mapping of str to Runner
-        What is tuned.
-    metric : str
-        Higher is better (``mae`` is not taken).
-    n_inner : int
-        Inner folds; the outer test part is never scored while choosing.
-
-    Raises
-    ------
-    ConfigError
-        If there is no candidate or the metric is an error.
-    """
-    if not candidates or metric == "mae":
-        raise ConfigError(
-            f"nested: got {len(candidates)} candidates and metric '{metric}'; the metric must grow"
-        )
-
-    def run(data: LabelledWindows, split: Split, seed: int) -> Outcome:
-        known = np.sort(np.concatenate([split.train, split.val]))
-        inner_data = data.take(known)
-        inner = subject_splits(inner_data, n_inner, seed=seed)
-        table = {
-            name: float(cross_validate(runner, inner_data, inner, (seed,)).values(metric).mean())
-            for name, runner in candidates.items()
-        }
-        best = max(table, key=lambda name: (np.nan_to_num(table[name], nan=-np.inf), name))
-        outcome = candidates[best](data, split, seed)
-        facts = {**outcome.facts, "chosen": best, "inner": table, "deterministic": False}
-        return replace(outcome, facts=facts)
-
-    return run
-
-
-def subject_labels_of(data: LabelledWindows, by: str = "subject") -> dict[str, str]:
-    """Return the labels of every subject (recording), joined by ``+``, to stratify by; none for values."""
-    if data.is_regression:
-        return {}
-    origin = data.subject if by == "subject" else data.recording
-    return {
-        str(unit): "+".join(data.classes[i] for i in np.unique(data.y[origin == unit]))
-        for unit in np.unique(origin)
-    }

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from eegm2.errors import DataError
-from eegm2.evaluation.scores.weighted_metrics import RANKED, TestPart, weighted_metric
-
-if TYPE_CHECKING:
-    from eegm2.evaluation.scores.crossval import CrossValidated
+from eegm2.evaluation.scores.weighted_metrics import RANKED, Parts, TestPart, fold_values, weighted_metric
 
 
 def interval(
-    result: CrossValidated, metric: str, *, n_bootstrap: int = 1000, level: float = 0.95, seed: int = 0
+    parts: Parts, metric: str, *, n_bootstrap: int = 1000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Return the percentile interval of the mean over folds and seeds, resampling subjects within folds."""
-    values = _resampled(result, metric, n_bootstrap, seed)
+    values = _resampled(parts, metric, n_bootstrap, seed)
     return _percentiles(values, level)
 
 
@@ -48,27 +44,27 @@ class Comparison:
 
 
 def compare(
-    a: CrossValidated,
-    b: CrossValidated,
+    a: Parts,
+    b: Parts,
     metric: str,
     *,
     n_resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models on the same splits, paired by subject.
+    """Compare two models on the same splits, paired by subject; `a` and `b` are ``parts`` of their results.
 
     Raises
     ------
     DataError
         If the two were not tested on the same windows in the same folds.
     """
-    for part_a, part_b in zip(a.parts[0], b.parts[0], strict=False):
+    for part_a, part_b in zip(a[0], b[0], strict=False):
         if not (np.array_equal(part_a.y, part_b.y) and np.array_equal(part_a.subject, part_b.subject)):
             raise DataError("compare: the two were tested on different windows; use the same data and splits")
-    if len(a.parts[0]) != len(b.parts[0]):
-        raise DataError(f"compare: got {len(a.parts[0])} and {len(b.parts[0])} folds; use the same splits")
-    difference = float(a.values(metric).mean() - b.values(metric).mean())
+    if len(a[0]) != len(b[0]):
+        raise DataError(f"compare: got {len(a[0])} and {len(b[0])} folds; use the same splits")
+    difference = float(fold_values(a, metric).mean() - fold_values(b, metric).mean())
     resampled = _resampled(a, metric, n_resamples, seed) - _resampled(b, metric, n_resamples, seed)
     low, high = _percentiles(resampled, level)
     exchanged = _exchanged(a, b, metric, n_resamples, seed)
@@ -76,29 +72,27 @@ def compare(
     return Comparison(metric, difference, low, high, float((1 + reached.sum()) / (1 + len(exchanged))))
 
 
-def _resampled(result: CrossValidated, metric: str, count: int, seed: int) -> NDArray[np.float64]:
+def _resampled(parts: Parts, metric: str, count: int, seed: int) -> NDArray[np.float64]:
     """Return the mean over folds and seeds of `count` resamples; equal seeds draw the same subjects."""
     total = np.zeros(count)
-    for fold, first in enumerate(result.parts[0]):
+    for fold, first in enumerate(parts[0]):
         codes = np.unique(first.subject, return_inverse=True)[1]
         n = int(codes.max()) + 1
         drawn = np.random.default_rng([seed, fold]).multinomial(n, np.full(n, 1 / n), size=count)
-        for of_seed in result.parts:
+        for of_seed in parts:
             total += weighted_metric(of_seed[fold], metric, drawn[:, codes].astype(float))
-    return total / (len(result.parts) * len(result.parts[0]))
+    return total / (len(parts) * len(parts[0]))
 
 
-def _exchanged(
-    a: CrossValidated, b: CrossValidated, metric: str, count: int, seed: int
-) -> NDArray[np.float64]:
+def _exchanged(a: Parts, b: Parts, metric: str, count: int, seed: int) -> NDArray[np.float64]:
     """Return the difference under random exchanges of the two models' predictions per subject."""
-    n_folds, pairs = len(a.parts[0]), max(len(a.parts), len(b.parts))
+    n_folds, pairs = len(a[0]), max(len(a), len(b))
     total = np.zeros(count)
     for fold in range(n_folds):
-        codes = np.unique(a.parts[0][fold].subject, return_inverse=True)[1]
+        codes = np.unique(a[0][fold].subject, return_inverse=True)[1]
         flips = np.random.default_rng([seed, fold, 1]).integers(0, 2, (count, int(codes.max()) + 1))[:, codes]
         for i in range(pairs):
-            one, two = a.parts[i % len(a.parts)][fold], b.parts[i % len(b.parts)][fold]
+            one, two = a[i % len(a)][fold], b[i % len(b)][fold]
             total += _mixed(one, two, metric, flips) - _mixed(two, one, metric, flips)
     return total / (n_folds * pairs)
 

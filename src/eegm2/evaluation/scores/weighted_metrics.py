@@ -6,6 +6,7 @@ resamples cost a few matrix products instead of a thousand passes over the windo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,15 @@ class TestPart:
     score: NDArray[np.floating]
     subject: NDArray[np.str_]
     threshold: float | None = None
+
+
+#: What was predicted in a whole cross-validation: of every seed, of every fold.
+Parts = Sequence[Sequence[TestPart]]
+
+
+def fold_values(parts: Parts, metric: str) -> NDArray[np.float64]:
+    """Return a metric of every seed and fold, (n_seeds, n_folds)."""
+    return np.array([[weighted_metric(p, metric, np.ones((1, len(p.y))))[0] for p in of] for of in parts])
 
 
 def weighted_metric(part: TestPart, metric: str, weights: NDArray[np.floating]) -> NDArray[np.float64]:

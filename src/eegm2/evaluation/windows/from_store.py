@@ -15,8 +15,7 @@ from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
-from eegm2.evaluation.scores.crossval import subject_labels_of
-from eegm2.evaluation.windows.labelled import LabelledWindows, Split
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split, subject_labels_of
 
 
 def preprocessing_differences(header: dict[str, Any], store: RecordingStore) -> list[str]:
@@ -227,3 +226,14 @@ def pretraining_saw(manifest: SplitManifest, run_split: SplitManifest | None, sa
     if seen:
         return f"pretraining used another store, in which {len(seen)} of the {what} have namesakes"
     return f"pretraining used another store, with none of the {what}"
+
+
+def refuse_other_channels(header: dict[str, Any], ch_names: tuple[str, ...], where: str) -> None:
+    """Refuse a recording whose prepared channels are not those of the checkpoint."""
+    expected = tuple(header["ch_names"])
+    if tuple(ch_names) != expected:
+        raise DataError(
+            f"{where}: gives channels {' '.join(ch_names)}, the checkpoint was trained on "
+            f"{' '.join(expected)}; "
+            "use a recording with these channels"
+        )

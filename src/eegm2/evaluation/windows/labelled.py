@@ -190,3 +190,14 @@ def check_targets(data: LabelledWindows, indices: NDArray[np.int64], part: str) 
             "subjects, another split seed, "
             "or leave the class out with --classes"
         )
+
+
+def subject_labels_of(data: LabelledWindows, by: str = "subject") -> dict[str, str]:
+    """Return the labels of every subject (recording), joined by ``+``, to stratify by; none for values."""
+    if data.is_regression:
+        return {}
+    origin = data.subject if by == "subject" else data.recording
+    return {
+        str(unit): "+".join(data.classes[i] for i in np.unique(data.y[origin == unit]))
+        for unit in np.unique(origin)
+    }

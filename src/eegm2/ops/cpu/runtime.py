@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eegm2.compiling import announce_kernels
+from eegm2 import compiling
 from eegm2.ops.cpu.entries import array_words
 from eegm2.ops.cpu.threads import NativeCall
 
-njit: Any = numba.njit
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
 _compiling = threading.RLock()
 
@@ -40,19 +39,8 @@ SOURCES = sources_digest(Path(__file__).parent)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile with Numba on first use; keep the code on disk, or only in memory where no folder is writable.
-
-    The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside this file, or the user's cache folder. Numba
-    looks at the age of the kernel's own file only, not at what is compiled into it from others: the digest
-    of all of them goes into the name under which the code is kept.
-    """
-    announce_kernels()
-    function.__qualname__ += f"_{SOURCES}"
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # Numba found no folder that it can write
-        return njit(cache=False, **options)(function)
+    """Compile as `eegm2.compiling.kernel` does, under a name that follows every source in this folder."""
+    return compiling.kernel(function, made_from=SOURCES, fastmath={"contract"})
 
 
 def prepare(worker: Any, signature: tuple[Any, ...]) -> None:

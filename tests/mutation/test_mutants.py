@@ -1,0 +1,83 @@
+"""The mutation tester itself: what it plants, what it leaves, and that it tells dead from live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import mutants
+from tests.mutation.run import HERE, RESULTS, ROOT, counts, digest, equivalents, load, source_of, targets
+
+SOURCE = '''"""Two halves."""
+
+import math
+
+
+def half(x: float, *, of: int = 2) -> float:
+    """Return a share of x."""
+    if x < 0:
+        raise ValueError(f"x: got {x + 1}")
+    return round(x / of, ndigits=3) if x and x > 1 else x
+'''
+
+
+def test_every_kind_of_fault_is_planted_once_and_messages_stay() -> None:
+    found = mutants(SOURCE)
+    changes = {mutant.change for mutant in found}
+    assert {
+        "2 → 3", "x < 0 → x <= 0", "x < 0 → not x < 0", "x / of → x * of", "x and x > 1 → x or x > 1",
+        "x and x > 1 → x", "x > 1 → x >= 1", "round(x / of, ndigits=3) → round(x / of)", "3 → 4",
+    } <= changes  # fmt: skip
+    assert not any("got" in change or "x + 1" in change for change in changes)
+    assert len({mutant.key for mutant in found}) == len(found)
+    for mutant in found:
+        assert mutant.source != SOURCE
+        compile(mutant.source, "mutant", "exec")
+    assert [m.key for m in found] == [m.key for m in mutants(SOURCE)]
+    moved = mutants(SOURCE.replace("import math\n", "import math\nimport os\n"))
+    assert {m.key for m in moved} == {m.key for m in found}, "names outlast lines that move"
+
+
+@pytest.mark.slow
+def test_targets_and_excuses_name_what_there_is() -> None:
+    known = targets()
+    for group in tomllib.loads((HERE / "targets.toml").read_text())["group"]:
+        assert all((ROOT / place.split("::")[0]).exists() for place in group["tests"])
+    for module, excuses in equivalents().items():
+        there = {mutant.change for mutant in mutants(source_of(module).read_text())}
+        assert module in known
+        assert set(excuses) <= there, f"{module}: excuses for what is no longer there"
+        assert all(len(reason.split()) > 3 for reason in excuses.values())
+
+
+def test_kept_results_add_up() -> None:
+    results = load(RESULTS)
+    for module, entry in results["modules"].items():
+        assert entry["killed"] + len(entry["survived"]) == len(entry["done"]) <= entry["mutants"], module
+    found = counts(results)
+    assert found["killed"] + found["equivalent"] + found["survived"] == found["tried"] > 0
+
+
+@pytest.mark.slow
+def test_dead_and_live_are_told_apart(tmp_path: Path) -> None:
+    """The kept verdicts of a small module come out again."""
+    module = "data.windows.order"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.mutation.run",
+        "--only",
+        module,
+        "--out",
+        str(tmp_path / "m.json"),
+    ]
+    subprocess.run(command, cwd=ROOT, check=False, timeout=900)
+    entry = load(tmp_path / "m.json")["modules"][module]
+    assert entry["killed"] >= 1
+    kept = load(RESULTS)["modules"][module]
+    if kept["source"] == digest(module) and len(kept["done"]) == kept["mutants"]:
+        assert (entry["killed"], entry["survived"]) == (kept["killed"], kept["survived"])
