@@ -55,7 +55,7 @@ def _cells(evaluation: Path, details: dict[str, Any]) -> dict[str, dict[str, np.
     parts: dict[str, dict[str, list[np.ndarray]]] = {}
     for cell in details["cells"]:
         (path,) = (evaluation / "cells").glob(f"*{cell['key'][:16]}.npz")
-        with np.load(path) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             mine = parts.setdefault(cell["model"], {"score": [], "y_true": []})
             for name in mine:
                 mine[name].append(stored[name])

@@ -66,7 +66,7 @@ def sections_of(folder: Path, title: str) -> list[Section]:
 
 
 def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
-    with np.load(folder / "recordings" / f"{facts['file']}.npz") as stored:
+    with np.load(folder / "recordings" / f"{facts['file']}.npz", allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 

@@ -192,6 +192,7 @@ import time
 from pathlib import Path
 import eegm2.deploy.export.run as export
 from eegm2.deploy.config import ExportConfig
+from eegm2.ending import orderly, status_of
 from tests.deploy.export.test_export import trained
 
 def wait(part):
@@ -199,7 +200,11 @@ def wait(part):
     time.sleep(60)
 
 export.onnx_model = wait
-export.export_model(trained(), sys.argv[1], ExportConfig(parts=("step",)))
+try:
+    with orderly():
+        export.export_model(trained(), sys.argv[1], ExportConfig(parts=("step",)))
+except KeyboardInterrupt as ended:
+    sys.exit(status_of(ended))
 """
 
 

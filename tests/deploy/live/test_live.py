@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
 import torch
@@ -268,8 +269,16 @@ def test_heads_are_files_of_plain_arrays(tmp_path: Path) -> None:
         head(f[:1, :4])
 
 
+def sixteen_seconds(folder: Path) -> Path:
+    """Return a recording without joins or labels: the beginning of a bundled one."""
+    edf = edfio.read_edf(sorted(BUNDLED.glob("*.edf"))[1])
+    edf.slice_between_seconds(0, 16)
+    edfio.Edf(edf.signals).write(folder / "sixteen.edf")
+    return folder / "sixteen.edf"
+
+
 def test_the_command_streams_a_recording(tmp_path: Path) -> None:
-    source = str(sorted(BUNDLED.glob("*.edf"))[1])
+    source = str(sixteen_seconds(tmp_path))
     model = str(checkpoint(tmp_path / "m.safetensors"))
     lines, table = tmp_path / "out.jsonl", tmp_path / "out.csv"
     arguments = ["stream", "--source", source, "--model", model, "--speed", "0", "--calibration-s", "4"]
@@ -321,9 +330,7 @@ def test_the_streamed_recording_equals_offline_on_what_was_prepared(tmp_path: Pa
 
     sink, config = Collect(), StreamConfig(speed=0, calibration_s=4)
     model = load_trained(checkpoint(tmp_path / "m.safetensors"))
-    run_stream(
-        RecordingSource(sorted(BUNDLED.glob("*.edf"))[1], speed=0), Pipeline(model, config), [sink], config
-    )
+    run_stream(RecordingSource(sixteen_seconds(tmp_path), speed=0), Pipeline(model, config), [sink], config)
     with torch.no_grad():
         expected = model.model(torch.from_numpy(sink.joined("x").astype(np.float32))[None])[0].numpy()
     np.testing.assert_allclose(sink.joined("reconstruction"), expected, rtol=0, atol=1e-4)

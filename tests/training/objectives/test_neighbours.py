@@ -40,6 +40,7 @@ def test_a_constant_of_the_person_is_no_target() -> None:
     torch.testing.assert_close(neighbour_means(moved, rows, 10, 20), neighbour_means(vectors, rows, 10, 20))
 
 
+@torch.no_grad()
 def test_the_term_sees_the_windows_of_the_batch_and_is_finite_without_neighbours(tmp_path: Path) -> None:
     store = tiny_store(tmp_path / "store", subjects=2, seconds=20, channels=FOUR)
     windows = PoolWindows(StorePool([store]), {0: WindowDataset(store, TINY.window_config())})

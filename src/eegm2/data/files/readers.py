@@ -20,7 +20,7 @@ from eegm2.data.files.headsets.read import headset_companions, is_headset_file, 
 from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.naming import elsewhere
 from eegm2.data.files.opened import depends_on
-from eegm2.data.files.said import ReadingWarning, reading, repeated_names, without_range
+from eegm2.data.files.said import ReadingWarning, forget_labels, reading, repeated_names, without_range
 from eegm2.data.files.tree import NOT_FETCHED
 from eegm2.data.joins import canonical_marks
 from eegm2.data.labels import LabelSpan
@@ -131,6 +131,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
                 raise elsewhere(path, name, "data file")
         _refuse_samples_from_nowhere(path, raw)
         raw.get_channel_types()  # fails here, where it is caught, if a type is not one
+        if declared.labels is not None:
+            forget_labels(said)
         declared.finish(raw)
         if suffix == ".edf":
             mark_emotiv(raw)

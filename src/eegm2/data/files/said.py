@@ -90,6 +90,11 @@ def reading(path: object) -> Iterator[list[warnings.WarningMessage]]:
         ) from error
 
 
+def forget_labels(said: list[warnings.WarningMessage]) -> None:
+    """Take out what MNE has said of annotations so far, where they are read here instead."""
+    said[:] = [item for item in said if not re.search(r"(Omitted|Limited) \d+ annotation", str(item.message))]
+
+
 def _notes(path: object, said: list[warnings.WarningMessage]) -> Iterator[str]:
     """Yield what is worth telling; raise DataError for what is a reason to refuse."""
     for item in said:

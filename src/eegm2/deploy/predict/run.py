@@ -205,7 +205,7 @@ def _reactions(
     means: list[Any] = []
     names: tuple[str, ...] = ()
     for facts in done:
-        with np.load(out / RECORDINGS / f"{facts['file']}.npz") as arrays:
+        with np.load(out / RECORDINGS / f"{facts['file']}.npz", allow_pickle=False) as arrays:
             own = tuple(arrays["ch_names"].tolist())
             if (names or own) != own or len(windows) >= MOST_WINDOWS:
                 continue
