@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eegm2.config import to_dict
+from eegm2.config import from_dict, to_dict
 from eegm2.data.config import PrepareConfig
 from eegm2.data.preparing.prepare import prepare
 from eegm2.data.store.recording_store import RecordingStore
@@ -69,7 +69,8 @@ def _prepared(classifier: Classifier, source: str, place: Path, progress: Progre
     wanted = classifier.checkpoint.preprocessing
     problem = ""
     for channels in _channel_choices(classifier):
-        options = PrepareConfig(**{**to_dict(wanted), "channels": channels, "montage": ""})
+        values = {**to_dict(wanted), "channels": channels, "montage": ""}
+        options = from_dict(PrepareConfig, values, where="the model's preprocessing")
         try:
             made = prepare(
                 source, place, options, progress=lambda done, total, _: progress("preparing", done, total)
