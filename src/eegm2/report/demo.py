@@ -106,7 +106,7 @@ def _finding(
         if row["metric"] == "auroc" and row.get("difference") is not None:
             section.text(
                 f"{row['a']} less {row['b']}: {row['difference']:+.3f} "
-                f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}], paired by person, p = {row['p']:.2f}."
+                f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}], paired by person, p = {row['p']:.3f}."
             )
     return section
 
