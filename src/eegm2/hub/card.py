@@ -149,7 +149,7 @@ def _input(model: EEGM2 | UNet, header: Mapping[str, Any]) -> str:
     rows = [
         ("channels" if model.config.any_electrodes else "channels, in this order", listed),
         ("sampling rate", f"{header['sfreq_hz']} Hz" if "sfreq_hz" in header else "unknown"),
-        ("units", "microvolts in the store, then scaled per channel and window"),
+        ("units", "microvolts in the store, then scaled as said below"),
         ("scaling", windows.get("scaling", "unknown")),
         ("window of training", f"{windows['window_s']} s" if "window_s" in windows else "unknown"),
     ]
