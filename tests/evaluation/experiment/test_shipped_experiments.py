@@ -50,5 +50,24 @@ def test_its_figures_are_drawn_from_its_results(tmp_path: Path) -> None:
     assert all((ROOT / "docs" / "results" / name).stat().st_size > 10_000 for name in shown)
 
 
+def test_what_the_readmes_say_of_results_is_what_they_are() -> None:
+    found = {}
+    for folder in ("demo", "representation"):
+        for row in json.loads((ROOT / "experiments" / folder / "results.json").read_text()):
+            if row["metric"] == "auroc":
+                found[row["model"], row.get("train_subjects")] = row
+    demo = [
+        f"{row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        for row in (found["oscillations", None], found["band power", None])
+    ]
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"an AUROC of {demo[0]}; log band power on the same splits gives {demo[1]}" in said
+    few, random = (
+        [f"{found[model, n]['mean']:.3f}" for n in (5, 10)] for model in ("pretrained_state", "random")
+    )
+    card = (ROOT / "tools" / "shipped" / "oscillations.toml").read_text()
+    assert f"AUROC {few[0]} with 5 and {few[1]} with 10 labelled people, {random[0]} and {random[1]}" in card
+
+
 def test_there_are_some() -> None:
     assert {"scp1.toml", "scp2.toml", "fingers.toml"} <= {path.name for path in FILES}
