@@ -63,7 +63,8 @@ def test_what_the_readmes_say_of_results_is_what_they_are() -> None:
     said = " ".join((ROOT / "README.md").read_text().split())
     assert f"an AUROC of {demo[0]}; log band power on the same splits gives {demo[1]}" in said
     few, random = (
-        [f"{found[model, n]['mean']:.3f}" for n in (5, 10)] for model in ("pretrained_state", "random")
+        ["{:.3f}".format(found[f"{model}, {n} subjects", n]["mean"]) for n in (5, 10)]
+        for model in ("pretrained_state", "random")
     )
     card = (ROOT / "tools" / "shipped" / "oscillations.toml").read_text()
     assert f"AUROC {few[0]} with 5 and {few[1]} with 10 labelled people, {random[0]} and {random[1]}" in card
