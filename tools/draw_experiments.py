@@ -21,6 +21,7 @@ FIGURES: dict[str, Callable[[list[dict[str, Any]], str], Figure]] = {
     "eyes": evaluation_scores,
     "objectives": evaluation_scores,
     "labels": learning_curves,
+    "representation": learning_curves,
 }
 METRIC = "auroc"
 
