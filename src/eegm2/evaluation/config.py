@@ -21,7 +21,7 @@ FEATURES_HELP = (
     "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
     "diagonal), state (mean output of the trunk) and tangent_state (both)."
 )
-AUTO_HELP = "auto: tangent for preset covariance, statistics for others; "
+AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 #: Metrics of classes and of values; of all but ``mae`` more is better.
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")

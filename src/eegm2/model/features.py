@@ -86,7 +86,7 @@ def diagonal(config: EEGM2Config) -> list[int]:
 
 def usual_kind(config: EEGM2Config) -> Literal["tangent", "statistics"]:
     """Return the features that a network gives where none are asked for."""
-    return "tangent" if config.embedding == "covariance" else "statistics"
+    return "tangent_state" if config.embedding == "covariance" else "statistics"
 
 
 def feature_names(n_features: int, kind: str = "statistics", config: EEGM2Config | None = None) -> list[str]:

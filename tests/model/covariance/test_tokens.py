@@ -166,7 +166,8 @@ def test_features_are_parts_of_one_average() -> None:
     weights = evidence(shape, 0, 16)
     assert weights.tolist() == [0.0, 0.25, 0.5, 0.75, *[1.0] * 12]
     mean = (tokens.tangent * weights[None, :, None]).sum(1) / weights.sum()
-    torch.testing.assert_close(model.features(x), mean)
+    torch.testing.assert_close(model.features(x, kind="tangent"), mean)
+    torch.testing.assert_close(model.features(x), model.features(x, kind="tangent_state"))
     names = feature_names(0, "tangent", shape)
     assert [names[place] for place in diagonal(shape)[:6]] == [
         *(f"tangent_0_0{i}_0{i}" for i in range(5)),
