@@ -99,7 +99,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
             f"{path}: MNE, which reads it, cannot be imported under python -OO, which strips texts it needs; "
             "use python -O, or none of them"
         )
-    _refuse_pointer(path)
+    for file in (path, *companion_files(path)):
+        _refuse_pointer(file)
     depends_on(path)
     if headset:
         depends_on(*headset_companions(path))
