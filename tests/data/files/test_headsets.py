@@ -76,6 +76,36 @@ def test_muselsl(tmp_path: Path) -> None:
         read_raw(file)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("1.5000", "1,5000", r"line 3 has 8 cells under 7 titles; .*points as decimal marks"),
+        ("1.5000", "1_5", r"line 3, column TP9: '1_5' is no number"),
+    ],
+)
+def test_numbers_that_are_none(old: str, new: str, said: str, tmp_path: Path) -> None:
+    rows = [f"{1.7e9 + i / 256:.3f},1.5000,{i % 7},3.0,4.0,0.0,0" for i in range(600)]
+    file = tmp_path / "m.csv"
+    rows[1] = rows[1].replace(old, new)
+    file.write_text("\n".join(["timestamps,TP9,AF7,AF8,TP10,Right AUX,Marker0", *rows]))
+    with pytest.raises(DataError, match=rf"m.csv: {said}"):
+        read_raw(file)
+
+
+def test_rows_again_and_short_rows_of_a_declared_table(tmp_path: Path) -> None:
+    file, rows = tmp_path / "own.csv", [f"{i / 250:.4f},{i % 17},{i % 5},0" for i in range(600)]
+    (tmp_path / "own.toml").write_text('time = "s"\nmarkers = ["m"]\n[channels]\na = "C3"\nb = "C4"\n')
+    file.write_text("\n".join(["s,a,b,m", *rows[:300], *rows[280:]]))
+    with pytest.raises(DataError, match=r"own.csv: sample 301 is sample 281 again, of the same time"):
+        read_raw(file)
+    again = [row.replace(",", ",1", 1) for row in rows[300:]]
+    file.write_text("\n".join(["s,a,b,m", *rows[:400], *again]))
+    with pytest.raises(DataError, match=r"own.csv: its clock jumps back by 0.4 s at sample 401"):
+        read_raw(file)
+    file.write_text("\n".join(["s,a,b,m", *rows])[:-2])  # the last row has no marker any more
+    assert read_raw(file).n_times == 600
+
+
 def write_openbci(path: Path, x: np.ndarray, lost: Sequence[int] = ()) -> Path:
     names = ",".join(f" EXG Channel {i}" for i in range(len(x)))
     lines = ["%OpenBCI Raw EXG Data", f"%Number of channels = {len(x)}", "%Sample Rate = 250 Hz"]
