@@ -38,7 +38,8 @@ def raw_with(
 @pytest.mark.parametrize(
     "text",
     ["BAD boundary", "EDGE boundary", "boundary", "New Segment/", "New Segment", "DC Correction/",
-     "Comment/LostSamples: 12", "Recording paused", "recording resumed", "Discontinuity"],
+     "Comment/LostSamples: 12", "Recording paused", "recording resumed", "Discontinuity",
+     "Comment/boundary", "Comment/recording paused"],
 )  # fmt: skip
 def test_what_formats_call_a_join(text: str) -> None:
     assert is_join(text)
@@ -52,6 +53,11 @@ def test_what_formats_call_a_join(text: str) -> None:
 def test_what_is_no_join(text: str) -> None:
     assert not is_join(text)
     assert not is_skip(text)
+
+
+def test_a_skip_as_a_comment_of_brainvision_is_no_label() -> None:
+    assert canonical_marks([LabelSpan(3.0, 7.0, "Comment/BAD_ACQ_SKIP")]) == (LabelSpan(3.0, 7.0, SKIP),)
+    assert not is_skip("Comment/skip")
 
 
 def test_codes_mean_a_join_in_their_own_format_alone() -> None:

@@ -14,18 +14,24 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import mne
 import scipy
 
 import eegm2
-from tests.hostile.mutations import mutate
+from tests.hostile.headset_seeds import write_headset_seeds
+from tests.hostile.mutations import Mutant, mutate, mutate_as_users
 from tests.hostile.own_files import make, try_one
-from tests.hostile.seeds import CH_NAMES, Seed, write_seeds
+from tests.hostile.seeds import Seed, write_seeds
 from tests.hostile.worker import MEMORY_MB, ROOT, TIME_S, Reader
 
 RESULTS = ROOT / "docs" / "results"
+Damage = Callable[[Seed, int, Path], Mutant]
+OF_USERS, OWN = "what users do", "files of our own"
+#: Formats in which what users do is tried: all but those whose bytes hide the names.
+USED = ("edf", "bdf", "set", "set+fdt", "brainvision", "fif", "gdf")
 OUTCOMES = ("read", "refused", "judged", "differs", "escaped", "memory", "crash", "hang")
 FAILURES = ("differs", "escaped", "memory", "crash", "hang")
 REAL = {
@@ -49,12 +55,14 @@ def real_seeds(root: Path) -> list[tuple[Seed, tuple[str, ...]]]:
     return found
 
 
-def count(seed: Seed, channels: tuple[str, ...], numbers: range, reader: Reader) -> Counter[str]:
+def count(
+    seed: Seed, channels: tuple[str, ...], numbers: range, reader: Reader, damage: Damage = mutate
+) -> Counter[str]:
     """Return how many damaged copies came to which outcome."""
     counts: Counter[str] = Counter()
     for number in numbers:
         with tempfile.TemporaryDirectory() as folder:
-            mutant = mutate(seed, number, Path(folder))
+            mutant = damage(seed, number, Path(folder))
             outcome = reader.read(mutant.main, channels)
             counts[outcome["outcome"]] += 1
             counts["judged"] += outcome.get("judged") in ("equal", "differs")
@@ -79,35 +87,66 @@ def own_files(numbers: range) -> dict[str, int]:
 
 
 def main() -> None:
-    """Run the corpus and write its counts."""
+    """Run the corpus, or some of its rows, and write the counts; rows that are not run stay as they are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-kind", type=int, default=1000, help="damaged copies of each small recording")
     parser.add_argument("--own", type=int, default=2000, help="damaged copies of files of our own")
     parser.add_argument("--per-real", type=int, default=100, help="damaged copies of each real recording")
+    parser.add_argument("--per-user", type=int, default=60, help="copies of each format with faults of users")
+    parser.add_argument("--only", nargs="+", help="rows to run, e.g. xdf (default: all)")
     options = parser.parse_args()
-    rows = {}
+
+    def wanted(kind: str) -> bool:
+        return not options.only or kind in options.only
+
+    rows: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as folder, Reader() as reader:
-        jobs = [(seed, CH_NAMES, options.per_kind) for seed in write_seeds(Path(folder))]
+        small = write_seeds(Path(folder))
+        jobs: list[tuple[str, Seed, tuple[str, ...], int, Damage]] = [
+            (seed.kind, seed, seed.channels, options.per_kind, mutate)
+            for seed in [*small, *write_headset_seeds(Path(folder))]
+        ]
+        jobs += [
+            (OF_USERS, seed, seed.channels, options.per_user, mutate_as_users)
+            for seed in small
+            if seed.kind in USED
+        ]
         if root := os.environ.get("EEGM2_TEST_DATA"):
-            jobs += [(seed, channels, options.per_real) for seed, channels in real_seeds(Path(root))]
-        for seed, channels, copies in jobs:
-            counts = count(seed, channels, range(copies), reader)
-            rows[seed.kind] = {name: counts[name] for name in OUTCOMES}
-            print(f"{seed.kind:14}", rows[seed.kind], flush=True)
-    rows["files of our own"] = own_files(range(options.own))
-    print("files of our own", rows["files of our own"], flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+            jobs += [
+                (seed.kind, seed, channels, options.per_real, mutate)
+                for seed, channels in real_seeds(Path(root))
+            ]
+        for row, seed, channels, copies, damage in jobs:
+            if wanted(row):
+                found = count(seed, channels, range(copies), reader, damage)
+                rows[row] = rows.get(row, Counter()) + found
+                print(f"{row:14}", seed.kind, dict(found), flush=True)
+    counts = {row: {name: found[name] for name in OUTCOMES} for row, found in rows.items()}
+    if wanted(OWN):
+        counts[OWN] = own_files(range(options.own))
+        print(OWN, counts[OWN], flush=True)
+    keep(counts, whole=not options.only)
+
+
+def keep(counts: dict[str, dict[str, int]], *, whole: bool) -> None:
+    """Write counts and their table; where they are not the `whole`, beside the rows that are kept already."""
+    command = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    path = RESULTS / "corpus.json"
     RESULTS.mkdir(parents=True, exist_ok=True)
     result = {
-        "counts": rows,
+        "counts": counts,
         "limits": {"memory_mb": MEMORY_MB, "time_s": TIME_S},
         "versions": {"eegm2": eegm2.__version__, "mne": mne.__version__, "scipy": scipy.__version__},
         "python": platform.python_version(),
         "commit": commit,
     }
-    (RESULTS / "corpus.json").write_text(json.dumps(result, indent=1) + "\n")
+    if not whole and path.exists():
+        kept = json.loads(path.read_text())
+        rows = {**kept["counts"], **counts}
+        commits = {**kept.get("commits", {}), **dict.fromkeys(counts, commit)}
+        result = {**kept, "counts": rows, "commits": commits}
+    path.write_text(json.dumps(result, indent=1) + "\n")
     (RESULTS / "corpus.md").write_text(table(result))
 
 

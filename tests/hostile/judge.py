@@ -1,7 +1,8 @@
 """What another reader makes of a damaged file: samples that we read otherwise were wrong in silence.
 
-EDF and BDF are judged by edfio, BrainVision by a few lines of NumPy, the others by MNE itself, whose reading
-ours must not bend. Where the judge cannot read the file, nobody is judged.
+EDF and BDF are judged by edfio, BrainVision by a few lines of NumPy, XDF and tables as in
+`headset_judges`, the others by MNE itself, whose reading ours must not bend. Where the judge cannot read
+the file, nobody is judged.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from tests.hostile.headset_judges import BrokenError, by_chunks, by_csv
 
 Signals = dict[str, np.ndarray]
 TOLERANCE = 1e-3
@@ -58,7 +61,11 @@ JUDGES: dict[str, Callable[[Path], Signals]] = {
     **dict.fromkeys((".edf", ".bdf"), by_edfio),
     **dict.fromkeys((".gdf", ".set", ".fif", ".gz"), by_mne),
     ".vhdr": by_numpy,
+    ".xdf": by_chunks,
+    ".csv": by_csv,
 }
+#: Judges that know the unit, too.
+IN_VOLTS = (".xdf", ".csv")
 
 
 def judged(path: Path) -> str:
@@ -74,12 +81,19 @@ def judged(path: Path) -> str:
         ours = dict(zip(raw.ch_names, raw.get_data()))
         try:
             theirs = JUDGES[path.suffix](path)
+        except BrokenError:
+            return "differs"
         except Exception:
             return "unjudged"
     common = [name for name in ours if name in theirs]
     if not common:
         return "unjudged"
-    return "equal" if all(_alike(ours[name], theirs[name]) for name in common) else "differs"
+    alike = _same if path.suffix in IN_VOLTS else _alike
+    return "equal" if all(alike(ours[name], theirs[name]) for name in common) else "differs"
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-12, equal_nan=True)
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> bool:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.hostile.headset_mutations import TABLE, XDF
 from tests.hostile.seeds import Seed
+from tests.hostile.user_mutations import USERS
 
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 
@@ -240,6 +242,22 @@ BY_SUFFIX: dict[str, tuple[Mutation, ...]] = {
     ".csv": (edit_cell, drop_line),
     ".toml": (edit_cell, drop_line),
 }
+#: Of the main file of a kind, besides those of its suffix.
+BY_KIND: dict[str, tuple[Mutation, ...]] = {
+    "xdf": XDF * 2,
+    "muselsl csv": TABLE * 2,
+    "declared csv": TABLE * 2,
+}
+
+
+def mutate_as_users(seed: Seed, number: int, folder: Path) -> Mutant:
+    """Write copy `number` with what users do to recordings of any format."""
+    generator = np.random.default_rng([number, *seed.kind.encode()])
+    copy = seed.copy_to(folder)
+    kind = USERS[int(generator.integers(len(USERS)))]
+    kind(copy, generator)
+    size = sum(path.stat().st_size for path in copy.files if path.exists())
+    return Mutant(f"{seed.kind}-{number:04d}-{kind.__name__}({copy.main.suffix})", copy.main, size)
 
 
 def mutate(seed: Seed, number: int, folder: Path) -> Mutant:
@@ -249,6 +267,7 @@ def mutate(seed: Seed, number: int, folder: Path) -> Mutant:
     # Headers are where readers put their trust: half of the damage goes into the main file at least.
     target = copy.main if generator.random() < 0.5 else copy.files[int(generator.integers(len(copy.files)))]
     kinds = GENERAL + BY_SUFFIX.get(target.suffix, ())
+    kinds += BY_KIND.get(seed.kind, ()) if target == copy.main else ()
     kind = kinds[int(generator.integers(len(kinds)))]
     data = target.read_bytes()
     target.write_bytes(kind(data, generator))

@@ -7,7 +7,7 @@ channel, EEGLAB with data inside and beside, BrainVision's three files, FIF.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,13 @@ class Seed:
     kind: str
     main: Path
     files: tuple[Path, ...]
+    channels: tuple[str, ...] = CH_NAMES
 
     def copy_to(self, folder: Path) -> Seed:
         """Copy all files into `folder`, names kept (they refer to one another)."""
         folder.mkdir(parents=True, exist_ok=True)
         files = tuple(Path(shutil.copyfile(path, folder / path.name)) for path in self.files)
-        return Seed(self.kind, folder / self.main.name, files)
+        return replace(self, main=folder / self.main.name, files=files)
 
 
 def signal_uv() -> np.ndarray:

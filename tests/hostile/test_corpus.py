@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,21 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.files.readers import read_raw
 from eegm2.data.store.recording_store import RecordingStore
-from tests.hostile.corpus import FAILURES, REAL, real_seeds, table
-from tests.hostile.mutations import BY_SUFFIX, GENERAL, NUMBERS, mutate
+from tests.hostile.corpus import FAILURES, REAL, USED, real_seeds, table
+from tests.hostile.headset_seeds import write_headset_seeds
+from tests.hostile.mutations import BY_KIND, BY_SUFFIX, GENERAL, NUMBERS, Mutant, mutate, mutate_as_users
 from tests.hostile.seeds import CH_NAMES, N_TIMES, Seed, signal_uv, write_seeds
 from tests.hostile.worker import Reader
 
-KINDS = ("edf", "bdf", "set", "set+fdt", "brainvision", "fif", "gdf", "fif.gz", "arrays")
+HEADSETS = ("xdf", "muselsl csv", "declared csv")
+KINDS = ("edf", "bdf", "set", "set+fdt", "brainvision", "fif", "gdf", "fif.gz", "arrays", *HEADSETS)
 
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seed]:
-    return {seed.kind: seed for seed in write_seeds(tmp_path_factory.mktemp("seeds"))}
+    pytest.importorskip("pyxdf")
+    folder = tmp_path_factory.mktemp("seeds")
+    return {seed.kind: seed for seed in [*write_seeds(folder), *write_headset_seeds(folder)]}
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +43,15 @@ def try_mutants(
     seed: Seed,
     numbers: range,
     folder: Path,
-    channels: tuple[str, ...] = CH_NAMES,
+    channels: tuple[str, ...] = (),
     inflation: float = 2.0,
+    damage: Callable[[Seed, int, Path], Mutant] = mutate,
 ) -> Counter[str]:
     """Read damaged copies and check every outcome; return how many were read and refused."""
     counts: Counter[str] = Counter()
+    channels = channels or seed.channels
     for number in numbers:
-        mutant = mutate(seed, number, folder / str(number))
+        mutant = damage(seed, number, folder / str(number))
         outcome = reader.read(mutant.main, channels)
         kind = outcome["outcome"]
         counts[kind] += 1
@@ -73,6 +79,12 @@ def try_mutants(
 def test_some_damaged_files(kind: str, seeds: dict[str, Seed], reader: Reader, tmp_path: Path) -> None:
     counts = try_mutants(reader, seeds[kind], range(12), tmp_path)
     assert counts.total() == 12
+
+
+@pytest.mark.parametrize("kind", USED)
+def test_some_faults_of_users(kind: str, seeds: dict[str, Seed], reader: Reader, tmp_path: Path) -> None:
+    counts = try_mutants(reader, seeds[kind], range(8), tmp_path, damage=mutate_as_users)
+    assert counts["refused"] > 0
 
 
 @pytest.mark.slow
@@ -132,7 +144,8 @@ def test_every_kind_of_mutation_takes_part(seeds: dict[str, Seed], tmp_path: Pat
         for kind, seed in seeds.items()
         for number in range(100)
     }
-    assert names == {m.__name__ for m in (*GENERAL, *(m for kinds in BY_SUFFIX.values() for m in kinds))}
+    special = [m for kinds in (*BY_SUFFIX.values(), *BY_KIND.values()) for m in kinds]
+    assert names == {m.__name__ for m in (*GENERAL, *special)}
 
 
 @pytest.mark.parametrize("kind", ["edf", "brainvision"])
@@ -150,7 +163,7 @@ def test_one_wrong_sample_leaves_the_others(kind: str, seeds: dict[str, Seed], t
 def test_the_seeds_are_read_as_written(seeds: dict[str, Seed]) -> None:
     written = signal_uv()
     for kind, seed in seeds.items():
-        if kind == "arrays":
+        if kind in ("arrays", "muselsl csv"):  # four of the channels, at another rate
             continue
         raw = read_raw(seed.main)
         data = raw.get_data(picks="eeg") * 1e6

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.hostile.headset_seeds import write_headset_seeds
 from tests.hostile.judge import judged
 from tests.hostile.seeds import CH_NAMES, write_seeds
 
@@ -178,8 +179,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes elsewhere
     with tempfile.TemporaryDirectory() as folder:
-        for seed in write_seeds(Path(folder)):  # imports everything there is to import
-            assert describe(seed.main)["outcome"] == "read", describe(seed.main)
+        seeds = [*write_seeds(Path(folder)), *write_headset_seeds(Path(folder))]
+        for seed in seeds:  # imports everything there is to import
+            said = describe(seed.main, seed.channels)
+            assert said["outcome"] == "read", said
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = mapped + MEMORY_MB * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

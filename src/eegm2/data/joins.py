@@ -21,15 +21,16 @@ JOIN = "BAD boundary"
 SKIP = "BAD_ACQ_SKIP"
 
 _JOINS = re.compile(
+    r"(?:comment/)?(?:"  # how BrainVision files have what others wrote into them
     r"(?:(?:bad|edge)[ _-])?boundary"  # MNE's concatenation, EEGLAB's cuts
     r"|new segment(?:/.*)?|dc correction(?:/.*)?"  # BrainVision
     r"|(?:.*/)?lost ?samples\b.*|(?:.*/)?buffer overflow\b.*"
     r"|(?:recording|acquisition|amplifier|rec) ?(?:was )?"
     r"(?:paused?|resumed?|restarted|interrupted|stopped|continued|gap)"
-    r"|(?:data|signal|recording) ?(?:gap|discontinuity)|discontinuity|recording (?:starts|ends)",
+    r"|(?:data|signal|recording) ?(?:gap|discontinuity)|discontinuity|recording (?:starts|ends))",
     re.IGNORECASE,
 )
-_SKIPS = re.compile(r"(?:bad[ _])?acq[ _]?skip|bad[ _](?:gap|pause)", re.IGNORECASE)
+_SKIPS = re.compile(r"(?:comment/)?(?:(?:bad[ _])?acq[ _]?skip|bad[ _](?:gap|pause))", re.IGNORECASE)
 _CODES = {".gdf": "32766", ".set": "-99"}
 """Codes that mean a join in one format alone: GDF's 0x7FFE (a new segment), EEGLAB's boundary."""
 

@@ -326,3 +326,22 @@ def test_hdf5_that_leads_out_of_itself_or_has_no_end(what: str, tmp_path: Path) 
         file.create_group("EEG")["nbchan"] = np.array([[2.0]])
     facts: dict[str, Any] = check_hdf5file(path)
     assert facts["nbchan"] == 2.0
+
+
+@pytest.mark.parametrize(("suffix", "name"), [(".eeg", "Git LFS"), (".vmrk", "git-annex")])
+def test_a_pointer_in_place_of_a_companion_is_called_that(suffix: str, name: str, tmp_path: Path) -> None:
+    path = writers.brainvision(tmp_path / "in")
+    lfs, annex = "version https://git-lfs.github.com/spec/v1\nsize 9\n", "/annex/objects/MD5E-s1--a.eeg\n"
+    path.with_suffix(suffix).write_text(lfs if name == "Git LFS" else annex)
+    with pytest.raises(DataError, match=rf"three{suffix}: a pointer of {name}"):
+        read_raw(path)
+
+
+def test_brainvision_channels_of_one_name_and_a_lost_fdt(tmp_path: Path) -> None:
+    path = writers.brainvision(tmp_path / "in", changes=[("Ch2=Fp2", "Ch2=Fp1")])
+    with pytest.raises(DataError, match="describes channel Fp1 twice"):
+        read_raw(path)
+    made = writers.eeglab(tmp_path / "x.set", beside=True)
+    made.with_suffix(".fdt").unlink()
+    with pytest.raises(DataError, match=r"x.set: its data file \(.fdt\) is missing"):
+        read_raw(made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from eegm2.data.files.readers import annotation_labels, companion_files, has_rea
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import DataError
 from tests.data.samples import eeg, write_edf
+from tests.data.xdf import xdf
 
 MUSE = ("TP9", "AF7", "AF8", "TP10")
 
@@ -74,6 +74,36 @@ def test_muselsl(tmp_path: Path) -> None:
     file.write_text("\n".join(back))
     with pytest.raises(DataError, match=r"m.csv: its clock jumps back by 5\d\.\d s at sample 600"):
         read_raw(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("1.5000", "1,5000", r"line 3 has 8 cells under 7 titles; .*points as decimal marks"),
+        ("1.5000", "1_5", r"line 3, column TP9: '1_5' is no number"),
+    ],
+)
+def test_numbers_that_are_none(old: str, new: str, said: str, tmp_path: Path) -> None:
+    rows = [f"{1.7e9 + i / 256:.3f},1.5000,{i % 7},3.0,4.0,0.0,0" for i in range(600)]
+    file = tmp_path / "m.csv"
+    rows[1] = rows[1].replace(old, new)
+    file.write_text("\n".join(["timestamps,TP9,AF7,AF8,TP10,Right AUX,Marker0", *rows]))
+    with pytest.raises(DataError, match=rf"m.csv: {said}"):
+        read_raw(file)
+
+
+def test_rows_again_and_short_rows_of_a_declared_table(tmp_path: Path) -> None:
+    file, rows = tmp_path / "own.csv", [f"{i / 250:.4f},{i % 17},{i % 5},0" for i in range(600)]
+    (tmp_path / "own.toml").write_text('time = "s"\nmarkers = ["m"]\n[channels]\na = "C3"\nb = "C4"\n')
+    file.write_text("\n".join(["s,a,b,m", *rows[:300], *rows[280:]]))
+    with pytest.raises(DataError, match=r"own.csv: sample 301 is sample 281 again, of the same time"):
+        read_raw(file)
+    again = [row.replace(",", ",1", 1) for row in rows[300:]]
+    file.write_text("\n".join(["s,a,b,m", *rows[:400], *again]))
+    with pytest.raises(DataError, match=r"own.csv: its clock jumps back by 0.396 s at sample 401"):
+        read_raw(file)
+    file.write_text("\n".join(["s,a,b,m", *rows])[:-2])  # the last row has no marker any more
+    assert read_raw(file).n_times == 600
 
 
 def write_openbci(path: Path, x: np.ndarray, lost: Sequence[int] = ()) -> Path:
@@ -196,40 +226,6 @@ def test_a_brainflow_file_by_its_board(tmp_path: Path) -> None:
     assert raw.info["sfreq"] == 250.0
     np.testing.assert_allclose(raw.get_data() * 1e6, x, atol=1e-3)
     assert [onset for onset, _ in labels(raw)] == [0.5]
-
-
-def xdf(streams: Sequence[tuple[str, str, float, Sequence[str], np.ndarray, list, float]]) -> bytes:
-    """An XDF file of (name, type, rate, labels, stamps, samples, clock offset)."""
-
-    def chunk(tag: int, content: bytes) -> bytes:
-        return b"\x04" + struct.pack("<I", len(content) + 2) + struct.pack("<H", tag) + content
-
-    out = b"XDF:" + chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
-    for number, (name, kind, rate, names, stamps, samples, offset) in enumerate(streams, 1):
-        text = kind == "Markers"
-        described = "".join(f"<channel><label>{n}</label><unit>microvolts</unit></channel>" for n in names)
-        form = "string" if text else "float32"
-        header = (
-            f"<?xml version='1.0'?><info><name>{name}</name><type>{kind}</type>"
-            f"<channel_count>{len(names)}</channel_count><nominal_srate>{rate}</nominal_srate>"
-            f"<channel_format>{form}</channel_format><source_id>{name}</source_id>"
-            f"<desc><channels>{described}</channels></desc></info>"
-        )
-        ident = struct.pack("<I", number)
-        out += chunk(2, ident + header.encode())
-        for at in (0.0, stamps[-1]):
-            out += chunk(4, ident + struct.pack("<dd", at, offset))
-        body = b"\x04" + struct.pack("<I", len(stamps))
-        for stamp, sample in zip(stamps, samples):
-            body += b"\x08" + struct.pack("<d", stamp)
-            if text:
-                body += b"\x01" + bytes([len(sample)]) + sample.encode()
-            else:
-                body += np.asarray(sample, "<f4").tobytes()
-        out += chunk(3, ident + body)
-        footer = f"<?xml version='1.0'?><info><first_timestamp>{stamps[0]}</first_timestamp></info>"
-        out += chunk(6, ident + footer.encode())
-    return out
 
 
 def test_xdf_with_markers_of_another_clock(tmp_path: Path) -> None:

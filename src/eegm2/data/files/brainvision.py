@@ -79,6 +79,10 @@ class BrainVisionHeader:
                 f"{path}: NumberOfChannels is {n_chans}, and {len(channels)} channels are described; "
                 "export the recording again"
             )
+        names = [value.split(",")[0] for value in channels.values()]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{path}: describes channel {twice} twice; rename one of them in the header")
         text = common.get("dataformat", "").upper() == "ASCII"
         kind = values.get("Binary Infos", {}).get("binaryformat", "")
         return cls(

@@ -20,6 +20,7 @@ from eegm2.data.files.headsets.read import headset_companions, is_headset_file, 
 from eegm2.data.files.headsets.text import SUFFIXES
 from eegm2.data.files.naming import elsewhere
 from eegm2.data.files.opened import depends_on
+from eegm2.data.files.rates import refuse_rate
 from eegm2.data.files.said import ReadingWarning, forget_labels, reading, repeated_names, without_range
 from eegm2.data.files.tree import NOT_FETCHED
 from eegm2.data.joins import canonical_marks
@@ -39,9 +40,6 @@ __all__ = [
     "read_raw",
     "reading",
 ]
-
-SFREQ_LIMITS_HZ = (1.0, 200_000.0)
-"""Beyond these a stated sampling rate is damage, not a recording."""
 
 MAX_SAMPLES_PER_BYTE = 16
 """FIF files may leave out silent stretches; no other format says more in less."""
@@ -101,7 +99,8 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
             f"{path}: MNE, which reads it, cannot be imported under python -OO, which strips texts it needs; "
             "use python -O, or none of them"
         )
-    _refuse_pointer(path)
+    for file in (path, *companion_files(path)):
+        _refuse_pointer(file)
     depends_on(path)
     if headset:
         depends_on(*headset_companions(path))
@@ -118,13 +117,7 @@ def read_raw(path: str | Path) -> mne.io.BaseRaw:
         )
         if raw.n_times == 0:
             raise DataError(f"{path}: holds no samples; record or export it again")
-        sfreq_hz = float(raw.info["sfreq"])
-        if not SFREQ_LIMITS_HZ[0] <= sfreq_hz <= SFREQ_LIMITS_HZ[1]:
-            low, high = SFREQ_LIMITS_HZ
-            raise DataError(
-                f"{path}: sampling rate of {sfreq_hz:g} Hz, expected {low:g} to {high:g}; "
-                "export the file again"
-            )
+        refuse_rate(path, float(raw.info["sfreq"]))
         allowed = {os.path.abspath(file) for file in (path, *declared.files)}  # noqa: PTH100
         for name in map(str, raw.filenames):
             if os.path.abspath(name) not in allowed:  # noqa: PTH100 (links are not followed)

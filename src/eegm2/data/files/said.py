@@ -58,6 +58,7 @@ _REFUSED = {
     ),
     r"[Nn]o raw data in": "holds no raw recording; choose the file with the continuous data",
     r"Could not find the \.fdt data file": "its data file (.fdt) is missing; copy it beside the .set file",
+    r"File \S*\.fdt not found": "its data file (.fdt) is missing; copy it beside the .set file",
     r"next file (\S+) does not exist": "is split and its next part {} is missing; copy all parts there",
     r"MaxShield|maxshield": "was recorded with active shielding and is not processed; it is no EEG recording",
 }

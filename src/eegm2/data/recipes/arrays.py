@@ -46,7 +46,7 @@ def raw_from_array(
     import mne
     import numpy as np
 
-    from eegm2.data.files.readers import SFREQ_LIMITS_HZ
+    from eegm2.data.files.rates import SFREQ_LIMITS_HZ
 
     if values_uv.ndim != 2 or values_uv.shape[1] == 0:
         raise DataError(

@@ -101,7 +101,7 @@ def read_declared(path: Path, declaration: Path) -> Samples:
     lines = head_lines(path)
     titled = cells(lines[known.skip], known.separator) if known.header and len(lines) > known.skip else []
     first_line = known.skip + bool(titled) + 1
-    rows = read_rows(path, skip=first_line - 1, separator=known.separator)
+    rows = read_rows(path, skip=first_line - 1, separator=known.separator, width=len(titled))
     if not rows:
         raise DataError(f"{path}: holds no samples; record or export it again")
     width = len(titled) or len(rows[0])
@@ -114,17 +114,20 @@ def read_declared(path: Path, declaration: Path) -> Samples:
         there = ", ".join(titled) if titled else f"0 to {width - 1}"
         raise DataError(f"{declaration}: column '{name}' is not in {path.name}, which has {there}")
 
+    def texts(name: str) -> list[str]:
+        at = place(name)
+        return [row[at] if at < len(row) else "" for row in rows]
+
     def numbers(name: str) -> np.ndarray:
         return column(path, rows, place(name), name, first_line)
 
     times_s = None
     if known.time:
-        at = place(known.time)
-        times_s = known.time_unit_s * clock_times(path, [row[at] if at < len(row) else "" for row in rows])
+        times_s = known.time_unit_s * clock_times(path, texts(known.time))
     factor = (microvolts_per(known.unit) or 1.0) * known.factor  # refused where it is unknown
     x = factor * np.stack([numbers(name) for name in known.channels])
     lost = by_counter(numbers(known.counter)) if known.counter else None
-    marks = [mark for name in known.markers for mark in _marks([row[place(name)] for row in rows], name)]
+    marks = [mark for name in known.markers for mark in _marks(texts(name), name)]
     names = list(known.channels.values())
     return Samples(path, names, x, known.rate_hz or None, times_s, lost, sorted(marks))
 

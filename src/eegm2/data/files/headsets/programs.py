@@ -16,7 +16,7 @@ from eegm2.errors import DataError
 def read_mindmonitor(path: Path) -> Samples:
     """Read a CSV of Mind Monitor: the columns ``RAW_…`` in microvolts; elements are markers."""
     names = cells(head_lines(path)[0])
-    rows = read_rows(path, skip=1)
+    rows = read_rows(path, skip=1, width=len(names))
     raw = [place for place, name in enumerate(names) if name.startswith("RAW_")]
     is_sample = np.array([any(place < len(row) and row[place] for place in raw) for row in rows], bool)
     kept = [row for row, there in zip(rows, is_sample) if there]
@@ -46,7 +46,7 @@ def read_mindmonitor(path: Path) -> Samples:
 def read_muselsl(path: Path) -> Samples:
     """Read a CSV of muselsl: ``timestamps``, channels in microvolts, and ``Marker…`` columns."""
     names = cells(head_lines(path)[0])
-    rows = read_rows(path, skip=1)
+    rows = read_rows(path, skip=1, width=len(names))
     times_s = column(path, rows, 0, names[0], 2)
     marked = [place for place, name in enumerate(names) if name.lower().startswith("marker")]
     wanted = [place for place in range(1, len(names)) if place not in marked and names[place] != "Right AUX"]
@@ -68,8 +68,8 @@ def read_openbci(path: Path) -> Samples:
     count = re.search(r"%\s*Number of channels\s*=\s*(\d+)", "\n".join(head), re.IGNORECASE)
     following = lines[len(head)] if len(lines) > len(head) else ""
     titled = bool(re.search(r"[A-Za-z]{3}", following.split(",")[0]))
-    rows = read_rows(path, skip=len(head) + titled)
     first_line = len(head) + titled + 1
+    rows = read_rows(path, skip=first_line - 1, width=len(cells(following)) if titled else 0)
     if titled:
         names = cells(following)
         wanted = [place for place, name in enumerate(names) if name.startswith("EXG Channel")]
@@ -106,7 +106,7 @@ def read_emotiv(path: Path) -> Samples:
     wanted = [i for i, name in enumerate(names) if _is_emotiv_channel(name)]
     if not wanted:
         raise DataError(f"{path}: has no EEG columns; export the raw EEG")
-    rows = read_rows(path, skip=skip)
+    rows = read_rows(path, skip=skip, width=len(names) if lines[skip - 1] != about else 0)
     x = np.stack([column(path, rows, i, names[i], skip + 1) for i in wanted])
     stated = re.search(r"sampling(?: rate)?:\s*(?:eeg_)?([\d.]+)", about)
     times_s = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eegm2.data.files.rates import refuse_rate
 from eegm2.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: A pause in the time stamps that is longer, and is not caught up, is a gap.
 _PAUSE_S = 0.5
+#: A clock that goes back further is no jitter.
+_BACK_S = 0.25
+#: Part by which the stated rate and that of the times may differ.
+_RATE_OFF = 0.1
 #: Samples that a counter says are lost are filled in up to this length; a longer gap parts the recording.
 LONGEST_FILLED_S = 0.25
 #: Rates of devices; a measured one that lies within 2 % is the nearest of these.
@@ -69,6 +74,9 @@ def as_raw(samples: Samples) -> mne.io.BaseRaw:
     if twice:
         raise DataError(f"{path}: has channel {twice[0]} twice; rename one of them")
     rate_hz = samples.sfreq_hz or measured_rate(samples.times_s, path)
+    refuse_rate(path, rate_hz)
+    _refuse_repeated(samples)
+    _refuse_other_rate(samples)
     x, places, spans = _filled(x, samples.lost, rate_hz)
     spans += [(float(places[i]), 0.0, JOIN) for i in _pauses(samples.times_s, rate_hz, path)]
     index = np.arange(x.shape[1] if not len(places) else len(places))
@@ -102,6 +110,33 @@ def measured_rate(times_s: np.ndarray | None, path: Path) -> float:
     return float(nearest) if abs(nearest - measured) <= 0.02 * measured else float(f"{measured:.4g}")
 
 
+def _refuse_repeated(samples: Samples) -> None:
+    """Refuse rows that come again: where the times go back, to a row with the same time and values."""
+    times_s, x = samples.times_s, samples.x_uv
+    if times_s is None:
+        return
+    for i in np.flatnonzero(np.diff(times_s) < 0) + 1:
+        for earlier in np.flatnonzero(times_s[:i] == times_s[i]):
+            if np.array_equal(x[:, earlier], x[:, i]):
+                raise DataError(
+                    f"{samples.path}: sample {i + 1} is sample {earlier + 1} again, of the same time; "
+                    "take out what is there twice"
+                )
+
+
+def _refuse_other_rate(samples: Samples) -> None:
+    """Refuse a stated rate that the times contradict over most of a longer recording."""
+    stated_hz, times_s = samples.sfreq_hz, samples.times_s
+    if not stated_hz or times_s is None or len(times_s) <= 2 * _BLOCK or not np.isfinite(times_s).all():
+        return
+    passed = float(np.median(times_s[_BLOCK:] - times_s[:-_BLOCK]))
+    if passed > 0 and abs(_BLOCK / passed / stated_hz - 1) > _RATE_OFF:
+        raise DataError(
+            f"{samples.path}: states {stated_hz:g} samples a second, its times say {_BLOCK / passed:.4g}; "
+            "correct the one that is wrong"
+        )
+
+
 def _filled(
     x: np.ndarray, lost: np.ndarray | None, rate_hz: float
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[float, float, str]]]:
@@ -121,7 +156,7 @@ def _pauses(times_s: np.ndarray | None, rate_hz: float, path: Path) -> list[int]
     if times_s is None or not np.isfinite(times_s).all():
         return []
     steps = np.diff(times_s)
-    if len(steps) and steps.min() < -1.0:
+    if len(steps) and steps.min() < -_BACK_S:
         at = int(steps.argmin()) + 2
         raise DataError(
             f"{path}: its clock jumps back by {-steps.min():.3g} s at sample {at}; cut the recording there"

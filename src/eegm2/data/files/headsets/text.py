@@ -59,20 +59,38 @@ def cells(line: str, separator: str = ",") -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])] or [""]
 
 
-def read_rows(path: Path, *, skip: int, separator: str = ",") -> list[list[str]]:
+def read_rows(path: Path, *, skip: int, separator: str = ",", width: int = 0) -> list[list[str]]:
     """Return all rows of a table after some lines, blank ones left out.
+
+    With `width`, the number of titles, no row may go on beyond them: such are shifted, by commas in numbers.
 
     Raises
     ------
     DataError
-        If it is no text in UTF-8.
+        If it is no text in UTF-8, or a row has more cells than there are titles.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not text in UTF-8 ({error.reason}); export it again") from error
-    lines = text.splitlines()[skip:]
-    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator) if any(row)]
+    rows = []
+    for line, row in enumerate(csv.reader(text.splitlines()[skip:], delimiter=separator), skip + 1):
+        found = [cell.strip() for cell in row]
+        if width and any(found[width:]):
+            raise DataError(
+                f"{path}: line {line} has {len(found)} cells under {width} titles; export it again, with "
+                "points as decimal marks"
+            )
+        if any(found):
+            rows.append(found)
+    return rows
+
+
+def number(cell: str) -> float:
+    """Return the number of a cell; ValueError for what only Python takes for one (``1_000``)."""
+    if "_" in cell:
+        raise ValueError("holds an underscore")
+    return float(cell)
 
 
 def column(path: Path, rows: list[list[str]], place: int, name: str, first_line: int) -> np.ndarray:
@@ -87,7 +105,7 @@ def column(path: Path, rows: list[list[str]], place: int, name: str, first_line:
     for i, row in enumerate(rows):
         cell = row[place] if place < len(row) else ""
         try:
-            values[i] = float(cell) if cell else np.nan
+            values[i] = number(cell) if cell else np.nan
         except ValueError as error:
             raise DataError(
                 f"{path}: line {first_line + i}, column {name}: '{cell[:40]}' is no number; export it again"

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from eegm2.data.files.headsets.samples import Samples
+from eegm2.data.files.headsets.xdf_chunks import check_chunks
+from eegm2.data.files.telling import tell
 from eegm2.data.files.units import microvolts_per
 from eegm2.errors import DataError
 
@@ -24,6 +26,7 @@ def read_xdf(path: Path) -> Samples:
         import pyxdf
     except ImportError as error:
         raise DataError(f"{path}: XDF needs pyxdf; pip install 'eegm2[headsets]'") from error
+    check_chunks(path)
     try:
         streams, _ = pyxdf.load_xdf(
             str(path), synchronize_clocks=True, dejitter_timestamps=False, verbose=False
@@ -49,8 +52,11 @@ def read_xdf(path: Path) -> Samples:
             f"{path}: names {len(names)} of {values.shape[1]} channels; add labels to the stream's "
             "description"
         )
+    counted = str((((stream.get("footer") or {}).get("info") or {}).get("sample_count") or [""])[0] or "")
+    if counted.isdigit() and int(counted) != len(values):
+        tell(f"{path}: holds {len(values)} of the {counted} samples that its end counts")
     scales = np.array(factors, float)
-    marks = []
+    marks, outside = [], 0
     for other in streams:
         if _text(other, "type").lower() != "markers":
             continue
@@ -58,6 +64,12 @@ def read_xdf(path: Path) -> Samples:
             text = str(sample[0]).strip() if len(sample) else ""
             if text and times_s[0] <= time_s <= times_s[-1]:
                 marks.append((float(np.searchsorted(times_s, time_s)), text))
+            else:
+                outside += bool(text)
+    if outside:
+        tell(f"{path}: {outside} markers outside the EEG's time left out")
+    if stream["info"]["channel_format"][0] == "string":
+        raise DataError(f"{path}: its EEG stream holds texts, expected numbers; record it again")
     rate_hz = float(_text(stream, "nominal_srate") or 0) or None
     return Samples(path, names, (values * scales).T, rate_hz, times_s, None, sorted(marks))
 
