@@ -84,7 +84,7 @@ def diagonal(config: EEGM2Config) -> list[int]:
     return [band * each + place for band in range(config.n_bands) for place in within]
 
 
-def usual_kind(config: EEGM2Config) -> Literal["tangent", "statistics"]:
+def usual_kind(config: EEGM2Config) -> Literal["tangent_state", "statistics"]:
     """Return the features that a network gives where none are asked for."""
     return "tangent_state" if config.embedding == "covariance" else "statistics"
 
