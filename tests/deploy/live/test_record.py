@@ -13,7 +13,8 @@ from eegm2.cli.main import app
 from eegm2.data.files.edf_stream import GrowingEdf
 from eegm2.data.files.readers import annotation_labels, read_raw
 from eegm2.deploy.config import RecordConfig
-from eegm2.deploy.live.record import channel_problems, record
+from eegm2.deploy.live.record import record
+from eegm2.deploy.live.quality import channel_quality, problems
 from eegm2.deploy.live.source import Chunk, SourceLost
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg, write_edf
@@ -103,4 +104,4 @@ def test_problems_of_channels_are_found() -> None:
     x[1] = 3.0
     x[2] += 300 * np.sin(2 * np.pi * 50 * t)
     x[3] = np.clip(x[3], x[3].min(), np.quantile(x[3], 0.8))
-    assert channel_problems(x, ["a", "b", "c", "d"], 256.0) == ["b flat", "c 50 Hz mains", "d clips"]
+    assert problems(channel_quality(x, ["a", "b", "c", "d"], 256.0)) == ["b flat", "c 50 Hz mains", "d clips"]

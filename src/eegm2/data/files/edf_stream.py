@@ -13,8 +13,8 @@ from eegm2.errors import ConfigError
 
 #: Room for annotations in each record, in bytes; what does not fit goes into the next one.
 _ANNOTATION_BYTES = 240
-#: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+#: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
 _EDF_HALF_UV, _BDF_HALF_UV = 3276.7, 262_143.0
 
 
@@ -37,6 +37,8 @@ class GrowingEdf:
         Samples of a record.
     clipped : int
         Samples so far that lay outside the range.
+    shortened : int
+        Annotations so far that were too long for a record.
     """
 
     def __init__(self, path: Path, ch_names: Sequence[str], sfreq_hz: float, offset_uv: np.ndarray) -> None:
@@ -51,12 +53,13 @@ class GrowingEdf:
         self.digital = 2**bits - 1
         self.middle = np.zeros(len(ch_names)) if self.bdf else np.round(offset_uv)
         self.step_uv = half / self.digital
-        self.clipped = self.records = 0
+        self.clipped = self.records = self.shortened = 0
         self._waiting: list[bytes] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = path.open("wb")
-        self._file.write(self._header(ch_names, text, half))
-        self._file.flush()
+        header = self._header(ch_names, text, half)
+        self._end = len(header)
+        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._append(0, header)
 
     def _header(self, ch_names: Sequence[str], duration: str, half: float) -> bytes:
         now, kind = datetime.datetime.now(), "BDF" if self.bdf else "EDF"
@@ -96,9 +99,18 @@ class GrowingEdf:
         return b"".join(value.encode("latin-1", "replace").ljust(width)[:width] for value, width in fields)
 
     def annotate(self, onset_s: float, duration_s: float, text: str) -> None:
-        """Keep an annotation; it is written with the next record that has room."""
+        """Keep an annotation; it is written with the next record that has room.
+
+        One that is too long for a record is cut and ends in an ellipsis.
+        """
         length = f"\x15{duration_s:.6g}" if duration_s > 0 else ""
-        self._waiting.append(f"+{onset_s:.6f}{length}\x14{text}\x14\0".encode()[: _ANNOTATION_BYTES - 32])
+        head, tail = f"+{onset_s:.6f}{length}\x14".encode(), b"\x14\0"
+        plain = "".join(character if character.isprintable() else " " for character in text).encode()
+        room = _ANNOTATION_BYTES - 32 - len(head) - len(tail)
+        if len(plain) > room:
+            self.shortened += 1
+            plain = plain[: room - 3].decode(errors="ignore").encode() + "…".encode()
+        self._waiting.append(head + plain + tail)
 
     def write(self, x_uv: np.ndarray) -> None:
         """Append one record, (n_chans, record) in microvolts, and count it.
@@ -106,25 +118,44 @@ class GrowingEdf:
         Raises
         ------
         OSError
-            If the disk is full; what was counted before stays readable.
+            If the disk is full; the file then ends after the last whole record.
         """
         values = np.rint((x_uv - self.low[:, None]) / self.step[:, None]) - self.digital
-        self.clipped += int((np.abs(values) > self.digital).sum())
+        outside = int((np.abs(values) > self.digital).sum())
         digits = np.clip(values, -self.digital, self.digital).astype("<i4")
         if self.bdf:
             samples = digits.view(np.uint8).reshape(*digits.shape, 4)[..., :3].tobytes()
         else:
             samples = digits.astype("<i2").tobytes()
-        notes = f"+{self.records * self.record_s:.6f}\x14\x14\0".encode()
-        while self._waiting and len(notes) + len(self._waiting[0]) <= _ANNOTATION_BYTES:
-            notes += self._waiting.pop(0)
-        self._file.seek(0, 2)
-        self._file.write(samples + notes.ljust(_ANNOTATION_BYTES, b"\0"))
-        self._file.flush()
+        notes, taken = f"+{self.records * self.record_s:.6f}\x14\x14\0".encode(), 0
+        while taken < len(self._waiting) and len(notes) + len(self._waiting[taken]) <= _ANNOTATION_BYTES:
+            notes += self._waiting[taken]
+            taken += 1
+        record = samples + notes.ljust(_ANNOTATION_BYTES, b"\0")
+        self._append(self._end, record)
+        try:
+            self._put(236, str(self.records + 1).encode().ljust(8))
+        except OSError:
+            self._file.truncate(self._end)
+            raise
+        self._end += len(record)
         self.records += 1
-        self._file.seek(236)
-        self._file.write(str(self.records).encode().ljust(8))
-        self._file.flush()
+        self.clipped += outside
+        del self._waiting[:taken]
+
+    def _append(self, at: int, data: bytes) -> None:
+        """Write at the end of the file; where that fails, leave it as long as it was."""
+        try:
+            self._put(at, data)
+        except OSError:
+            self._file.truncate(at)
+            raise
+
+    def _put(self, at: int, data: bytes) -> None:
+        self._file.seek(at)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
     @property
     def noted(self) -> bool:

@@ -32,6 +32,7 @@ class BrainflowSource:
     """
 
     can_wait = False
+    clock = "unix"
 
     def __init__(
         self,

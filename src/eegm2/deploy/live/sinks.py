@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from eegm2.deploy.live.pipeline import Outputs
+from eegm2.deploy.live.outputs import Outputs
 from eegm2.errors import ConfigError
 
 #: Version of what is written; docs/streaming.md describes it.
