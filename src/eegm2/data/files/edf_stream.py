@@ -11,8 +11,8 @@ import numpy as np
 
 from eegm2.errors import ConfigError
 
-#: Room for annotations in each record, in bytes; what does not fit goes into the next one.
-_ANNOTATION_BYTES = 240
+#: Room for annotations in each record, in bytes; what does not fit goes into the next one. And that for a text.
+_ANNOTATION_BYTES, _TEXT_BYTES = 240, 160
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 #: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
 _EDF_HALF_UV, _BDF_HALF_UV = 3276.7, 262_143.0
@@ -54,7 +54,7 @@ class GrowingEdf:
         self.middle = np.zeros(len(ch_names)) if self.bdf else np.round(offset_uv)
         self.step_uv = half / self.digital
         self.clipped = self.records = self.shortened = 0
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[float, float, str]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         header = self._header(ch_names, text, half)
         self._end = len(header)
@@ -99,18 +99,23 @@ class GrowingEdf:
         return b"".join(value.encode("latin-1", "replace").ljust(width)[:width] for value, width in fields)
 
     def annotate(self, onset_s: float, duration_s: float, text: str) -> None:
-        """Keep an annotation; it is written with the next record that has room.
+        """Keep an annotation; it is written with the first record that has room and holds its end.
 
-        One that is too long for a record is cut and ends in an ellipsis.
+        So no annotation ever reaches beyond the end of the file. A text that is too long for a record is cut
+        and ends in an ellipsis.
         """
-        length = f"\x15{duration_s:.6g}" if duration_s > 0 else ""
-        head, tail = f"+{onset_s:.6f}{length}\x14".encode(), b"\x14\0"
-        plain = "".join(character if character.isprintable() else " " for character in text).encode()
-        room = _ANNOTATION_BYTES - 32 - len(head) - len(tail)
-        if len(plain) > room:
+        plain = "".join(character if character.isprintable() else " " for character in text)
+        if len(plain.encode()) > _TEXT_BYTES:
             self.shortened += 1
-            plain = plain[: room - 3].decode(errors="ignore").encode() + "…".encode()
-        self._waiting.append(head + plain + tail)
+            plain = plain.encode()[: _TEXT_BYTES - 3].decode(errors="ignore") + "…"
+        self._waiting.append((onset_s, duration_s, plain))
+
+    def end_annotations(self, end_s: float) -> None:
+        """Let the annotations that are not written yet end at a time at the latest: nothing follows."""
+        self._waiting = [
+            (min(onset_s, end_s), max(0.0, min(duration_s, end_s - onset_s)), text)
+            for onset_s, duration_s, text in self._waiting
+        ]
 
     def write(self, x_uv: np.ndarray) -> None:
         """Append one record, (n_chans, record) in microvolts, and count it.
@@ -127,10 +132,13 @@ class GrowingEdf:
             samples = digits.view(np.uint8).reshape(*digits.shape, 4)[..., :3].tobytes()
         else:
             samples = digits.astype("<i2").tobytes()
-        notes, taken = f"+{self.records * self.record_s:.6f}\x14\x14\0".encode(), 0
-        while taken < len(self._waiting) and len(notes) + len(self._waiting[taken]) <= _ANNOTATION_BYTES:
-            notes += self._waiting[taken]
-            taken += 1
+        notes, end_s = f"+{self._end_s:.6f}\x14\x14\0".encode(), self._end_s + self.record_s
+        left = []
+        for waiting in self._waiting:
+            text = _encoded(*waiting) if waiting[0] + waiting[1] <= end_s + 1e-6 else b""
+            fits = bool(text) and len(notes) + len(text) <= _ANNOTATION_BYTES
+            notes += text if fits else b""
+            left += [] if fits else [waiting]
         record = samples + notes.ljust(_ANNOTATION_BYTES, b"\0")
         self._append(self._end, record)
         try:
@@ -141,7 +149,7 @@ class GrowingEdf:
         self._end += len(record)
         self.records += 1
         self.clipped += outside
-        del self._waiting[:taken]
+        self._waiting = left
 
     def _append(self, at: int, data: bytes) -> None:
         """Write at the end of the file; where that fails, leave it as long as it was."""
@@ -158,6 +166,10 @@ class GrowingEdf:
             left = left[self._file.write(left) :]
 
     @property
+    def _end_s(self) -> float:
+        return self.records * self.record_s
+
+    @property
     def noted(self) -> bool:
         """Whether every annotation has been written."""
         return not self._waiting
@@ -165,3 +177,9 @@ class GrowingEdf:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _encoded(onset_s: float, duration_s: float, text: str) -> bytes:
+    """Return an annotation as EDF+ has it."""
+    length = f"\x15{duration_s:.6f}" if duration_s > 0 else ""
+    return f"+{onset_s:.6f}{length}\x14{text}\x14\0".encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,45 +54,37 @@ def record(
     """
     refuse_path(path)
     source.open()
-
-    def recorder() -> Recorder:
-        return Recorder(
-            path,
-            list(source.ch_names),
-            source.sfreq_hz,
-            max_gap_s=config.max_gap_s,
-            duration_s=config.duration_s,
-            steps=rounds_of(config.cues(), config.rounds, config.pause_s),
-            markers=_markers(source, config),
-            say=say,
-            show=show,
-        )
-
-    return run_recorder(source, recorder, config, stop)[0]
-
-
-def run_recorder(
-    source: Source,
-    make: Callable[[], Recorder],
-    config: SourceConfig,
-    stop: threading.Event | None = None,
-) -> tuple[dict[str, Any], Recorder]:
-    """Feed a recorder from a source that is open, until it has finished, and close both.
-
-    Parameters
-    ----------
-    source : Source
-    make : callable
-        Returns the recorder.
-    config : SourceConfig
-    stop : threading.Event, optional
-    """
-    stop = stop or threading.Event()
     try:
-        taken, reader = make(), Reader(source, config)
+        markers = _markers(source, config)
     except BaseException:
         source.close()
         raise
+    recorder = Recorder(
+        path,
+        list(source.ch_names),
+        source.sfreq_hz,
+        max_gap_s=config.max_gap_s,
+        duration_s=config.duration_s,
+        steps=rounds_of(config.cues(), config.rounds, config.pause_s),
+        markers=markers,
+        say=say,
+        show=show,
+    )
+    return run_recorder(source, recorder, config, stop)
+
+
+def run_recorder(
+    source: Source, taken: Recorder, config: SourceConfig, stop: threading.Event | None = None
+) -> dict[str, Any]:
+    """Feed a recorder from a source that is open, until it has finished, and close both; return the counts.
+
+    Raises
+    ------
+    DataError
+        If the source sent nothing.
+    """
+    stop = stop or threading.Event()
+    reader = Reader(source, config)
     reader.start()
     try:
         while not stop.is_set() and not taken.finished:
@@ -114,7 +105,7 @@ def run_recorder(
     if taken.file is None:
         raise DataError(f"{source.name}: sent less than a second of signal; nothing was recorded")
     more = {"dropped": reader.dropped, "clipped": taken.file.clipped, "shortened": taken.file.shortened}
-    return {**taken.counts, **more}, taken
+    return {**taken.counts, **more}
 
 
 def refuse_path(path: Path) -> None:

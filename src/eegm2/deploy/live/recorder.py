@@ -100,10 +100,12 @@ class Recorder:
         self.contact, self.markers = contact, markers
         self.file: GrowingEdf | None = None
         self.counts: dict[str, Any] = {"seconds": 0.0, "gaps": 0, "lost": 0, "filled": 0, "markers": 0}
-        self.finished, self.began_s, self.given = False, None if contact else 0.0, []  # type: ignore[var-annotated]
+        self.finished, self.began_s = False, None if contact else 0.0
+        self.given: list[Step] = []
         self.quality: list[ChannelQuality] = []
         self.bad_s: dict[str, float] = {}
         self._steps, self._at = list(steps or []), -1
+        self._begun_s: float | None = None
         self._x = np.zeros((len(ch_names), 0))
         self._recent = np.zeros((len(ch_names), 0))
         self._notes: list[tuple[float, float, str]] = []
@@ -172,26 +174,28 @@ class Recorder:
         """Begin the steps whose time has come, and end after the last."""
         if self.began_s is not None:
             since = self.now_s - self.began_s
+            self._complete(since)
             while self._at + 1 < len(self._steps) and since >= self._steps[self._at + 1].begin_s:
-                self._completed(since)
                 self._at += 1
                 step = self._steps[self._at]
                 self.say(f"{self.now_s:7.1f} s  now: {step.label} ({step.length_s:g} s)")
                 if step.kept:
                     self._note(step.length_s, step.label)
                 self._begun_s = self.now_s
+                self._complete(since)
             if self._steps and since >= self._steps[-1].end_s:
-                self._completed(since)
                 self.finished = True
         if self.duration_s and self.now_s >= self.duration_s:
             self.finished = True
         self._tell()
 
-    def _completed(self, since: float) -> None:
-        """Keep the step that ends, as it was."""
+    def _complete(self, since: float) -> None:
+        """Keep the step that has ended, with the time at which it began."""
         step = self.step
-        if step is not None and step.kept and since >= step.end_s - 1e-9:
-            self.given.append(Step(self._begun_s, step.length_s, step.label))
+        if step is not None and self._begun_s is not None and since >= step.end_s - 1e-9:
+            if step.kept:
+                self.given.append(Step(self._begun_s, step.length_s, step.label))
+            self._begun_s = None
 
     def _watch(self, x: np.ndarray) -> None:
         """Every two seconds look at the channels, and begin the session when they are good."""
@@ -284,6 +288,7 @@ class Recorder:
             if self._failed:
                 return
             self._place_markers(last=True)
+            self.file.end_annotations(self.now_s)
             size = self.file.record
             while self._x.shape[1] or not self.file.noted:
                 missing = size - self._x.shape[1]
