@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from eegm2.cli.options import options
 from eegm2.cli.record import kept_on_a_full_disk, say, session_page
 from eegm2.cli.sources import open_source
+from eegm2.deploy.config import SourceConfig
 from eegm2.deploy.live.config import CalibrateConfig
 from eegm2.ending import signal_name, stopping
 
@@ -74,6 +76,16 @@ def calibrate(
         f"threshold {cut.enter:g}, kept above {cut.leave:g}: decides on {100 * cut.decided:.0f} % of the windows, "
         f"{100 * cut.wrong:.0f} % of these wrong{aim}"
     )
-    person = ["--person", config.person] if config.person else []
-    words = ["--model", model, "--head", str(out / HEAD), "--calibration", str(out / SCALE), *person]
-    typer.echo(f"next: eegm2 stream --source {shlex.quote(source)} {shlex.join(words)}")
+    words = ["--source", source, *_same_source(config), "--model", model, "--head", str(out / HEAD)]
+    typer.echo(f"next: eegm2 stream {shlex.join([*words, '--calibration', str(out / SCALE)])}")
+
+
+def _same_source(config: CalibrateConfig) -> list[str]:
+    """Return the options by which a stream finds the same source and person."""
+    words = []
+    for name in (*(field.name for field in fields(SourceConfig)), "person", "aliases", "positions", "hop_s"):
+        value, usual = getattr(config, name), getattr(CalibrateConfig, name)
+        for one in value if isinstance(value, tuple) else [value]:
+            if value != usual and name != "speed":
+                words += [f"--{name.replace('_', '-')}", str(one)]
+    return words

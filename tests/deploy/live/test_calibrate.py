@@ -68,7 +68,7 @@ def test_a_session_ends_in_a_head_that_streams_as_it_was_judged(model: str, tmp_
     assert "now: baseline (5 s)" in said
     assert said.count("now: task (8 s)") == 3
     assert "rest, task: fitted on 18 windows of 6 blocks" in said
-    assert f"next: eegm2 stream --source {source} --model {model} --head {out}" in said
+    assert f"next: eegm2 stream --source {source} --person ann --model {model} --head {out}" in said
     names = sorted(path.name for path in out.iterdir())
     assert names == ["calibration.json", "head.safetensors", "recording.edf", "report.json"]
     report = json.loads((out / "report.json").read_text())

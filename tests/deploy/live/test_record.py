@@ -13,8 +13,8 @@ from eegm2.cli.main import app
 from eegm2.data.files.edf_stream import GrowingEdf
 from eegm2.data.files.readers import annotation_labels, read_raw
 from eegm2.deploy.config import RecordConfig
-from eegm2.deploy.live.record import record
 from eegm2.deploy.live.quality import channel_quality, problems
+from eegm2.deploy.live.record import record
 from eegm2.deploy.live.source import Chunk, SourceLost
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg, write_edf

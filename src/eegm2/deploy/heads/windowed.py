@@ -123,9 +123,9 @@ class WindowedFeatures:
         return [(start + window.shape[2], self.head.features(window[0])) for start, window in complete]
 
 
-def refuse_other_model(trained: TrainedModel, head: DenseHead | WindowedHead) -> None:
-    """Raise a ConfigError where a head was learnt on another model than this."""
-    known = head.facts.get("model_sha256")
+def refuse_other_model(trained: TrainedModel, facts: dict[str, Any]) -> None:
+    """Raise a ConfigError where a head, by its facts, was learnt on another model than this."""
+    known = facts.get("model_sha256")
     if known and trained.weights_sha256 and known != trained.weights_sha256:
         raise ConfigError(
             f"head: was fitted on a model with the hash {known[:12]}, this one ({trained.source}) has "

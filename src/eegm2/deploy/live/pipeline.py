@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import StreamConfig
 from eegm2.deploy.device.calibration import Calibration
 from eegm2.deploy.device.decisions import Decider, DecisionRule, StreamCentring
+from eegm2.deploy.device.flags import WindowFlags
 from eegm2.deploy.device.flat import FlatWatch
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.device.timeline import TimeLine
@@ -28,6 +28,9 @@ from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import DataError
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
+
+#: Unit in which a signal is shown that has no scale of its own, in microvolts.
+_SHOWN_UV = 50.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Pipeline:
         self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "missing": 0, "restarts": 0, "flat": 0}
         self.counts["decisions"] = 0
         self.calibration: Calibration | None = None
+        word = "filled" if config.flat == "interpolate" else "flat"
+        self._flags = WindowFlags(round(self.how.window_s * trained.sfreq_hz), word)
         self._uncalibrated()
         self._started, self._flat_now = False, list[str]()
         self._last: np.ndarray | None = None
@@ -158,9 +163,7 @@ class Pipeline:
     def _forget_position(self) -> None:
         #: Prepared samples since the preprocessor began, and those of them before the network's first.
         self._prepared = self._before = 0
-        #: Prepared samples up to which something in a window was filled in, or a channel was flat.
-        self._filled: deque[int] = deque(maxlen=64)
-        self._flat_until: dict[str, int] = {}
+        self._flags.reset()
         self._given = [0, 0]
 
     def connect(self, source: Source) -> None:
@@ -262,7 +265,7 @@ class Pipeline:
         self.counts["interpolated"] += missing
         share = np.arange(1, missing + 1) / (missing + 1)
         self._take(self._last[:, None] + (after - self._last)[:, None] * share, before_s, total)
-        self._filled.append(self._prepared)
+        self._flags.fill(self._prepared)
 
     def _restart(self, total: Outputs, why: str) -> None:
         """Begin anew, keeping the scale: filter, network, window and decision would mix two stretches."""
@@ -312,7 +315,7 @@ class Pipeline:
         self._last = x_uv[:, -1]
         self.counts["samples"] += x_uv.shape[1]
         prepared = self.preprocessor.push(x_uv)
-        self._flat_until |= dict.fromkeys(self._flat_now, self._prepared + prepared.shape[1])
+        self._flags.flat(self._flat_now, self._prepared + prepared.shape[1])
         self._network(prepared, total)
 
     def _network(self, prepared_uv: np.ndarray, total: Outputs) -> None:
@@ -320,6 +323,7 @@ class Pipeline:
             return
         self._prepared += prepared_uv.shape[1]
         if isinstance(self.features, WindowedFeatures):
+            total.x = np.concatenate([total.x, prepared_uv / _SHOWN_UV], axis=1)
             for end, features in self.features.push(prepared_uv):
                 self._decide(features, end, 1, total)
             return
@@ -385,15 +389,8 @@ class Pipeline:
         total.decisions.append(
             {"time_s": round(self.timeline.time_s(place), 6), "sample": end * step, **decision}
             | {"calibration": self.calibration.id if self.calibration is not None else None}
-            | {"quality": self._flags(place)}
+            | {"quality": self._flags.of(place)}
         )
-
-    def _flags(self, end: int) -> list[str]:
-        """Return what should be known of the window that ends before a prepared sample."""
-        first = end - round(self.how.window_s * self.trained.sfreq_hz)
-        flags = ["interpolated"] if any(first < filled for filled in self._filled) else []
-        word = "filled" if self.config.flat == "interpolate" else "flat"
-        return flags + [f"{word}:{name}" for name, until in self._flat_until.items() if first < until]
 
 
 def centring(

@@ -11,9 +11,9 @@ from scipy import signal
 
 from eegm2.data.channels import Montage, canonical, parse_aliases
 from eegm2.data.config import PreprocessingConfig
+from eegm2.data.positions import template_directions
 from eegm2.data.signal.filters import band_filter, notch_filters, resampling_ratio
 from eegm2.data.signal.mixing import mixing_matrix
-from eegm2.data.positions import template_directions
 from eegm2.deploy.device.filters import BlockFilter, BlockResampler
 from eegm2.deploy.device.flat import LEAST_SOURCES, filled, interpolation_kernel
 from eegm2.errors import ConfigError, DataError
