@@ -218,9 +218,10 @@ def _keep(
     shutil.rmtree(folder / HEADS, ignore_errors=True)
     for place in (folder / HEADS, folder / "checkpoints"):
         place.mkdir(parents=True, exist_ok=True)
-    write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
+    digest = write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
     facts = {
         **common,
+        "model_sha256": digest,
         "protocol": outcome.protocol,
         "seed": outcome.seed,
         "threshold": outcome.threshold,
