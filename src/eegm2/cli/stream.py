@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import eegm2
-from eegm2.cli.options import options
+from eegm2.cli.options import options, several
 from eegm2.cli.sources import open_source
 from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
@@ -25,7 +25,7 @@ def stream(
     model: Annotated[Path, typer.Option("--model", help="Run folder, .safetensors checkpoint or .pth.")],
     out: Annotated[
         list[str] | None,
-        typer.Option("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines); repeat for several."),
+        several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines)."),
     ] = None,
     head: Annotated[
         Path | None, typer.Option("--head", help="Classifier head (.safetensors) written by eegm2 head.")
