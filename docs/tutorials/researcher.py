@@ -60,7 +60,14 @@ band_power_maps(store.ch_names, power_db, bands, data.classes)
 # %%
 from functools import partial
 
-from eegm2 import baseline_runner, cross_validate, extract_features, linear_probe, load_checkpoint, subject_splits
+from eegm2 import (
+    baseline_runner,
+    cross_validate,
+    extract_features,
+    linear_probe,
+    load_checkpoint,
+    subject_splits,
+)
 
 checkpoint = load_checkpoint("oscillations").on_montage(store.ch_names)
 features = extract_features(checkpoint.model, data, kind="state")
@@ -87,7 +94,9 @@ for row in rows:
 from eegm2 import compare
 
 paired = compare(results["oscillations"].parts, results["band power"].parts, "auroc")
-print(f"difference {paired.difference:+.3f} [{paired.ci_low:+.3f}, {paired.ci_high:+.3f}], p = {paired.p:.3f}")
+print(
+    f"difference {paired.difference:+.3f} [{paired.ci_low:+.3f}, {paired.ci_high:+.3f}], p = {paired.p:.3f}"
+)
 
 # %% [markdown]
 # **Look at** the people, not only at the mean. In some the alpha rhythm hardly changes, and no method finds what is not there.

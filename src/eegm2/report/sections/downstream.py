@@ -14,7 +14,13 @@ from eegm2.report.figures.style import mean_and_spread
 
 def downstream_section(data: ReportData) -> Section:
     """Show every probe's scores as table and figure."""
-    section = Section("downstream", "Downstream results")
+    section = Section(
+        "downstream",
+        "Downstream results",
+        look="The distance of every score from its dashed line, and the number of test subjects it rests on.",
+        then="Put a simple method beside it, eegm2 compare RUN band_power STORE --out DIR, before you "
+        "believe a score.",
+    )
     if data.missing.get("probes"):
         section.note(data.missing["probes"])
     if not data.probes and not data.missing.get("probes"):
@@ -86,7 +92,14 @@ def _scores(section: Section, probe: Probe) -> None:
 
 def confusion_section(data: ReportData) -> Section:
     """Show confusion matrices, ROC curves and the spread over test subjects."""
-    section = Section("confusion", "Confusion, ROC and persons")
+    section = Section(
+        "confusion",
+        "Confusion, calibration and persons",
+        look="Which class is taken for which, whether probabilities lie on the diagonal, and who is far "
+        "from the mean.",
+        then="Look at the recordings of the worst subjects, eegm2 predict PROBE FILES --out DIR, before you"
+        " tune anything.",
+    )
     probes = [p for p in data.probes if p.scores and len(p.classes) >= 2 and len(p.y_true)]
     if not probes:
         section.note(

@@ -14,7 +14,14 @@ from eegm2.words import count
 
 def data_section(data: ReportData) -> Section:
     """Show the recording and preprocessing facts, the montage and the labels over time."""
-    section = Section("data", "Data and preprocessing")
+    section = Section(
+        "data",
+        "Data and preprocessing",
+        look="Whether subjects, labels and channels are those that you expect: what is wrong here is wrong "
+        "everywhere.",
+        then="Mend names and labels with eegm2 prepare --table and a new store; the rest of the report "
+        "follows from it.",
+    )
     prepared, windows = data.header.get("preprocessing", {}), data.header.get("windows", {})
     lengths = [r.duration_s for r in data.recordings]
     facts: list[tuple[str, object]] = [
@@ -100,7 +107,12 @@ def _store_row(entry: dict[str, object]) -> list[str]:
 
 def quality_section(data: ReportData) -> Section:
     """Show what preparation measured on every recording, and what it rejected."""
-    section = Section("quality", "Quality control")
+    section = Section(
+        "quality",
+        "Quality control",
+        look="Recordings far wider than the others, flat or noisy channels, and what preparation left out.",
+        then="Leave windows beyond an amplitude out with --reject-uv, or whole recordings out of the folder.",
+    )
     recordings = data.recordings
     if not recordings:
         section.note(data.missing.get("store") or "No store was read, so there are no quality facts to show.")

@@ -22,7 +22,12 @@ TASK_WORDS = {
 
 def summary(data: ReportData) -> Section:
     """Say what was trained on what, with the caveats that its size asks for."""
-    section = Section("summary", "Summary")
+    section = Section(
+        "summary",
+        "Summary",
+        look="The number of people, and the notes on what a result of this size cannot say.",
+        then="Read the sections from the top: what is wrong with the data explains most of what comes after.",
+    )
     pretrain, header = data.header.get("pretrain", {}), data.header.get("data", {})
     n_subjects = len({r.subject for r in data.recordings}) or int(header.get("n_subjects") or 0)
     n_recordings = len(data.recordings) or int(header.get("n_recordings") or 0)

@@ -15,7 +15,14 @@ from eegm2.report.sections.words import option, setting
 
 def training_section(data: ReportData) -> Section:
     """Show the loss curves and how the run was configured."""
-    section = Section("training", "Training")
+    section = Section(
+        "training",
+        "Training",
+        look="Whether the validation loss (dashed) has stopped falling or begins to rise while training "
+        "goes on.",
+        then="Still falling: run eegm2 pretrain again with more --epochs into a new run; rising: fewer, or "
+        "more people.",
+    )
     log = data.log
     if log is None:
         section.note(data.missing.get("log") or "The run holds no training log.")
@@ -68,7 +75,13 @@ def _loss_caption(pretrain: dict[str, object]) -> str:
 
 def provenance_section(data: ReportData) -> Section:
     """Show what is needed to repeat the run."""
-    section = Section("provenance", "Provenance")
+    section = Section(
+        "provenance",
+        "Provenance",
+        look="Commit, versions and seed: the same ones give the same weights on a CPU.",
+        then="Keep this page with the run; eegm2 share RUN --out MODEL writes a model card from the same "
+        "facts.",
+    )
     header = data.header
     stored = header.get("data", {})
     section.facts(
