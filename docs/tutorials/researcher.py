@@ -58,8 +58,6 @@ band_power_maps(store.ch_names, power_db, bands, data.classes)
 # mean of their recording.
 
 # %%
-from functools import partial
-
 from eegm2 import (
     baseline_runner,
     cross_validate,
@@ -71,9 +69,12 @@ from eegm2 import (
 
 checkpoint = load_checkpoint("oscillations").on_montage(store.ch_names)
 features = extract_features(checkpoint.model, data, kind="state")
-network = partial(
-    lambda data, split, seed: linear_probe(features, data, split, c="validation", centre="recording")
-)
+
+
+def network(data, split, seed):
+    return linear_probe(features, data, split, c="validation", centre="recording")
+
+
 band_power = baseline_runner(
     "band_power", sfreq_hz=store.sfreq_hz, options={"c": "validation", "centre": "recording"}
 )

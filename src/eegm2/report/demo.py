@@ -142,8 +142,7 @@ def _people(details: dict[str, Any], found: Mapping[str, Any]) -> Section:
 
 
 def _curves(cells: Mapping[str, Mapping[str, np.ndarray]], classes: list[str]) -> Section:
-    from eegm2.report.figures import roc_curves
-    from eegm2.report.figures.people import calibration
+    from eegm2.report.figures import calibration_curves, roc_curves
 
     section = Section(
         "curves",
@@ -159,7 +158,9 @@ def _curves(cells: Mapping[str, Mapping[str, np.ndarray]], classes: list[str]) -
         alt="ROC curves",
     )
     section.figure(
-        lambda: calibration(y == 1, {name: cell["score"][:, 1] for name, cell in cells.items()}, classes[1]),
+        lambda: calibration_curves(
+            y == 1, {name: cell["score"][:, 1] for name, cell in cells.items()}, classes[1]
+        ),
         caption="A model on the dashed line is right as often as it says. Flatter: it is too sure.",
         alt="Calibration",
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from eegm2.errors import DataError
 from eegm2.report.document import Section
@@ -35,14 +37,9 @@ def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
     from eegm2.report.html import render_page, write_page
 
     folder = Path(folder)
-    try:
-        document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder}: holds no predictions ({error}); run eegm2 predict --out {folder}"
-        ) from error
+    document = read_predictions(folder)
     found = document["recordings"]
-    arrays = [_arrays(folder, facts) for facts in found]
+    arrays = [arrays_of(folder, facts) for facts in found]
     parts = [
         _summary(document),
         _over_time(document, arrays),
@@ -56,16 +53,34 @@ def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
     return write_page(folder / PAGE, render_page(title, [part for part in parts if part], created))
 
 
+def read_predictions(folder: Path) -> dict[str, Any]:
+    """Return what predictions.json holds.
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
+    try:
+        document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: holds no predictions ({error}); run eegm2 predict --out {folder}"
+        ) from error
+    return document
+
+
 def sections_of(folder: Path, title: str) -> list[Section]:
     """Return what a page says of predictions over time, band power and reactions, for use in another page."""
-    document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
-    arrays = [_arrays(folder, facts) for facts in document["recordings"]]
+    document = read_predictions(folder)
+    arrays = [arrays_of(folder, facts) for facts in document["recordings"]]
     time = _over_time(document, arrays)
     time.title = title
     return [part for part in (time, _band_power(document, arrays), _reaction(document)) if part]
 
 
-def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
+def arrays_of(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return what is kept of one recording to be drawn."""
     with np.load(folder / "recordings" / f"{facts['file']}.npz", allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
@@ -128,9 +143,28 @@ def _say_agreement(section: Section, found: list[dict[str, Any]]) -> None:
     )
 
 
-def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section:
-    from eegm2.report.figures.predictions import probability_over_time
+def over_time_figure(
+    document: dict[str, Any], facts: dict[str, Any], stored: dict[str, np.ndarray]
+) -> Figure:
+    """Return signal, spectrogram and probabilities of one recording over time."""
+    from eegm2.report.figures import probability_over_time
 
+    model, windows = document["model"], facts["windows"]
+    return probability_over_time(
+        stored["signal"],
+        stored["shown"].tolist(),
+        facts["duration_s"],
+        np.array([[row["start_s"], row["stop_s"]] for row in windows]),
+        np.array([row["probabilities"] for row in windows]),
+        model["classes"],
+        labels=[row["label"] for row in windows],
+        flagged=np.array([bool(row["flags"]) for row in windows]),
+        threshold=model["threshold"],
+        spectrum=(stored["frequency_hz"], stored["change_db"]),
+    )
+
+
+def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section:
     section = Section(
         "time",
         "Over time",
@@ -139,7 +173,7 @@ def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) ->
         then="Leave out what follows artefacts; where the line hovers at the threshold, take longer windows"
         " or more people.",
     )
-    model, found = document["model"], document["recordings"]
+    found = document["recordings"]
     section.text(
         "From above: the signal, its spectrogram (power relative to the median of each frequency, so that "
         "what "
@@ -150,20 +184,8 @@ def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) ->
         section.heading(facts["recording"])
         for warning in facts["warnings"]:
             section.note(warning)
-        windows = facts["windows"]
         section.figure(
-            lambda facts=facts, stored=stored, windows=windows: probability_over_time(  # type: ignore[misc]
-                stored["signal"],
-                stored["shown"].tolist(),
-                facts["duration_s"],
-                np.array([[row["start_s"], row["stop_s"]] for row in windows]),
-                np.array([row["probabilities"] for row in windows]),
-                model["classes"],
-                labels=[row["label"] for row in windows],
-                flagged=np.array([bool(row["flags"]) for row in windows]),
-                threshold=model["threshold"],
-                spectrum=(stored["frequency_hz"], stored["change_db"]),
-            ),
+            partial(over_time_figure, document, facts, stored),
             caption=f"{facts['recording']}: decided as {facts['decision']} as a whole.",
             alt="Signal and probability over time",
         )

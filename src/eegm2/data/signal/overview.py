@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEGMENT_S = 2.0
-"""Length of the segments of a spectrogram, half overlapping."""
+"""Length of the segments of a spectrogram, and its shortest column; segments begin every quarter of it."""
 
 
 def envelope(x_uv: NDArray[np.floating], n_points: int = 1200) -> NDArray[np.float32]:
@@ -34,9 +34,9 @@ def spectrogram(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how the power of every frequency changes over a signal, averaged over channels.
 
-    Welch's segments (Hann, two seconds, half overlapping, mean taken off), their power averaged over channels
-    and over the segments of a column; in dB relative to the median of the frequency over time. The fall of
-    the spectrum with frequency is gone by that, and what comes and goes is seen.
+    Welch's segments (Hann, two seconds, one every half second, mean taken off), their power averaged over
+    channels and over the segments of a column; in dB relative to the median of the frequency over time. The
+    fall of the spectrum with frequency is gone by that, and what comes and goes is seen.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def spectrogram(
     top_hz : float
         Highest frequency.
     n_columns : int
-        Most columns; neighbouring segments are averaged where there are more.
+        Most columns; they are longer than two seconds where there are more.
 
     Returns
     -------
@@ -62,12 +62,13 @@ def spectrogram(
     frequency_hz = np.fft.rfftfreq(length, 1 / sfreq_hz).astype(np.float64)
     kept = (frequency_hz > 0) & (frequency_hz <= min(top_hz, sfreq_hz / 2))
     window = np.hanning(length + 1)[:-1]
-    parts = np.lib.stride_tricks.sliding_window_view(x_uv, length, axis=1)[:, :: max(1, length // 2)]
+    parts = np.lib.stride_tricks.sliding_window_view(x_uv, length, axis=1)[:, :: max(1, length // 4)]
     power = np.zeros((parts.shape[1], int(kept.sum())))
     for channel in parts:
         spectrum = np.fft.rfft((channel - channel.mean(1, keepdims=True)) * window)
         power += np.abs(spectrum[:, kept]) ** 2 / len(parts)
-    edges = np.linspace(0, len(power), min(n_columns, len(power)) + 1).astype(int)[:-1]
+    n_columns = max(1, min(n_columns, len(power) // 4))
+    edges = np.linspace(0, len(power), n_columns + 1).astype(int)[:-1]
     power = np.add.reduceat(power, edges) / np.diff([*edges, len(power)])[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         decibels = 10 * np.log10(power)

@@ -17,9 +17,9 @@ from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.flags import recording_warnings, window_flags
 from eegm2.errors import DataError
 from eegm2.evaluation.baselines.band_power import log_band_power
+from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.evaluation.features.centring import centred
-from eegm2.evaluation.features.class_power import BANDS
 from eegm2.evaluation.probing.keep import common_share
 
 SHOWN_CHANNELS, SHOWN_POINTS, SOME_WINDOWS = 6, 1200, 8

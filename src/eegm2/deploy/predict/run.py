@@ -22,8 +22,8 @@ from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import Prepared, Progress, open_sources
 from eegm2.deploy.predict.tables import recording_table, window_table, write_csv
 from eegm2.errors import ConfigError, DataError, EEGM2Error
+from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
-from eegm2.evaluation.features.class_power import BANDS
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 

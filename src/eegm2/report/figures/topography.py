@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,7 +67,7 @@ def band_power_maps(
     ----------
     ch_names : sequence of str
     power_db : array, shape (n_classes, n_bands, n_chans)
-        In dB, as `eegm2.evaluation.features.class_power.band_power_by_class` returns it; a class that is NaN
+        In dB, as `eegm2.evaluation.baselines.class_power.band_power_by_class` returns it; a class that is NaN
         is left out.
     bands, classes : sequence of str
 
@@ -139,7 +140,7 @@ def _draw(
             if row == 0:
                 axes.set_title(clean_text(title), loc="center")
             if column == 0 and rows:
-                axes.set_ylabel(clean_text(rows[row], 28))
+                axes.set_ylabel(textwrap.fill(clean_text(rows[row], 30), 15))
         if not signed:
             bar = figure.colorbar(image, ax=grid[:, column].tolist(), shrink=0.7, location="bottom", pad=0.02)
             bar.ax.tick_params(labelsize=6.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from eegm2.report import figures
 from eegm2.report.contents import Probe, ReportData
@@ -126,6 +127,13 @@ def confusion_section(data: ReportData) -> Section:
             caption=f"ROC of {positive}: thin lines are seeds, the thick line their mean. Dashed: no skill.",
             alt="ROC curves",
         )
+        section.figure(
+            partial(_calibration, probe),
+            caption="Calibration: the share of windows that are of a class against the probability given to "
+            "it, "
+            "in groups of equally many windows (mean over seeds). Flatter than the diagonal: too sure.",
+            alt="calibration",
+        )
         correct = {
             p: np.mean([predicted == probe.y_true for predicted in probe.predicted(p)], axis=0)
             for p in probe.scores
@@ -139,6 +147,17 @@ def confusion_section(data: ReportData) -> Section:
                 alt="scores per test subject",
             )
     return section
+
+
+def _calibration(probe: Probe) -> Figure:
+    """Draw the calibration of two classes' second, or of all classes against the rest together."""
+    mean = {protocol: np.mean(scores, axis=0) for protocol, scores in probe.scores.items()}
+    if len(probe.classes) == 2:
+        of_second = {protocol: score[:, 1] for protocol, score in mean.items()}
+        return figures.calibration_curves(probe.y_true == 1, of_second, probe.classes[1])
+    is_class = probe.y_true[:, None] == np.arange(len(probe.classes))
+    flat = {protocol: score.ravel() for protocol, score in mean.items()}
+    return figures.calibration_curves(is_class.ravel(), flat, "each class")
 
 
 def _confusions(probe: Probe, n_classes: int) -> dict[str, np.ndarray]:
