@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
+from eegm2.config import split_commas as split_commas
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 
@@ -28,11 +29,6 @@ CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f
 REGRESSION = ("r2", "mae", "pearson_r")
 
 
-def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Return values given several times, or once with commas between, as one tuple."""
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
 def check_c(c: float | str) -> None:
     """Refuse an inverse penalty that is neither above 0 nor ``validation`` (chosen on that part)."""
     if c != "validation" and (isinstance(c, str) or not c > 0):
@@ -44,7 +40,7 @@ class ProbeConfig:
     """How a pretrained run is probed."""
 
     protocols: tuple[str, ...] = option(
-        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch; commas or repeated."
+        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch."
     )
     seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
@@ -96,9 +92,6 @@ class ProbeConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "protocols", split_commas(self.protocols))
-        object.__setattr__(self, "classes", split_commas(self.classes))
-        object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
         unknown = [name for name in self.protocols if name not in PROTOCOLS]
         if unknown or not self.protocols:
             raise ConfigError(

@@ -25,6 +25,7 @@ from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions
+from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
 from eegm2.model.heads import Downstream
@@ -105,9 +106,16 @@ def run_protocol(
 
 
 def fine_tune(
-    name: str, data: LabelledWindows, split: Split, *, model: EEGM2 | UNet, seed: int, config: FitConfig
+    name: str,
+    data: LabelledWindows,
+    split: Split,
+    *,
+    model: EEGM2 | UNet,
+    seed: int,
+    config: FitConfig,
+    state: FitState | None = None,
 ) -> tuple[Outcome, Downstream]:
-    """Run fine or scratch and return the trained network too; see :func:`run_protocol`."""
+    """Run fine or scratch and return the trained network too; see :func:`run_protocol` and :func:`fit`."""
     check_targets(data, split.train, "train")
     data = data.in_memory()
     n_times = int(data.batch(split.train[:1]).shape[-1])
@@ -117,7 +125,7 @@ def fine_tune(
         downstream = Downstream(network, max(len(data.classes), 1), n_times, config.head, config.head_dropout)
     freeze(downstream, config.freeze)
     task = Task(data.batch, data.y, split.train, split.val, len(data.classes))
-    history = fit(downstream, task, config, seed, layer_groups(downstream, config))
+    history = fit(downstream, task, config, seed, layer_groups(downstream, config), state)
     facts: dict[str, Any] = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
