@@ -15,11 +15,21 @@ CENTRE_HELP = (
     "beforehand, and classes that alternate within recordings; running: the mean up to each window, as a "
     "stream has it, known after 15 windows."
 )
-Features = Literal["statistics", "covariance", "tangent", "log_variance", "state", "tangent_state"]
+Features = Literal[
+    "statistics",
+    "covariance",
+    "tangent",
+    "log_variance",
+    "state",
+    "tangent_state",
+    "tangent_spread",
+    "tangent_spread_state",
+]
 FEATURES_HELP = (
     "statistics: the paper's nine time statistics; covariance: the logarithm of the covariance between the "
     "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
-    "diagonal), state (mean output of the trunk) and tangent_state (both)."
+    "diagonal), state (mean output of the trunk), and side by side tangent_state, tangent_spread (spread: its "
+    "standard deviation over time) and tangent_spread_state."
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
 PROTOCOLS = ("linear", "light", "fine", "scratch")
