@@ -28,7 +28,7 @@ Features = Literal[
 FEATURES_HELP = (
     "statistics: the paper's nine time statistics; covariance: the logarithm of the covariance between the "
     "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
-    "diagonal), state (mean output of the trunk), and side by side tangent_state, tangent_spread (spread: its "
+    "diagonal), state (mean output of the trunk), and side by side tangent_state, tangent_spread (with its "
     "standard deviation over time) and tangent_spread_state."
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
