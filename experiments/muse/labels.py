@@ -3,8 +3,8 @@
     python experiments/muse/labels.py stores/muse labels.csv
     eegm2 prepare MUSE --out stores/muse_tasks --table labels.csv
 
-``stores/muse`` is the data set as it was prepared without a table. A marker is an instant whose meaning depends
-on the experiment; here it becomes a span that begins with the stimulus, and says which experiment it is of.
+``stores/muse`` is the data set as it was prepared without a table. A marker is an instant whose meaning
+depends on the experiment; here it becomes a span that begins with the stimulus, and says of which experiment.
 """
 
 import csv

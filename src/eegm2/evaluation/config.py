@@ -169,6 +169,11 @@ class FitConfig:
     head: Literal["flatten", "statistics", "attention"] = option(
         "flatten", "flatten: the paper's Fine head, tied to one length; the others take any."
     )
+    begin: Literal["random", "probe"] = option(
+        "random",
+        "Head statistics of preset covariance: begin with random weights, or with the linear probe of the "
+        "frozen features, which stays where training does not lower the validation loss.",
+    )
     head_dropout: float = option(0.0, "Dropout of the head.")
     layer_decay: float = option(1.0, "Learning rate factor per level away from the head; 1 is off.")
     freeze: tuple[str, ...] = option(

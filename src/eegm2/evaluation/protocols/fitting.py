@@ -72,7 +72,13 @@ class History:
 
 
 def fit(
-    network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict[str, Any]] | None = None
+    network: nn.Module,
+    task: Task,
+    config: FitConfig,
+    seed: int,
+    groups: list[dict[str, Any]] | None = None,
+    *,
+    counts_as_it_is: bool = False,
 ) -> History:
     """Train `network` on a task with AdamW, clipping and early stopping on the validation loss.
 
@@ -91,6 +97,8 @@ def fit(
         Seeds the order of windows and dropout.
     groups : list of dict, optional
         Optimiser parameter groups; :func:`parameter_groups` by default.
+    counts_as_it_is : bool
+        Keep the network as it comes (best epoch -1) where no epoch has a lower validation loss.
 
     Raises
     ------
@@ -109,6 +117,9 @@ def fit(
     loss_of = _loss(task, config, device)
     targets = task.targets().to(device)
     history, best, best_loss = History(), copy.deepcopy(network.state_dict()), math.inf
+    if counts_as_it_is:
+        best_loss = float(loss_of(outputs(network, task, task.val, config), targets[task.val]))
+        history.best_epoch = -1
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

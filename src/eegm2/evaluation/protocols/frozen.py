@@ -103,6 +103,13 @@ def choose_c(
     return best, table
 
 
+def probe_arrays(features: NDArray[np.floating], data: LabelledWindows, split: Split) -> HeadArrays:
+    """Return the linear probe of features with C chosen on validation, as :func:`linear_probe` fits it."""
+    features, used = usable_features(features, split)
+    model, _ = _fitted(features, data, split, choose_c(features, data, split)[0])
+    return HeadArrays.of_pipeline(model).among(used)
+
+
 def _fitted(
     features: NDArray[np.floating], data: LabelledWindows, split: Split, c: float
 ) -> tuple[Pipeline, bool]:
