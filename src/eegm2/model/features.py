@@ -92,6 +92,24 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     return torch.cat([parts[name] for name in PARTS[kind]], dim=1)
 
 
+def feature_blocks(kind: str, config: EEGM2Config) -> tuple[int, ...]:
+    """Return the sizes of the blocks that a window's features consist of, in order.
+
+    A linear probe of kinds of several parts trusts them alike (`eegm2.evaluation.protocols.frozen`), however
+    many numbers of the tangent vector there are to one of the state. Every other kind is one block, and then
+    the answer is empty.
+    """
+    if not has_blocks(kind):
+        return ()
+    sizes = dict.fromkeys(("tangent", "spread"), config.tangent_size) | {"state": config.trunk_channels}
+    return tuple(sizes[part] for part in PARTS[kind])
+
+
+def has_blocks(kind: str) -> bool:
+    """Return whether features of a kind consist of several blocks."""
+    return len(PARTS.get(kind, ())) > 1
+
+
 def diagonal(config: EEGM2Config) -> list[int]:
     """Return the places of the diagonals in a tangent vector, band by band."""
     size, each = config.inner_chans, config.inner_chans * (config.inner_chans + 1) // 2

@@ -19,6 +19,7 @@ from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups, le
 from eegm2.evaluation.scores.outcome import evaluate
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
+from eegm2.model.features import feature_blocks
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model
 from tests.evaluation.helpers import labelled_arrays, tiny_model
@@ -268,7 +269,8 @@ def test_tuning_can_begin_with_the_probe_and_keeps_it_if_nothing_is_better(class
     data = labelled_arrays(classes=classes, n_times=64)
     split, model = by_subject(data), tokens_network(data)
     features = extract_features(model, data, kind="tangent_state")
-    probe = linear_probe(features, data, split, c="validation")
+    blocks = feature_blocks("tangent_state", model.config)
+    probe = linear_probe(features, data, split, c="validation", blocks=blocks)
     hopeless = FitConfig(max_epochs=1, lr=1.0, head="statistics", begin="probe")
     outcome, network = fine_tune("fine", data, split, model=model, seed=0, config=hopeless)
     assert outcome.facts["best_epoch"] == -1
@@ -288,7 +290,11 @@ def test_a_probe_of_a_value_is_begun_with_too() -> None:
     data = labelled_arrays(n_times=64)
     values = dataclasses.replace(data, y=10.0 + 3 * data.y + 0.1 * np.arange(len(data)) % 1, classes=())
     split, model = by_subject(values), tokens_network(values)
-    probe = linear_probe(extract_features(model, values, kind="tangent_state"), values, split, c="validation")
+    features, blocks = (
+        extract_features(model, values, kind="tangent_state"),
+        feature_blocks("tangent_state", model.config),
+    )
+    probe = linear_probe(features, values, split, c="validation", blocks=blocks)
     config = FitConfig(max_epochs=1, lr=100.0, head="statistics", begin="probe")
     outcome, _ = fine_tune("fine", values, split, model=model, seed=0, config=config)
     assert outcome.facts["best_epoch"] == -1

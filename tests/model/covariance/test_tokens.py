@@ -11,7 +11,14 @@ from eegm2.deploy.device.features import array_features
 from eegm2.errors import ConfigError
 from eegm2.model.covariance.bank import FilterBank, band_edges_hz, sampling_stride
 from eegm2.model.covariance.tokens import CovarianceTokens, evidence
-from eegm2.model.features import KINDS, OF_TOKENS, diagonal, feature_names, window_features
+from eegm2.model.features import (
+    KINDS,
+    OF_TOKENS,
+    diagonal,
+    feature_blocks,
+    feature_names,
+    window_features,
+)
 
 LAYOUT = ("token_step", "window_tokens", "kernel_taps")
 
@@ -180,6 +187,8 @@ def test_features_are_parts_of_one_average() -> None:
     both = model.features(x, kind="tangent_state")
     torch.testing.assert_close(both[:, : shape.tangent_size], mean)
     torch.testing.assert_close(both[:, shape.tangent_size :], model.features(x, kind="state"))
+    assert feature_blocks("tangent_state", shape) == (shape.tangent_size, both.shape[1] - shape.tangent_size)
+    assert feature_blocks("tangent", shape) == ()
     later = window_features(model.encode(x)[..., 8:], "tangent", shape, first=8)
     torch.testing.assert_close(later, tokens.tangent[:, 8:].mean(1))
 
@@ -200,6 +209,7 @@ def test_spread_is_the_weighted_deviation_over_time() -> None:
     names = feature_names(made.shape[1], "tangent_spread_state", shape)
     assert (len(names), len(set(names))) == (made.shape[1],) * 2
     assert names[shape.tangent_size] == "spread_0_00_00"
+    assert feature_blocks("tangent_spread_state", shape) == tuple(part.shape[1] for part in parts)
     one = window_features(model.encode(x)[..., 8:9], "tangent_spread", shape, first=8)
     assert not one[:, shape.tangent_size :].any()
 

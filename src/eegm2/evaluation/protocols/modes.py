@@ -27,6 +27,7 @@ from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions, probe_arrays
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
+from eegm2.model.features import feature_blocks
 from eegm2.model.heads import Downstream, TokensHead
 from eegm2.model.network import EEGM2, fresh_copy
 from eegm2.model.unet import UNet
@@ -153,8 +154,9 @@ def begin_with_probe(
             f"begin: got 'probe' with head '{downstream.head_name}' of preset "
             f"{downstream.network.config.preset_name}; it is for head 'statistics' of preset covariance"
         )
-    features = extract_features(downstream.network, data, device=device, kind="tangent_state")
-    arrays = probe_arrays(features, data, split)
+    kind = "tangent_state"
+    features = extract_features(downstream.network, data, device=device, kind=kind)
+    arrays = probe_arrays(features, data, split, feature_blocks(kind, downstream.network.config))
     ((weight, bias),) = arrays.layers
     if not task.n_classes:
         mean, scale = task.target_scale()
