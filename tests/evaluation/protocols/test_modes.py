@@ -271,15 +271,15 @@ def test_tuning_can_begin_with_the_probe_and_keeps_it_if_nothing_is_better(class
     features = extract_features(model, data, kind="tangent_state")
     blocks = feature_blocks("tangent_state", model.config)
     probe = linear_probe(features, data, split, c="validation", blocks=blocks)
-    hopeless = FitConfig(max_epochs=1, lr=1.0, head="statistics", begin="probe")
-    outcome, network = fine_tune("fine", data, split, model=model, seed=0, config=hopeless)
+    still_there = FitConfig(max_epochs=1, lr=1e-30, head="statistics", begin="probe")
+    outcome, network = fine_tune("fine", data, split, model=model, seed=0, config=still_there)
     assert outcome.facts["best_epoch"] == -1
     assert outcome.score is not None
     assert probe.score is not None
     if classes == 2:
         np.testing.assert_allclose(outcome.score, probe.score, atol=1e-4)
     assert (outcome.score.argmax(1) == probe.score.argmax(1)).all()
-    tuned = dataclasses.replace(hopeless, max_epochs=2, lr=1e-4)
+    tuned = dataclasses.replace(still_there, max_epochs=2, lr=1e-4)
     moved, _ = fine_tune("fine", data, split, model=model, seed=0, config=tuned)
     assert moved.facts["best_epoch"] >= 0
     assert not np.array_equal(moved.score, outcome.score)
@@ -295,7 +295,7 @@ def test_a_probe_of_a_value_is_begun_with_too() -> None:
         feature_blocks("tangent_state", model.config),
     )
     probe = linear_probe(features, values, split, c="validation", blocks=blocks)
-    config = FitConfig(max_epochs=1, lr=100.0, head="statistics", begin="probe")
+    config = FitConfig(max_epochs=1, lr=1e-30, head="statistics", begin="probe")
     outcome, _ = fine_tune("fine", values, split, model=model, seed=0, config=config)
     assert outcome.facts["best_epoch"] == -1
     np.testing.assert_allclose(outcome.score, probe.score, atol=1e-3)
