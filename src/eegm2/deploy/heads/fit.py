@@ -202,7 +202,7 @@ def _fitted(
     """Fit a head on the windows of those who are not left out that do not overlap."""
     learnt = made.apart & ~np.isin(made.subjects, left_out)
     return fit_dense(
-        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, seed
+        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, blocks, seed
     )
 
 
@@ -213,6 +213,7 @@ def fit_dense(
     classes: tuple[str, ...],
     protocol: str,
     kind: str,
+    blocks: tuple[int, ...],
     seed: int,
 ) -> DenseHead:
     """Fit a head on windows that do not overlap.
@@ -229,6 +230,8 @@ def fit_dense(
     protocol : {"linear", "light"}
     kind : str
         Of the features.
+    blocks : tuple of int
+        Of the features, see :func:`eegm2.model.features.feature_blocks`.
     seed : int
         Draws those groups.
     """

@@ -219,7 +219,7 @@ def _learnt(
         )
     freeze(network, how.freeze)
     task = Task(data.batch, data.y, indices.train, indices.val, len(data.classes))
-    history = fit(network, task, how, seed, layer_groups(network, how), state)
+    history = fit(network, task, how, seed, layer_groups(network, how), state=state)
     facts = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
