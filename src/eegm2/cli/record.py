@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from eegm2.cli.options import options
 from eegm2.cli.sources import open_source
 from eegm2.deploy.config import RecordConfig
-from eegm2.ending import stopping
+from eegm2.ending import signal_name, stopping
 from eegm2.errors import DataError
 
 
@@ -31,7 +32,7 @@ def record(
 
     stop = threading.Event()
     try:
-        with stopping(stop):
+        with stopping(stop) as signals:
             facts = run(
                 open_source(source, config),
                 out,
@@ -47,3 +48,6 @@ def record(
         f"{out}  {facts['seconds']:g} s, {facts['gaps']} gaps ({facts['lost']} samples lost, "
         f"{facts['filled']} of them filled), {facts['clipped']} clipped, {facts['dropped']} dropped"
     )
+    if signals:
+        typer.echo(f"ended by {signal_name(signals[0])}; what came until then is written", err=True)
+        sys.exit(128 + signals[0])

@@ -58,7 +58,7 @@ class Samples:
 
 
 def as_raw(samples: Samples) -> mne.io.BaseRaw:
-    """Return a recording in volts; gaps are marked as joins, filled samples as bad spans.
+    """Return a recording in volts, in the samples' own memory; gaps are joins, filled samples bad spans.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def as_raw(samples: Samples) -> mne.io.BaseRaw:
     index = np.arange(x.shape[1] if not len(places) else len(places))
     spans += [(float(np.interp(at, index, places)), 0.0, text) for at, text in samples.marks]
     info = mne.create_info(list(samples.ch_names), rate_hz, "eeg")
-    raw = mne.io.RawArray(x * 1e-6, info, verbose="error")
+    x *= 1e-6
+    raw = mne.io.RawArray(x, info, verbose="error")
     if spans:
         starts, lengths, texts = zip(*sorted(spans))
         raw.set_annotations(mne.Annotations(np.array(starts) / rate_hz, np.array(lengths) / rate_hz, texts))
