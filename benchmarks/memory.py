@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from data_tables import write_json, write_text
 
-from data import machine
 from eegm2.data.config import PrepareConfig
 from eegm2.data.files.edf_stream import GrowingEdf
 from eegm2.data.preparing.isolation import Limits
@@ -289,6 +288,8 @@ def main() -> None:
     if arguments.tables:
         write_text(arguments.tables.with_suffix(".md"), table(json.loads(arguments.tables.read_text())))
         return
+    from data import machine
+
     kept = json.loads(arguments.out.read_text())["rows"] if arguments.out and arguments.out.exists() else []
     result = {"benchmark": "memory", **machine(), "rows": kept}
     for name in arguments.formats:

@@ -1,4 +1,4 @@
-"""Every command, ended by a signal in the middle of its work: one line, the conventional status, nothing half."""
+"""Every command, ended by a signal in the middle of its work: one line, a known status, nothing half."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def ended(
     arguments: list[str], said: Path, point: str = "", name: str = "", times: int = 0
 ) -> tuple[int, list[str]]:
-    """Run a command in a forked process; signal it where it comes to `point`; return status and last words."""
+    """Run a command in a forked process, signal it where it comes to `point`; return status and words."""
     ready = said.with_suffix(".ready")
     ready.unlink(missing_ok=True)
     child = os.fork()

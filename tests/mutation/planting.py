@@ -1,4 +1,4 @@
-"""How a fault gets into a module that is loaded: a function's code is exchanged, or the module is read anew."""
+"""How a fault gets into a loaded module: a function's code is exchanged, or the module is read anew."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@
     python -m tests.mutation.run --again                  # what lived, with the tests as they are now
     python -m tests.mutation.run --survivors              # what lived, of the kept results
 
-Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the faulty
-code (what runs at import is read anew) and the tests that run the changed line are run, quick ones first, until
-one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``. Verdicts are
-kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as equivalent only
-if ``equivalent.toml`` says why.
+Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
+faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
+first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``.
+Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
+equivalent only if ``equivalent.toml`` says why.
 """
 
 from __future__ import annotations
@@ -225,10 +225,8 @@ def main() -> int:
 
     def note(module: str, mutant: Mutant, lives: bool, seconds: float) -> None:
         keep(kept[module], mutant, lives)
-        print(
-            f"{'SURVIVED' if lives else 'killed':8} {seconds:5.1f} s {module}:{mutant.line} {mutant.change[:150]}",
-            flush=True,
-        )
+        word = f"{'SURVIVED' if lives else 'killed':8} {seconds:5.1f} s"
+        print(f"{word} {module}:{mutant.line} {mutant.change[:150]}", flush=True)
         save()
 
     excused = equivalents()
