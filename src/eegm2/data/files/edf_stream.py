@@ -127,7 +127,7 @@ class GrowingEdf:
         """
         values = np.rint((x_uv - self.low[:, None]) / self.step[:, None]) - self.digital
         outside = int((np.abs(values) > self.digital).sum())
-        digits = np.clip(values, -self.digital, self.digital).astype("<i4")
+        digits = np.ascontiguousarray(np.clip(values, -self.digital, self.digital), "<i4")
         if self.bdf:
             samples = digits.view(np.uint8).reshape(*digits.shape, 4)[..., :3].tobytes()
         else:

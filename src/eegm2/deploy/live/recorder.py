@@ -274,7 +274,7 @@ class Recorder:
                     for note in self._notes:
                         self.file.annotate(*note)
                 self.file.write(self._x[:, :size])
-            except OSError:
+            except BaseException:
                 self._failed = True
                 raise
             self._x = self._x[:, size:]
