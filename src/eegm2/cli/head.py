@@ -56,8 +56,8 @@ def head(
     recordings: Annotated[
         str,
         typer.Option(
-            help="Folder that the store was prepared from: its files are streamed exactly as they are; none given: "
-            "their streams are restored from the store, which large drifts make inexact."
+            help="Folder that the store was prepared from: its files are streamed exactly as they are; none "
+            "given: their streams are restored from the store, which large drifts make inexact."
         ),
     ] = "",
 ) -> None:
@@ -100,8 +100,8 @@ def head(
         return
     how = "restored from the store" if facts["streamed_from"] == "store" else "from the recordings"
     typer.echo(
-        f"streamed ({how}): baseline {facts['calibration_s']:g} s, scaling {facts['scaling']}, a decision every "
-        f"{facts['hop_s']:g} s on {facts['window_s']:g} s"
+        f"streamed ({how}): baseline {facts['calibration_s']:g} s, scaling {facts['scaling']}, a decision "
+        f"every {facts['hop_s']:g} s on {facts['window_s']:g} s"
     )
     offline = judged["offline"]["metrics"] or {}
     typer.echo(

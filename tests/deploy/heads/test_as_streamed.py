@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
-from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.config import PrepareConfig, PreprocessingConfig, WindowConfig
 from eegm2.data.files.readers import read_raw
 from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.prepare import prepare
@@ -196,7 +196,7 @@ def test_every_person_of_a_held_out_set_of_real_recordings(tmp_path: Path) -> No
         pytest.skip("EEGM2_TEST_DATA names no folder with epoc_eyes")
     place = Path(data) / "epoc_eyes"
     model = checkpoint(tmp_path / "m.safetensors", "light", ch_names=EPOC)
-    prepare(place, tmp_path / "store", load_checkpoint(model).preprocessing)
+    prepare(place, tmp_path / "store", PrepareConfig(**vars(load_checkpoint(model).preprocessing)))
     store = RecordingStore(tmp_path / "store")
     people = sorted(store.subjects)[:28]
     head = fit_head(model, tmp_path / "store", subjects=people, val=0.5, recordings=place)

@@ -1,11 +1,12 @@
 """A long session with dropouts and lost samples: nothing crashes, nothing is invented, every gap is counted.
 
-Samples are lost one by one (2 %) and in dropouts of 1 to 20 s, in half of which the source goes away and comes
-back. The stream, the bundle and a recording of the same session must all tell of it what was lost.
+Samples are lost one by one (2 %) and in dropouts of 1 to 20 s, in half of which the source goes away and
+comes back. The stream, the bundle and a recording of the same session must all tell of it what was lost.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def check_stream(made: Session, place: tuple[TrainedModel, DenseHead, Path], *, 
     decisions = [decision for o in sink.outputs for decision in o.decisions]
     times = [decision["time_s"] for decision in decisions]
     assert len(decisions) > 50
-    assert all(a < b for a, b in zip(times, times[1:])), "time goes on"
+    assert all(a < b for a, b in itertools.pairwise(times)), "time goes on"
     assert all(np.isfinite(decision["probabilities"]).all() for decision in decisions)
     assert statistics["reconnects"] == len(made.away)
     arrived = int(made.there.sum())

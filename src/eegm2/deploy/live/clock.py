@@ -24,8 +24,8 @@ _LASTING_S = 2 * _SLICE_S
 #: Lateness that differs by less is even: a jump is seen at once.
 _EVEN_S = 0.12
 _LOOK_AHEAD = 8
-#: Of a source whose stamps follow one another this regularly (in intervals, over so many seconds), and leave out
-#: so many without ever catching up, every single sample that is missing is believed.
+#: Of a source whose stamps follow one another this regularly (in intervals, over so many seconds), and leave
+#: out so many without ever catching up, every single sample that is missing is believed.
 _REGULAR, _REGULAR_S, _SKIP, _SKIPS = 0.25, 4.0, 1.6, 3
 _JUDGED_AFTER_SLICES = 8
 

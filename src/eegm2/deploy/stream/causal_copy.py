@@ -63,7 +63,7 @@ def causal_copy(
 
 
 def restored_parts(store: RecordingStore, info: RecordingInfo) -> list[tuple[float, np.ndarray]]:
-    """Return (first sample, microvolts) of every continuous part of a stored recording, by :func:`causal_copy`."""
+    """Return (first sample, microvolts) of every continuous part of a stored recording: `causal_copy`."""
     source_hz = float(info.quality.get("source_sfreq_hz") or store.sfreq_hz)
     x_uv, joins = store.read(info.id), cuts(info.labels, store.sfreq_hz, info.n_times)
     return [
@@ -78,7 +78,7 @@ def restored_parts(store: RecordingStore, info: RecordingInfo) -> list[tuple[flo
 def streamed_parts(
     store: RecordingStore, info: RecordingInfo, folder: Path
 ) -> list[tuple[float, np.ndarray]]:
-    """Return (first sample, microvolts) of every continuous part of a recording, as a stream of its file has them.
+    """Return (first sample, microvolts) of every continuous part of a recording, as a stream has them.
 
     Parameters
     ----------
