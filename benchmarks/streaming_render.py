@@ -110,8 +110,8 @@ def bundle_lines(result: dict[str, Any]) -> list[str]:
     if not result.get("bundles"):
         return []
     lines = [
-        "Bundles, from microvolts at 250 Hz to decisions, with NumPy and ONNX Runtime alone on one thread, in "
-        "pushes of a sixteenth of a second, a decision every half one:",
+        "Bundles, from microvolts at 250 Hz to decisions, with NumPy and ONNX Runtime alone on one thread, "
+        "in pushes of a sixteenth of a second, a decision every half one:",
         "",
         "| bundle | commit | ms | p99 ms | worst ms | deciding, ms | p99 ms | CPU s per hour | MiB | before "
         "| MB |",

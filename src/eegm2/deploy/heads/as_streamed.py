@@ -204,5 +204,6 @@ def _centred(
         return features, np.ones(len(made), bool)
     known = np.array([row is not None for _, row in made])
     first = int(known.argmax()) if known.any() else len(made) - 1
-    mean = centring.mean.mean if not known.any() else features[first] - made[first][1]
+    at_first = made[first][1]
+    mean = centring.mean.mean if at_first is None else features[first] - at_first
     return np.stack([(row - mean) if new is None else new for row, new in made]).astype(np.float32), known

@@ -71,7 +71,7 @@ class WindowedHead:
     @property
     def scaling(self) -> Scaling:
         """How each window is scaled."""
-        return self.facts.get("scaling", "quantile95")  # type: ignore[no-any-return]
+        return self.facts.get("scaling", "quantile95")
 
     @property
     def centre(self) -> str:
@@ -88,17 +88,17 @@ class WindowedHead:
         scaled = torch.from_numpy(scaled_window(x, self.scaling))[None]
         with torch.inference_mode():
             if self.head is None:
-                return self.network(scaled).double().numpy()  # type: ignore[no-any-return]
+                return self.network(scaled).double().numpy()
             representation = self.network.encode(scaled)  # type: ignore[operator]
             made = window_features(representation, self.kind, self.network.config)  # type: ignore[arg-type]
-        return made.double().numpy()  # type: ignore[no-any-return]
+        return made.double().numpy()
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map what :meth:`features` returns to probabilities, (1, n_classes)."""
         if self.head is not None:
             return self.head(features)
         e = np.exp(features - features.max(1, keepdims=True))
-        return e / e.sum(1, keepdims=True)  # type: ignore[no-any-return]
+        return e / e.sum(1, keepdims=True)
 
 
 class WindowedFeatures:

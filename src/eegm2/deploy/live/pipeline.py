@@ -296,8 +296,8 @@ class Pipeline:
         self.counts["flat"] += len(set(names) - set(self._flat_now))
         if names and self.config.flat == "refuse":
             raise DataError(
-                f"{self.preprocessor.where}: {' '.join(names)} has been flat for a second; check its electrode "
-                "and begin again, or go on with --flat flag or --flat interpolate"
+                f"{self.preprocessor.where}: {' '.join(names)} has been flat for a second; check its "
+                "electrode and begin again, or go on with --flat flag or --flat interpolate"
             )
         total.events.append({"event": "flat", "channels": names})
         if self.config.flat == "interpolate":

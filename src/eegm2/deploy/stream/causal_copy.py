@@ -31,9 +31,9 @@ def causal_copy(
     The declared filter has the response H. Forwards and backwards it makes ``|H|^2 X`` of a signal X, which
     is what a store holds; a stream makes ``H X``. One is the other times ``H / |H|^2``, which changes hardly
     anything but the phase within the pass band, and fades out where ``|H|^2`` is below 0.0001, and below 0.01
-    around the edge of the high-pass. Zeros are taken to lie beyond the ends. What a store does not hold cannot
-    be restored: a stream begins with the first sample, and lets more of slow drifts through than a filter that
-    ran twice. Where drifts are large, :func:`streamed_parts` of the file itself is needed.
+    around the edge of the high-pass. Zeros are taken to lie beyond the ends. What a store does not hold
+    cannot be restored: a stream begins with the first sample, and lets more of slow drifts through than a
+    filter that ran twice. Where drifts are large, :func:`streamed_parts` of the file itself is needed.
 
     Parameters
     ----------
