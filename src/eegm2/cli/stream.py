@@ -11,7 +11,7 @@ import typer
 
 import eegm2
 from eegm2.cli.heads import open_head
-from eegm2.cli.options import options
+from eegm2.cli.options import options, several
 from eegm2.cli.sources import open_source
 from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
@@ -30,7 +30,7 @@ def stream(
     ],
     out: Annotated[
         list[str] | None,
-        typer.Option("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines); repeat for several."),
+        several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines)."),
     ] = None,
     head: Annotated[
         str,

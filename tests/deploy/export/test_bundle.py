@@ -37,7 +37,11 @@ runpy.run_path(script, run_name="__main__")
 """
 CASES = [("light", "statistics", []), ("eegm2", "covariance", ["--protocol", "light"])]
 CASES += [
-    ("covariance", "tangent_state", ["--scaling", "recording", "--centre", "running", "--warm-up", "2"])
+    (
+        "covariance",
+        "tangent_spread_state",
+        ["--scaling", "recording", "--centre", "running", "--warm-up", "2"],
+    )
 ]
 
 
