@@ -205,6 +205,9 @@ class EmbedConfig:
     kind: Literal["auto", Features, "sequence"] = option(
         "auto", AUTO_HELP + FEATURES_HELP[:-1] + "; sequence: the representation step by step."
     )
+    format: Literal["", "npz", "csv", "parquet"] = option(
+        "", "Kind of file to write; none given: by the ending of --out."
+    )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
