@@ -94,7 +94,14 @@ def _commands(text: str) -> Iterator[str]:
         )
         if done.returncode:
             raise RuntimeError(f"{line}\n{done.stdout}{done.stderr}")
-        yield done.stdout
+        yield _lasting(done.stdout)
+
+
+def _lasting(printed: str) -> str:
+    """Return what was printed without the lines that only say where and how fast it was."""
+    kept = [line for line in printed.splitlines() if '"commit"' not in line and "  speed  " not in line]
+    text = "\n".join(re.sub(r"  \d[\d.]* windows/s  \d+ MB.*$", "", line) for line in kept)
+    return f"{text}\n" if text else ""
 
 
 def _python(text: str, space: dict[str, Any], where: str) -> tuple[str, Any]:
