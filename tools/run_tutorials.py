@@ -116,12 +116,12 @@ def _python(text: str, space: dict[str, Any], where: str) -> tuple[str, Any]:
 
 
 def _png(figure: Any) -> bytes:
-    """Return a figure as a small PNG on white, of 128 colours, its text as large as the page's."""
+    """Return a figure as a small PNG on white, of 256 colours, its text as large as the page's."""
     from PIL import Image
 
     drawn, made = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    image = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(drawn).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE)
     image.save(made, format="png", optimize=True)
     return made.getvalue()
 

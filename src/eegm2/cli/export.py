@@ -9,11 +9,12 @@ import typer
 
 from eegm2.cli.options import options
 from eegm2.deploy.config import ExportConfig
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(ExportConfig)
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder, .safetensors checkpoint, or the authors' .pth.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     head: Annotated[
         Path | None,

@@ -17,12 +17,13 @@ from eegm2.deploy.config import StreamConfig
 from eegm2.ending import signal_name, stopping
 from eegm2.errors import DataError
 from eegm2.evaluation.config import split_commas
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(StreamConfig)
 def stream(
     source: Annotated[str, typer.Option("--source", help="lsl, brainflow, or a recording's file.")],
-    model: Annotated[Path, typer.Option("--model", help="Run folder, .safetensors checkpoint or .pth.")],
+    model: Annotated[Path, typer.Option("--model", help=MODEL_HELP)],
     out: Annotated[
         list[str] | None,
         several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines)."),
