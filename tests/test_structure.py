@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "ending", "errors", "compiling", "records", "words", "atomic"],
+    ["config", "ending", "errors", "compiling", "code_cache", "records", "words", "atomic"],
     ["ops"],
     ["model"],
     ["data"],

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
-from eegm2.config import split_commas as split_commas
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 
@@ -16,11 +15,21 @@ CENTRE_HELP = (
     "beforehand, and classes that alternate within recordings; running: the mean up to each window, as a "
     "stream has it, known after 15 windows."
 )
-Features = Literal["statistics", "covariance", "tangent", "log_variance", "state", "tangent_state"]
+Features = Literal[
+    "statistics",
+    "covariance",
+    "tangent",
+    "log_variance",
+    "state",
+    "tangent_state",
+    "tangent_spread",
+    "tangent_spread_state",
+]
 FEATURES_HELP = (
     "statistics: the paper's nine time statistics; covariance: the logarithm of the covariance between the "
     "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
-    "diagonal), state (mean output of the trunk) and tangent_state (both)."
+    "diagonal), state (mean output of the trunk), and side by side tangent_state, tangent_spread (with its "
+    "standard deviation over time) and tangent_spread_state."
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
 PROTOCOLS = ("linear", "light", "fine", "scratch")
@@ -151,6 +160,11 @@ class FitConfig:
     )
     head: Literal["flatten", "statistics", "attention"] = option(
         "flatten", "flatten: the paper's Fine head, tied to one length; the others take any."
+    )
+    begin: Literal["random", "probe"] = option(
+        "random",
+        "Head statistics of preset covariance: begin with random weights, or with the linear probe of the "
+        "frozen features, which stays where training does not lower the validation loss.",
     )
     head_dropout: float = option(0.0, "Dropout of the head.")
     layer_decay: float = option(1.0, "Learning rate factor per level away from the head; 1 is off.")

@@ -219,7 +219,7 @@ def _learnt(
         )
     freeze(network, how.freeze)
     task = Task(data.batch, data.y, indices.train, indices.val, len(data.classes))
-    history = fit(network, task, how, seed, layer_groups(network, how), state)
+    history = fit(network, task, how, seed, layer_groups(network, how), state=state)
     facts = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
@@ -245,9 +245,10 @@ def _keep(
     shutil.rmtree(folder / HEADS, ignore_errors=True)
     for place in (folder / HEADS, folder / "checkpoints"):
         place.mkdir(parents=True, exist_ok=True)
-    write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
+    digest = write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
     facts = {
         **common,
+        "model_sha256": digest,
         "protocol": outcome.protocol,
         "seed": outcome.seed,
         "threshold": outcome.threshold,

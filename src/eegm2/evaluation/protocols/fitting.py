@@ -78,7 +78,9 @@ def fit(
     config: FitConfig,
     seed: int,
     groups: list[dict[str, Any]] | None = None,
+    *,
     state: FitState | None = None,
+    counts_as_it_is: bool = False,
 ) -> History:
     """Train `network` on a task with AdamW, clipping and early stopping on the validation loss.
 
@@ -99,6 +101,8 @@ def fit(
         Optimiser parameter groups; :func:`parameter_groups` by default.
     state : FitState, optional
         Kept after every epoch, and where to go on from if there is one.
+    counts_as_it_is : bool
+        Keep the network as it comes (best epoch -1) where no epoch has a lower validation loss.
 
     Raises
     ------
@@ -117,6 +121,9 @@ def fit(
     loss_of = _loss(task, config, device)
     targets = task.targets().to(device)
     history, best, best_loss = History(), copy.deepcopy(network.state_dict()), math.inf
+    if counts_as_it_is:
+        best_loss = float(loss_of(outputs(network, task, task.val, config), targets[task.val]))
+        history.best_epoch = -1
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
