@@ -34,7 +34,11 @@ def record(
     from eegm2.deploy.live.record import record as run
 
     stop = threading.Event()
-    with kept_on_a_full_disk(out), session_page(source, "recording", config) as show, stopping(stop) as signals:
+    with (
+        kept_on_a_full_disk(out),
+        session_page(source, "recording", config) as show,
+        stopping(stop) as signals,
+    ):
         facts = run(open_source(source, config), out, config, say=say, show=show, stop=stop)
     marked = f"{facts['markers']} markers, " if config.markers else ""
     if facts["shortened"]:
