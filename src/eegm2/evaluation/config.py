@@ -38,11 +38,6 @@ CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f
 REGRESSION = ("r2", "mae", "pearson_r")
 
 
-def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Return values given several times, or once with commas between, as one tuple."""
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
 def check_c(c: float | str) -> None:
     """Refuse an inverse penalty that is neither above 0 nor ``validation`` (chosen on that part)."""
     if c != "validation" and (isinstance(c, str) or not c > 0):
@@ -54,7 +49,7 @@ class ProbeConfig:
     """How a pretrained run is probed."""
 
     protocols: tuple[str, ...] = option(
-        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch; commas or repeated."
+        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch."
     )
     seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
@@ -106,9 +101,6 @@ class ProbeConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "protocols", split_commas(self.protocols))
-        object.__setattr__(self, "classes", split_commas(self.classes))
-        object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
         unknown = [name for name in self.protocols if name not in PROTOCOLS]
         if unknown or not self.protocols:
             raise ConfigError(
@@ -226,6 +218,9 @@ class EmbedConfig:
 
     kind: Literal["auto", Features, "sequence"] = option(
         "auto", AUTO_HELP + FEATURES_HELP[:-1] + "; sequence: the representation step by step."
+    )
+    format: Literal["", "npz", "csv", "parquet"] = option(
+        "", "Kind of file to write; none given: by the ending of --out."
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")

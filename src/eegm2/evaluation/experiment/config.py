@@ -19,7 +19,6 @@ from eegm2.evaluation.config import (
     FitConfig,
     ProbeConfig,
     check_c,
-    split_commas,
 )
 from eegm2.training.config import PretrainConfig
 from eegm2.zoo.find import is_name
@@ -38,8 +37,6 @@ class DataPlan(WindowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "classes", split_commas(self.classes))
-        object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
         if len(self.classes) == 1:
             raise ConfigError(f"classes: got only {self.classes[0]}; name at least two")
 

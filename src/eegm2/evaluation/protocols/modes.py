@@ -25,6 +25,7 @@ from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions, probe_arrays
+from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
 from eegm2.model.features import feature_blocks
@@ -106,9 +107,16 @@ def run_protocol(
 
 
 def fine_tune(
-    name: str, data: LabelledWindows, split: Split, *, model: EEGM2 | UNet, seed: int, config: FitConfig
+    name: str,
+    data: LabelledWindows,
+    split: Split,
+    *,
+    model: EEGM2 | UNet,
+    seed: int,
+    config: FitConfig,
+    state: FitState | None = None,
 ) -> tuple[Outcome, Downstream]:
-    """Run fine or scratch and return the trained network too; see :func:`run_protocol`."""
+    """Run fine or scratch and return the trained network too; see :func:`run_protocol` and :func:`fit`."""
     check_targets(data, split.train, "train")
     data = data.in_memory()
     n_times = int(data.batch(split.train[:1]).shape[-1])
@@ -122,7 +130,7 @@ def fine_tune(
     if from_probe:
         begin_with_probe(downstream, data, split, task, config.device)
     groups = layer_groups(downstream, config)
-    history = fit(downstream, task, config, seed, groups, counts_as_it_is=from_probe)
+    history = fit(downstream, task, config, seed, groups, state=state, counts_as_it_is=from_probe)
     facts: dict[str, Any] = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
