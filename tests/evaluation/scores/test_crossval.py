@@ -154,6 +154,17 @@ def test_intervals_widen_with_few_subjects_and_hold_the_mean() -> None:
     assert width[60] < 0.6 * width[6]
 
 
+def test_folds_are_drawn_where_each_tests_one_subject() -> None:
+    data = labelled_arrays(n_subjects=6, n_times=8)
+    splits = subject_splits(data, 6)
+    strong, weak = (cross_validate(partial(noisy, strength=s), data, splits) for s in (1.5, 0.3))
+    values = strong.values("auroc")
+    low, high = interval(strong.parts, "auroc", n_bootstrap=300)
+    assert values.min() <= low < values.mean() < high <= values.max()
+    found = compare(strong.parts, weak.parts, "auroc", n_resamples=300)
+    assert found.ci_low < found.difference < found.ci_high
+
+
 def test_a_comparison_finds_a_difference_and_none_where_there_is_none() -> None:
     data = labelled_arrays(n_subjects=30, n_times=8)
     splits = subject_splits(data, 3)

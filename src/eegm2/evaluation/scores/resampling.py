@@ -73,7 +73,14 @@ def compare(
 
 
 def _resampled(parts: Parts, metric: str, count: int, seed: int) -> NDArray[np.float64]:
-    """Return the mean over folds and seeds of `count` resamples; equal seeds draw the same subjects."""
+    """Return the mean over folds and seeds of `count` resamples; equal seeds draw the same subjects.
+
+    Subjects are drawn within folds; where every fold tests a single subject, folds are drawn.
+    """
+    folds = len(parts[0])
+    if folds > 1 and all(len(np.unique(part.subject)) == 1 for part in parts[0]):
+        drawn = np.random.default_rng([seed]).multinomial(folds, np.full(folds, 1 / folds), size=count)
+        return np.asarray(drawn @ fold_values(parts, metric).mean(0) / folds)
     total = np.zeros(count)
     for fold, first in enumerate(parts[0]):
         codes = np.unique(first.subject, return_inverse=True)[1]
@@ -81,7 +88,7 @@ def _resampled(parts: Parts, metric: str, count: int, seed: int) -> NDArray[np.f
         drawn = np.random.default_rng([seed, fold]).multinomial(n, np.full(n, 1 / n), size=count)
         for of_seed in parts:
             total += weighted_metric(of_seed[fold], metric, drawn[:, codes].astype(float))
-    return total / (len(parts) * len(parts[0]))
+    return total / (len(parts) * folds)
 
 
 def _exchanged(a: Parts, b: Parts, metric: str, count: int, seed: int) -> NDArray[np.float64]:
