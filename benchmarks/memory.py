@@ -68,10 +68,12 @@ def blocks_of(n_chans: int, n: int) -> Iterator[np.ndarray]:
 
 
 def write_growing(path: Path, size: int) -> None:
+    """Write EDF or BDF; `slow` has the rate of the store, so that it is not reduced."""
     width = 3 if path.suffix == ".bdf" else 2
-    file = GrowingEdf(path, NAMES, float(SFREQ_HZ), np.zeros(len(NAMES)))
-    for second in seconds_of(len(NAMES), size // (width * len(NAMES) * SFREQ_HZ)):
-        file.write(second)
+    rate = PrepareConfig().sfreq_hz if path.stem == "slow" else SFREQ_HZ
+    file = GrowingEdf(path, NAMES, float(rate), np.zeros(len(NAMES)))
+    for second in seconds_of(len(NAMES), round(size / (width * len(NAMES) * rate))):
+        file.write(second[:, : round(rate)])
     file.close()
 
 
@@ -201,6 +203,7 @@ def write_xdf(path: Path, size: int) -> None:
 
 FORMATS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "EDF": ("big.edf", write_growing),
+    "EDF of the store's rate": ("slow.edf", write_growing),
     "BDF": ("big.bdf", write_growing),
     "BrainVision": ("big.vhdr", write_brainvision),
     "GDF": ("big.gdf", write_gdf),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mne
 import numpy as np
 import pytest
 
@@ -223,16 +226,25 @@ def test_a_channel_far_out_of_line_is_named(tmp_path: Path) -> None:
 # What vanishes
 
 
+@contextlib.contextmanager
+def said_or_refused(match: str) -> Iterator[None]:
+    """Expect the words; MNE before 1.13 reads no BrainVision without markers, and that is an error of ours."""
+    if tuple(map(int, mne.__version__.split(".")[:2])) >= (1, 13):
+        with pytest.warns(ReadingWarning, match=match):
+            yield
+    else:
+        with pytest.raises(DataError, match=r"three\.vhdr: cannot be read"):
+            yield
+
+
 def test_a_missing_marker_file_is_said(tmp_path: Path) -> None:
-    with pytest.warns(
-        ReadingWarning, match=r"the marker file three\.vmrk is missing, its labels are unknown"
-    ):
+    with said_or_refused(r"the marker file three\.vmrk is missing, its labels are unknown"):
         read_raw(writers.brainvision(tmp_path, markers=None))
 
 
 def test_a_marker_file_that_no_header_names_is_said(tmp_path: Path) -> None:
     path = writers.brainvision(tmp_path, changes=[("MarkerFile=three.vmrk\n", "")])
-    with pytest.warns(ReadingWarning, match=r"names no marker file; three\.vmrk beside it was not read"):
+    with said_or_refused(r"names no marker file; three\.vmrk beside it was not read"):
         assert labels(path) == []
 
 

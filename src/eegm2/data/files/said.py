@@ -33,7 +33,7 @@ _HARMLESS = (
     "The data contains .* but the .* birthday",
     "reading the birthday",
     "Physical range is not defined",
-    "Scaling factor will not be defined",
+    "Scaling factor (will not be|is not) defined",
     "Using `stim_channel",
     "Limited \\d+ annotation.* nothing",
     "MarkerFile .* not found",
@@ -143,7 +143,9 @@ def without_range(said: list[warnings.WarningMessage]) -> tuple[str, ...]:
     names: list[str] = []
     for item in said:
         found = re.search(
-            r"(?:range is not|factor will not be) defined.*channels:\s*(.*)", str(item.message), re.DOTALL
+            r"(?:range is not|factor will not be|factor is not) defined.*channels:\s*(.*)",
+            str(item.message),
+            re.DOTALL,
         )
         names += [name.strip() for name in found[1].split(", ")] if found else []
     return tuple(dict.fromkeys(names))

@@ -265,7 +265,7 @@ def serve() -> None:
             except EEGM2Error as error:
                 answer = error
             except MemoryError:
-                answer = Ended("not enough memory")
+                answer = Ended("not enough memory in what a file of this size may take; see --limit-gb")
             except Exception as error:  # a fault of ours: told, and the rest goes on
                 answer = Ended(f"unexpected {type(error).__name__}: {error}; please report it")
         _write(answers, answer)
