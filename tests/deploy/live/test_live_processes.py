@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from eegm2.cli.main import app
 from eegm2.deploy.trained_model import load_trained
 from tests.deploy.helpers import checkpoint
 
@@ -59,7 +61,7 @@ import sys
 import numpy as np
 from brainflow import BoardIds, BoardShim, DataFilter
 d = BoardShim.get_board_descr(BoardIds.SYNTHETIC_BOARD.value)
-n = 2500
+n = int(sys.argv[2]) if len(sys.argv) > 2 else 2500
 data = np.zeros((d["num_rows"], n))
 data[d["eeg_channels"]] = 30 * np.sin(2 * np.pi * 10 * np.arange(n) / 250)
 data[d["package_num_channel"]] = np.arange(n) % 256
@@ -240,3 +242,62 @@ def test_an_lsl_stream_that_stops_and_comes_back_is_taken_up_again(tmp_path: Pat
     assert {"event": "restart", "why": "the source came back"}.items() <= next(
         r for r in records if r.get("event") == "restart"
     ).items()
+
+
+#: A short session: contact 2 s, baseline 3 s, four blocks of 3 s after half a second each.
+SHORT = (
+    *("--cue", "rest:3", "--cue", "task:3", "--rounds", "2", "--pause-s", "0.5", "--settle-s", "0.5"),
+    *("--baseline-s", "2", "--contact", "warn"),
+)
+
+
+def calibrated(tmp_path: Path, model: Path, *source: str) -> dict:
+    """Calibrate from a source, stream what came out of it, and return the report."""
+    made = CliRunner().invoke(
+        app, ["calibrate", *source, *SHORT, "--model", str(model), "--out", str(tmp_path / "own")]
+    )
+    assert made.exit_code == 0, (made.output, made.exception)
+    assert "balanced accuracy" in made.output
+    report = json.loads((tmp_path / "own" / "report.json").read_text())
+    assert [block["label"] for block in report["validation"]["blocks"]] == ["rest", "task", "task", "rest"]
+    out = tmp_path / "o.jsonl"
+    command = ["stream", "--source", str(tmp_path / "own" / "recording.edf"), "--speed", "0"]
+    command += ["--model", str(model), "--head", str(tmp_path / "own" / "head.safetensors")]
+    command += ["--calibration", str(tmp_path / "own" / "calibration.json"), "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert sum(line["type"] == "decision" for line in read_lines(out)) > 10
+    return report
+
+
+def test_a_calibration_over_lsl(tmp_path: Path) -> None:
+    pytest.importorskip("pylsl")
+    np.save(tmp_path / "x.npy", 20 * np.random.default_rng(0).standard_normal((3, 128 * 30)))
+    model, name = checkpoint(tmp_path / "m.safetensors", "light", ch_names=NAMES), f"own-{os.getpid()}"
+    sender = start(SENDER, name, str(tmp_path / "x.npy"))
+    try:
+        assert sender.stdout.readline() == "ready\n", sender.stderr.read()
+        source = ("--source", "lsl", "--stream-name", name, "--buffer-s", "60", "--timeout-s", "120")
+        report = calibrated(tmp_path, model, *source, "--reconnect-s", "0", "--chunk-s", "0.1")
+    finally:
+        sender.kill()
+        sender.communicate()
+    assert report["device"].startswith(name)
+
+
+@pytest.mark.slow
+def test_a_calibration_with_the_synthetic_board(tmp_path: Path) -> None:
+    pytest.importorskip("brainflow")
+    model = checkpoint(tmp_path / "m.safetensors", "light", ch_names=NAMES)
+    report = calibrated(tmp_path, model, "--source", "brainflow", "--board", "synthetic")
+    assert report["device"] == "brainflow synthetic"
+
+
+@pytest.mark.slow
+def test_a_calibration_with_the_playback_board(tmp_path: Path) -> None:
+    pytest.importorskip("brainflow")
+    made = start(PLAYBACK, str(tmp_path / "board.csv"), "7500")
+    assert made.wait(timeout=TIMEOUT_S) == 0, made.stderr.read()
+    model = checkpoint(tmp_path / "m.safetensors", "light", ch_names=NAMES)
+    board = ("--source", "brainflow", "--board", "playback", "--board-file", str(tmp_path / "board.csv"))
+    assert calibrated(tmp_path, model, *board)["validation"]["n_blocks"] == 4
