@@ -108,7 +108,7 @@ def test_every_command_that_takes_a_model_says_how_to_name_it_in_the_same_words(
     }
     for other in ("report", "demo"):  # the folder of a run; a model that ships
         found.pop(other)
-    every = "probe predict finetune stream export head share embed info reconstruct compare"
+    every = "probe predict finetune stream export head share embed info reconstruct compare calibrate"
     assert set(found) == set(every.split())
     for name, text in found.items():
         assert MODEL_HELP in text, name

@@ -16,14 +16,13 @@ from eegm2.cli.sources import open_source
 from eegm2.deploy.config import SourceConfig
 from eegm2.deploy.live.config import CalibrateConfig
 from eegm2.ending import signal_name, stopping
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(CalibrateConfig)
 def calibrate(
     source: Annotated[str, typer.Option("--source", help="lsl, brainflow, or a recording's file.")],
-    model: Annotated[
-        str, typer.Option("--model", help="Run folder, .safetensors checkpoint, or a model that ships.")
-    ],
+    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     *,
     config: CalibrateConfig,

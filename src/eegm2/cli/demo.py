@@ -94,7 +94,7 @@ def _own(steps: Steps, data: Path, out: Path, training: list[str]) -> None:
 
 def _finding(steps: Steps, out: Path, model: str, training: list[str] | None) -> None:
     """Evaluate a model on the bundled people beside band power, predict one of them, and write the page."""
-    from eegm2.report.demo import write_demo_page
+    from eegm2.report.demo import TRAINED_HERE, write_demo_page
     from eegm2.zoo.facts import facts_of
     from eegm2.zoo.shipped import default_model, shipped_models
 
@@ -108,7 +108,7 @@ def _finding(steps: Steps, out: Path, model: str, training: list[str] | None) ->
         options = ["--preset", "covariance", "--objective", "oscillatory", "--scaling", "recording"]
         options += ["--test", "0"]
         steps.run("pretrain", str(store), "--out", str(out / "run"), *options, *training)
-        runs["a few minutes here"] = str((out / "run").resolve())
+        runs[TRAINED_HERE] = str((out / "run").resolve())
     features, centre = about.get("features") or "statistics", about.get("centre") or "none"
     write_atomic(plan, [_plan(store, runs, features, centre, about.get("c") or "validation").encode()])
     steps.run("evaluate", str(plan), "--out", str(evaluation))
@@ -167,5 +167,6 @@ def _plan(store: Path, runs: dict[str, str], features: str, centre: str, c: floa
         lines += [f"features = {quoted(features)}", f"centre = {quoted(centre)}", f"c = {quoted(c)}"]
     lines += ["[[models]]", 'name = "band power"', 'baseline = "band_power"', "[models.options]"]
     lines += [f"centre = {quoted(centre)}", f"c = {BAND_POWER_C}"]
-    lines += ["[[compare]]", f"a = {quoted(next(iter(runs)))}", 'b = "band power"']
+    for name in runs:
+        lines += ["[[compare]]", f"a = {quoted(name)}", 'b = "band power"']
     return "\n".join(lines) + "\n"

@@ -12,6 +12,9 @@ import numpy as np
 
 from eegm2.report.document import Section
 
+TRAINED_HERE = "a few minutes here"
+"""Name of the network that ``eegm2 demo --train`` pretrains."""
+
 
 def write_demo_page(
     path: Path, evaluation: Path, predictions: Path, model: str, about: Mapping[str, Any], person: str
@@ -104,6 +107,12 @@ def _finding(
         section.text(
             f"The model '{model}' was pretrained without labels on {about['trained on']}. None of the "
             "people here is among those it saw."
+        )
+    if TRAINED_HERE in found:
+        section.text(
+            f"'{TRAINED_HERE}' is a network of the same kind, pretrained by this command on the recordings "
+            "shown here, without labels: it has seen the people it is tested on, but not what they did. "
+            "Beside the model that ships, it says what so little data and time are worth."
         )
     section.figure(
         lambda: evaluation_scores(rows, "auroc"),

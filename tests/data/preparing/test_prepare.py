@@ -430,6 +430,7 @@ def test_real_archives(tmp_path: Path) -> None:
     [
         (("ann", "ben"), True),
         (("sub-01_rest", "sub-02_rest"), False),
+        (("sub-01", "sub-02"), False),
         (("ann/one", "ben/one"), False),
         (("ann",), False),
     ],
