@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -12,7 +13,10 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numba.core import event
 from numba.core.caching import _CacheLocator
+
+from eegm2.code_cache import CodeCache
 
 SOURCE = Path(__file__).parents[1] / "src"
 KERNEL = """
@@ -37,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fresh(folder: Path) -> Any:
     """Return the kernel as a new process has it: nothing compiled, nothing read."""
-    spec = importlib.util.spec_from_file_location("tiny", folder / "tiny.py")
+    spec = importlib.util.spec_from_file_location("eegm2.tiny", folder / "tiny.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -69,6 +73,39 @@ def test_processes_that_compile_different_types_at_once_do_not_take_each_others_
     for dtype in DTYPES:
         right(later, dtype)
     assert hits(later) == (len(DTYPES), 0)
+
+
+def test_code_compiled_in_another_way_is_not_taken(folder: Path) -> None:
+    right(fresh(folder), np.float32)
+    kernel = fresh(folder)
+    kernel._cache = CodeCache(kernel.py_func, "otherwise")
+    right(kernel, np.float32)
+    assert hits(kernel) == (0, 1)
+
+
+def test_nothing_is_collected_while_kernels_are_compiled_and_again_after_it(folder: Path) -> None:
+    seen: list[bool] = []
+    kernel = fresh(folder)
+    save = kernel._cache.save_overload
+    kernel._cache.save_overload = lambda *of: (seen.append(gc.isenabled()), save(*of))
+    passes = []
+    event.register("numba:run_pass", listener := Listener(passes))
+    right(kernel, np.float32)
+    event.unregister("numba:run_pass", listener)
+    assert set(passes) == {False}
+    assert seen == [True]
+    assert gc.isenabled()
+
+
+class Listener(event.Listener):
+    def __init__(self, seen: list[bool]) -> None:
+        self.seen = seen
+
+    def on_start(self, event: Any) -> None:
+        self.seen.append(gc.isenabled())
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 def test_damaged_code_is_compiled_again_and_mended(folder: Path) -> None:

@@ -186,6 +186,17 @@ def test_import_is_light(command: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_help_needs_no_heavy_module() -> None:
+    command = "from typer.testing import CliRunner; from eegm2.cli.main import app"
+    for arguments in (["--help"], ["pretrain", "--help"], ["benchmark", "--help"]):
+        shown = f"r = CliRunner().invoke(app, {arguments!r}); assert r.exit_code == 0, r.output"
+        code = f"{command}; {shown}; import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE.parent
+        )
+        assert result.stdout.strip() == "[]", arguments
+
+
 def test_type_checkers_see_what_is_exported() -> None:
     import eegm2
 

@@ -79,13 +79,19 @@ class CodeFiles:
 class CodeCache(FunctionCache):
     """Numba's cache of a function's compiled code, in files as above.
 
+    Parameters
+    ----------
+    function : callable
+    options : object
+        How it is compiled, as far as that is no matter of its source; its ``repr`` counts.
+
     Attributes
     ----------
     writable : bool
         Whether new code can be kept for the next process.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, options: object = None) -> None:
         self.writable = True
         try:
             super().__init__(function)
@@ -93,7 +99,7 @@ class CodeCache(FunctionCache):
             self.writable, self._impl_class = False, _Anywhere
             super().__init__(function)
         folders = [self.cache_path, *_readable(function)]
-        stamp = self._impl.locator.get_source_stamp()
+        stamp = (self._impl.locator.get_source_stamp(), options)
         base = self._impl.filename_base
         self._cache_file: Any = CodeFiles(list(dict.fromkeys(folders)), base, stamp)
 

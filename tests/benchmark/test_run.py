@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from eegm2.benchmark import commands, first
 from eegm2.benchmark import run as run_module
 from eegm2.benchmark.config import PEERS, BenchmarkConfig
 from eegm2.benchmark.measure import measure
@@ -327,3 +330,50 @@ def test_documents_of_the_tests_are_documents(tmp_path: Path) -> None:
     path = tmp_path / "made.json"
     path.write_text(json.dumps(document(record("forward", "light", 64, 0.1))))
     assert read_results(path)["format"] == 1
+
+
+NARROW = {"n_chans": 2, "width": 8, "threads": 1}
+
+
+@pytest.mark.parametrize("cache", ["cold", "warm"])
+def test_a_new_process_is_timed_from_its_start(cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first, "WARM", 1)
+    monkeypatch.setattr(first, "COLD", 1)
+    monkeypatch.setenv("EEGM2_BACKEND", "chunked")  # compiles nothing: the kernels have tests of their own
+    found = measure(Measurement("first-forward", "light", 64, cache=cache, **NARROW).to_dict())
+    assert found["status"] == "ok", found
+    assert 0 < found["beyond_s"]["median"] < found["seconds"]["median"] < 60
+    assert found["seconds"]["n"] == 1
+
+
+def test_a_new_process_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(first.SCRIPTS, "first-forward", "raise ValueError('no brain')")
+    found = measure(Measurement("first-forward", "light", 64, cache="cold", **NARROW).to_dict())
+    assert (found["status"], found["reason"]) == ("crashed", "RuntimeError: ValueError: no brain")
+
+
+def test_help_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first, "WARM", 1)
+    found = measure(Measurement("help", "eegm2", 0).to_dict())
+    assert found["status"] == "ok", found
+    assert "beyond_s" not in found
+
+
+def test_a_command_is_measured_against_the_bare_forward_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings, scratch = tmp_path / "few", tmp_path / "scratch"
+    recordings.mkdir()
+    scratch.mkdir()
+    for path in sorted(commands.recordings().glob("*.edf"))[:4]:
+        shutil.copy(path, recordings)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv(commands.VARIABLE, str(recordings))
+    monkeypatch.setattr(commands, "RUNS", 1)
+    monkeypatch.setattr(commands, "EPOCH_WINDOWS", 32)
+    for work, unit in (("embed", "files/min"), ("pretrain", "windows/s"), ("prepare", "MB/s")):
+        found = measure(Measurement(work, "eegm2", 256, 8, width=8, data="few").to_dict())  # type: ignore[arg-type]
+        assert found["status"] == "ok", found
+        assert (found["unit"], found["files"]) == (unit, 4)
+        assert found["rate"] > 0 < found["bare_rate"]
+    assert not list(Path(tempfile.gettempdir()).iterdir())

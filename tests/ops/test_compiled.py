@@ -292,6 +292,21 @@ def test_exponential_and_activations_match_torch() -> None:
         torch.testing.assert_close(found[finite], expected[finite], rtol=3e-7, atol=1e-35)
 
 
+def test_a_kernel_can_be_called_from_python_and_has_its_way_in_only_then() -> None:
+    @runtime.kernel
+    def doubled(array, sizes, start, stop):  # type: ignore[no-untyped-def]
+        for i in range(start, stop):
+            array[i] *= sizes[0]
+
+    x = torch.arange(4.0)
+    runtime.launch(doubled, (x,), [3], 4, 1)
+    assert x.tolist() == [0, 3, 6, 9]
+    ((_, compiled),) = doubled.overloads.items()
+    assert "cpython" not in compiled.library.get_llvm_str()
+    doubled(x.numpy(), np.array([2]), 1, 3)
+    assert x.tolist() == [0, 6, 12, 9]
+
+
 def test_a_second_gradient_is_refused_in_words() -> None:
     inputs = [tensor.requires_grad_() for tensor in ssd_inputs(5)]
     y, _ = ops.ssd(*inputs, backend="numba")

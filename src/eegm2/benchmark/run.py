@@ -238,8 +238,10 @@ def summary(record: dict[str, Any]) -> str:
         return f"{record['status']} ({record['reason']})"
     median = record["seconds"]["median"]
     if "rate" in record:
-        share = f", {record['rate'] / record['bare_rate']:.0%} of {record['bare']}"
-        return f"{record['rate']:,.4g} {record['unit']}{share}"
+        rate = f"{record['rate']:,.4g} {record['unit']}"
+        if record["unit"] == "MB/s":
+            return f"{rate}; {record['bare']}: {record['bare_rate']:,.4g}"
+        return f"{rate}, {record['rate'] / record['bare_rate']:.0%} of {record['bare']}"
     if "memory_mb" not in record:
         beyond = f", {record['beyond_s']['median']:.2f} s beyond import torch" if "beyond_s" in record else ""
         return f"{median:.2f} s{beyond}"
