@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eegm2.ops import needs_gradient
+from eegm2.ops import Kept, as_made, compiled_inference, needs_gradient
 
 BRANCH_KERNELS = (1, 3, 7)
 
@@ -29,15 +29,26 @@ class TimeConv(nn.Conv1d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
+        self.kept = Kept()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (batch, channels in, time) to (batch, channels out, time)."""
+    def forward(self, x: Tensor, *, pooled: bool = False) -> Tensor:
+        """Convolve (batch, channels in, time), of which pairs are pooled before, to (batch, channels out, time)."""
+        if self.compiles(x):
+            from eegm2.ops.cpu.conv import ConvWeights, convolved
+
+            weights = self.kept.of((self.weight, self.bias), lambda: ConvWeights.of(self.weight, self.bias))
+            return convolved(x.transpose(1, 2), weights, pooled=pooled).transpose(1, 2)
+        x = pool(x) if pooled else x
         if not channels_last(x):
             return super().forward(x)
         if self.kernel_size[0] > 1 and needs_gradient(x, self.weight, self.bias):
             result: Tensor = _Convolution.apply(x, self.weight, self.bias)
             return result
         return convolve(x, self.weight, self.bias)
+
+    def compiles(self, x: Tensor) -> bool:
+        """Return whether the kernels for inference can take `x`."""
+        return as_made(self, TimeConv) and compiled_inference(x, (self.weight, self.bias))
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -116,7 +116,16 @@ def sequence_block(
         here, target = u[:, begin : begin + steps], y[:, begin : begin + steps]
         now = here.shape[1]
         strides = here.stride()[:2]
-        sizes = [batch, now, *weights.shape, groups, parts, *strides, weights.norm_first, *target.stride()[:2]]
+        sizes = [
+            batch,
+            now,
+            *weights.shape,
+            groups,
+            parts,
+            *strides,
+            weights.norm_first,
+            *target.stride()[:2],
+        ]
         passes = (here, *weights.tensors, tail, after, state, room, squares)
         launch(block_scan, passes, sizes, batch * parts, batch * now * work)
         joined = (room, squares, here, *weights.norm, target)
@@ -129,6 +138,8 @@ def sequence_block(
 def _parts(batch: int, groups: int, threads: int) -> int:
     """Return in how many parts the heads of an entry are taken, a power of two: enough for even shares."""
     parts = 1
-    while parts < groups and (batch * parts < threads or batch * parts % threads and batch * parts < 4 * threads):
+    while parts < groups and (
+        batch * parts < threads or batch * parts % threads and batch * parts < 4 * threads
+    ):
         parts *= 2
     return parts

@@ -126,7 +126,14 @@ def block_scan(
     the convolution saw before, after the same for the next block; state (b h p n) is read as initial and
     written as final. Results: partial (part, b, l, columns) and squares (b, h, l).
     """
-    batch, length, channels, heads, headdim, d_state = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    batch, length, channels, heads, headdim, d_state = (
+        sizes[0],
+        sizes[1],
+        sizes[2],
+        sizes[3],
+        sizes[4],
+        sizes[5],
+    )
     taps, groups, parts = sizes[6], sizes[7], sizes[8]
     real = A.dtype.type
     width, wide, lines = round_up(headdim, LANES), round_up(d_state, LANES), round_up(d_state, ROWS)
@@ -162,7 +169,9 @@ def block_scan(
             rows = min(ROWS_EACH, length - block)
             for t in range(rows):
                 moved(u, b * sizes[9] + (block + t) * sizes[10], rows_u, t * channels, channels)
-            product(rows_u, 0, channels, rows, shared, 0, channels, n_shared, common, back * n_shared, n_shared, 1)
+            product(
+                rows_u, 0, channels, rows, shared, 0, channels, n_shared, common, back * n_shared, n_shared, 1
+            )
             moved_rows(kept_bc, 0, 2 * wide, common, 0, n_shared, back, 2 * wide)
             for t in range(rows):
                 filtered(
@@ -217,7 +226,9 @@ def block_scan(
             )  # fmt: skip
         if part == 0:
             for half in range(2):
-                moved_rows(kept_bc, half * wide, 2 * wide, after, at_bc + half * d_state, every, back, d_state)
+                moved_rows(
+                    kept_bc, half * wide, 2 * wide, after, at_bc + half * d_state, every, back, d_state
+                )
 
 
 @kernel
@@ -252,7 +263,14 @@ def normed(source, i, size, weight, bias, eps, target, j):
 @kernel
 def block_join(partial, squares, u, weight, bias, y, sizes, eps, norm_eps, start, stop):
     """Rows start … stop - 1 of all batch x length rows: sum the parts, normalise twice, add the input."""
-    batch, length, channels, heads, headdim, parts = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[8]
+    batch, length, channels, heads, headdim, parts = (
+        sizes[0],
+        sizes[1],
+        sizes[2],
+        sizes[3],
+        sizes[4],
+        sizes[8],
+    )
     n_out = round_up(channels, COLUMNS)
     total = np.zeros(MOST_GROUPS * n_out, y.dtype)
     for row in range(start, stop):
@@ -262,12 +280,13 @@ def block_join(partial, squares, u, weight, bias, y, sizes, eps, norm_eps, start
             square += np.float64(squares[(b * heads + h) * length + t])
         scale = y.dtype.type(1 / math.sqrt(square / (heads * headdim) + eps))
         for part in range(parts):
-            scaled_row(partial, (part * batch * length + row) * n_out, total, part * n_out, n_out, scale)
+            moved(partial, (part * batch * length + row) * n_out, total, part * n_out, n_out)
         apart = 1
         while apart < parts:
             for part in range(0, parts, 2 * apart):
                 added(total, (part + apart) * n_out, total, part * n_out, n_out)
             apart *= 2
+        scaled_row(total, 0, total, 0, n_out, scale)
         at_u, at_y = b * sizes[9] + t * sizes[10], b * sizes[12] + t * sizes[13]
         if sizes[11]:
             normed(total, 0, channels, weight, bias, norm_eps, y, at_y)

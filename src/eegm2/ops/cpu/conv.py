@@ -39,7 +39,9 @@ class ConvWeights:
         return cls(matrix, F.pad(given, (0, -outputs % COLUMNS)).clone(), (outputs, inputs, kernel))
 
 
-def convolved(x: Tensor, weights: ConvWeights, *, pooled: bool = False, raised: Tensor | None = None) -> Tensor:
+def convolved(
+    x: Tensor, weights: ConvWeights, *, pooled: bool = False, raised: Tensor | None = None
+) -> Tensor:
     """Return rows (batch, steps, channels out) of a convolution with zero padding.
 
     Parameters
@@ -60,7 +62,9 @@ def convolved(x: Tensor, weights: ConvWeights, *, pooled: bool = False, raised: 
     half = 0 if raised is None else raised.shape[1]
     sizes = [batch, steps, channels, outputs, kernel, *x.stride(), pooled, half, *y.stride()[:2]]
     work = batch * steps * channels * kernel * outputs // 4
-    launch(convolve, (x, weights.matrix, weights.bias, raised, y), sizes, batch * -(-steps // ROWS_EACH), work)
+    launch(
+        convolve, (x, weights.matrix, weights.bias, raised, y), sizes, batch * -(-steps // ROWS_EACH), work
+    )
     return y
 
 

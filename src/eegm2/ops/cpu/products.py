@@ -59,7 +59,10 @@ def tile(
             for g in range(groups)
         ]
         zero = ir.Constant(vector, None)
-        entry, held, loop, end = builder.block, *(builder.append_basic_block(n) for n in ("held", "loop", "end"))
+        entry, held, loop, end = (
+            builder.block,
+            *(builder.append_basic_block(n) for n in ("held", "loop", "end")),
+        )
         builder.cbranch(builder.icmp_signed("!=", fresh, ir.Constant(_I64, 0)), loop, held)
         builder.position_at_end(held)
         before = [builder.load(lanes_at(builder, vector, c, place), align=4) for place in places]

@@ -100,8 +100,12 @@ def words_of(tensor: Tensor | None) -> list[int]:
     """Return a tensor's memory from its first to its last element as compiled code takes it, no copy."""
     if tensor is None or tensor.numel() == 0:
         return array_words(0, 0, 0)
-    span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
-    return array_words(tensor.data_ptr(), span, tensor.element_size())
+    return array_words(tensor.data_ptr(), span_of(tensor), tensor.element_size())
+
+
+def span_of(tensor: Tensor) -> int:
+    """Return how many elements lie from a tensor's first to its last."""
+    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
 
 
 def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> tuple[Tensor | None, ...]:
