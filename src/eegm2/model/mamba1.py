@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.model.config import EEGM2Config
+from eegm2.model.layers import linear
 from eegm2.model.mamba2 import DT_RANGE, inverse_softplus, log_uniform
 from eegm2.model.state import MambaState
 from eegm2.ops import causal_conv1d, compute_dtype, selective_scan
@@ -49,12 +50,12 @@ class Mamba1(nn.Module):
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
         """Mix over time; shapes as in :class:`eegm2.model.mamba2.Mamba2`."""
-        x, z = self.in_proj(u).chunk(2, dim=-1)
+        x, z = linear(self.in_proj, u).chunk(2, dim=-1)
         x, conv_state = causal_conv1d(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv if state is not None else None
         )
         x = F.silu(x)
-        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dt, B, C = linear(self.x_proj, x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dtype = compute_dtype(self.A_log)
         with torch.autocast(device_type=u.device.type, enabled=False):
             rate = F.linear(dt.to(dtype), self.dt_proj.weight.to(dtype), self.dt_proj.bias.to(dtype))
@@ -67,4 +68,4 @@ class Mamba1(nn.Module):
                 self.D,
                 state.ssm if state is not None else None,
             )
-        return self.out_proj(y.to(z.dtype) * F.silu(z)), MambaState(conv_state, ssm_state)
+        return linear(self.out_proj, y.to(z.dtype) * F.silu(z)), MambaState(conv_state, ssm_state)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
+from eegm2.model.layers import linear
 from eegm2.model.state import MambaState
 from eegm2.ops import compute_dtype, mamba2_mix
 
@@ -90,8 +91,8 @@ class Mamba2(nn.Module):
         state : MambaState
             State after `u`.
         """
-        y, state = self._mix(self.in_proj(u), state)
-        return self.out_proj(y), state
+        y, state = self._mix(linear(self.in_proj, u), state)
+        return linear(self.out_proj, y), state
 
     def _mix(self, projected: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         assert self.conv1d.bias is not None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eegm2.ops.backends import choose_backend
-from eegm2.ops.checks import FLOATS
+from eegm2.ops.checks import FLOATS, needs_gradient
 
 Made = TypeVar("Made")
 
@@ -42,24 +42,27 @@ class Kept:
         return Kept, ()
 
 
-def compiled_inference(x: Tensor, tensors: Sequence[Tensor | None]) -> bool:
-    """Return whether the kernels for inference can take this input and these weights.
+def compiled_products(x: Tensor, tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether compiled products can take this input and these weights.
 
-    They take plain tensors of one full precision on a CPU where nothing asks for gradients, traces the network
-    or wants narrower products.
+    They take plain tensors of one full precision on a CPU, where nothing traces the network or wants narrower
+    products.
     """
-    given = [tensor for tensor in tensors if tensor is not None]
     return (
         x.device.type == "cpu"
         and x.numel() > 0
         and type(x) in (Tensor, nn.Parameter)
         and x.dtype in FLOATS[:2]
-        and all(tensor.dtype == x.dtype and tensor.device == x.device for tensor in given)
-        and not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given)))
+        and all(t is None or (t.dtype == x.dtype and t.device == x.device) for t in tensors)
         and not (torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing())
         and not torch.is_autocast_enabled("cpu")
         and choose_backend("auto", x.device) == "numba"
     )
+
+
+def compiled_inference(x: Tensor, tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether `compiled_products` are possible and nothing asks for gradients."""
+    return not needs_gradient(x, *tensors) and compiled_products(x, tensors)
 
 
 def as_made(module: nn.Module, kind: type[nn.Module]) -> bool:

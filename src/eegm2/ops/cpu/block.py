@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eegm2.ops.cpu.block_kernels import MOST_GROUPS, block_join, block_scan
 from eegm2.ops.cpu.products import COLUMNS, packed
-from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
 from eegm2.ops.cpu.steps import LANES
 
 ROOM = 8 << 20  # bytes of sums that wait for the second pass: they stay in the last-level cache
@@ -104,7 +104,7 @@ def sequence_block(
     every = heads * headdim + 2 * d_state
     tail = u.new_zeros(batch, taps - 1, every) if tail is None else tail.contiguous()
     state = u.new_zeros(batch, heads, headdim, d_state) if state is None else state.contiguous().clone()
-    y, after = torch.empty((batch, length, channels), dtype=u.dtype), torch.empty_like(tail)
+    y, after = empty((batch, length, channels), u.dtype), torch.empty_like(tail)
     columns = _up(channels, COLUMNS)
     groups = 1 << (min(MOST_GROUPS, heads).bit_length() - 1)
     work = 4 * heads * headdim * (d_state + channels)  # per step

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from eegm2.ops.cpu.block_kernels import ROWS_EACH
 from eegm2.ops.cpu.conv_kernels import convolve
+from eegm2.ops.cpu.conv_slopes import weight_slopes
 from eegm2.ops.cpu.products import COLUMNS, packed
-from eegm2.ops.cpu.runtime import launch
+from eegm2.ops.cpu.runtime import dense_last, empty, launch
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def convolved(
     batch, steps, channels = x.shape
     steps = steps // 2 if pooled else steps
     outputs, _, kernel = weights.shape
-    y = torch.empty((batch, steps, outputs), dtype=x.dtype)
+    y = empty((batch, steps, outputs), x.dtype)
     half = 0 if raised is None else raised.shape[1]
     sizes = [batch, steps, channels, outputs, kernel, *x.stride(), pooled, half, *y.stride()[:2]]
     work = batch * steps * channels * kernel * outputs // 4
@@ -66,6 +67,28 @@ def convolved(
         convolve, (x, weights.matrix, weights.bias, raised, y), sizes, batch * -(-steps // ROWS_EACH), work
     )
     return y
+
+
+def weight_gradient(dy: Tensor, x: Tensor, kernel: int) -> Tensor:
+    """Return the gradient of a convolution's weight, (channels out, channels in, k).
+
+    Parameters
+    ----------
+    dy : Tensor, shape (batch, steps, channels out)
+        Gradient of the output.
+    x : Tensor, shape (batch, steps, channels in)
+    kernel : int
+        k, odd.
+    """
+    dy, x = dense_last(dy), dense_last(x)
+    batch, steps, outputs = dy.shape
+    inputs = x.shape[2]
+    each = (128 if outputs >= 1024 else 64, 128)  # some tasks for every thread, each with much to multiply
+    tasks = -(-outputs // each[0]) * -(-inputs // each[1])
+    dweight = torch.empty((outputs, kernel, inputs), dtype=x.dtype)
+    sizes = [batch, steps, inputs, outputs, kernel, *x.stride()[:2], *dy.stride()[:2], *each]
+    launch(weight_slopes, (dy, x, dweight), sizes, tasks, dy.numel() * inputs * kernel // 4)
+    return dweight.transpose(1, 2)
 
 
 def taps_of(weight: Tensor) -> ConvWeights:

@@ -34,20 +34,31 @@ def packed(weight: Tensor) -> Tensor:
 
 @intrinsic
 def tile(
-    typing_context: Any, a: Any, at_a: Any, step_a: Any, b: Any, at_b: Any, depth: Any, c: Any, at_c: Any,
-    step_c: Any, fresh: Any,
-) -> Any:  # fmt: skip
+    typing_context: Any,
+    a: Any,
+    at_a: Any,
+    step_a: Any,
+    along_a: Any,
+    b: Any,
+    at_b: Any,
+    depth: Any,
+    c: Any,
+    at_c: Any,
+    step_c: Any,
+    fresh: Any,
+) -> Any:
     """Multiply `TILE_ROWS` rows of `a` by one panel of `b` into c, or (`fresh` = 0) add it to what c holds.
 
-    `step_a` and `step_c` lie between rows. Sums run over the depth in its order, whatever the tile.
+    `step_a` and `step_c` lie between rows, `along_a` between neighbours of one. Sums run over the depth in its
+    order, whatever the tile.
     """
     lanes = Lanes(a.dtype)
     groups = COLUMNS // lanes.width
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(lanes)
-        array_a, at_a, step_a, array_b, at_b, depth, array_c, at_c, step_c, fresh = arguments
-        kinds = [signature.args[i] for i in (0, 3, 6)]
+        array_a, at_a, step_a, along_a, array_b, at_b, depth, array_c, at_c, step_c, fresh = arguments
+        kinds = [signature.args[i] for i in (0, 4, 7)]
         a, b, c = (
             builder.gep(context.make_array(kind)(context, builder, array).data, [at])
             for kind, array, at in zip(kinds, (array_a, array_b, array_c), (at_a, at_b, at_c))
@@ -70,7 +81,7 @@ def tile(
         builder.position_at_end(loop)
         k = builder.phi(_I64)
         sums = [builder.phi(vector) for _ in places]
-        panel = builder.mul(k, ir.Constant(_I64, COLUMNS))
+        panel, along = builder.mul(k, ir.Constant(_I64, COLUMNS)), builder.mul(k, along_a)
         columns = [
             builder.load(
                 lanes_at(builder, vector, b, builder.add(panel, ir.Constant(_I64, g * lanes.width))), align=4
@@ -79,7 +90,7 @@ def tile(
         ]
         after = []
         for row, first in enumerate(rows):
-            value = splat(builder, vector, builder.load(builder.gep(a, [builder.add(first, k)])))
+            value = splat(builder, vector, builder.load(builder.gep(a, [builder.add(first, along)])))
             for g, column in enumerate(columns):
                 after.append(vector_call(builder, "fmuladd", vector, value, column, sums[row * groups + g]))
         following = builder.add(k, ir.Constant(_I64, 1))
@@ -98,7 +109,7 @@ def tile(
         return context.get_dummy_value()
 
     number = types.intp
-    return types.void(a, number, number, b, number, number, c, number, number, number), generate
+    return types.void(a, *[number] * 3, b, *[number] * 2, c, *[number] * 3), generate
 
 
 @kernel
@@ -107,5 +118,6 @@ def product(a, at_a, step_a, rows, b, at_b, depth, columns, c, at_c, step_c, fre
     for n in range(0, columns, COLUMNS):
         for m in range(0, rows, TILE_ROWS):
             tile(
-                a, at_a + m * step_a, step_a, b, at_b + n * depth, depth, c, at_c + m * step_c + n, step_c, fresh
+                a, at_a + m * step_a, step_a, 1, b, at_b + n * depth, depth, c, at_c + m * step_c + n, step_c,
+                fresh,
             )  # fmt: skip

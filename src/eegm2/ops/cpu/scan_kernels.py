@@ -12,7 +12,7 @@ import numpy as np
 from eegm2.ops.cpu.runtime import kernel
 from eegm2.ops.cpu.simd import (
     add,
-    exponential,
+    decayed,
     fill,
     lane_count,
     lane_sum,
@@ -73,7 +73,7 @@ def scan_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
                 total = multiply(value, load(skip, k))
                 for n in range(d_state):
                     i = n * LANES + k
-                    decay = exponential(multiply(time, load(rates, i)))
+                    decay = decayed(multiply(time, load(rates, i)))
                     now = multiply_add(decay, load(hidden, i), multiply(push, spread(B, at_B + n)))
                     store(hidden, i, now)
                     total = multiply_add(now, spread(C, at_C + n), total)
@@ -132,7 +132,7 @@ def scan_backward(x, dt, A, B, C, D, dy, initial, spans, dx, ddt, dA, dB, dC, dD
                     push = multiply(load(row_x, k), time)
                     for n in range(d_state):
                         i = n * LANES + k
-                        decay = exponential(multiply(time, load(rates, i)))
+                        decay = decayed(multiply(time, load(rates, i)))
                         store(decays, at + i, decay)
                         now = multiply_add(decay, load(states, at + i), multiply(push, spread(B, at_B + n)))
                         store(states, at + wide + i, now)

@@ -206,6 +206,26 @@ def exponential(typing_context: Any, a: Any) -> Any:
 
 
 @intrinsic
+def decayed(typing_context: Any, a: Any) -> Any:
+    """``exp(a)`` for decays, half the work of `exponential`: float32 is 0 below -87 and infinite above 87."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(a)
+        (x,) = arguments
+        if a.dtype != types.float32:
+            return vector_call(builder, "exp", vector, x)
+        low, high, zero, infinite = (
+            ir.Constant(vector, [value] * vector.count) for value in (-87.0, 87.0, 0.0, float("inf"))
+        )
+        result = _bounded_exp32(builder, vector, x)
+        result = builder.select(builder.fcmp_unordered("<", x, low), zero, result)
+        result = builder.select(builder.fcmp_ordered(">", x, high), infinite, result)
+        return builder.select(builder.fcmp_ordered("==", x, x), result, x)
+
+    return a(a), generate
+
+
+@intrinsic
 def silu(typing_context: Any, a: Any) -> Any:
     """Return ``a / (1 + exp(-a))``; float32 within 2 units in the last place."""
 
