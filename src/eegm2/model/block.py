@@ -111,22 +111,23 @@ class SequenceBlock(nn.Module):
         parts = (mixer.in_proj, mixer.conv1d, mixer.norm, mixer.out_proj, norm)
         kinds = (nn.Linear, nn.Conv1d, GatedRMSNorm, nn.Linear, nn.LayerNorm)
         conv, before = mixer.conv1d, () if state is None else state.tensors()
+        assert conv.bias is not None
         weights = (
-            mixer.in_proj.weight, conv.weight, conv.bias, mixer.dt_bias, mixer.A_log, mixer.D, mixer.norm.weight,
-            mixer.out_proj.weight, norm.weight, norm.bias,
+            mixer.in_proj.weight, conv.weight, conv.bias, mixer.dt_bias, mixer.A_log, mixer.D,
+            mixer.norm.weight, mixer.out_proj.weight, norm.weight, norm.bias,
         )  # fmt: skip
         if not all(map(as_made, (mixer, *parts), (Mamba2, *kinds))):
             return None
         if not compiled_inference(u, (*weights, *before)):
             return None
-        return self.kept.of(weights, lambda: self._laid_out(weights))
+        return self.kept.of(weights, lambda: self._laid_out(mixer, weights))
 
-    def _laid_out(self, weights: tuple[Tensor, ...]) -> BlockWeights:
+    def _laid_out(self, mixer: Mamba2, weights: tuple[Tensor, ...]) -> BlockWeights:
         from eegm2.ops.cpu.block import BlockWeights
 
         into, taps, bias, dt_bias, A_log, *others = (weight.detach() for weight in weights)
         return BlockWeights.of(
             into, taps.squeeze(1), bias, dt_bias, -torch.exp(A_log), *others,
-            d_state=self.mixer.d_state, headdim=self.mixer.headdim,
-            eps=(self.mixer.norm.eps, self.norm.eps), norm_first=self.norm_first,
+            d_state=mixer.d_state, headdim=mixer.headdim,
+            eps=(mixer.norm.eps, self.norm.eps), norm_first=self.norm_first,
         )  # fmt: skip

@@ -71,7 +71,7 @@ def join_and_convolve(
         of_skip, of_x = weight.split([skip.shape[1], x.shape[1]], dim=1)
         return ConvWeights.of(of_skip, bias), taps_of(of_x)
 
-    both = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+    both = [tensor for layer in layers for tensor in layer.parameters()]
     direct, halved = kept.of(both, lay_out)
     raised = convolved(x.transpose(1, 2), halved)
     return convolved(skip.transpose(1, 2), direct, raised=raised).transpose(1, 2)

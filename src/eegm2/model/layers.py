@@ -32,7 +32,7 @@ class TimeConv(nn.Conv1d):
         self.kept = Kept()
 
     def forward(self, x: Tensor, *, pooled: bool = False) -> Tensor:
-        """Convolve (batch, channels in, time), of which pairs are pooled before, to (batch, channels out, time)."""
+        """Convolve (batch, channels in, time), or with `pooled` the maxima of its pairs of steps."""
         if self.compiles(x):
             from eegm2.ops.cpu.conv import ConvWeights, convolved
 
@@ -42,7 +42,7 @@ class TimeConv(nn.Conv1d):
         if not channels_last(x):
             return super().forward(x)
         if needs_gradient(x, self.weight, self.bias):
-            result: Tensor = Convolution.apply(x, self.weight, self.bias)
+            result: Tensor = _Convolution.apply(x, self.weight, self.bias)
             return result
         return convolve(x, self.weight, self.bias)
 
@@ -64,7 +64,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(rows.unsqueeze(2), weight.unsqueeze(2), bias, padding=padding).squeeze(2)
 
 
-class Convolution(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     """`convolve` with a gradient made of products of rows: torch's own takes several times as long here."""
 
     @staticmethod
@@ -103,7 +103,7 @@ def _weight_gradient(slopes: Tensor, rows: Tensor, kernel: int) -> Tensor:
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply a linear layer to (batch, time, channels), by compiled products where they can be."""
     if as_made(layer, nn.Linear) and x.dim() == 3 and compiled_products(x, (layer.weight, layer.bias)):
-        y: Tensor = Convolution.apply(x.transpose(1, 2), layer.weight[:, :, None], layer.bias)
+        y: Tensor = _Convolution.apply(x.transpose(1, 2), layer.weight[:, :, None], layer.bias)
         return y.transpose(1, 2)
     y = layer(x)
     return y

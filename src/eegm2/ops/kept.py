@@ -18,17 +18,17 @@ class Kept:
     """Weights in the form that compiled kernels read, made anew when a bit of them has changed.
 
     Weights can be changed in ways that leave no trace (``p.data``, memory shared with NumPy), so every use
-    reads them and compares a number that follows every bit. Copies of a module and files do not take it along.
+    reads them and compares a number that follows every bit. Copies of a module and files leave it behind.
     """
 
     def __init__(self) -> None:
         self._made: tuple[Any, Any] | None = None
 
-    def of(self, tensors: Sequence[Tensor], make: Callable[[], Made]) -> Made:
+    def of(self, tensors: Sequence[Tensor | None], make: Callable[[], Made]) -> Made:
         """Return ``make()``, or what it returned when `tensors` were last as they are now."""
         from eegm2.ops.cpu.prepared import identity
 
-        found, made = identity(tensors), self._made
+        found, made = identity([t for t in tensors if t is not None]), self._made
         if made is None or made[0] != found:
             with torch.no_grad():
                 made = self._made = (found, make())

@@ -139,7 +139,7 @@ def _parts(batch: int, groups: int, threads: int) -> int:
     """Return in how many parts the heads of an entry are taken, a power of two: enough for even shares."""
     parts = 1
     while parts < groups and (
-        batch * parts < threads or batch * parts % threads and batch * parts < 4 * threads
+        batch * parts < threads or (batch * parts % threads and batch * parts < 4 * threads)
     ):
         parts *= 2
     return parts

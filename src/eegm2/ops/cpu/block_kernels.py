@@ -89,7 +89,8 @@ def moved_rows(source, i, step, target, j, row, count, width):
 
 @kernel
 def scan_head(
-    vec, active, dt, at_dt, A, state, own, out, left, right, times, ratios, inverses, rows, width, d_state, wide
+    vec, active, dt, at_dt, A, state, own, out, left, right, times, ratios, inverses, rows, width, d_state,
+    wide,
 ):  # fmt: skip
     """Scan one head over the rows of a block; the state ``state[own:]`` goes in and out."""
     real = state.dtype.type
@@ -175,7 +176,8 @@ def block_scan(
             moved_rows(kept_bc, 0, 2 * wide, common, 0, n_shared, back, 2 * wide)
             for t in range(rows):
                 filtered(
-                    common, (back + t) * n_shared, n_shared, shared, at_conv, 2 * wide, taps, active, t * 2 * wide
+                    common, (back + t) * n_shared, n_shared, shared, at_conv, 2 * wide, taps, active,
+                    t * 2 * wide,
                 )  # fmt: skip
                 for h in range(heads):
                     dt[h * most + t] = common[(back + t) * n_shared + 2 * wide + h] + dt_bias[h]
@@ -195,8 +197,8 @@ def block_scan(
                     moved_rows(kept_x, at_kept, width, zx, width, n_head, back, width)
                     for t in range(rows):
                         filtered(
-                            zx, (back + t) * n_head + width, n_head, conv, h * (taps + 1) * width, width, taps,
-                            vec, t * width,
+                            zx, (back + t) * n_head + width, n_head, conv, h * (taps + 1) * width, width,
+                            taps, vec, t * width,
                         )  # fmt: skip
                     moved_rows(zx, rows * n_head + width, n_head, kept_x, at_kept, width, back, width)
                     scan_head(
@@ -221,8 +223,8 @@ def block_scan(
         for h in range(heads * low // groups, heads * high // groups):
             moved_rows(kept_x, h * back * width, width, after, at_tail + h * headdim, every, back, headdim)
             transposed(
-                hidden, h * lines * width, state, (b * heads + h) * headdim * d_state, d_state, headdim, width,
-                d_state, real(1),
+                hidden, h * lines * width, state, (b * heads + h) * headdim * d_state, d_state, headdim,
+                width, d_state, real(1),
             )  # fmt: skip
         if part == 0:
             for half in range(2):

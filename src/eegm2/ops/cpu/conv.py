@@ -93,6 +93,5 @@ def weight_gradient(dy: Tensor, x: Tensor, kernel: int) -> Tensor:
 
 def taps_of(weight: Tensor) -> ConvWeights:
     """Return the pointwise layer that gives the products with each tap of a convolution, side by side."""
-    outputs, inputs, kernel = weight.shape
-    each = F.pad(weight.detach().permute(2, 0, 1), (0, 0, 0, -outputs % COLUMNS))
+    each = F.pad(weight.detach().permute(2, 0, 1), (0, 0, 0, -weight.shape[0] % COLUMNS))
     return ConvWeights.of(each.flatten(0, 1)[:, :, None], None)

@@ -91,7 +91,8 @@ def convolve(x, weight, bias, raised, y, sizes, start, stop):
         b, first = task // blocks, task % blocks * ROWS_EACH
         count = min(ROWS_EACH, steps - first)
         gathered(
-            x, b * sizes[5], steps, channels, sizes[6], sizes[7], sizes[8], first - side, count + kernel - 1, rows
+            x, b * sizes[5], steps, channels, sizes[6], sizes[7], sizes[8], first - side, count + kernel - 1,
+            rows,
         )  # fmt: skip
         for t in range(count):
             moved(bias, 0, sums, t * width, width)

@@ -1,7 +1,7 @@
 """The gradient of a convolution's weight, compiled: a product over all steps of output slopes and inputs.
 
-A task is a block of output channels and one of input channels. Both are laid out in panels for some steps at a
-time, and what they give is added up in the order of time: who does which task does not touch the result.
+A task is a block of output channels and one of input channels. Both are laid out in panels for some steps
+at a time, and what they give is added up in the order of time: who does which task does not touch the result.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -22,7 +22,7 @@ PANEL = LANES if LANES % TILE_ROWS == 0 else LANES * TILE_ROWS // 2  # whole til
 
 @kernel
 def in_panels(source, at, step, steps, first, count, low, high, width, target):
-    """Copy channels low … high - 1 of steps first … first + count - 1 into panels of `width`, (panel, step, width).
+    """Copy channels low … high - 1 of `count` steps from `first` on into panels, (panel, step, width).
 
     Steps before the first and behind the last of `steps`, and channels that fill a panel, are zero.
     """
@@ -39,7 +39,7 @@ def in_panels(source, at, step, steps, first, count, low, high, width, target):
 
 @kernel
 def weight_slopes(dy, x, dweight, sizes, start, stop):
-    """Tasks start … stop - 1 of blocks of output channels x blocks of input channels; dweight (out, k, in)."""
+    """Tasks start … stop - 1 of blocks of output x blocks of input channels; dweight (out, k, in)."""
     steps, inputs, outputs, kernel = sizes[1], sizes[2], sizes[3], sizes[4]
     high_out, high_in = sizes[9], sizes[10]
     blocks = (inputs + high_in - 1) // high_in
@@ -58,15 +58,16 @@ def weight_slopes(dy, x, dweight, sizes, start, stop):
                 longer = count + kernel - 1
                 in_panels(dy, b * sizes[7], sizes[8], steps, first, count, low_out, end_out, PANEL, slopes)
                 in_panels(
-                    x, b * sizes[5], sizes[6], steps, first - kernel // 2, longer, low_in, end_in, COLUMNS, rows
+                    x, b * sizes[5], sizes[6], steps, first - kernel // 2, longer, low_in, end_in, COLUMNS,
+                    rows,
                 )  # fmt: skip
                 for n in range(0, end_in - low_in, COLUMNS):
                     for tap in range(kernel):
                         at = (n // COLUMNS * longer + tap) * COLUMNS
                         for m in range(0, end_out - low_out, TILE_ROWS):
                             tile(
-                                slopes, m // PANEL * count * PANEL + m % PANEL, 1, PANEL, rows, at, count, sums,
-                                (m * kernel + tap) * wide + n, kernel * wide, 0,
+                                slopes, m // PANEL * count * PANEL + m % PANEL, 1, PANEL, rows, at, count,
+                                sums, (m * kernel + tap) * wide + n, kernel * wide, 0,
                             )  # fmt: skip
         for m in range(end_out - low_out):
             for tap in range(kernel):

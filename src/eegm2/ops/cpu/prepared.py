@@ -27,7 +27,7 @@ def words_at(typing_context: Any, address: Any) -> Any:
 
 @kernel
 def fingerprint(addresses, counts):
-    """Return a sum over all words times odd numbers: any single one that changes, or two that swap, change it."""
+    """Return a sum over all words times odd numbers, which any one that changes, or two that swap, change."""
     total = np.uint64(0)
     for i in range(addresses.size):
         words = carray(words_at(addresses[i]), counts[i])

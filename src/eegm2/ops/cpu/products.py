@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from llvmlite import ir
 from numba import types
@@ -49,8 +48,8 @@ def tile(
 ) -> Any:
     """Multiply `TILE_ROWS` rows of `a` by one panel of `b` into c, or (`fresh` = 0) add it to what c holds.
 
-    `step_a` and `step_c` lie between rows, `along_a` between neighbours of one. Sums run over the depth in its
-    order, whatever the tile.
+    `step_a` and `step_c` lie between rows, `along_a` between neighbours of one. Sums run over the depth in
+    its order, whatever the tile.
     """
     lanes = Lanes(a.dtype)
     groups = COLUMNS // lanes.width

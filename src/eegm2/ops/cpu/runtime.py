@@ -127,8 +127,8 @@ def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> t
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return memory for a result on the CPU; large ones in large pages where the system has them.
 
-    The C library asks the system anew for most large results, and every first touch of a page is a fault. NumPy
-    asks for pages of 2 MB, a few hundred times fewer.
+    The C library asks the system anew for most large results, and every first touch of a page is a fault.
+    NumPy asks for pages of 2 MB, a few hundred times fewer.
     """
     count, size = math.prod(shape), dtype.itemsize
     if count * size < LARGE:
