@@ -40,9 +40,9 @@ class BenchmarkConfig:
     suite: Literal["default", "paper"] = option(
         "default", "Measurements: two minutes' worth, or the paper's."
     )
-    models: tuple[str, ...] = option((), "Model to measure; repeat for more. Presets, plain, braindecode's.")
-    lengths: tuple[int, ...] = option((), "Length of the input in samples; repeat for more.")
-    batch: tuple[int, ...] = option((), "Batch size; repeat for more.")
+    models: tuple[str, ...] = option((), "Models to measure: presets, plain, braindecode's.")
+    lengths: tuple[int, ...] = option((), "Lengths of the input in samples.")
+    batch: tuple[int, ...] = option((), "Batch sizes.")
     threads: int = option(0, "Threads of every measurement; 0 takes one per core.")
     train: bool = option(False, "Measure training steps as well (loss, backward, AdamW).")
     peers: bool = option(False, "Measure the peers from braindecode as well.")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from eegm2.cli.options import several
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
@@ -18,11 +19,12 @@ def head(
     out: Annotated[Path, typer.Option("--out", help="File to write, .safetensors.")],
     *,
     subjects: Annotated[
-        list[str] | None, typer.Option("--subject", help="Use this subject only; repeat for more.")
+        list[str] | None, several("--subject", "--subjects", help="Use these subjects only.")
     ] = None,
     target: Annotated[str, typer.Option(help="annotations, or a recordings' attribute.")] = "annotations",
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Class in order of its number; none given: all.")
+        list[str] | None,
+        several("--class", "--classes", help="Classes in the order of their numbers; none given: all."),
     ] = None,
     val: Annotated[
         float,

@@ -44,7 +44,7 @@ def predict(
     from eegm2.report.predictions import write_prediction_page
 
     keep_freed_memory()
-    with bar() as progress:
+    with bar("run the same command again to go on after the last whole recording") as progress:
         made = run_predict(model, sources, out, config, progress)
         page = write_prediction_page(out, command=shlex.join(["eegm2", *sys.argv[1:]]))
     _show(made, page)

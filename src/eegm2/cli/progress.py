@@ -12,8 +12,10 @@ from eegm2.ending import status_of
 
 
 @contextlib.contextmanager
-def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar while the block runs; a signal ends it and is said to have written nothing."""
+def bar(
+    said: str = "nothing was written, run the same command again",
+) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar while the block runs; a signal ends it, and is followed by what is `said`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -25,5 +27,5 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
                 task, description=stage, completed=done, total=total
             )
     except KeyboardInterrupt as error:
-        typer.echo("interrupted; nothing was written, run the same command again", err=True)
+        typer.echo(f"interrupted; {said}", err=True)
         sys.exit(status_of(error))

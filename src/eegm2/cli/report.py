@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from eegm2.cli.options import several
 from eegm2.errors import ConfigError
 
 
@@ -19,17 +20,15 @@ def report(
     ],
     store: Annotated[
         list[str] | None,
-        typer.Option(
-            "--store", help="Recording store (folder or URL), repeat for more; default: those the run names."
-        ),
+        several("--store", help="Recording stores (folder or URL); none given: those the run names."),
     ] = None,
     probe: Annotated[
         list[Path] | None,
-        typer.Option("--probe", help="Probe folder besides those the run lists; repeat for more."),
+        several("--probe", help="Probe folders besides those the run lists."),
     ] = None,
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option("--evaluation", help="Folder or results.json of eegm2 evaluate; repeat for more."),
+        several("--evaluation", help="Folders or results.json of eegm2 evaluate."),
     ] = None,
     projection: Annotated[
         str,

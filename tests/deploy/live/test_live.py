@@ -23,7 +23,8 @@ from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import fit_head
 from eegm2.deploy.live.clock import ClockTracker
-from eegm2.deploy.live.pipeline import Outputs, Pipeline
+from eegm2.deploy.live.outputs import Outputs
+from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.live.runner import run_stream
 from eegm2.deploy.live.source import Chunk, RecordingSource, SourceLost, unit_factor
 from eegm2.deploy.live.web import WebPage
@@ -343,7 +344,7 @@ def test_the_streamed_recording_equals_offline_on_what_was_prepared(tmp_path: Pa
         (["--source", "nowhere.edf"], "got 'nowhere.edf', expected lsl, brainflow or a recording's file"),
         (["--source", "lsl", "--out", "x.txt"], "got 'x.txt', expected lsl, a .jsonl or .csv file"),
         (["--source", "lsl", "--port", "80", "--host", "0.0.0.0"], "which others can reach; give --token"),
-        (["--source", "lsl", "--enter", "0.3"], "enter, leave: got 0.3, 0.5"),
+        (["--source", "lsl", "--enter", "0.3"], "smooth, enter, leave: got 0.0, 0.3, 0.5"),
         (["--source", "lsl", "--buffer-s", "0"], "buffer_s: got 0.0, expected seconds above 0"),
     ],
 )

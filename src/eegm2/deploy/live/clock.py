@@ -12,6 +12,8 @@ from eegm2.errors import DataError
 #: Samples this many sampling intervals (and at least `_LATE_S`) late for good are missing ones.
 _LATE_SAMPLES = 2.5
 _LATE_S = 0.04
+#: A stamp this much before the last one is of a clock that was set back; bursts and jitter stay below.
+SET_BACK_S = 0.75
 #: A clock this far off its nominal rate is refused.
 _LARGEST_RATE_ERROR = 0.03
 #: A slice is longer than the period of any sender in bursts, so each has the end of one.
@@ -109,6 +111,8 @@ class ClockTracker:
         self._waiting, self.undecided = [], 0
         gaps = []
         for i, stamp in enumerate(stamps):
+            if self._slices and stamp < self._last - SET_BACK_S:
+                self._begin_again()
             if self._first is not None and self._lateness(stamp, self._count) > self._jump:
                 following = stamps[i : i + _LOOK_AHEAD + 1]
                 if len(following) <= _LOOK_AHEAD:
@@ -122,6 +126,12 @@ class ClockTracker:
                 gaps.append((i, missing))
         self._judge()
         return tuple(gaps)
+
+    def _begin_again(self) -> None:
+        """Forget the clock that was: another one, or the same one set back, counts from here."""
+        waiting, undecided = self._waiting, self.undecided
+        self.reset()
+        self._waiting, self.undecided = waiting, undecided
 
     def _lateness(self, stamp: float, number: int) -> float:
         """Return how late a sample is, given what is known to be missing."""

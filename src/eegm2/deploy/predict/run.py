@@ -18,15 +18,16 @@ from eegm2.data.store.recording_store import RecordingStore
 from eegm2.deploy.predict.classifier import Classifier, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import MOST_WINDOWS, reactions
-from eegm2.deploy.predict.recording import BANDS, predict_recording
+from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import Prepared, Progress, open_sources
 from eegm2.deploy.predict.tables import recording_table, window_table, write_csv
 from eegm2.errors import ConfigError, DataError, EEGM2Error
+from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 
-FORMAT = 1
+FORMAT = 2
 RECORDINGS, RESULT = "recordings", "predictions.json"
 
 

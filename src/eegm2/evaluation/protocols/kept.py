@@ -47,7 +47,7 @@ class HeadArrays:
         """Take over a fitted StandardScaler and (one-vs-rest) logistic regression of scikit-learn."""
         scaler, last = pipeline[0], pipeline[-1]
         estimators = getattr(last, "estimators_", [last])
-        weight = np.concatenate([e.coef_ for e in estimators])
+        weight = np.concatenate([np.atleast_2d(e.coef_) for e in estimators])
         bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
         multinomial = not hasattr(last, "estimators_") and len(weight) > 1
         link = "softmax" if multinomial else "one-vs-rest"
