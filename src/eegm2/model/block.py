@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -9,8 +11,12 @@ from torch.utils.checkpoint import checkpoint
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
 from eegm2.model.mamba1 import Mamba1
-from eegm2.model.mamba2 import Mamba2
+from eegm2.model.mamba2 import GatedRMSNorm, Mamba2
 from eegm2.model.state import MambaState
+from eegm2.ops import Kept, as_made, compiled_inference
+
+if TYPE_CHECKING:
+    from eegm2.ops.cpu.block import BlockWeights
 
 
 class Attention(nn.Module):
@@ -70,6 +76,7 @@ class SequenceBlock(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.checkpointed = False
         self.checkpoint_windows = 0
+        self.kept = Kept()
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState | None]:
         """Return the block's output, (batch, length, channels), and its state after `u`."""
@@ -87,5 +94,40 @@ class SequenceBlock(nn.Module):
         return self._run(u, None)[0]
 
     def _run(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState | None]:
+        compiled = self.compiled(u, state)
+        if compiled is not None:
+            from eegm2.ops.cpu.block import sequence_block
+
+            y, conv, ssm = sequence_block(u, compiled, *(() if state is None else state.tensors()))
+            return y, MambaState(conv, ssm)
         y, state = self.mixer(u, state)
         return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state
+
+    def compiled(self, u: Tensor, state: MambaState | None = None) -> BlockWeights | None:
+        """Return the weights as the kernels for inference read them; None where those cannot take `u`."""
+        mixer, norm = self.mixer, self.norm
+        if not isinstance(mixer, Mamba2) or mixer.ngroups != 1:
+            return None
+        parts = (mixer.in_proj, mixer.conv1d, mixer.norm, mixer.out_proj, norm)
+        kinds = (nn.Linear, nn.Conv1d, GatedRMSNorm, nn.Linear, nn.LayerNorm)
+        conv, before = mixer.conv1d, () if state is None else state.tensors()
+        assert conv.bias is not None
+        weights = (
+            mixer.in_proj.weight, conv.weight, conv.bias, mixer.dt_bias, mixer.A_log, mixer.D,
+            mixer.norm.weight, mixer.out_proj.weight, norm.weight, norm.bias,
+        )  # fmt: skip
+        if not all(map(as_made, (mixer, *parts), (Mamba2, *kinds))):
+            return None
+        if not compiled_inference(u, (*weights, *before)):
+            return None
+        return self.kept.of(weights, lambda: self._laid_out(mixer, weights))
+
+    def _laid_out(self, mixer: Mamba2, weights: tuple[Tensor, ...]) -> BlockWeights:
+        from eegm2.ops.cpu.block import BlockWeights
+
+        into, taps, bias, dt_bias, A_log, *others = (weight.detach() for weight in weights)
+        return BlockWeights.of(
+            into, taps.squeeze(1), bias, dt_bias, -torch.exp(A_log), *others,
+            d_state=mixer.d_state, headdim=mixer.headdim,
+            eps=(mixer.norm.eps, self.norm.eps), norm_first=self.norm_first,
+        )  # fmt: skip

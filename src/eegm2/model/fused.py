@@ -1,4 +1,4 @@
-"""Linear layers that follow each other with nothing in between, multiplied out to one."""
+"""Linear layers with nothing between them: multiplied out to one, or taken where they cost least."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eegm2.model.layers import MultiBranchEmbedding
+from eegm2.model.layers import MultiBranchEmbedding, TimeConv, join
+from eegm2.ops import Kept, as_made, compiled_inference
 
 if TYPE_CHECKING:
     from eegm2.model.network import Encoder
@@ -49,3 +50,39 @@ def compose(after: nn.Conv1d | nn.Linear, weight: Tensor, bias: Tensor) -> tuple
     assert after.bias is not None
     total = pointwise @ bias.detach() + after.bias.detach().double()
     return torch.einsum("oi,ick->ock", pointwise, weight.detach()), total
+
+
+def join_and_convolve(
+    skip: Tensor, x: Tensor, kept: Kept, conv: TimeConv, output: TimeConv | None = None
+) -> Tensor:
+    """Convolve ``join(skip, x)``, and put the result through a pointwise `output` if there is one.
+
+    Where the kernels for inference can, the products of `x` are taken before it is interpolated: at half the
+    rate they are half as many. `output` is then multiplied into the convolution.
+    """
+    layers = (conv,) if output is None else (conv, output)
+    if skip.shape[-1] != 2 * x.shape[-1] or not all(layer.compiles(x) for layer in layers):
+        y = conv(join(skip, x))
+        return y if output is None else output(y)
+    from eegm2.ops.cpu.conv import ConvWeights, convolved, taps_of
+
+    def lay_out() -> tuple[ConvWeights, ConvWeights]:
+        weight, bias = (conv.weight, conv.bias) if output is None else output_weights(conv, output)
+        of_skip, of_x = weight.split([skip.shape[1], x.shape[1]], dim=1)
+        return ConvWeights.of(of_skip, bias), taps_of(of_x)
+
+    both = [tensor for layer in layers for tensor in layer.parameters()]
+    direct, halved = kept.of(both, lay_out)
+    raised = convolved(x.transpose(1, 2), halved)
+    return convolved(skip.transpose(1, 2), direct, raised=raised).transpose(1, 2)
+
+
+def pointwise(layer: nn.Linear, x: Tensor, kept: Kept) -> Tensor:
+    """Apply a linear layer to (batch, time, channels), compiled where no gradient is asked for."""
+    if not as_made(layer, nn.Linear) or not compiled_inference(x, (layer.weight, layer.bias)):
+        result: Tensor = layer(x)
+        return result
+    from eegm2.ops.cpu.conv import ConvWeights, convolved
+
+    both = (layer.weight, layer.bias)
+    return convolved(x, kept.of(both, lambda: ConvWeights.of(layer.weight[:, :, None], layer.bias)))

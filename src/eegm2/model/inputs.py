@@ -83,6 +83,8 @@ def check_input(x: Tensor, n_chans: int, min_times: int = MIN_TIMES, weight: Ten
         raise ValueError(f"input: got layout {x.layout}, expected a dense tensor; convert with x.to_dense()")
     if x.dim() != 3 or x.shape[1] != n_chans:
         raise ValueError(f"input: got shape {tuple(x.shape)}, expected (batch, n_chans={n_chans}, n_times)")
+    if x.shape[0] == 0:
+        raise ValueError(f"input: got shape {tuple(x.shape)}, a batch of none; expected at least one window")
     if x.shape[2] < min_times:
         raise ValueError(f"input: got n_times={x.shape[2]}, expected at least {min_times} samples")
     if not x.is_floating_point():

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eegm2.ops import needs_gradient
+from eegm2.ops import Kept, as_made, compiled_inference, compiled_products, needs_gradient
 
 BRANCH_KERNELS = (1, 3, 7)
 
@@ -29,19 +29,34 @@ class TimeConv(nn.Conv1d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
+        self.kept = Kept()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (batch, channels in, time) to (batch, channels out, time)."""
+    def forward(self, x: Tensor, *, pooled: bool = False) -> Tensor:
+        """Convolve (batch, channels in, time), or with `pooled` the maxima of its pairs of steps."""
+        if self.compiles(x):
+            from eegm2.ops.cpu.conv import ConvWeights, convolved
+
+            weights = self.kept.of((self.weight, self.bias), lambda: ConvWeights.of(self.weight, self.bias))
+            return convolved(x.transpose(1, 2), weights, pooled=pooled).transpose(1, 2)
+        x = pool(x) if pooled else x
         if not channels_last(x):
             return super().forward(x)
-        if self.kernel_size[0] > 1 and needs_gradient(x, self.weight, self.bias):
+        if needs_gradient(x, self.weight, self.bias):
             result: Tensor = _Convolution.apply(x, self.weight, self.bias)
             return result
         return convolve(x, self.weight, self.bias)
 
+    def compiles(self, x: Tensor) -> bool:
+        """Return whether the kernels for inference can take `x`."""
+        return as_made(self, TimeConv) and compiled_inference(x, (self.weight, self.bias))
+
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve with neighbouring channels; weight (channels out, channels in, k), k odd."""
+    if compiled_products(x, (weight, bias)):
+        from eegm2.ops.cpu.conv import ConvWeights, convolved
+
+        return convolved(x.transpose(1, 2), ConvWeights.of(weight, bias)).transpose(1, 2)
     if weight.shape[2] == 1:
         return F.linear(x.transpose(1, 2), weight.squeeze(2), bias).transpose(1, 2)
     rows = x.transpose(1, 2).contiguous().transpose(1, 2)
@@ -53,27 +68,45 @@ class _Convolution(torch.autograd.Function):
     """`convolve` with a gradient made of products of rows: torch's own takes several times as long here."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y = convolve(x, weight, bias)
         # under autocast the products are narrower than x: the gradient is then taken in their type
         ctx.save_for_backward(x.transpose(1, 2).to(y.dtype).contiguous(), weight)
-        ctx.dtype = x.dtype
+        ctx.dtype, ctx.with_bias = x.dtype, bias is not None
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         rows, weight = ctx.saved_tensors
-        slopes, kernel = dy.transpose(1, 2), weight.shape[2]
-        dx = None
+        slopes, dx = dy.transpose(1, 2), None
         if ctx.needs_input_grad[0]:
             dx = convolve(dy, weight.to(dy.dtype).flip(2).transpose(0, 1), None).to(ctx.dtype)
-        side = kernel // 2  # zero rows between batch entries, so that one product serves all of them
-        rows, padded = (F.pad(t, (0, 0, side, side)).flatten(0, 1) for t in (rows, slopes))
-        count = rows.shape[0] - 2 * side
-        middle = padded[side : side + count].t()
-        dweight = torch.stack([middle @ rows[tap : tap + count] for tap in range(kernel)], dim=2)
-        return dx, dweight.to(weight.dtype), slopes.sum((0, 1)).to(weight.dtype)
+        dweight = _weight_gradient(slopes, rows, weight.shape[2])
+        dbias = slopes.sum((0, 1)).to(weight.dtype) if ctx.with_bias else None
+        return dx, dweight.to(weight.dtype), dbias
+
+
+def _weight_gradient(slopes: Tensor, rows: Tensor, kernel: int) -> Tensor:
+    """Return the gradient of a weight from (batch, time, channels) of output and input."""
+    if compiled_products(rows, (slopes,)):
+        from eegm2.ops.cpu.conv import weight_gradient
+
+        return weight_gradient(slopes, rows, kernel)
+    side = kernel // 2  # zero rows between batch entries, so that one product serves all of them
+    rows, padded = (F.pad(t, (0, 0, side, side)).flatten(0, 1) for t in (rows, slopes))
+    count = rows.shape[0] - 2 * side
+    middle = padded[side : side + count].t()
+    return torch.stack([middle @ rows[tap : tap + count] for tap in range(kernel)], dim=2)
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a linear layer to (batch, time, channels), by compiled products where they can be."""
+    if as_made(layer, nn.Linear) and x.dim() == 3 and compiled_products(x, (layer.weight, layer.bias)):
+        y: Tensor = _Convolution.apply(x.transpose(1, 2), layer.weight[:, :, None], layer.bias)
+        return y.transpose(1, 2)
+    y = layer(x)
+    return y
 
 
 def pool(x: Tensor) -> Tensor:

@@ -14,9 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.model.config import EEGM2Config
+from eegm2.model.layers import channels_last, linear
 from eegm2.model.mamba2 import DT_RANGE, inverse_softplus, log_uniform
 from eegm2.model.state import MambaState
-from eegm2.ops import causal_conv1d, compute_dtype, selective_scan
+from eegm2.ops import causal_conv1d, compute_dtype, needs_gradient, selective_scan
+
+MOST_ROWS = 1024  # batch x steps of a piece
 
 
 class Mamba1(nn.Module):
@@ -48,13 +51,28 @@ class Mamba1(nn.Module):
         self.out_proj = nn.Linear(self.d_inner, channels, bias=False)
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        """Mix over time; shapes as in :class:`eegm2.model.mamba2.Mamba2`."""
-        x, z = self.in_proj(u).chunk(2, dim=-1)
+        """Mix over time; shapes as in :class:`eegm2.model.mamba2.Mamba2`.
+
+        Without gradients on a CPU in pieces of time, so that nothing of the expanded width leaves the cache.
+        """
+        before = () if state is None else state.tensors()
+        steps = max(MOST_ROWS // u.shape[0], 1) if channels_last(u) and u.shape[0] else u.shape[1]
+        if u.shape[1] <= steps or needs_gradient(u, *self.parameters(), *before):
+            return self._mix(u, state)
+        parts = []
+        for piece in u.split(steps, dim=1):
+            y, state = self._mix(piece, state)
+            parts.append(y)
+        assert state is not None
+        return torch.cat(parts, dim=1), state
+
+    def _mix(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        x, z = linear(self.in_proj, u).chunk(2, dim=-1)
         x, conv_state = causal_conv1d(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv if state is not None else None
         )
         x = F.silu(x)
-        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dt, B, C = linear(self.x_proj, x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dtype = compute_dtype(self.A_log)
         with torch.autocast(device_type=u.device.type, enabled=False):
             rate = F.linear(dt.to(dtype), self.dt_proj.weight.to(dtype), self.dt_proj.bias.to(dtype))
@@ -67,4 +85,4 @@ class Mamba1(nn.Module):
                 self.D,
                 state.ssm if state is not None else None,
             )
-        return self.out_proj(y.to(z.dtype) * F.silu(z)), MambaState(conv_state, ssm_state)
+        return linear(self.out_proj, y.to(z.dtype) * F.silu(z)), MambaState(conv_state, ssm_state)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
+from eegm2.model.layers import linear
 from eegm2.model.state import MambaState
-from eegm2.ops import choose_backend, compute_dtype, mamba2_mix, needs_gradient
+from eegm2.ops import compute_dtype, mamba2_mix
 
-BLOCK_BYTES = 8 << 20  # of a projected block of time: in the last-level cache; 4 MB took 3 % longer
 DT_RANGE = (1e-3, 1e-1)
 A_RANGE = (1.0, 16.0)
 
@@ -91,39 +91,8 @@ class Mamba2(nn.Module):
         state : MambaState
             State after `u`.
         """
-        batch, length, _ = u.shape
-        steps = max(1, BLOCK_BYTES // (u.element_size() * (2 * self.d_inner + self.n_heads)))
-        inference = not needs_gradient(u, *self.parameters(), *(() if state is None else state.tensors()))
-        if batch * length > steps and inference and choose_backend("auto", u.device) == "numba":
-            return self._in_blocks(u, state, steps)
-        y, state = self._mix(self.in_proj(u), state)
-        return self.out_proj(y), state
-
-    def _in_blocks(self, u: Tensor, state: MambaState | None, steps: int) -> tuple[Tensor, MambaState]:
-        """Mix without gradients, `steps` steps of all entries at a time: no whole projection exists.
-
-        Every block is projected into the same memory, and from there into its place of the result.
-        """
-        batch, length, _ = u.shape
-        entries = max(1, steps // length)
-        room = u.new_empty(steps, self.in_proj.out_features)
-        result = u.new_empty(batch, length, self.out_proj.out_features)
-        states = []
-        for first in range(0, batch, entries):
-            here = slice(first, first + entries)
-            now = None if state is None else MambaState(*(t[here] for t in state.tensors()))
-            for begin in range(0, length, steps):
-                block, target = u[here, begin : begin + steps], result[here, begin : begin + steps]
-                rows = block.flatten(0, 1)
-                projected = product(self.in_proj, rows, room[: len(rows)])
-                y, now = self._mix(projected.unflatten(0, block.shape[:2]), now)
-                made = product(self.out_proj, y.flatten(0, 1), target.view(len(rows), -1))
-                if made.data_ptr() != target.data_ptr():
-                    target.copy_(made.view_as(target))
-            assert now is not None
-            states.append(now.tensors())
-        conv, ssm = (torch.cat(parts) for parts in zip(*states))
-        return result, MambaState(conv, ssm)
+        y, state = self._mix(linear(self.in_proj, u), state)
+        return linear(self.out_proj, y), state
 
     def _mix(self, projected: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         assert self.conv1d.bias is not None
@@ -143,15 +112,6 @@ class Mamba2(nn.Module):
             self.headdim,
         )
         return y, MambaState(conv_state, ssm_state)
-
-
-def product(layer: nn.Module, rows: Tensor, room: Tensor) -> Tensor:
-    """Return ``layer(rows)``, in `room` if that is a plain product: not quantised, autocast or with hooks."""
-    hooks = layer._forward_hooks or layer._forward_pre_hooks
-    if type(layer) is not nn.Linear or hooks or torch.is_autocast_enabled(rows.device.type):
-        result: Tensor = layer(rows)
-        return result
-    return torch.mm(rows, layer.weight.t(), out=room)
 
 
 def log_uniform(n: int, low: float, high: float) -> Tensor:

@@ -18,12 +18,12 @@ from eegm2.model.block import SequenceBlock
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.trunk import CovarianceTrunk, Tokens
 from eegm2.model.features import usual_kind, window_features
-from eegm2.model.fused import embedding_weights
+from eegm2.model.fused import embedding_weights, join_and_convolve, pointwise
 from eegm2.model.inputs import check_input
-from eegm2.model.layers import MultiBranchEmbedding, TimeConv, channels_last, convolve, join, pool
+from eegm2.model.layers import MultiBranchEmbedding, TimeConv, pool
 from eegm2.model.pretrained import Pretrained
 from eegm2.model.unet import UNet
-from eegm2.ops import needs_gradient
+from eegm2.ops import Kept, as_made, compiled_inference
 
 
 def over_time(block: SequenceBlock, x: Tensor) -> Tensor:
@@ -43,12 +43,13 @@ class Encoder(nn.Module):
         self.block1 = SequenceBlock(w, config)
         self.conv2 = TimeConv(w, 2 * w, 3)
         self.conv3 = TimeConv(2 * w, 4 * w, 3)
+        self.kept = Kept()
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Return the representation (batch, 4w, T // 8) and the skips (T; w), (T // 2; 2w), (T // 4; 4w)."""
         x1 = self.block1(self.embed(x))[0].transpose(1, 2)
-        x2 = self.conv2(pool(x1))
-        x3 = self.conv3(pool(x2))
+        x2 = self.conv2(x1, pooled=True)
+        x3 = self.conv3(x2, pooled=True)
         return pool(x3), (x1, x2, x3)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -56,8 +57,12 @@ class Encoder(nn.Module):
 
         Where no gradient is asked for, both are one convolution: nothing stands between them.
         """
-        if channels_last(x) and not needs_gradient(x, *self.embedding.parameters()):
-            return convolve(x, *embedding_weights(self)).transpose(1, 2)
+        weights = (*self.embedding.parameters(), *self.linear1.parameters())
+        if as_made(self.linear1, nn.Linear) and compiled_inference(x, weights):
+            from eegm2.ops.cpu.conv import ConvWeights, convolved
+
+            laid_out = self.kept.of(weights, lambda: ConvWeights.of(*embedding_weights(self)))
+            return convolved(x.transpose(1, 2), laid_out)
         return self.linear1(self.embedding(x).transpose(1, 2))
 
 
@@ -70,11 +75,12 @@ class Mediator(nn.Module):
         self.linear_in = nn.Linear(channels, channels)
         self.block = SequenceBlock(channels, config)
         self.linear_out = nn.Linear(channels, channels)
+        self.kept_in, self.kept_out = Kept(), Kept()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, 4w, steps) to the same shape."""
-        y, _ = self.block(self.linear_in(x.transpose(1, 2)))
-        return self.linear_out(y).transpose(1, 2)
+        y, _ = self.block(pointwise(self.linear_in, x.transpose(1, 2), self.kept_in))
+        return pointwise(self.linear_out, y, self.kept_out).transpose(1, 2)
 
 
 class Decoder(nn.Module):
@@ -89,13 +95,14 @@ class Decoder(nn.Module):
         self.block2 = SequenceBlock(2 * w, config)
         self.conv1 = TimeConv(3 * w, w, 3)
         self.output = TimeConv(w, config.n_chans, 1)
+        self.kept = (Kept(), Kept(), Kept())
 
     def forward(self, x: Tensor, skips: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Map the mediator's output and the encoder's skips to (batch, n_chans, T)."""
-        x1, x2, x3 = skips
-        x = over_time(self.block3, self.conv3(join(x3, x)))
-        x = over_time(self.block2, self.conv2(join(x2, x)))
-        return self.output(self.conv1(join(x1, x)))
+        (x1, x2, x3), (kept1, kept2, kept3) = skips, self.kept
+        x = over_time(self.block3, join_and_convolve(x3, x, kept3, self.conv3))
+        x = over_time(self.block2, join_and_convolve(x2, x, kept2, self.conv2))
+        return join_and_convolve(x1, x, kept1, self.conv1, self.output)
 
 
 class EEGM2(Pretrained, nn.Module):

@@ -136,7 +136,7 @@ def test_an_open_end_is_the_network_whose_interpolation_always_doubles(
 
     model, x = network(), signal(n_times)
     y = streamed(StreamingEEGM2(model), x, cuts(n_times, 64))
-    monkeypatch.setattr("eegm2.model.network.join", doubled)
+    monkeypatch.setattr("eegm2.model.fused.join", doubled)
     torch.testing.assert_close(y, model(x), rtol=0, atol=1e-4)
 
 

@@ -10,19 +10,16 @@ integers. Their tensors are copies, so that a state never keeps a block alive.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from eegm2.model.block import SequenceBlock
-from eegm2.model.mamba2 import Mamba2
 from eegm2.model.state import MambaState
-from eegm2.ops import mamba2_mix
-from eegm2.ops.dispatch import choose_backend
 
-#: Most rows (batch x steps) of a block that is taken on one thread without a check per call.
-FEW_ROWS = 256
+if TYPE_CHECKING:
+    from eegm2.ops.cpu.block import BlockWeights
 
 
 @dataclass(frozen=True)
@@ -154,53 +151,24 @@ class Block:
 
 
 class Mamba2Block(Block):
-    """A sequence block with Mamba-2, its matrices laid out for few rows at a time.
+    """A sequence block with Mamba-2 on a CPU: its weights are laid out once and never looked at again."""
 
-    A product of a few rows with a transposed weight takes up to three times as long as with the weight
-    itself, and in a stream these products are nearly all there is to do. On a CPU the compiled mixer gets
-    its weights once; blocks that are worth several threads go the general way.
-    """
-
-    def __init__(self, block: SequenceBlock) -> None:
+    def __init__(self, block: SequenceBlock, weights: BlockWeights) -> None:
         super().__init__(block)
-        mixer = block.mixer
-        assert isinstance(mixer, Mamba2)
-        assert mixer.conv1d.bias is not None
-        self.mixer = mixer
-        self.into = mixer.in_proj.weight.detach().t().contiguous()
-        self.out_of = mixer.out_proj.weight.detach().t().contiguous()
-        taps = mixer.conv1d.weight.detach().squeeze(1).contiguous()
-        decay = -torch.exp(mixer.A_log.detach())
-        weights = (taps, mixer.conv1d.bias, mixer.dt_bias, decay, mixer.D, mixer.norm.weight)
-        self.weights: Any = tuple(weight.detach() for weight in weights)
-        self.prepared: Any = None
-        if choose_backend("auto", taps.device) == "numba" and taps.dtype == torch.float32:
-            from eegm2.ops.cpu.prepared import PreparedMix
-
-            self.prepared = PreparedMix(self.weights, mixer.norm.eps, mixer.d_state, mixer.headdim)
+        self.weights = weights
 
     def step(self, state: BlockState, x: Tensor, *, last: bool = False) -> tuple[Tensor, BlockState]:
         """Take and return (batch, steps, channels), and the state."""
+        from eegm2.ops.cpu.block import sequence_block
+
         if x.shape[1] == 0:
             return x, state
-        mixer = self.mixer
-        conv, ssm = state.mamba.tensors() if state.mamba is not None else (None, None)
-        projected = x @ self.into
-        if self.prepared is not None and x.shape[0] * x.shape[1] <= FEW_ROWS:
-            y, conv, ssm = self.prepared(projected, conv, ssm)
-        else:
-            taps, bias, dt_bias, decay, skip, norm = self.weights
-            y, conv, ssm = mamba2_mix(
-                projected, taps, bias, dt_bias, decay, skip, norm, mixer.norm.eps, conv, ssm, mixer.ngroups,
-                mixer.d_state, mixer.headdim,
-            )  # fmt: skip
-            conv, ssm = conv.clone(), ssm.clone()
-        y = y @ self.out_of
-        y = self.block.norm(y) + x if self.block.norm_first else self.block.norm(y + x)
-        return y, BlockState(state.index + x.shape[1], MambaState(conv, ssm))
+        y, *mamba = sequence_block(x, self.weights, *(state.mamba.tensors() if state.mamba else ()))
+        return y, BlockState(state.index + x.shape[1], MambaState(*mamba))
 
 
-def sequence_block(block: SequenceBlock) -> Block:
-    """Return the incremental form of a sequence block."""
-    mixer = block.mixer
-    return Mamba2Block(block) if isinstance(mixer, Mamba2) else Block(block)
+def incremental_block(block: SequenceBlock) -> Block:
+    """Return the incremental form of a sequence block; called without gradients."""
+    weight = block.norm.weight
+    weights = block.compiled(weight.detach().new_zeros(1, 1, weight.shape[0]))
+    return Block(block) if weights is None else Mamba2Block(block, weights)

@@ -19,7 +19,7 @@ from eegm2.model.block import SequenceBlock
 from eegm2.model.covariance.trunk import CovarianceTrunk
 from eegm2.model.fused import embedding_weights, output_weights, weights
 from eegm2.model.network import EEGM2, Encoder
-from eegm2.model.streaming.incremental import Pool, SameConv, sequence_block
+from eegm2.model.streaming.incremental import Pool, SameConv, incremental_block
 from eegm2.model.streaming.incremental_covariance import Covariances, Hold, MeanPool
 from eegm2.model.streaming.incremental_decoder import Delay, LayerState, Upsample
 
@@ -90,7 +90,7 @@ class StreamNetwork:
         self.latency_samples = (27 if self.reconstructs else 6) + embedding.look_ahead
         self.layers |= {
             "embedding": (1, embedding),
-            "block1": (1, sequence_block(encoder.block1)),
+            "block1": (1, incremental_block(encoder.block1)),
             "pool1": (1, Pool(self.like, w)),
             "conv2": (2, SameConv(*weights(encoder.conv2))),
             "pool2": (2, Pool(self.like, 2 * w)),
@@ -109,7 +109,7 @@ class StreamNetwork:
         }
         for place, block in enumerate(trunk.blocks):
             assert isinstance(block, SequenceBlock)
-            self.layers[f"trunk{place}"] = (config.token_step, sequence_block(block))
+            self.layers[f"trunk{place}"] = (config.token_step, incremental_block(block))
         if self.reconstructs:
             self.latency_samples += config.token_step - STEP
             self.layers["hold"] = (config.token_step, Hold(self.like, raw, config))
@@ -123,15 +123,15 @@ class StreamNetwork:
             SameConv(layer.weight.detach()[:, :, None], layer.bias.detach())
             for layer in (model.mediator.linear_in, model.mediator.linear_out)
         )
-        self.layers["mediator"] = (8, sequence_block(model.mediator.block))
+        self.layers["mediator"] = (8, incremental_block(model.mediator.block))
         for level, rate, channels in ((3, 4, 4 * w), (2, 2, 4 * w), (1, 1, 2 * w)):
             lengths = None if self.n_times is None else (self.n_times // (2 * rate), self.n_times // rate)
             self.layers[f"upsample{level}"] = (2 * rate, Upsample(self.like, channels, lengths))
             self.layers[f"skip{level}"] = (rate, Delay(self.like, (1, 2, 4)[level - 1] * w, channels))
         self.layers["deconv3"] = (4, SameConv(*weights(decoder.conv3)))
-        self.layers["deblock3"] = (4, sequence_block(decoder.block3))
+        self.layers["deblock3"] = (4, incremental_block(decoder.block3))
         self.layers["deconv2"] = (2, SameConv(*weights(decoder.conv2)))
-        self.layers["deblock2"] = (2, sequence_block(decoder.block2))
+        self.layers["deblock2"] = (2, incremental_block(decoder.block2))
         self.layers["output"] = (1, SameConv(*output_weights(decoder.conv1, decoder.output)))
 
     def start(self, batch: int) -> StreamState:

@@ -10,7 +10,7 @@ from torch import Tensor
 from eegm2.ops.cpu.mix_kernels import mix_gate, mix_norm, mix_scan
 from eegm2.ops.cpu.mix_slopes import ROWS_EACH, activated, conv_backward, gate_backward
 from eegm2.ops.cpu.operators import operator
-from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
 from eegm2.ops.cpu.ssd import ssd_backward_operator, ssd_operator, time_segments
 from eegm2.ops.cpu.steps import SPAN
 
@@ -36,7 +36,7 @@ def _scan_inputs(
     """Return the seven arguments of the scan, and dt before its softplus; weight is (k, channels)."""
     batch, length, heads, headdim, ngroups, d_state = sizes[:6]
     channels, inner = bias.shape[0], heads * headdim
-    active = zxbcdt.new_empty(batch, length, channels)
+    active = empty((batch, length, channels), zxbcdt.dtype)
     launch(activated, (zxbcdt, weight, bias, before, active), sizes, batch * length, 4 * active.numel())
     x = active[..., :inner].unflatten(-1, (heads, headdim))
     B, C = active[..., inner:].unflatten(-1, (2, ngroups, d_state)).unbind(2)
@@ -77,7 +77,7 @@ def mix_operator(
     zxbcdt = dense_last(zxbcdt)
     before = conv_state.contiguous()
     state = ssm_state.clone(memory_format=torch.contiguous_format)
-    y = zxbcdt.new_empty(batch, length, inner)
+    y = empty((batch, length, inner), zxbcdt.dtype)
     squares = zxbcdt.new_empty(batch, heads, length)
     spans = zxbcdt.new_empty(batch, heads, (length - 1) // SPAN if keep else 0, d_state, headdim)
     work = y.numel() * max(16, 4 * d_state)  # activations weigh as much as a few state elements
@@ -153,7 +153,7 @@ def mix_backward_operator(
     scan, dt = _scan_inputs(zxbcdt, weight, bias, before, dt_bias, A, D, ssm_state, sizes)
     slopes = ssd_operator(*scan, False)[0]
 
-    dzx = zxbcdt.new_empty(batch, length, columns)
+    dzx = empty((batch, length, columns), zxbcdt.dtype)
     dnorm = zxbcdt.new_zeros(tasks, inner)
     launch(
         gate_backward, (dy, slopes, zxbcdt, norm_weight.contiguous(), dzx, dnorm), sizes, tasks, work,

@@ -1,76 +1,47 @@
-"""Mamba-2's mixer between its projections for many small blocks: weights laid out once, no check per call."""
+"""A number that follows every bit of some tensors, to tell whether what was made of them still holds."""
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-import numba
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
-import torch
+from numba import carray, types
 from torch import Tensor
 
-from eegm2.ops.cpu.mix_kernels import mix_scan
-from eegm2.ops.cpu.runtime import prepare
+from eegm2.ops.cpu.runtime import kernel, span_of
+from eegm2.ops.cpu.simd import intrinsic
 
 
-class PreparedMix:
-    """`eegm2.ops.mamba2_mix` with fixed weights, float32, one group, on one thread.
+@intrinsic
+def words_at(typing_context: Any, address: Any) -> Any:
+    """Return an address as a pointer to words of 32 bits."""
+    kind = types.CPointer(types.uint32)
 
-    In a stream of short pushes the checks and conversions of every call take longer than its arithmetic. The
-    shapes of later calls are the caller's to keep right.
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
 
-    Parameters
-    ----------
-    weights : tuple of Tensor
-        conv_weight, conv_bias, dt_bias, A, D, norm_weight as for `eegm2.ops.mamba2_mix`; copied.
-    eps, d_state, headdim
-        As there.
-    """
+    return kind(types.int64), generate
 
-    def __init__(self, weights: tuple[Tensor, ...], eps: float, d_state: int, headdim: int) -> None:
-        conv_weight, conv_bias, dt_bias, A, D, norm_weight = weights
-        self.channels, self.taps = conv_weight.shape
-        self.heads, self.headdim, self.d_state, self.eps = A.shape[0], headdim, d_state, float(eps)
-        self.inner = self.heads * headdim
-        by_tap = (conv_weight.t(), conv_bias, dt_bias, A, D, norm_weight)
-        self._kept = [t.detach().to(torch.float32, copy=True).contiguous() for t in by_tap]
-        self._weights = tuple(t.view(-1).numpy() for t in self._kept)
-        self._nothing = np.empty(0, np.float32)
-        arrays = [numba.float32[::1]] * 12
-        tail = (numba.int64[::1], numba.float64, numba.int64, numba.int64)
-        prepare(mix_scan, (*arrays, *tail))
 
-    def __call__(
-        self, zxbcdt: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Take (batch, length, channels) and both states; return y, (batch, length, d_inner), and new states.
+@kernel
+def fingerprint(addresses, counts):
+    """Return a sum over all words times odd numbers, which any one that changes, or two that swap, change."""
+    total = np.uint64(0)
+    for i in range(addresses.size):
+        words = carray(words_at(addresses[i]), counts[i])
+        part = np.uint64(0)
+        for k in range(counts[i]):
+            part += np.uint64(words[k]) * np.uint64(2 * k + 1)
+        total = total * np.uint64(0x9E3779B97F4A7C15) + part
+    return total
 
-        Arguments are left as they are.
-        """
-        batch, length, columns = zxbcdt.shape
-        back = self.taps - 1
-        zxbcdt = zxbcdt.contiguous()
-        if conv_state is None:
-            conv_state = zxbcdt.new_zeros(batch, back, self.channels)
-        if ssm_state is None:
-            state = zxbcdt.new_zeros(batch, self.heads, self.headdim, self.d_state)
-        else:
-            state = ssm_state.clone(memory_format=torch.contiguous_format)
-        y = zxbcdt.new_empty(batch, length, self.inner)
-        before = conv_state.contiguous().view(-1).numpy() if back else self._nothing
-        squares = np.empty(batch * self.heads * length, np.float32)
-        sizes = (batch, length, self.heads, self.headdim, 1, self.d_state, self.taps, 1)
-        mix_scan(
-            zxbcdt.view(-1).numpy(),
-            *self._weights,
-            before,
-            state.view(-1).numpy(),
-            y.view(-1).numpy(),
-            squares,
-            self._nothing,
-            np.array((*sizes, length * columns, columns, 0), np.int64),
-            self.eps,
-            0,
-            batch,
-        )
-        fresh = zxbcdt[:, max(0, length - back) :, self.inner : self.inner + self.channels]
-        kept = fresh if length >= back else torch.cat([conv_state[:, length:], fresh], dim=1)
-        return y, kept.contiguous() if length < back else kept.clone(), state
+
+def identity(tensors: Iterable[Tensor]) -> tuple[int, ...]:
+    """Return where tensors lie, how large they are, and a number that follows every bit of them."""
+    places, counts = [], []
+    for tensor in tensors:
+        places.append(tensor.data_ptr())
+        counts.append(span_of(tensor) * tensor.element_size() // 4)
+    return (*places, *counts, int(fingerprint(np.array(places, np.int64), np.array(counts, np.int64))))

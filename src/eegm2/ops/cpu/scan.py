@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
 from eegm2.ops.cpu.operators import operator
-from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, scan_gradients
 from eegm2.ops.cpu.scan_kernels import LANES, SPAN, scan_backward, scan_forward
 
 
@@ -38,7 +38,7 @@ def scan_operator(
     d_state = A.shape[1]
     groups = _groups(channels)
     x, dt, B, C = (dense_last(tensor) for tensor in (x, dt, B, C))
-    y = torch.empty((batch, length, channels), dtype=x.dtype)
+    y = empty((batch, length, channels), x.dtype)
     state = x.new_zeros(batch, d_state, channels)
     if initial_state is not None:
         state.copy_(initial_state.transpose(1, 2))
@@ -78,9 +78,9 @@ def scan_backward_operator(
     initial = torch.zeros_like(dstate)
     if initial_state is not None:
         initial.copy_(initial_state.transpose(1, 2))
-    dx, ddt = (torch.empty((batch, length, channels), dtype=x.dtype) for _ in range(2))
+    dx, ddt = (empty((batch, length, channels), x.dtype) for _ in range(2))
     dA, dD = x.new_empty(batch, d_state, channels), x.new_empty(batch, channels)
-    dB, dC = (x.new_empty(batch, groups, length, d_state) for _ in range(2))
+    dB, dC = (empty((batch, groups, length, d_state), x.dtype) for _ in range(2))
     skip = None if D is None else D.contiguous()
     tensors = (x, dt, A.t().contiguous(), B, C, skip, dy, initial, spans, dx, ddt, dA, dB, dC, dD, dstate)
     sizes = _sizes(x, A, (dt, B, C, dy), D is not None, True)

@@ -12,7 +12,7 @@ import numpy as np
 from eegm2.ops.cpu.runtime import kernel
 from eegm2.ops.cpu.simd import (
     add,
-    exponential,
+    decayed,
     fill,
     lane_count,
     lane_sum,
@@ -42,47 +42,64 @@ def gather(source, i, target, size):
 
 @kernel
 def scan_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
-    """Scan tasks start … stop - 1; `state` (b n d) is read as initial and written as final state."""
+    """Scan tasks start … stop - 1; `state` (b n d) is read as initial and written as final state.
+
+    Tasks of a batch entry go through time together, `SPAN` steps at a time: what they read lies side by side.
+    """
     length, channels, d_state, groups = sizes[1], sizes[2], sizes[3], sizes[4]
-    kept = (length + SPAN - 1) // SPAN - 1
+    kept, wide = (length + SPAN - 1) // SPAN - 1, d_state * LANES
     lanes = lane_count(A)
     row_x, row_dt, row_y = np.zeros(LANES, A.dtype), np.zeros(LANES, A.dtype), np.zeros(LANES, A.dtype)
-    hidden, rates = np.zeros(d_state * LANES, A.dtype), np.zeros(d_state * LANES, A.dtype)
-    skip = np.zeros(LANES, A.dtype)
-    for task in range(start, stop):
-        b, first = task // groups, task % groups * LANES
-        size = min(LANES, channels - first)
-        hidden[:], rates[:], row_x[:], row_dt[:] = 0, 0, 0, 0
-        for n in range(d_state):
-            for k in range(size):
-                hidden[n * LANES + k] = state[(b * d_state + n) * channels + first + k]
-                rates[n * LANES + k] = A[n * channels + first + k]
-        for k in range(size):
-            skip[k] = D[first + k] if sizes[15] else 0
-        for t in range(length):
-            if t > 0 and t % SPAN == 0 and sizes[16]:
-                place = (task * kept + t // SPAN - 1) * d_state * LANES
-                for k in range(0, d_state * LANES, lanes):
-                    store(spans, place + k, load(hidden, k))
-            gather(x, b * sizes[5] + t * sizes[6] + first, row_x, size)
-            gather(dt, b * sizes[7] + t * sizes[8] + first, row_dt, size)
-            at_B, at_C = b * sizes[9] + t * sizes[10], b * sizes[11] + t * sizes[12]
-            for k in range(0, LANES, lanes):
-                value, time = load(row_x, k), load(row_dt, k)
-                push = multiply(value, time)
-                total = multiply(value, load(skip, k))
-                for n in range(d_state):
-                    i = n * LANES + k
-                    decay = exponential(multiply(time, load(rates, i)))
-                    now = multiply_add(decay, load(hidden, i), multiply(push, spread(B, at_B + n)))
-                    store(hidden, i, now)
-                    total = multiply_add(now, spread(C, at_C + n), total)
-                store(row_y, k, total)
-            for k in range(size):
-                y[(b * length + t) * channels + first + k] = row_y[k]
-        for n in range(d_state):
-            for k in range(size):
-                state[(b * d_state + n) * channels + first + k] = hidden[n * LANES + k]
+    most = min(groups, stop - start)
+    hidden, rates = np.zeros(most * wide, A.dtype), np.zeros(most * wide, A.dtype)
+    skip = np.zeros(most * LANES, A.dtype)
+    task = start
+    while task < stop:
+        b, low = task // groups, task % groups
+        count = min(stop - task, groups - low)
+        hidden[:], rates[:], skip[:] = 0, 0, 0
+        for c in range(low * LANES, min(channels, (low + count) * LANES)):
+            at, k = (c // LANES - low) * wide, c % LANES
+            for n in range(d_state):
+                hidden[at + n * LANES + k] = state[(b * d_state + n) * channels + c]
+                rates[at + n * LANES + k] = A[n * channels + c]
+            skip[c - low * LANES] = D[c] if sizes[15] else 0
+        for begin in range(0, length, SPAN):
+            for group in range(count):
+                first, own = (low + group) * LANES, group * wide
+                size = min(LANES, channels - first)
+                row_x[:], row_dt[:] = 0, 0
+                if begin > 0 and sizes[16]:
+                    place = ((task + group) * kept + begin // SPAN - 1) * wide
+                    for k in range(0, wide, lanes):
+                        store(spans, place + k, load(hidden, own + k))
+                for t in range(begin, min(length, begin + SPAN)):
+                    gather(x, b * sizes[5] + t * sizes[6] + first, row_x, size)
+                    gather(dt, b * sizes[7] + t * sizes[8] + first, row_dt, size)
+                    at_B, at_C = b * sizes[9] + t * sizes[10], b * sizes[11] + t * sizes[12]
+                    for k in range(0, LANES, lanes):
+                        value, time = load(row_x, k), load(row_dt, k)
+                        push = multiply(value, time)
+                        total = multiply(value, load(skip, group * LANES + k))
+                        for n in range(d_state):
+                            i = own + n * LANES + k
+                            decay = decayed(multiply(time, load(rates, i)))
+                            now = multiply_add(decay, load(hidden, i), multiply(push, spread(B, at_B + n)))
+                            store(hidden, i, now)
+                            total = multiply_add(now, spread(C, at_C + n), total)
+                        store(row_y, k, total)
+                    place = (b * length + t) * channels + first
+                    if size == LANES:
+                        for k in range(0, LANES, lanes):
+                            store(y, place + k, load(row_y, k))
+                    else:
+                        for k in range(size):
+                            y[place + k] = row_y[k]
+        for c in range(low * LANES, min(channels, (low + count) * LANES)):
+            at = (c // LANES - low) * wide + c % LANES
+            for n in range(d_state):
+                state[(b * d_state + n) * channels + c] = hidden[at + n * LANES]
+        task += count
 
 
 @kernel
@@ -132,7 +149,7 @@ def scan_backward(x, dt, A, B, C, D, dy, initial, spans, dx, ddt, dA, dB, dC, dD
                     push = multiply(load(row_x, k), time)
                     for n in range(d_state):
                         i = n * LANES + k
-                        decay = exponential(multiply(time, load(rates, i)))
+                        decay = decayed(multiply(time, load(rates, i)))
                         store(decays, at + i, decay)
                         now = multiply_add(decay, load(states, at + i), multiply(push, spread(B, at_B + n)))
                         store(states, at + wide + i, now)

@@ -45,13 +45,20 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
-def _splat(builder: Any, vector: Any, value: Any) -> Any:
+def lanes_at(builder: Any, vector: Any, start: Any, index: Any) -> Any:
+    """Emit the address of the lanes that begin at an index behind `start`."""
+    return builder.bitcast(builder.gep(start, [index]), vector.as_pointer())
+
+
+def splat(builder: Any, vector: Any, value: Any) -> Any:
+    """Emit a number in every lane."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_I32, 0))
     zeros = ir.Constant(ir.VectorType(_I32, vector.count), None)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
-def _call(builder: Any, name: str, vector: Any, *arguments: Any) -> Any:
+def vector_call(builder: Any, name: str, vector: Any, *arguments: Any) -> Any:
+    """Emit a call of LLVM's function of this name on lanes."""
     suffix = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
     signature = ir.FunctionType(vector, [vector] * len(arguments))
     function = cgutils.get_or_insert_function(
@@ -121,7 +128,7 @@ def spread(typing_context: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
-        return _splat(builder, context.get_value_type(lanes), value)
+        return splat(builder, context.get_value_type(lanes), value)
 
     return lanes(array, types.intp), generate
 
@@ -132,7 +139,7 @@ def fill(typing_context: Any, value: Any) -> Any:
     lanes = Lanes(value)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(builder, context.get_value_type(lanes), arguments[0])
+        return splat(builder, context.get_value_type(lanes), arguments[0])
 
     return lanes(value), generate
 
@@ -142,7 +149,7 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """Return ``a * b + c``, fused where the processor can."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "fmuladd", context.get_value_type(a), *arguments)
+        return vector_call(builder, "fmuladd", context.get_value_type(a), *arguments)
 
     return a(a, a, a), generate
 
@@ -192,8 +199,28 @@ def exponential(typing_context: Any, a: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(a)
         if a.dtype != types.float32:
-            return _call(builder, "exp", vector, arguments[0])
+            return vector_call(builder, "exp", vector, arguments[0])
         return _exp32(builder, vector, arguments[0])
+
+    return a(a), generate
+
+
+@intrinsic
+def decayed(typing_context: Any, a: Any) -> Any:
+    """``exp(a)`` for decays, half the work of `exponential`: float32 is 0 below -87 and infinite above 87."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(a)
+        (x,) = arguments
+        if a.dtype != types.float32:
+            return vector_call(builder, "exp", vector, x)
+        low, high, zero, infinite = (
+            ir.Constant(vector, [value] * vector.count) for value in (-87.0, 87.0, 0.0, float("inf"))
+        )
+        result = _bounded_exp32(builder, vector, x)
+        result = builder.select(builder.fcmp_unordered("<", x, low), zero, result)
+        result = builder.select(builder.fcmp_ordered(">", x, high), infinite, result)
+        return builder.select(builder.fcmp_ordered("==", x, x), result, x)
 
     return a(a), generate
 
@@ -211,7 +238,7 @@ def silu(typing_context: Any, a: Any) -> Any:
         if small:
             power = _bounded_exp32(builder, vector, opposite)
         else:
-            power = _call(builder, "exp", vector, opposite)
+            power = vector_call(builder, "exp", vector, opposite)
         return builder.fdiv(x, builder.fadd(one, power))
 
     return a(a), generate
@@ -233,15 +260,15 @@ def softplus(typing_context: Any, a: Any) -> Any:
         minus_size = builder.select(positive, opposite, x)
         base = builder.select(positive, x, builder.fmul(x, constant(0.0)))  # NaN stays NaN
         if a.dtype != types.float32:
-            u = _call(builder, "exp", vector, minus_size)
-            return builder.fadd(base, _call(builder, "log", vector, builder.fadd(u, constant(1.0))))
+            u = vector_call(builder, "exp", vector, minus_size)
+            return builder.fadd(base, vector_call(builder, "log", vector, builder.fadd(u, constant(1.0))))
         u = _bounded_exp32(builder, vector, minus_size)
         s = builder.fdiv(u, builder.fadd(u, constant(2.0)))
         z = builder.fmul(s, s)
         series = constant(ARTANH[0])
         for coefficient in ARTANH[1:]:
-            series = _call(builder, "fmuladd", vector, series, z, constant(coefficient))
-        return _call(builder, "fmuladd", vector, builder.fadd(s, s), series, base)
+            series = vector_call(builder, "fmuladd", vector, series, z, constant(coefficient))
+        return vector_call(builder, "fmuladd", vector, builder.fadd(s, s), series, base)
 
     return a(a), generate
 
@@ -254,13 +281,13 @@ def _bounded_exp32(builder: Any, vector: Any, x: Any) -> Any:
 
     z = builder.select(builder.fcmp_ordered(">", x, constant(-87.0)), x, constant(-87.0))
     z = builder.select(builder.fcmp_ordered("<", z, constant(87.0)), z, constant(87.0))
-    k = _call(builder, "nearbyint", vector, builder.fmul(z, constant(LOG2_E)))
-    r = _call(builder, "fmuladd", vector, k, constant(-LN_2_HIGH), z)
-    r = _call(builder, "fmuladd", vector, k, constant(-LN_2_LOW), r)
+    k = vector_call(builder, "nearbyint", vector, builder.fmul(z, constant(LOG2_E)))
+    r = vector_call(builder, "fmuladd", vector, k, constant(-LN_2_HIGH), z)
+    r = vector_call(builder, "fmuladd", vector, k, constant(-LN_2_LOW), r)
     q = constant(Q[0])
     for coefficient in Q[1:]:
-        q = _call(builder, "fmuladd", vector, q, r, constant(coefficient))
-    p = _call(builder, "fmuladd", vector, builder.fmul(r, r), q, builder.fadd(r, constant(1.0)))
+        q = vector_call(builder, "fmuladd", vector, q, r, constant(coefficient))
+    p = vector_call(builder, "fmuladd", vector, builder.fmul(r, r), q, builder.fadd(r, constant(1.0)))
     integers = ir.VectorType(_I32, vector.count)
     bits = builder.add(builder.fptosi(k, integers), ir.Constant(integers, [127] * vector.count))
     bits = builder.shl(bits, ir.Constant(integers, [23] * vector.count))
@@ -277,7 +304,7 @@ def _exp32(builder: Any, vector: Any, x: Any) -> Any:
     root = _bounded_exp32(builder, vector, builder.fmul(x, half))
     far = builder.fmul(root, root)  # twice the relative error, where the plain form does not reach
     near = _bounded_exp32(builder, vector, x)
-    outside = builder.fcmp_ordered(">", _call(builder, "fabs", vector, x), constant(87.0))
+    outside = builder.fcmp_ordered(">", vector_call(builder, "fabs", vector, x), constant(87.0))
     result = builder.select(outside, far, near)
     return builder.select(builder.fcmp_ordered("==", x, x), result, x)
 
@@ -293,7 +320,7 @@ def square_root(typing_context: Any, a: Any) -> Any:
     """Return the square root."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "sqrt", context.get_value_type(a), *arguments)
+        return vector_call(builder, "sqrt", context.get_value_type(a), *arguments)
 
     return a(a), generate
 
@@ -303,7 +330,7 @@ def magnitude(typing_context: Any, a: Any) -> Any:
     """Return ``|a|``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "fabs", context.get_value_type(a), *arguments)
+        return vector_call(builder, "fabs", context.get_value_type(a), *arguments)
 
     return a(a), generate
 
@@ -317,3 +344,13 @@ def where_above(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
         return builder.select(above, arguments[2], arguments[3])
 
     return a(a, a, a, a), generate
+
+
+@intrinsic
+def larger(typing_context: Any, a: Any, b: Any) -> Any:
+    """Return the larger of both; NaN where either is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return vector_call(builder, "maximum", context.get_value_type(a), *arguments)
+
+    return a(a, a), generate

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
 from eegm2.ops.cpu.operators import operator
-from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, scan_gradients, useful_threads
 from eegm2.ops.cpu.ssd_kernels import SPAN, ssd_backward, ssd_forward
 from eegm2.ops.cpu.ssd_states import ssd_states
 
@@ -69,7 +69,7 @@ def ssd_operator(
     batch, length, heads, headdim = x.shape
     d_state = B.shape[3]
     x, B, C = dense_last(x), dense_last(B), dense_last(C)
-    y = torch.empty((batch, length, heads, headdim), dtype=x.dtype)
+    y = empty((batch, length, heads, headdim), x.dtype)
     edge = x.new_zeros(batch, heads, headdim, d_state) if initial_state is None else initial_state
     spans = x.new_empty(batch, heads, (length - 1) // SPAN if keep else 0, d_state, headdim)
     A, D = A.contiguous(), None if D is None else D.contiguous()
@@ -110,11 +110,11 @@ def ssd_backward_operator(
     x, B, C, dy = dense_last(x), dense_last(B), dense_last(C), dense_last(dy)
     A, D = A.contiguous(), None if D is None else D.contiguous()
     initial = torch.zeros_like(final_state) if initial_state is None else initial_state.contiguous()
-    dx, ddt = torch.empty(x.shape, dtype=x.dtype), torch.empty(dt.shape, dtype=x.dtype)
+    dx, ddt = empty(x.shape, x.dtype), empty(dt.shape, x.dtype)
     work = 4 * dx.numel() * d_state
     cut = time_segments(batch * heads, length, work)
     dA = torch.empty((batch, heads, cut[0]), dtype=torch.float64)
-    dB, dC = (x.new_empty(batch, heads, length, d_state) for _ in range(2))
+    dB, dC = (empty((batch, heads, length, d_state), x.dtype) for _ in range(2))
     dD = torch.empty_like(dA)
     sizes = _sizes(x, B, (dt, B, C, dy), D is not None, True, cut)
     dstate = _starts(dfinal, sizes, dy, C, dt, A, back=True)

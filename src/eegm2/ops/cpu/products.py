@@ -1,0 +1,122 @@
+"""Matrix products inside compiled kernels: rows of activations times weights that were laid out once.
+
+A weight lies in panels of `COLUMNS` columns, each (depth, columns), so that the inner loop reads it straight
+on; rows of activations are read wherever they lie, one number at a time into all lanes. A tile of results
+stays in registers for the whole depth. The shape of the tile follows the processor's vector registers: 32
+with AVX-512, of which it takes 16 for results, else 16, of which it takes 12.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from llvmlite import ir
+from numba import types
+from numba.core.registry import cpu_target
+from torch import Tensor
+
+from eegm2.ops.cpu.runtime import kernel
+from eegm2.ops.cpu.simd import Lanes, intrinsic, lanes_at, splat, vector_call
+
+_WIDE = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+TILE_ROWS, COLUMNS = (8, 32) if _WIDE else (6, 16)
+_I64 = ir.IntType(64)
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Lay a weight (columns, depth) out in panels: (panels, depth, `COLUMNS`), zero beyond its columns."""
+    padded = F.pad(weight.detach(), (0, 0, 0, -weight.shape[0] % COLUMNS))
+    return padded.unflatten(0, (-1, COLUMNS)).transpose(1, 2).contiguous()
+
+
+@intrinsic
+def tile(
+    typing_context: Any,
+    a: Any,
+    at_a: Any,
+    step_a: Any,
+    along_a: Any,
+    b: Any,
+    at_b: Any,
+    depth: Any,
+    c: Any,
+    at_c: Any,
+    step_c: Any,
+    fresh: Any,
+) -> Any:
+    """Multiply `TILE_ROWS` rows of `a` by one panel of `b` into c, or (`fresh` = 0) add it to what c holds.
+
+    `step_a` and `step_c` lie between rows, `along_a` between neighbours of one. Sums run over the depth in
+    its order, whatever the tile.
+    """
+    lanes = Lanes(a.dtype)
+    groups = COLUMNS // lanes.width
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(lanes)
+        array_a, at_a, step_a, along_a, array_b, at_b, depth, array_c, at_c, step_c, fresh = arguments
+        kinds = [signature.args[i] for i in (0, 4, 7)]
+        a, b, c = (
+            builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+            for kind, array, at in zip(kinds, (array_a, array_b, array_c), (at_a, at_b, at_c))
+        )
+        rows = [builder.mul(step_a, ir.Constant(_I64, row)) for row in range(TILE_ROWS)]
+        places = [
+            builder.add(builder.mul(step_c, ir.Constant(_I64, row)), ir.Constant(_I64, g * lanes.width))
+            for row in range(TILE_ROWS)
+            for g in range(groups)
+        ]
+        zero = ir.Constant(vector, None)
+        entry, held, loop, end = (
+            builder.block,
+            *(builder.append_basic_block(n) for n in ("held", "loop", "end")),
+        )
+        builder.cbranch(builder.icmp_signed("!=", fresh, ir.Constant(_I64, 0)), loop, held)
+        builder.position_at_end(held)
+        before = [builder.load(lanes_at(builder, vector, c, place), align=4) for place in places]
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(_I64)
+        sums = [builder.phi(vector) for _ in places]
+        panel, along = builder.mul(k, ir.Constant(_I64, COLUMNS)), builder.mul(k, along_a)
+        columns = [
+            builder.load(
+                lanes_at(builder, vector, b, builder.add(panel, ir.Constant(_I64, g * lanes.width))), align=4
+            )
+            for g in range(groups)
+        ]
+        after = []
+        for row, first in enumerate(rows):
+            value = splat(builder, vector, builder.load(builder.gep(a, [builder.add(first, along)])))
+            for g, column in enumerate(columns):
+                after.append(vector_call(builder, "fmuladd", vector, value, column, sums[row * groups + g]))
+        following = builder.add(k, ir.Constant(_I64, 1))
+        for origin, count, values in (
+            (entry, ir.Constant(_I64, 0), [zero] * len(places)),
+            (held, ir.Constant(_I64, 0), before),
+            (loop, following, after),
+        ):
+            k.add_incoming(count, origin)
+            for total, value in zip(sums, values):
+                total.add_incoming(value, origin)
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
+        builder.position_at_end(end)
+        for place, value in zip(places, after):
+            builder.store(value, lanes_at(builder, vector, c, place), align=4)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(a, *[number] * 3, b, *[number] * 2, c, *[number] * 3), generate
+
+
+@kernel
+def product(a, at_a, step_a, rows, b, at_b, depth, columns, c, at_c, step_c, fresh):
+    """``c = a b``, or ``c += a b`` unless `fresh`; rows and columns are rounded up to whole tiles."""
+    for n in range(0, columns, COLUMNS):
+        for m in range(0, rows, TILE_ROWS):
+            tile(
+                a, at_a + m * step_a, step_a, 1, b, at_b + n * depth, depth, c, at_c + m * step_c + n, step_c,
+                fresh,
+            )  # fmt: skip
