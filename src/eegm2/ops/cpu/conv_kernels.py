@@ -27,7 +27,7 @@ def gathered(x, at, steps, channels, stride, apart, pooled, first, count, rows):
     if first < 0 or first + count > steps:
         rows[:size] = 0
     low, high = max(first, 0), min(first + count, steps)
-    if apart > 1:  # channel by channel: neighbouring steps are read together
+    if apart != 1:  # channel by channel: neighbouring steps are read together
         for c in range(channels):
             for t in range(low, high):
                 source = at + c * apart + (2 * t if pooled else t) * stride
