@@ -41,7 +41,7 @@ ROOMS = {
         ["covariance"],
         ["features"],
         ["unet", "network", "fused"],
-        ["heads", "authors", "streaming"],
+        ["heads", "authors", "streaming", "electrode_weights"],
     ],
     "data": [
         ["config", "labels", "joins", "names", "storage", "channels", "positions", "electrodes"],

@@ -44,9 +44,9 @@ class BenchmarkConfig:
         "Measurements: two minutes' worth; all of the documentation's; what a new process needs until its "
         "first result; prepare, pretrain, embed and probe against what they cannot do without.",
     )
-    models: tuple[str, ...] = option((), "Model to measure; repeat for more. Presets, plain, braindecode's.")
-    lengths: tuple[int, ...] = option((), "Length of the input in samples; repeat for more.")
-    batch: tuple[int, ...] = option((), "Batch size; repeat for more.")
+    models: tuple[str, ...] = option((), "Models to measure: presets, plain, braindecode's.")
+    lengths: tuple[int, ...] = option((), "Lengths of the input in samples.")
+    batch: tuple[int, ...] = option((), "Batch sizes.")
     threads: int = option(0, "Threads of every measurement; 0: as the suite has it, else one per core.")
     data: str = option(
         "", "Folder of recordings with labels for prepare, pretrain, embed and probe; none: the bundled ones."

@@ -121,7 +121,11 @@ def _sorted(x: Tensor) -> Tensor:
 
 def _std(x: Tensor) -> Tensor:
     """Return the population deviation over the last axis; 0, with a zero gradient, where constant."""
-    variance = x.var(dim=-1, correction=0)
+    return root(x.var(dim=-1, correction=0))
+
+
+def root(variance: Tensor) -> Tensor:
+    """Return square roots of what is not below 0; of 0 it is 0, with a zero gradient."""
     moves = variance > 0
     return torch.where(moves, variance, torch.ones_like(variance)).sqrt() * moves
 
