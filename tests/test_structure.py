@@ -26,7 +26,18 @@ LAYERS = [
 #: The same inside a package: its rooms, and the modules that lie beside them.
 ROOMS = {
     "model": [
-        ["config", "state", "statistics", "layers", "inputs", "mamba1", "mamba2", "block", "pretrained"],
+        [
+            "config",
+            "state",
+            "statistics",
+            "layers",
+            "inputs",
+            "shapes",
+            "mamba1",
+            "mamba2",
+            "block",
+            "pretrained",
+        ],
         ["covariance"],
         ["features"],
         ["unet", "network", "fused"],

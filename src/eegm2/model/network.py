@@ -9,7 +9,6 @@ Hong, Mackellar, Ghane, "EEGM2", arXiv 2502.17873, section 3 and Fig. 2.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from eegm2.model.fused import embedding_weights, join_and_convolve, pointwise
 from eegm2.model.inputs import check_input
 from eegm2.model.layers import MultiBranchEmbedding, TimeConv, pool
 from eegm2.model.pretrained import Pretrained
+from eegm2.model.shapes import without_memory
 from eegm2.model.unet import UNet
 from eegm2.ops import Kept, as_made, compiled_inference
 
@@ -242,7 +242,7 @@ class EEGM2(Pretrained, nn.Module):
                 "electrodes: this network takes the electrodes it was trained on; only the preset covariance "
                 "with n_virtual above 0 takes any"
             )
-        with torch.device("meta"):
+        with without_memory():
             model = EEGM2(self.config.replace(n_chans=spread.shape[-1]))
         model.encoder, model.header = self.encoder, self.header
         model.trunk = self.trunk.lent(model.config, spread)

@@ -25,6 +25,7 @@ from eegm2.data.electrodes import on_montage
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
+from eegm2.model.shapes import without_memory
 from eegm2.model.unet import UNet
 from eegm2.records import HEADER, Record, checked, parse_json
 from eegm2.training.commit import source_commit
@@ -305,7 +306,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def _shapes(path: Path, config: EEGM2Config) -> nn.Module:
     """Return the network without memory for its weights: a header may ask for any size."""
     try:
-        with torch.device("meta"):
+        with without_memory():
             return build_model(config)
     except (RuntimeError, OverflowError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
