@@ -24,6 +24,7 @@ from eegm2.hub import share_run
 from eegm2.report.gather import gather
 from eegm2.report.html import write_report
 from eegm2.report.shown import prediction_figure, training_figure
+from tests.data import samples
 from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_store, rhythm
 
 
@@ -247,3 +248,14 @@ def test_the_figure_of_a_prediction_is_that_of_its_page(places: dict[str, Path],
     assert above.get_xlim() == below.get_xlim() == (0, first["duration_s"])
     with pytest.raises(ConfigError, match=r"recording: got 'nobody', .* has rec0, rec1"):
         prediction_figure(tmp_path / "out", "nobody")
+
+
+def test_a_recording_that_is_marked_throughout_is_skipped_in_its_own_words(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    write_edf(tmp_path / "in" / "good.edf")
+    x_uv = np.tile(20 * np.sin(np.arange(192)), (len(CHANNELS), 1))
+    samples.write_edf(tmp_path / "in" / "marked.edf", x_uv, CHANNELS, SFREQ_HZ, [(0.0, 6.0, "BAD all")])
+    made = predict(places["probe"], [tmp_path / "in"], tmp_path / "out", PredictConfig(reaction=False))
+    assert [facts["recording"] for facts in made.document["recordings"]] == ["good"]
+    assert made.document["skipped"]["marked"].startswith("marked: no stretch of 2 s is free of joins")
