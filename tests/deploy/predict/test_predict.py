@@ -229,8 +229,10 @@ def test_a_report_of_a_fine_tuned_run_shows_its_learning_curves_and_people(
     assert data.class_power is not None
     text = write_report(tmp_path / "tuned", tmp_path / "report.html", places["store"]).read_text()
     assert "Figure left out" not in text
-    assert "It was then tuned on labels" in text
+    assert "It was then tuned on labels: 6 recordings of 6 subjects" in text
+    assert "The store has changed" not in text
     assert "On the frozen encoder" not in text
+    assert 'id="reconstruction"' not in text, "it was not tuned to reconstruct"
     assert training_figure(tmp_path / "tuned").axes
     with pytest.raises(DataError, match="There is no training log"):
         training_figure(places["run"])
