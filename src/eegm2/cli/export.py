@@ -21,8 +21,8 @@ def export(
         str,
         typer.Option(
             "--head",
-            help="Write a bundle, microvolts to decisions: a file of eegm2 head or calibrate, or the name of a "
-            "head in the model's folder (probe, finetune).",
+            help="Write a bundle, microvolts to decisions: a file of eegm2 head or calibrate, or the name of "
+            "a head in the model's folder (probe, finetune).",
         ),
     ] = "",
     *,

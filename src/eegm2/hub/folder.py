@@ -15,14 +15,14 @@ from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, DataError
 from eegm2.evaluation.probing.folder import listed_probes
+from eegm2.evaluation.protocols.kept import HEADS, copy_without_people
 from eegm2.hub.card import model_card
-from eegm2.hub.heads import copy_without_people
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.records import PROBE, read_record
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from eegm2.zoo.find import find_weights, model_folder
-from eegm2.zoo.shipped import HEADS, WEIGHTS
+from eegm2.zoo.shipped import WEIGHTS
 
 
 def save_pretrained(

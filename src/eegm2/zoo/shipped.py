@@ -7,11 +7,6 @@ from pathlib import Path
 WEIGHTS = "model.safetensors"
 """Name of the weights in a shared or shipped folder."""
 
-HEADS = "heads"
-"""Folder beside a model's weights in which its heads lie."""
-HEAD_KEY, DOWNSTREAM_KEY = "eegm2_head", "eegm2_downstream"
-"""Of the metadata of a head's file: what was written there, a head or a fine-tuned network with its own."""
-
 SHIPPED = Path(__file__).parent / "weights"
 """Drop a shared folder in here, and its name is known everywhere."""
 

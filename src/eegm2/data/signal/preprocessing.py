@@ -17,7 +17,7 @@ import numpy as np
 from eegm2.data.channels import Montage, eeg_channels, wanted_channels
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.files.readers import annotation_labels, recalled
-from eegm2.data.joins import JOIN, at_the_step, canonical_marks, cuts, is_skip, parts, skipped
+from eegm2.data.joins import IN_PARTS, JOIN, at_the_step, canonical_marks, cuts, is_skip, parts, skipped
 from eegm2.data.labels import LabelSpan
 from eegm2.data.signal.compiled import kernels
 from eegm2.data.signal.filters import Filters, filters
@@ -161,7 +161,7 @@ def _about_parts(places: Sequence[int], missing: np.ndarray, sfreq_hz: float) ->
         return ""
     first = f"the first ends at {places[0] / sfreq_hz:.3f} s" if places else ""
     gone = f"{missing.sum() / sfreq_hz:.3f} s not recorded" if missing.any() else ""
-    return ", ".join(filter(None, [f"{len(places) + 1} parts, each prepared alone", first, gone]))
+    return ", ".join(filter(None, [f"{len(places) + 1} parts, {IN_PARTS}", first, gone]))
 
 
 def _bad_to_fill(

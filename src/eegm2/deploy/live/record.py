@@ -1,4 +1,4 @@
-"""Record a live source into a file, with cues and markers as labels and the signal's quality while it runs."""
+"""Record a live source into a file, with cues and markers as labels, and the signal's quality."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import frozen, iterate
-from eegm2.evaluation.protocols.kept import read_downstream
+from eegm2.evaluation.protocols.downstream import read_downstream
+from eegm2.evaluation.protocols.kept import DOWNSTREAM_KEY, HEADS
 from eegm2.model.features import refuse_kind, window_features
 from eegm2.model.heads import Downstream
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint
 from eegm2.zoo.find import model_folder
-from eegm2.zoo.shipped import DOWNSTREAM_KEY, HEADS
 
 #: Which head is taken where nothing is said, of those there are.
 ORDER = ("linear", "light", "fine", "scratch")

@@ -23,9 +23,10 @@ from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.probing.folder import prediction_arrays
 from eegm2.evaluation.probing.keep import learnt_from, write_network
+from eegm2.evaluation.protocols.downstream import write_downstream
 from eegm2.evaluation.protocols.fitting import Task, fit
 from eegm2.evaluation.protocols.frozen import light_probe, predictions
-from eegm2.evaluation.protocols.kept import HeadArrays, write_downstream
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays
 from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome, evaluate
@@ -42,7 +43,6 @@ from eegm2.model.features import usual_kind
 from eegm2.model.heads import FeatureDownstream
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance, write_json
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
-from eegm2.zoo.shipped import HEADS
 
 KIND = "finetune"
 STATE = "checkpoints/fit.pt"

@@ -12,13 +12,14 @@ import numpy as np
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.evaluation.protocols.kept import HeadArrays, write_downstream
+from eegm2.evaluation.protocols.downstream import write_downstream
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.heads import Downstream
 from eegm2.training.checkpoint import Checkpoint, save_checkpoint, weights_sha256
-from eegm2.zoo.shipped import HEADS, WEIGHTS
+from eegm2.zoo.shipped import WEIGHTS
 
 METRICS = ("balanced_accuracy", "auroc", "r2")
 
