@@ -46,8 +46,7 @@ def test_the_page_is_of_the_script_as_it_is(script: Path, tool: ModuleType) -> N
     again = f"python tools/run_tutorials.py {script.stem}"
     assert tool.made_from(script) in page, f"{script.name} has changed; run {again}"
     for cell in tool.read_cells(script):
-        shown = cell.source if cell.kind == "markdown" else f"```{cell.kind}\n{cell.source}\n```"
-        assert shown in page
+        assert tool.shown(cell) in page
     assert pictures(page), "a tutorial without a figure"
     assert all((FOLDER / name).is_file() for name in pictures(page))
 
@@ -84,7 +83,7 @@ def test_the_runner_shows_what_cells_print_and_draw(tool: ModuleType, tmp_path: 
     [
         ('# %% language="bash"\n# rm -rf x\n', ValueError, "commands of eegm2 only"),
         ('# %% language="bash"\n# eegm2 nothing\n', RuntimeError, "No such command"),
-        ("# %%\nassert 1 == 2\n", AssertionError, ""),
+        ("# %%\nassert 1 == 2, 'not so'\n", AssertionError, "not so"),
     ],
 )
 def test_a_cell_that_fails_fails_the_run(

@@ -27,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "tutorials"
 DPI = 110
+WIDTH = 88
 _CELL = re.compile(r"^# %%(.*)$", re.M)
 
 
@@ -126,11 +127,32 @@ def _png(figure: Any) -> bytes:
     return made.getvalue()
 
 
+def shown(cell: Cell) -> str:
+    """Return a cell as Markdown; commands too long for the page go on in further lines."""
+    if cell.kind == "markdown":
+        return cell.source
+    text = cell.source
+    if cell.kind == "bash":
+        text = "\n".join(_broken(line) for line in text.splitlines())
+    return f"```{cell.kind}\n{text}\n```"
+
+
+def _broken(line: str) -> str:
+    """Return a command in lines that fit the page, each beginning with an option."""
+    parts = [""]
+    for piece in re.split(r" (?=--)", line):
+        if parts[-1] and len(parts[-1]) + len(piece) > WIDTH:
+            parts.append(f"    {piece}")
+        else:
+            parts[-1] = f"{parts[-1]} {piece}" if parts[-1] else piece
+    return " \\\n".join(parts)
+
+
 def page(script: Path, cells: list[Cell]) -> str:
     """Return a tutorial as Markdown with its outputs; the last line names the script it was made from."""
     parts, number = [], 0
     for cell in cells:
-        parts.append(cell.source if cell.kind == "markdown" else f"```{cell.kind}\n{cell.source}\n```")
+        parts.append(shown(cell))
         if cell.printed.strip():
             parts.append(f'```{{.text title="Output"}}\n{cell.printed.rstrip()}\n```')
         for _ in cell.figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from eegm2.atomic import whole_file, write_atomic
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
+from eegm2.evaluation.config import CENTRE_HELP, CLASSIFICATION, FEATURES_HELP, Centre, Features
 from eegm2.zoo.find import MODEL_HELP
 
 
@@ -41,6 +42,8 @@ def compare(
 
     if a == b:
         raise ConfigError(f"RUN_A, RUN_B: both are {a}; give two models")
+    if metric not in CLASSIFICATION:
+        raise ConfigError(f"--metric: got '{metric}', expected one of {', '.join(CLASSIFICATION)}")
     lines = ["[data]", f"store = {json.dumps(str(store.resolve()))}", f"window_s = {window_s}"]
     lines += [f"target = {json.dumps(target)}", "[splits]", f"n_folds = {folds}"]
     for key, name in (("a", a), ("b", b)):
@@ -48,6 +51,12 @@ def compare(
             lines += ["[[models]]", f"name = {json.dumps(name)}", f"baseline = {json.dumps(name)}"]
             lines += ["[models.options]", 'c = "validation"', f"centre = {json.dumps(centre)}"]
             continue
+        near = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.75)
+        if near and not Path(name).exists():
+            raise ConfigError(
+                f"{name}: no such model or baseline; did you mean '{near[0]}'? (baselines: "
+                f"{', '.join(BASELINES)})"
+            )
         header = read_header(name)
         kind = features or usual_kind(EEGM2Config.from_dict(header["model"]))
         scaling = header.get("windows", {}).get("scaling", "quantile95")
@@ -93,14 +102,15 @@ def _figure(out: Path, metric: str) -> Path:
     """Write every person's score under both models."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    from eegm2.report.figures.people import person_scores
+    from eegm2.report.figures import METRIC_NAMES, person_scores
 
     details = json.loads((out / "evaluation" / "details.json").read_bytes())
     scores: dict[str, dict[str, float | None]] = {}
     for cell in details["cells"]:
         for row in cell["result"]["per_subject"]:
             scores.setdefault(cell["model"], {})[row["subject"]] = row.get(metric)
-    figure = person_scores(scores, f"{metric} of the person's windows")
+    chance = 0.5 if metric == "auroc" else None
+    figure = person_scores(scores, f"{METRIC_NAMES[metric]} of the person's windows", chance=chance)
     path = out / "compare.svg"
     with whole_file(path, ending=".svg") as temporary:
         FigureCanvasSVG(figure).print_svg(temporary)

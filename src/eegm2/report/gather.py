@@ -151,7 +151,7 @@ def _add_store(store: RecordingStore, data: ReportData, name: str = "") -> None:
     data.rejected += _rejected(store)
     data.ch_names = data.ch_names or tuple(store.ch_names)
     data.sfreq_hz = data.sfreq_hz or store.sfreq_hz
-    facts = data.header.get("data", {})
+    facts = data.header if data.tuned else data.header.get("data", {})
     own = [entry for entry in facts.get("stores") or () if isinstance(entry, dict)] if name else [facts]
     trained_on = next((e.get("manifest_sha256") for e in own if not name or e.get("store") == name), None)
     if trained_on and trained_on != store.manifest_sha256:

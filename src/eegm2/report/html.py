@@ -37,15 +37,24 @@ def render_report(data: ReportData, *, projection: Literal["pca", "tsne"] = "pca
         sections.power_section(data),
         sections.training_section(data),
         sections.weights_section(data),
-        sections.reconstruction_section(data),
-        sections.spectra_section(data),
-        sections.representation_section(data, projection),
+        *(() if data.tuned else _of_pretraining(data, projection)),
         sections.downstream_section(data),
         sections.confusion_section(data),
         sections.evaluation_section(data),
         sections.provenance_section(data),
     ]
     return render_page(data.run, [part for part in parts if part is not None], data.created)
+
+
+def _of_pretraining(data: ReportData, projection: Literal["pca", "tsne"]) -> list[Section]:
+    """Return the sections on what a network was pretrained for."""
+    from eegm2.report import sections
+
+    return [
+        sections.reconstruction_section(data),
+        sections.spectra_section(data),
+        sections.representation_section(data, projection),
+    ]
 
 
 def render_page(title: str, sections: Sequence[Section], created: str) -> str:

@@ -24,6 +24,7 @@ from eegm2.hub import share_run
 from eegm2.report.gather import gather
 from eegm2.report.html import write_report
 from eegm2.report.shown import prediction_figure, training_figure
+from tests.data import samples
 from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_store, rhythm
 
 
@@ -228,8 +229,10 @@ def test_a_report_of_a_fine_tuned_run_shows_its_learning_curves_and_people(
     assert data.class_power is not None
     text = write_report(tmp_path / "tuned", tmp_path / "report.html", places["store"]).read_text()
     assert "Figure left out" not in text
-    assert "It was then tuned on labels" in text
+    assert "It was then tuned on labels: 6 recordings of 6 subjects" in text
+    assert "The store has changed" not in text
     assert "On the frozen encoder" not in text
+    assert 'id="reconstruction"' not in text, "it was not tuned to reconstruct"
     assert training_figure(tmp_path / "tuned").axes
     with pytest.raises(DataError, match="There is no training log"):
         training_figure(places["run"])
@@ -247,3 +250,14 @@ def test_the_figure_of_a_prediction_is_that_of_its_page(places: dict[str, Path],
     assert above.get_xlim() == below.get_xlim() == (0, first["duration_s"])
     with pytest.raises(ConfigError, match=r"recording: got 'nobody', .* has rec0, rec1"):
         prediction_figure(tmp_path / "out", "nobody")
+
+
+def test_a_recording_that_is_marked_throughout_is_skipped_in_its_own_words(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    write_edf(tmp_path / "in" / "good.edf")
+    x_uv = np.tile(20 * np.sin(np.arange(192)), (len(CHANNELS), 1))
+    samples.write_edf(tmp_path / "in" / "marked.edf", x_uv, CHANNELS, SFREQ_HZ, [(0.0, 6.0, "BAD all")])
+    made = predict(places["probe"], [tmp_path / "in"], tmp_path / "out", PredictConfig(reaction=False))
+    assert [facts["recording"] for facts in made.document["recordings"]] == ["good"]
+    assert made.document["skipped"]["marked"].startswith("marked: no stretch of 2 s is free of joins")

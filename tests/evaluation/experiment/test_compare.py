@@ -22,8 +22,21 @@ def test_two_models_are_compared_in_a_sentence(tmp_path: Path) -> None:
     assert "on 6 subjects tested by heads that never saw them; difference" in result.output
     assert "paired by subject" in result.output
     assert "sub3" in (tmp_path / "out" / "compare.svg").read_text()
-    with pytest.raises(ConfigError, match="--metric beauty: there are no such results; there is accuracy"):
-        CliRunner().invoke(app, [*arguments, "--metric", "beauty"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x", "band_power", "s", "--metric", "beauty"), "--metric: got 'beauty', expected one of accuracy"),
+        (("band_powr", "x", "s"), "band_powr: no such model or baseline; did you mean 'band_power'"),
+    ],
+)
+def test_mistakes_are_met_before_anything_is_computed(
+    arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(app, ["compare", *arguments, "--out", str(tmp_path / "o")], catch_exceptions=False)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_model_is_not_compared_with_itself(tmp_path: Path) -> None:

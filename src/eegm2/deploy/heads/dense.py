@@ -9,9 +9,8 @@ import numpy as np
 
 from eegm2.deploy.device.decisions import dense_probabilities
 from eegm2.errors import CheckpointError, ConfigError
-from eegm2.evaluation.protocols.kept import HeadArrays
+from eegm2.evaluation.protocols.kept import HEAD_KEY, HeadArrays
 from eegm2.records import HEAD, checked, parse_json
-from eegm2.zoo.shipped import HEAD_KEY
 
 
 class DenseHead:

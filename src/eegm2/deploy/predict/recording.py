@@ -64,7 +64,13 @@ def predict_recording(
             f"{recording}: {info.duration_s:.2f} s long, a window has {windows.window_s:g} s; leave it out, "
             "or take a model with shorter windows"
         )
-    dataset = WindowDataset(store, windows, recordings=[recording])
+    try:
+        dataset = WindowDataset(store, windows, recordings=[recording])
+    except DataError as error:
+        raise DataError(
+            f"{recording}: no stretch of {windows.window_s:g} s is free of joins and of marks such as BAD; "
+            "leave it out, or take a model with shorter windows"
+        ) from error
     n_times, starts = dataset.n_times, (dataset.start_s * store.sfreq_hz).round().astype(int)
     array = np.ascontiguousarray(store.read(recording))
     typical_uv = store.typical_uv(recording)

@@ -61,6 +61,8 @@ def summary(data: ReportData) -> Section:
             if data.sfreq_hz
             else f" of {chans} channels"
         )
+    if data.tuned:
+        text.append(". It was then tuned on labels")
     if n_recordings:
         text.append(f": {count(n_recordings, 'recording')} of {count(n_subjects, 'subject')}")
     text.append(".")
@@ -72,8 +74,6 @@ def summary(data: ReportData) -> Section:
     if data.log is not None:
         of = "tuning" if data.tuned else "training"
         text.append(f" It saw {count(len(data.log.epoch), 'epoch')} of {of}.")
-    if data.tuned:
-        text.append(" It was then tuned on labels; all below is of that.")
     probes = [probe for probe in data.probes if probe.frozen]
     if probes:
         tasks = dict.fromkeys(" / ".join(probe.classes) or "classes unknown" for probe in probes)
