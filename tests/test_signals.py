@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("finetune {run} {store} --out {out} --protocol light --max-epochs 1", WRITES),
     "compare": ("compare {run} band_power {store} --out {out} --window-s 2 --folds 3", WRITES),
     "record": ("record --source {long} --out {out}.edf", "eegm2.data.files.edf_stream:GrowingEdf.write"),
+    "calibrate": (
+        "calibrate --source {long} --model oscillations --out {out}",
+        "eegm2.data.files.edf_stream:GrowingEdf.write",
+    ),
     "embed": ("embed {run} {store} --out {out}.npz", WRITES),
     "reconstruct": ("reconstruct {run} {new}/good.edf --out {out}.edf", WRITES),
     "head": ("head {run} {store} --out {out}.safetensors", WRITES),
@@ -46,7 +50,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     store = labelled_store(folder / "store")
     run = fake_run(folder / "run", store)
     write_edf(folder / "new" / "good.edf")
-    long = write_samples(folder / "long.edf", eeg(3, 128 * 600), ("Fz", "Cz", "Pz"))
+    long = write_samples(folder / "long.edf", eeg(4, 128 * 600), ("Fz", "Cz", "Pz", "Oz"))
     head = folder / "head.safetensors"
     assert ended(f"head {run} {store.url} --out {head}".split(), folder / "said") == (0, [])
     return {

@@ -13,6 +13,7 @@ import typer.core
 import eegm2
 from eegm2.cli import (
     benchmark,
+    calibrate,
     compare,
     datasets,
     demo,
@@ -96,6 +97,7 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("record")(record.record)
+app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 app.command("share")(share.share)
 app.command("verify")(verify.verify)

@@ -42,11 +42,9 @@ class PreprocessingConfig:
         "empty: the EEG channels of the first good recording.",
     )
     channels: tuple[str, ...] = option(
-        (), "Channels in the order wanted, e.g. Fz; repeat for more; instead of --montage."
+        (), "Channels in the order wanted, e.g. Fz,Cz,Pz; instead of --montage."
     )
-    aliases: tuple[str, ...] = option(
-        (), "Another name of a channel, as 'name in the file=our name'; repeat for more."
-    )
+    aliases: tuple[str, ...] = option((), "Another name of a channel, as 'name in the file=our name'.")
     missing: Literal["refuse", "interpolate"] = option(
         "refuse", "Missing channels: refuse the recording, or interpolate them from the others' positions."
     )

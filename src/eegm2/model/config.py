@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from eegm2.config import from_dict, option, to_dict
 from eegm2.errors import ConfigError
@@ -268,6 +269,30 @@ class EEGM2Config:
     def from_dict(cls, values: dict[str, Any], *, where: str = "model config") -> EEGM2Config:
         """Build from plain values; unknown keys are errors."""
         return from_dict(cls, values, where=where)
+
+
+def stated_sizes(texts: Sequence[str]) -> dict[str, int | float]:
+    """Return sizes of a network that are written as ``d_state=8``; channels, width and rate are none.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown (the known ones are listed) or no number.
+    """
+    hints = get_type_hints(EEGM2Config)
+    found: dict[str, int | float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        kind = hints.get(name)
+        if kind not in (int, float) or name in ("n_chans", "width", "sfreq_hz"):
+            sizes = [field for field, of in hints.items() if of in (int, float)]
+            known = ", ".join(sorted(set(sizes) - {"n_chans", "width", "sfreq_hz"}))
+            raise ConfigError(f"network: got {text!r}, expected a size and its value; sizes are {known}")
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
+    return found
 
 
 def largest_divisor(number: int, limit: int) -> int:

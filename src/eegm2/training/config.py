@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 from eegm2.errors import ConfigError
-from eegm2.model.config import ALL_PRESETS, EEGM2Config, largest_divisor
+from eegm2.model.config import ALL_PRESETS, EEGM2Config, largest_divisor, stated_sizes
 from eegm2.training.objectives.options import (
     TOGETHER,
     WITHOUT_DECODER,
@@ -106,19 +106,7 @@ class PretrainConfig(
         ConfigError
             If an entry of `network` cannot be used.
         """
-        changes: dict[str, Any] = {}
-        hints = get_type_hints(EEGM2Config)
-        for text in self.network:
-            name, _, value = text.partition("=")
-            kind = hints.get(name)
-            if kind not in (int, float) or name in ("n_chans", "width", "sfreq_hz"):
-                sizes = [field for field, of in hints.items() if of in (int, float)]
-                known = ", ".join(sorted(set(sizes) - {"n_chans", "width", "sfreq_hz"}))
-                raise ConfigError(f"network: got {text!r}, expected a size and its value; sizes are {known}")
-            try:
-                changes[name] = kind(value)
-            except ValueError:
-                raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
+        changes: dict[str, Any] = stated_sizes(self.network)
         if self.objective in WITHOUT_DECODER:
             changes["decoder"] = False
         if ALL_PRESETS[self.preset].get("embedding") == "covariance":

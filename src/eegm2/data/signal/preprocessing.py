@@ -177,7 +177,13 @@ def _bad_to_fill(
     return bads if config.bads == "interpolate" else []
 
 
-def preprocess_alike(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) -> Preprocessed:
+def preprocess_alike(
+    raw: mne.io.BaseRaw,
+    config: PreprocessingConfig,
+    *,
+    where: str,
+    marks: Iterable[LabelSpan] = (),
+) -> Preprocessed:
     """Prepare a recording as a checkpoint's data were; no advice names options, as there are none to give.
 
     Raises
@@ -186,7 +192,7 @@ def preprocess_alike(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where:
         As `preprocess`.
     """
     try:
-        return preprocess(raw, config, where=where)
+        return preprocess(raw, config, where=where, marks=marks)
     except DataError as error:
         finding, _, advice = str(error).rpartition("; ")
         if " --" not in f" {advice}":

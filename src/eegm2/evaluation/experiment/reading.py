@@ -91,9 +91,9 @@ def check_names(plan: Plan) -> None:
             raise ConfigError(f"{where}: pretrained: got '{model.pretrained}', there is {known}")
         if model.protocol and model.protocol != "scratch" and not model.pretrained:
             raise ConfigError(f"{where}: pretrained is missing; there is {known}")
-        if (model.preset or model.width) and model.pretrained not in ("", RANDOM):
+        if (model.preset or model.width or model.network) and model.pretrained not in ("", RANDOM):
             raise ConfigError(
-                f"{where}: preset, width: [pretrain.{model.pretrained}] has them; leave them out"
+                f"{where}: preset, width, network: [pretrain.{model.pretrained}] has them; leave them out"
             )
         if model.choose:
             _check_choice(plan, model, where)

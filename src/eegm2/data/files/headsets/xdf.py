@@ -71,7 +71,8 @@ def read_xdf(path: Path) -> Samples:
         tell(f"{path}: {outside} markers outside the EEG's time left out")
     rate_hz = float(_text(stream, "nominal_srate") or 0) or None
     x = np.empty(values.shape[::-1])
-    for row, factor in enumerate(np.array(factors, float)):
+    for row, factor in enumerate(factors):
+        assert factor is not None  # refused above
         np.multiply(values[:, row], factor, out=x[row], dtype=float)
     return Samples(path, names, x, rate_hz, times_s, None, sorted(marks))
 
