@@ -232,8 +232,10 @@ def main() -> int:
     excused = equivalents()
     if arguments.survivors:
         for module, entry in kept.items():
+            if not module.startswith(tuple(arguments.only)):
+                continue
             for lived in entry["survived"]:
-                if lived["change"] not in excused.get(module, {}) and module.startswith(tuple(arguments.only)):
+                if lived["change"] not in excused.get(module, {}):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
         load_everything()
