@@ -15,6 +15,7 @@ from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset
+from eegm2.deploy.device.filters import BlockFilter
 from eegm2.deploy.heads import fit as fitting
 from eegm2.deploy.heads.as_streamed import StreamedWindows
 from eegm2.deploy.heads.dense import DenseHead
@@ -187,3 +188,15 @@ def test_labels_of_a_head_are_in_the_order_of_its_classes(place: tuple[str, str]
     other = fitting.fit_head(model, store, val=0.0, classes=("open", "shut"))
     x = features_of(model, store, ["s0", "s1"], "statistics")
     np.testing.assert_allclose(head(x)[:, 0], other(x)[:, 1], rtol=1e-6)
+
+
+def test_a_chunk_of_nothing_changes_nothing() -> None:
+    """Sources that have no new samples give empty chunks, also as their first."""
+    from scipy import signal
+
+    sos = signal.butter(2, 0.2, output="sos")
+    x = np.random.default_rng(0).standard_normal((2, 50))
+    plain, paused = (BlockFilter(sos, signal.sosfilt_zi(sos)) for _ in range(2))
+    expected = plain.push(x)
+    parts = [x[:, :0], x[:, :20], x[:, :0], x[:, 20:]]
+    np.testing.assert_allclose(np.concatenate([paused.push(part) for part in parts], axis=1), expected)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eegm2.data.config import WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
-from eegm2.data.windows.labelling import label_spans, recording_windows
+from eegm2.data.windows.labelling import is_excluded_label, label_spans, recording_windows
 from eegm2.data.windows.scaling import scale_stored, scale_window
 
 RATE_HZ = 8.0
@@ -147,3 +147,24 @@ def test_a_window_is_scaled_by_itself_and_channel_by_channel(method: str) -> Non
     out = np.empty((3, 50), np.float32)
     scale_stored(np.ascontiguousarray(x[1].T), method, out)
     np.testing.assert_array_equal(out, whole[1])
+
+
+@pytest.mark.parametrize("label", ["BAD boundary", "BAD_ACQ_SKIP", "Comment/BAD_ACQ_SKIP"])
+def test_a_discontinuity_is_left_out_whatever_else_is_not(label: str) -> None:
+    assert is_excluded_label(label, WindowConfig(window_s=2.0, exclude_labels=()))
+    assert not is_excluded_label("BAD", WindowConfig(window_s=2.0, exclude_labels=()))
+
+
+def test_an_event_whose_window_is_not_there_labels_no_other() -> None:
+    """The second event's window would end behind the recording; the first's holds not its middle."""
+    starts, labels = cut([(17.75, 0.5, "a"), (19.25, 0.5, "b")], label_rule="centre")
+    assert starts.tolist() == [17 * 8]
+    assert labels.tolist() == [0]
+
+
+def test_a_window_that_begins_where_a_span_ends_is_not_touched_by_it() -> None:
+    """0.1 s and 0.2 s are a little more than 0.3 s in floating point."""
+    starts, _ = cut(
+        [(0.1, 0.2, "bad")], n_times=100, window=10, stride=1, rate_hz=10.0, exclude_labels=("bad",)
+    )
+    assert starts.min() == 3

@@ -22,7 +22,7 @@ from tests.mutation.planting import ROOT, Planted, forget, forked, source_of
 KEPT = ROOT / "build" / "mutation-coverage.json"
 LOG = os.dup(1)  # a forked process has none of its own
 OPTIONS = [
-    *("-q", "-n", "0", "-s", "-p", "no:cacheprovider", "--no-header", "--tb=no"),
+    *("-q", "-n", "0", "-s", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--disable-warnings"),
     *("-o", "filterwarnings=default"),  # the libraries that are there already cannot be rewritten, and say so
 ]
 

@@ -180,7 +180,12 @@ def forked(task: Callable[[], Any], limit_s: float) -> dict[str, Any]:
             os._exit(code)
     os.close(writer)
     done: list[str] = []
-    reading = threading.Thread(target=lambda: done.append(os.fdopen(reader).read()))
+
+    def read() -> None:
+        with os.fdopen(reader) as said:
+            done.append(said.read())
+
+    reading = threading.Thread(target=read)
     reading.start()
     end = time.monotonic() + 60 + 12 * limit_s
     while True:

@@ -202,7 +202,7 @@ def counts(results: dict[str, Any]) -> dict[str, int]:
 def main() -> int:
     """Try mutants; return 1 where one lives that nobody has excused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", default="", help="modules that begin with this")
+    parser.add_argument("--only", nargs="+", default=[""], help="modules that begin with one of these")
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
@@ -232,14 +232,16 @@ def main() -> int:
     excused = equivalents()
     if arguments.survivors:
         for module, entry in kept.items():
+            if not module.startswith(tuple(arguments.only)):
+                continue
             for lived in entry["survived"]:
-                if lived["change"] not in excused.get(module, {}) and module.startswith(arguments.only):
+                if lived["change"] not in excused.get(module, {}):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
         load_everything()
         todo = []
         for module in known:
-            if module.startswith(arguments.only):
+            if module.startswith(tuple(arguments.only)):
                 todo += [(module, m) for m in pending(module, arguments.sample, arguments.again, kept)]
         places = sorted({place for module, _ in todo for place in known[module]})
         tests = measured(list(known), places) if todo else {}

@@ -62,6 +62,7 @@ def campaign(
     seed: int,
     places: Mapping[str, str],
     context: Any = None,
+    writes_itself: bool = True,
 ) -> dict[str, Any]:
     """Kill runs until `kills` hit; every run must end as the undisturbed one, ``whole``, did.
 
@@ -77,6 +78,9 @@ def campaign(
         How many kills must hit, and the seed of their moments.
     places : mapping
         Place to a pattern searched in the stack of the killed process; the first that is found counts.
+    writes_itself : bool
+        Whether the first kill of a run comes at a write; a command whose processes write is killed after
+        random times alone.
 
     Returns
     -------
@@ -84,6 +88,7 @@ def campaign(
         kills, runs, places (place to number of kills) and failures.
     """
     seconds, writes = _measure(command, arguments("whole"), context)
+    writes = writes if writes_itself else 0
     hits = runs = 0
     found: Counter[str] = Counter()
     failures: list[str] = []

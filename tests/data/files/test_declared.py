@@ -228,7 +228,7 @@ def test_a_channel_far_out_of_line_is_named(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def said_or_refused(match: str) -> Iterator[None]:
-    """Expect the words; MNE before 1.13 reads no BrainVision without markers, which is an error of ours."""
+    """Expect the words; MNE before 1.13 reads no BrainVision without markers, which is refused by name."""
     if tuple(map(int, mne.__version__.split(".")[:2])) >= (1, 13):
         with pytest.warns(ReadingWarning, match=match):
             yield

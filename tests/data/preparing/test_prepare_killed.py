@@ -74,6 +74,7 @@ def prepare_kills(folder: Path, *, kills: int, seed: int, isolated: bool = False
         seed=seed,
         places=ISOLATED_PLACES if isolated else PLACES,
         context=multiprocessing.get_context("fork"),
+        writes_itself=not isolated,
     )
 
 
