@@ -73,8 +73,8 @@ def calibrate(
         )
     aim = "" if cut.reached else f" (no threshold comes to the {100 * config.wrong:g} % aimed at)"
     typer.echo(
-        f"threshold {cut.enter:g}, kept above {cut.leave:g}: decides on {100 * cut.decided:.0f} % of the windows, "
-        f"{100 * cut.wrong:.0f} % of these wrong{aim}"
+        f"threshold {cut.enter:g}, kept above {cut.leave:g}: decides on {100 * cut.decided:.0f} % of the "
+        f"windows, {100 * cut.wrong:.0f} % of these wrong{aim}"
     )
     words = ["--source", source, *_same_source(config), "--model", model, "--head", str(out / HEAD)]
     typer.echo(f"next: eegm2 stream {shlex.join([*words, '--calibration', str(out / SCALE)])}")

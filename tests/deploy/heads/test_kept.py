@@ -1,4 +1,4 @@
-"""Kept probes and fine-tuned networks decide on a stream, and on a device, as they predict; or say why not."""
+"""Kept probes and fine-tuned networks decide on a stream and on a device as they predict, or say why not."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_what_a_stream_does_not_have_is_refused_with_the_reason(kept: Path, tmp_
         WindowedHead(classifier.checkpoint.model, classifier.classes, facts, classifier.head)
     with pytest.raises(ConfigError, match="predicts values, and a stream decides between classes"):
         WindowedHead(classifier.checkpoint.model, (), classifier.facts, classifier.head)
-    with pytest.raises(CheckpointError, match="--head none: .* has linear; choose one of them"):
+    with pytest.raises(CheckpointError, match=r"--head none: .* has linear; choose one of them"):
         call(*base, "--model", kept / "probe", "--head", "none")
 
 

@@ -26,7 +26,7 @@ from tests.deploy.helpers import checkpoint
 
 NAMES = ("Fz", "Cz", "Pz")
 RATE = 250.0
-#: Contact 2 s, baseline 5 s (one of them spare), then a pause of 1 s before each block of 8 s: where blocks begin.
+#: After 2 s of contact: a baseline of 5 s (one of them spare), then a pause of 1 s before each block of 8 s.
 PLAN = rounds_of([("rest", 8.0), ("task", 8.0)], 3, 1.0, baseline_s=5.0, there_and_back=True)
 OPTIONS = (
     *("--cue", "rest:8", "--cue", "task:8", "--rounds", "3", "--pause-s", "1", "--baseline-s", "4"),
@@ -207,7 +207,7 @@ def test_the_threshold_is_the_lowest_that_is_right_often_enough() -> None:
 
 
 def test_blocks_that_judge_are_not_learnt_from() -> None:
-    made, p = windows(np.full(40, 0.9))
+    made, _ = windows(np.full(40, 0.9))
     seen: list[set[int]] = []
 
     def fit(some: np.ndarray):

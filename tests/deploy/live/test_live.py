@@ -308,7 +308,10 @@ def test_a_head_is_fitted_from_a_store_and_decides_on_a_stream(tmp_path: Path) -
     assert done.exit_code == 0, done.output
     # 20 s, of which 2 s are baseline: whole windows of 2 s from 2 s (open) and from 6 to 8 s (closed)
     assert "closed, open: fitted on 9 windows of 3 subjects" in done.output
-    assert "streamed: baseline 2 s, scaling quantile95, a decision every 0.5 s on 2 s" in done.output
+    assert (
+        "streamed (restored from the store): baseline 2 s, scaling quantile95, a decision every 0.5 s on 2 s"
+        in done.output
+    )
     assert "validation on 10 windows of 1 other subject " in done.output
     assert DenseHead.load(head).facts["window_s"] == 2.0
     source = write_edf(tmp_path / "r.edf", eeg(3, 1280), NAMES)

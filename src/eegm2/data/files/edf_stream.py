@@ -11,7 +11,7 @@ import numpy as np
 
 from eegm2.errors import ConfigError
 
-#: Room for annotations in each record, in bytes; what does not fit goes into the next one. And that for a text.
+#: Room for annotations in each record, in bytes; what does not fit goes into the next one. And for a text.
 _ANNOTATION_BYTES, _TEXT_BYTES = 240, 160
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 #: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
@@ -127,7 +127,7 @@ class GrowingEdf:
         """
         values = np.rint((x_uv - self.low[:, None]) / self.step[:, None]) - self.digital
         outside = int((np.abs(values) > self.digital).sum())
-        digits = np.clip(values, -self.digital, self.digital).astype("<i4")
+        digits = np.ascontiguousarray(np.clip(values, -self.digital, self.digital), "<i4")
         if self.bdf:
             samples = digits.view(np.uint8).reshape(*digits.shape, 4)[..., :3].tobytes()
         else:

@@ -1,4 +1,4 @@
-"""What should be known of a window on which is decided: samples that were filled in, channels that were flat."""
+"""What should be known of a window: samples that were filled in, channels that were flat."""
 
 from __future__ import annotations
 

@@ -76,10 +76,14 @@ def export_model(
     if not whole and (not isinstance(model, EEGM2) or model.config.mixer == "attention"):
         name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
         raise ConfigError(f"export: preset {name} is not supported; export eegm2, light, s1, s3 or s4")
-    parts = [] if head is not None and not (config.parts or config.format) else chosen_parts(model, config)
+    parts = []
+    if head is None or config.parts or config.format:
+        assert isinstance(model, EEGM2)
+        parts = chosen_parts(model, config)
     with _unfinished(out) as folder:
         files: dict[str, Any] = {}
         for name in parts:
+            assert isinstance(model, EEGM2)
             files |= _export_part(build_part(name, model, config), trained, folder, config)
         if head is not None:
             files |= _export_bundle(trained, head, folder, config)

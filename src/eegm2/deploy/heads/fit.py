@@ -46,6 +46,7 @@ def fit_head(
     centre: Centre = "none",
     warm_up: int = WARM_UP_WINDOWS,
     positions: str = "",
+    recordings: str | Path = "",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit a head on the features that a stream gives, and judge it on the decisions that a stream makes.
@@ -85,6 +86,9 @@ def fit_head(
         recording where that is less.
     positions : str
         File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
+    recordings : str or Path
+        Folder that the store was prepared from: its files are streamed as they are. Without it the signal of
+        a stream is restored from the store, which is not exact where drifts are large.
     batch_size : int
         Windows encoded at a time for the offline figure.
 
@@ -116,7 +120,8 @@ def fit_head(
     _refuse_one_class(str(store), windows.labels, windows.classes, "")
     baseline_s = calibration_s if calibration_s is not None else _baseline(windows)
     how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up)
-    made = streamed_windows(model, data, windows.recordings, config, windows.classes, how)
+    raw = Path(recordings) if str(recordings) else None
+    made = streamed_windows(model, data, windows.recordings, config, windows.classes, how, raw)
     taken = f" after a baseline of {baseline_s:g} s; shorten it with --calibration-s"
     _refuse_one_class(str(store), made.y, windows.classes, taken)
     left_out = _left_out(made.subjects, made.y, val, seed)
@@ -127,6 +132,7 @@ def fit_head(
     head.facts |= {
         **asdict(how),
         "target": target,
+        "streamed_from": "store" if raw is None else "recordings",
         "protocol": protocol,
         "n_subjects": len(set(made.subjects.tolist()) - set(left_out)),
         "ch_names": list(data.ch_names),

@@ -29,7 +29,8 @@ class WindowedHead:
     """A head that was learnt on separate windows, with its network: `eegm2 probe` and `eegm2 finetune`.
 
     A stream gives it what it was learnt on: the last window of the signal, scaled by itself, the network
-    begun anew. So it says of a window what ``eegm2 predict`` says of it; the signal is filtered forwards only.
+    begun anew. So it says of a window what ``eegm2 predict`` says of it; but the signal is filtered forwards
+    only.
 
     Attributes
     ----------
@@ -58,8 +59,8 @@ class WindowedHead:
             )
         if self.centre == "recording":
             raise ConfigError(
-                "head: was learnt on features less the mean of their whole recording, which a stream does not "
-                f"have; {instead} --centre running, or probe with --centre running"
+                "head: was learnt on features less the mean of their whole recording, which a stream does "
+                f"not have; {instead} --centre running, or probe with --centre running"
             )
 
     @property

@@ -63,9 +63,10 @@ def streamed_features(
     *,
     begin_s: float,
 ) -> list[dict[str, Any]]:
-    """Return the windows that a stream of a recording has from a time on: ``time_s``, ``features``, ``quality``.
+    """Return the windows of a stream of a recording from a time on: ``time_s``, ``features``, ``quality``.
 
-    The pipeline is that of `eegm2 stream`; it begins with a baseline, whose scale is kept where `config` says.
+    The pipeline is that of `eegm2 stream`; it begins with a baseline, whose scale is kept where `config`
+    says.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def block_windows(
     settle_s: float,
     sfreq_hz: float,
 ) -> BlockWindows:
-    """Sort windows into blocks; those that a block does not cover whole, or with a flat channel, are left out.
+    """Sort windows into blocks; what a block does not cover whole, or has a flat channel, is left out.
 
     Parameters
     ----------

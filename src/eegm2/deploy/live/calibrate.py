@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.config import split_commas
 from eegm2.data.channels import canonical
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.electrodes import read_positions
@@ -30,7 +31,6 @@ from eegm2.deploy.live.source import Source
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import split_commas
 from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import write_json
@@ -219,8 +219,8 @@ def _how(trained: TrainedModel, config: CalibrateConfig) -> StreamedAs:
     shortest = min(length_s for _, length_s in config.cues()) - config.settle_s
     if shortest < window_s:
         raise ConfigError(
-            f"cue: blocks of {shortest + config.settle_s:g} s hold no window of {window_s:g} s after the first "
-            f"{config.settle_s:g} s; make them longer, or --window-s shorter"
+            f"cue: blocks of {shortest + config.settle_s:g} s hold no window of {window_s:g} s after the "
+            f"first {config.settle_s:g} s; make them longer, or --window-s shorter"
         )
     kind = usual_kind(trained.config) if config.features == "auto" else config.features
     scaling = config.scaling or trained.scaling
@@ -256,8 +256,8 @@ def _refuse_few_blocks(windows: BlockWindows, given: list[Step], classes: tuple[
         usable = len(np.unique(windows.block[windows.y == label])) if len(windows.y) else 0
         if usable < LEAST_BLOCKS:
             raise DataError(
-                f"blocks: {count(usable, 'usable block')} of {name} ({count(len(given), 'block')} were complete); "
-                f"a head needs {LEAST_BLOCKS} of each class"
+                f"blocks: {count(usable, 'usable block')} of {name} ({count(len(given), 'block')} were "
+                f"complete); a head needs {LEAST_BLOCKS} of each class"
             )
 
 

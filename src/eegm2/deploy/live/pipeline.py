@@ -74,7 +74,7 @@ class Pipeline:
     trained : TrainedModel
     config : StreamConfig
     head : DenseHead or WindowedHead, optional
-        A classifier head: of a stream, or of separate windows; with the latter nothing but decisions comes out.
+        A classifier head: of a stream, or of separate windows; with the latter only decisions come out.
     decider : Decider, optional
         Instead of the head's own: what is made of the features.
     """
@@ -282,7 +282,7 @@ class Pipeline:
         self._forget_position()
 
     def _take(self, x_uv: np.ndarray, last_s: float, total: Outputs) -> None:
-        """Analyse consecutive samples, the last of which has the stamp `last_s`, parted where one goes flat."""
+        """Analyse consecutive samples, the last with the stamp `last_s`, parted where one goes flat."""
         begin, n = 0, x_uv.shape[1]
         for index, flat in self._watch.push(x_uv):
             self._analyse(x_uv[:, begin:index], last_s - (n - index) / self.source_sfreq_hz, total)
@@ -296,8 +296,8 @@ class Pipeline:
         self.counts["flat"] += len(set(names) - set(self._flat_now))
         if names and self.config.flat == "refuse":
             raise DataError(
-                f"{self.preprocessor.where}: {' '.join(names)} has been flat for a second; check its electrode and "
-                "begin again, or go on with --flat flag or --flat interpolate"
+                f"{self.preprocessor.where}: {' '.join(names)} has been flat for a second; check its "
+                "electrode and begin again, or go on with --flat flag or --flat interpolate"
             )
         total.events.append({"event": "flat", "channels": names})
         if self.config.flat == "interpolate":

@@ -17,8 +17,8 @@ _KEPT = 64
 class Placing:
     """Times of events to samples, from the stamps of the samples.
 
-    Within a continuous stretch sample `n` was taken at ``n / rate`` and a constant, which is read off the stamps: their
-    median lateness, or the lowest where a sender stamps in bursts.
+    Within a continuous stretch sample `n` was taken at ``n / rate`` and a constant, which is read off the
+    stamps: their median lateness, or the lowest where a sender stamps in bursts.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Placing:
         self._joined = True
 
     def join(self) -> None:
-        """What follows is not continuous with what was before."""
+        """Say that what follows is not continuous with what was before."""
         self._joined = True
 
     def push(self, first: int, times_s: np.ndarray) -> None:
@@ -50,7 +50,7 @@ class Placing:
         stretch.end = first + len(times_s)
 
     def place(self, time_s: float) -> int | None:
-        """Return the sample at a time; the first after it where none was recorded then, None if that is to come."""
+        """Return the sample at a time, or the first after it; None if that is yet to come."""
         after: int | None = None
         for stretch in reversed(self._stretches):
             place = (time_s - stretch.offset_s()) * self.sfreq_hz

@@ -218,8 +218,8 @@ class Recorder:
             self.began_s = self.now_s
         elif self.now_s >= self.contact.patience_s:
             raise DataError(
-                f"contact: {', '.join(bad)} after {self.now_s:.0f} s; mend the electrodes and begin again, or "
-                "go on with --contact warn"
+                f"contact: {', '.join(bad)} after {self.now_s:.0f} s; mend the electrodes and begin again, "
+                "or go on with --contact warn"
             )
 
     def _tell(self) -> None:
@@ -274,7 +274,7 @@ class Recorder:
                     for note in self._notes:
                         self.file.annotate(*note)
                 self.file.write(self._x[:, :size])
-            except OSError:
+            except BaseException:
                 self._failed = True
                 raise
             self._x = self._x[:, size:]
