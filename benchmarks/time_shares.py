@@ -32,8 +32,8 @@ RUNS = 7
 #: Kinds of operations by what their names contain; the first that fits counts.
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
-    "convolutions": ("convolution",),
-    "mixers": ("eegm2",),
+    "convolutions and linear layers, compiled": ("convolution", "convolve", "weight_slopes"),
+    "sequence blocks, compiled": ("eegm2",),
     "norms, joins, pooling": ("layer_norm", "lerp", "maximum", "aten::cat", "aten::copy_", "aten::add"),
 }
 REST, BETWEEN = "other operations", "between operations"

@@ -12,6 +12,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,10 @@ def launch(
     words += array_words(held.ctypes.data, held.size, held.itemsize)
     words += np.array(scalars, np.float64).view(np.int64).tolist()
     call = _native(worker, dtypes, len(scalars))
-    call(words, tasks, min(useful_threads(work), tasks))
+    seen = torch.autograd._profiler_enabled()
+    named = torch.profiler.record_function(f"eegm2::{worker.py_func.__name__}") if seen else nullcontext()
+    with named:
+        call(words, tasks, min(useful_threads(work), tasks))
 
 
 @functools.cache
