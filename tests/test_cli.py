@@ -19,6 +19,7 @@ from eegm2.cli.main import app
 from eegm2.cli.options import SEVERAL, options
 from eegm2.config import option
 from eegm2.errors import ConfigError
+from eegm2.zoo.find import MODEL_HELP
 
 runner = CliRunner()
 
@@ -93,6 +94,24 @@ def test_every_list_of_every_command_takes_commas() -> None:
             parsed = parameter.process_value(made, ["3,4"])
             assert [str(value) for value in parsed] == ["3", "4"], f"{name} {parameter.opts}"
     assert found > 20
+
+
+def test_every_command_that_takes_a_model_says_how_to_name_it_in_the_same_words() -> None:
+    group = typer.main.get_group(app)
+    named = {"RUN", "MODEL", "RUN_A", "[RUN]"}
+    found = {
+        name: parameter.help
+        for name, one in group.commands.items()
+        for parameter in one.params
+        if (parameter.param_type_name == "argument" and parameter.metavar in named)
+        or parameter.opts == ["--model"]
+    }
+    for other in ("report", "demo"):  # the folder of a run; a model that ships
+        found.pop(other)
+    every = "probe predict finetune stream export head share embed info reconstruct compare"
+    assert set(found) == set(every.split())
+    for name, text in found.items():
+        assert MODEL_HELP in text, name
 
 
 def test_every_field_is_in_the_help() -> None:

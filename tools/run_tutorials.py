@@ -94,7 +94,14 @@ def _commands(text: str) -> Iterator[str]:
         )
         if done.returncode:
             raise RuntimeError(f"{line}\n{done.stdout}{done.stderr}")
-        yield done.stdout
+        yield _lasting(done.stdout)
+
+
+def _lasting(printed: str) -> str:
+    """Return what was printed without the lines that only say where and how fast it was."""
+    kept = [line for line in printed.splitlines() if '"commit"' not in line and "  speed  " not in line]
+    text = "\n".join(re.sub(r"  \d[\d.]* windows/s  \d+ MB.*$", "", line) for line in kept)
+    return f"{text}\n" if text else ""
 
 
 def _python(text: str, space: dict[str, Any], where: str) -> tuple[str, Any]:
@@ -109,12 +116,12 @@ def _python(text: str, space: dict[str, Any], where: str) -> tuple[str, Any]:
 
 
 def _png(figure: Any) -> bytes:
-    """Return a figure as a small PNG on white, of 128 colours, its text as large as the page's."""
+    """Return a figure as a small PNG on white, of 256 colours, its text as large as the page's."""
     from PIL import Image
 
     drawn, made = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    image = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(drawn).convert("RGB").quantize(256, kmeans=3, dither=Image.Dither.NONE)
     image.save(made, format="png", optimize=True)
     return made.getvalue()
 

@@ -136,6 +136,11 @@ for row in json.loads(Path("evaluation/details.json").read_text())["comparisons"
         )
 
 # %% [markdown]
+# As announced: neither pretraining lies above the control. The covariances that the preset computes by construction already tell
+# the two states apart, and twelve minutes of EEG taught it nothing that helps. The model that ships saw 135 people;
+# [the first tutorial](researcher.md) compares it with band power.
+
+# %% [markdown]
 # ## What to do next
 #
 # - More data before more epochs, more epochs before more width; a run goes on where it stopped, and `eegm2 pretrain --init rhythms`

@@ -10,13 +10,12 @@ import typer
 from eegm2.cli.heads import open_head
 from eegm2.cli.options import options
 from eegm2.deploy.config import ExportConfig
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(ExportConfig)
 def export(
-    run: Annotated[
-        str, typer.Argument(help="Run folder, .safetensors checkpoint, the authors' .pth, or a kept probe.")
-    ],
+    run: Annotated[str, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     head: Annotated[
         str,
@@ -34,9 +33,9 @@ def export(
     With --head: one bundle.onnx with filter, scaling, network, head and decisions, and eegm2_runtime.py,
     which runs it with NumPy and ONNX Runtime alone.
     """
+    from eegm2.config import split_commas
     from eegm2.deploy.export.run import export_model
     from eegm2.deploy.trained_model import load_trained
-    from eegm2.evaluation.config import split_commas
 
     if head:  # channels are the device's then, some of which nobody may need
         trained, loaded = open_head(run, head, config.channels, config.positions, device=True)

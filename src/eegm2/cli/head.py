@@ -11,11 +11,12 @@ from eegm2.cli.options import several
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
+from eegm2.zoo.find import MODEL_HELP
 
 
 def head(
-    run: Annotated[Path, typer.Argument(help="Run folder or .safetensors checkpoint.")],
-    store: Annotated[Path, typer.Argument(help="Store with labels, written by eegm2 prepare.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
     out: Annotated[Path, typer.Option("--out", help="File to write, .safetensors.")],
     *,
     subjects: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eegm2.evaluation.config import split_commas
+from eegm2.config import split_commas
 
 
 def open_head(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from eegm2.cli.options import options
 from eegm2.cli.sources import open_source
 from eegm2.data.names import shown
 from eegm2.deploy.config import RecordConfig, WatchedConfig
-from eegm2.ending import stopping
+from eegm2.ending import signal_name, stopping
 from eegm2.errors import DataError
 
 
@@ -33,7 +34,11 @@ def record(
     from eegm2.deploy.live.record import record as run
 
     stop = threading.Event()
-    with stopping(stop), kept_on_a_full_disk(out), session_page(source, "recording", config) as show:
+    with (
+        kept_on_a_full_disk(out),
+        session_page(source, "recording", config) as show,
+        stopping(stop) as signals,
+    ):
         facts = run(open_source(source, config), out, config, say=say, show=show, stop=stop)
     marked = f"{facts['markers']} markers, " if config.markers else ""
     if facts["shortened"]:
@@ -42,12 +47,13 @@ def record(
         f"{out}  {facts['seconds']:g} s, {facts['gaps']} gaps ({facts['lost']} samples lost, "
         f"{facts['filled']} of them filled), {marked}{facts['clipped']} clipped, {facts['dropped']} dropped"
     )
+    if signals:
+        typer.echo(f"ended by {signal_name(signals[0])}; what came until then is written", err=True)
+        sys.exit(128 + signals[0])
 
 
 def say(text: str) -> None:
     """Say a line of a session on standard error; a cue with the terminal's bell."""
-    import sys
-
     bell = "\a" if "  now: " in text and sys.stderr.isatty() else ""
     typer.echo(text + bell, err=True)
 

@@ -14,7 +14,9 @@ from eegm2.errors import ConfigError
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder written by eegm2 pretrain.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder written by eegm2 pretrain or eegm2 finetune.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="HTML file to write; complete in itself, needs no network.")
     ],

@@ -17,17 +17,13 @@ from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
 from eegm2.ending import signal_name, stopping
 from eegm2.errors import DataError
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(StreamConfig)
 def stream(
     source: Annotated[str, typer.Option("--source", help="lsl, brainflow, or a recording's file.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", help="Run folder, .safetensors checkpoint, .pth, a model that ships, or a kept probe."
-        ),
-    ],
+    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)],
     out: Annotated[
         list[str] | None,
         several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines)."),

@@ -154,7 +154,9 @@ class PrepareConfig(PreprocessingConfig):
     )
     limit_s: float = option(0.0, "Seconds one recording may take; 0: 120, and one more for each MB.")
     limit_gb: float = option(
-        0.0, "Memory in GB one recording may take; 0: 2, and twelve times the size of its files."
+        0.0,
+        "Memory in GB one recording may take; 0: 2, and four times its files (twelve times those of kinds "
+        "that may be compressed).",
     )
     dask: str = option("", "Address of a Dask scheduler to work on instead, e.g. tcp://host:8786.")
 

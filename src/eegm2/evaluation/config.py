@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
-from eegm2.config import split_commas as split_commas
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 
@@ -219,6 +218,9 @@ class EmbedConfig:
 
     kind: Literal["auto", Features, "sequence"] = option(
         "auto", AUTO_HELP + FEATURES_HELP[:-1] + "; sequence: the representation step by step."
+    )
+    format: Literal["", "npz", "csv", "parquet"] = option(
+        "", "Kind of file to write; none given: by the ending of --out."
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")

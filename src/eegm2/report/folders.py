@@ -14,7 +14,7 @@ from eegm2.data.files.arrays import load_npz
 from eegm2.errors import DataError
 from eegm2.evaluation.experiment.tables import choice_lines
 from eegm2.evaluation.probing.folder import listed_probes, scored_by
-from eegm2.records import DETAILS, HEADER, PROBE, REAL, ROW, RUN, SPLITS, Record, read_json, sound_fields
+from eegm2.records import DETAILS, HEADER, NUMBERS, PROBE, ROW, RUN, SPLITS, Record, read_json, sound_fields
 from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
 
 _CURVES = ("train_loss", "val_loss", "train_l1", "val_l1", "train_spectral", "val_spectral", "lr")
@@ -69,7 +69,7 @@ def read_run(run: Path) -> ReportData:
 
 def read_history(path: Path) -> tuple[TrainingLog | None, str]:
     """Return the losses of a fine-tuned run's results.json, one value per epoch, or None and why."""
-    found, problem = read_fields(path, Record({"train_loss": [REAL], "val_loss": [REAL]}))
+    found, problem = read_fields(path, Record({"train_loss": NUMBERS, "val_loss": NUMBERS}))
     curves = {name: np.array(found[name], float) for name in ("train_loss", "val_loss") if found.get(name)}
     if not curves:
         return None, f"There is no learning curve ({problem or f'{path.name} holds no losses.'})"

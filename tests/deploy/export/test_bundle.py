@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
 from eegm2.cli.main import app
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.deploy.export.bundle import runtime_source
@@ -19,9 +22,6 @@ from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import CheckpointError, ConfigError, DataError
 from tests.data.samples import eeg, write_edf, write_store
 from tests.deploy.helpers import checkpoint
-
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
 
 NAMES = ("Fz", "Cz", "Pz", "Oz")
 SOURCE = ("Pz", "A1", "EEG Fz-REF", "Oz", "Cz")

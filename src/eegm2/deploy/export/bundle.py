@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.config import to_dict
+from eegm2.config import split_commas, to_dict
 from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import ExportConfig, StreamConfig
 from eegm2.deploy.device.decisions import StreamCentring
@@ -24,7 +24,6 @@ from eegm2.deploy.long import encode_long
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import split_commas
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 from eegm2.model.features import diagonal, window_features
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eegm2.config import split_commas
 from eegm2.data.channels import canonical
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.electrodes import read_positions
@@ -30,7 +31,6 @@ from eegm2.deploy.live.source import Source
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import split_commas
 from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import write_json

@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from eegm2.config import split_commas
 from eegm2.deploy.config import RecordConfig, SourceConfig
 from eegm2.deploy.live.plan import rounds_of
 from eegm2.deploy.live.recorder import Recorder, Say, Show
 from eegm2.deploy.live.runner import Reader
 from eegm2.deploy.live.source import Source
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import split_commas
 
 
 def record(

@@ -23,9 +23,10 @@ from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.probing.folder import prediction_arrays
 from eegm2.evaluation.probing.keep import learnt_from, write_network
+from eegm2.evaluation.protocols.downstream import write_downstream
 from eegm2.evaluation.protocols.fitting import Task, fit
 from eegm2.evaluation.protocols.frozen import light_probe, predictions
-from eegm2.evaluation.protocols.kept import HEADS, HeadArrays, write_downstream
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays
 from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome, evaluate

@@ -12,7 +12,8 @@ import numpy as np
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.evaluation.protocols.kept import HEADS, HeadArrays, write_downstream
+from eegm2.evaluation.protocols.downstream import write_downstream
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows

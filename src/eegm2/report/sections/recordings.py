@@ -7,6 +7,7 @@ import numpy as np
 from eegm2.report import figures
 from eegm2.report.contents import Recording, ReportData
 from eegm2.report.document import Section
+from eegm2.report.figures.topography import FEWEST
 from eegm2.report.quality import quality_columns, quality_heading
 from eegm2.report.sections.words import duration, option, setting, split_counts
 from eegm2.words import count
@@ -92,7 +93,7 @@ def data_section(data: ReportData) -> Section:
 def power_section(data: ReportData) -> Section | None:
     """Show the power of rhythms over the head for every class, where recordings carry labels."""
     power = data.class_power
-    if power is None:
+    if power is None or len(data.positions) < FEWEST:
         return None
     section = Section(
         "power",
@@ -113,7 +114,7 @@ def power_section(data: ReportData) -> Section | None:
 
 def weights_section(data: ReportData) -> Section | None:
     """Show how strongly the network's first layers read each electrode, on maps of the head."""
-    if not data.electrode_weights:
+    if not data.electrode_weights or len(data.positions) < FEWEST:
         return None
     section = Section(
         "weights",
