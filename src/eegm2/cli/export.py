@@ -46,7 +46,7 @@ def export(
     for name, facts in report["files"].items():
         line = f"{out / name}  {facts['bytes'] / 1e6:.2f} MB"
         if "difference" in facts:
-            of = "of probability" if name == "bundle.onnx" else "of the largest output"
+            of = "of probability" if name.startswith("bundle.") else "of the largest output"
             line += f"  differs from torch by {facts['difference']:.1e} {of}"
         if "int8_loss" in facts:
             line += f"  8-bit weights lose {100 * facts['int8_loss']:.2f} % (root mean square, on 1/f noise)"

@@ -212,7 +212,7 @@ def test_every_person_of_a_held_out_set_of_real_recordings(tmp_path: Path) -> No
         printed = classification_metrics(made.y, head(made.features)).plain()["balanced_accuracy"]
         lines = tmp_path / f"{info.id}.jsonl"
         command = ["stream", "--source", str(place / info.source), "--model", str(model), "--speed", "0"]
-        command += ["--head", str(tmp_path / "h.safetensors"), "--out", str(lines)]
+        command += ["--head", str(tmp_path / "h.safetensors"), "--out", str(lines), "--chunk-s", "4"]
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 0, done.output
         decisions = [json.loads(line) for line in lines.read_text().splitlines() if '"decision"' in line]

@@ -49,6 +49,15 @@ def test_senders_in_bursts_and_chunks_have_no_gap(
     assert clock.jitter_s < period_s
 
 
+def test_small_and_uneven_bursts_have_no_gap() -> None:
+    rng = np.random.default_rng(3)
+    polls = np.cumsum(np.where(rng.random(2000) < 0.05, 0.02, 0.1))
+    true = np.arange(round(60 * RATE)) / RATE
+    which = np.searchsorted(polls, true, side="right")
+    within = np.arange(len(true)) - np.searchsorted(which, which, side="left")
+    assert gaps(polls[which] + 1e-5 * within) == [], "each sample is stamped when it is pushed"
+
+
 @pytest.mark.parametrize("kind", ["burst", "chunk"])
 @pytest.mark.parametrize("period_s", [0.05, 0.2, 0.5])
 @pytest.mark.parametrize("lost_s", [0.3, 1.0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,10 @@ from eegm2.deploy.config import RecordConfig
 from eegm2.deploy.live.quality import channel_quality, problems
 from eegm2.deploy.live.record import record
 from eegm2.deploy.live.source import Chunk, SourceLost
+from eegm2.deploy.live.web import WebPage
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg, write_edf
-from tests.deploy.live.test_live import NAMES, RATE, Fake, chunks, microvolts
+from tests.deploy.live.test_live import NAMES, RATE, Fake, chunks, fetch, microvolts
 
 
 def labels(path: Path) -> list[tuple[float, float, str]]:
@@ -157,3 +160,25 @@ def test_a_disk_that_is_full_leaves_whole_records(tmp_path: Path) -> None:
     kept = read_raw(out)
     assert kept.n_times == 3 * 128, "of the fourth a part was written"
     np.testing.assert_allclose(kept.get_data(), read_raw(source)[:, : 3 * 128][0], atol=6e-8)
+
+
+def test_a_page_shows_cues_and_channels(tmp_path: Path) -> None:
+    x = microvolts(128 * 8)
+    x[1] = 3.0
+    states: list[dict] = []
+    config = RecordConfig(cue=("open:2", "closed:2"), pause_s=1, reconnect_s=0)
+    record(Fake(chunks(x)), tmp_path / "a.edf", config, say=lambda text: None, show=states.append)
+    assert states[-1]["finished"]
+    assert states[-1]["blocks"] == [2, 2]
+    (flat,) = [channel for channel in states[-1]["channels"] if channel["problems"]]
+    assert (flat["name"], flat["problems"], flat["amplitude_uv"]) == ("Cz", ["flat"], 0.0)
+    page = WebPage("127.0.0.1", 0, "", {"source": "lsl", "what": "recording"}, "session.html")
+    try:
+        assert b"<title>eegm2 session</title>" in fetch(page.url)
+        with urllib.request.urlopen(page.url + "events", timeout=5) as events:
+            for _ in range(100):
+                page.send(states[-1])
+            message = json.loads(events.readline().removeprefix(b"data: "))
+        assert message == states[-1]
+    finally:
+        page.close()

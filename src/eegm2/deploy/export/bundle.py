@@ -17,6 +17,7 @@ from eegm2.deploy.device.decisions import StreamCentring
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.export.decoder import Decoder
 from eegm2.deploy.export.packing import packed
+from eegm2.deploy.export.runtime import StepStream
 from eegm2.deploy.heads.decisions import SlidingFeatures, rule_of
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.windowed import WindowedFeatures, WindowedHead
@@ -180,9 +181,11 @@ def _is_chosen(node: ast.stmt, chosen: str) -> bool:
     return not chosen or bool(set(names) & set(chosen.split(",")))
 
 
-def check_bundle(path: Path, trained: TrainedModel, head: DenseHead | WindowedHead) -> float:
+def check_bundle(
+    path: Path, trained: TrainedModel, head: DenseHead | WindowedHead, network: StepStream | None = None
+) -> float:
     """Return the largest difference of probabilities from `eegm2 stream` on noise of microvolts."""
-    decoder = Decoder(path)
+    decoder = Decoder(path, network=network)
     facts = decoder.facts
     warm_up = facts["warm_up"] if facts["centre"] != "none" else 0
     baseline_s = 0.0 if isinstance(head, WindowedHead) else facts["calibration_s"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,19 +33,36 @@ def onnx_runner(path: Path) -> Runner:
     return lambda x: _streamed(OnnxStream(path, batch=x.shape[0]), x)
 
 
-def executorch_runner(path: Path, part: Part, facts: dict[str, Any]) -> Runner:
+class ExecutorchStream(StepStream):
+    """A streaming step in ExecuTorch's own runtime, as `OnnxStream` in ONNX Runtime; takes torch besides.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``step.pte`` or ``bundle.pte``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from executorch.runtime import Runtime
+
+        program = Runtime.get().load_program(path)
+        facts = json.loads(bytes(program.load_method("eegm2").execute([])[0].numpy()))
+        self.method = program.load_method("forward")
+        states = list(facts["states"])
+        self.inputs = ["x", "position", "end", *(f"state.{name}" for name in states)]
+        self.outputs = [*facts["outputs"], "next_position", *(f"next.{name}" for name in states)]
+        super().__init__(facts, batch=1)
+
+    def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        values = self.method.execute([torch.from_numpy(feed[name]) for name in self.inputs])
+        return {name: value.numpy().copy() for name, value in zip(self.outputs, values)}
+
+
+def executorch_runner(path: Path) -> Runner:
     """Return an ExecuTorch step as a function of whole signals, one stream after another."""
-    from executorch.runtime import Runtime
-
-    method = Runtime.get().load_program(path).load_method("forward")
-
-    class Stream(StepStream):
-        def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            values = method.execute([torch.from_numpy(feed[name]) for name in part.inputs])
-            return {name: value.numpy().copy() for name, value in zip(part.outputs, values)}
 
     def run(x: np.ndarray) -> dict[str, np.ndarray]:
-        results = [_streamed(Stream(facts, batch=1), item[None]) for item in x]
+        results = [_streamed(ExecutorchStream(path), item[None]) for item in x]
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
     return run

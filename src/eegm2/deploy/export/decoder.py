@@ -23,7 +23,7 @@ from eegm2.deploy.device.flat import FlatWatch, filled
 from eegm2.deploy.device.scale import RunningScale, scaled_window
 from eegm2.deploy.device.timeline import TimeLine
 from eegm2.deploy.export.packing import unpacked
-from eegm2.deploy.export.runtime import OnnxWindow, open_network
+from eegm2.deploy.export.runtime import OnnxWindow, StepStream, open_network
 from eegm2.errors import ConfigError, DataError
 
 #: A time this much before the last one is of a clock that was set back.
@@ -49,6 +49,8 @@ class Decoder:
         The device's channels in its order; another order than the bundle's is refused.
     threads : int
         Threads of ONNX Runtime.
+    network : StepStream, optional
+        What runs the bundle's network instead of ONNX Runtime.
 
     Attributes
     ----------
@@ -78,8 +80,9 @@ class Decoder:
         flat: str = "",
         ch_names: Sequence[str] = (),
         threads: int = 1,
+        network: StepStream | None = None,
     ) -> None:
-        self.network = open_network(path, threads)
+        self.network = open_network(path, threads) if network is None else network
         if "bundle" not in self.network.facts:
             raise ValueError(f"{path}: holds a network and no head; write a bundle with eegm2 export --head")
         self.facts: dict[str, Any] = self.network.facts["bundle"]

@@ -77,7 +77,12 @@ def export_model(
         name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
         raise ConfigError(f"export: preset {name} is not supported; export eegm2, light, s1, s3 or s4")
     parts = []
-    if head is None or config.parts or config.format:
+    if isinstance(head, WindowedHead) and "executorch" in config.format:
+        raise ConfigError(
+            "format: executorch takes the streaming step, and this head was learnt on separate windows; "
+            "write its bundle for ONNX Runtime"
+        )
+    if head is None or config.parts or set(config.format) - {"executorch"}:
         assert isinstance(model, EEGM2)
         parts = chosen_parts(model, config)
     with _unfinished(out) as folder:
@@ -210,7 +215,28 @@ def _export_bundle(
     _refuse_difference(path.name, difference, config)
     (folder / RUNTIME_NAME).write_text(runtime_source(), encoding="utf-8")
     made = {path.name: {"bytes": path.stat().st_size, "difference": difference, "source": bundle["source"]}}
+    if "executorch" in config.format:
+        made |= _executorch_bundle({**facts, "bundle": bundle}, trained, head, folder, config)
     return made | {RUNTIME_NAME: {"bytes": (folder / RUNTIME_NAME).stat().st_size}}
+
+
+def _executorch_bundle(
+    facts: dict[str, Any],
+    trained: TrainedModel,
+    head: DenseHead | WindowedHead,
+    folder: Path,
+    config: ExportConfig,
+) -> dict[str, Any]:
+    """Write the same bundle for ExecuTorch, and check its decisions in ExecuTorch's own runtime."""
+    from eegm2.deploy.export.bundle import check_bundle
+    from eegm2.deploy.export.check import ExecutorchStream
+
+    assert isinstance(trained.model, EEGM2)
+    path = folder / "bundle.pte"
+    path.write_bytes(executorch_file(build_part("step", trained.model, config, reconstruct=False), facts))
+    difference = check_bundle(path, trained, head, ExecutorchStream(path))
+    _refuse_difference(path.name, difference, config)
+    return {path.name: {"bytes": path.stat().st_size, "difference": difference}}
 
 
 def _export_torch(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:
@@ -232,7 +258,7 @@ def _export_executorch(
     assert isinstance(trained.model, EEGM2)
     path = folder / f"{part.name}.pte"
     path.write_bytes(executorch_file(part, facts))
-    difference, _ = compare(part, trained.model, executorch_runner(path, part, facts))
+    difference, _ = compare(part, trained.model, executorch_runner(path))
     _refuse_difference(path.name, difference, config)
     return {path.name: {"bytes": path.stat().st_size, "difference": difference, "facts": facts}}
 

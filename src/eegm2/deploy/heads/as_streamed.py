@@ -207,4 +207,4 @@ def _centred(
     at_first = made[first][1]
     mean = centring.mean.mean if at_first is None else features[first] - at_first
     assert mean is not None
-    return np.stack([(row - mean) if new is None else new for row, new in made]).astype(np.float32), known
+    return np.stack([row - mean if new is None else new for row, new in made]).astype(np.float32), known

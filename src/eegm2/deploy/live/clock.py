@@ -165,7 +165,7 @@ class ClockTracker:
         steps = np.array(self._steps) * self.sfreq_hz
         usual = float(np.median(steps))
         near = np.abs(steps - usual) <= _REGULAR
-        even = near.mean() > 0.9 and steps.min() >= usual - _REGULAR
+        even = near.mean() > 0.9 and steps.min() >= usual - _REGULAR and abs(usual - 1) < _REGULAR
         return usual / self.sfreq_hz if even and (steps > _SKIP * usual).sum() >= _SKIPS else 0.0
 
     def _missing_before(self, following: list[float]) -> int:
