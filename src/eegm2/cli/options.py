@@ -11,11 +11,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from eegm2.config import from_dict, read_toml
+from eegm2.config import from_dict, pairs, read_toml
 
 
 def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -39,7 +39,8 @@ def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., Non
                 value = arguments.pop(field.name)
                 source = context.get_parameter_source(field.name)
                 if source is not None and source.name != "DEFAULT":
-                    given[field.name] = value
+                    table = get_origin(hints[field.name]) is dict
+                    given[field.name] = pairs(value, _flag(field)) if table else value
             from_file = read_toml(file) if file is not None else {}
             from_dict(cls, from_file, where=str(file))
             config = from_dict(cls, {**from_file, **given}, where="options")
@@ -74,23 +75,34 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     default = field.default
     if default is dataclasses.MISSING:
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
-    flag = "--" + field.name.replace("_", "-")
+    flag = _flag(field)
     names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [flag]
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | dict):
         default = list(default)
     annotation = _repeatable(annotation)
+    help, parts = field.metadata.get("help", ""), field.metadata.get("parts")
+    more: dict[str, Any] = {}
+    if parts is not None:
+        help = f"{help} One of {', '.join(parts.names)}; or package.module:Name."
+        more["callback"] = lambda value: value if not value or parts.check(value) is None else value
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[annotation, typer.Option(*names, help=field.metadata.get("help", ""))],
+        annotation=Annotated[annotation, typer.Option(*names, help=help, **more)],
     )
 
 
-def _repeatable(annotation: Any) -> Any:
-    """Typer repeats options typed as list; our dataclasses prefer tuples of any length."""
-    from typing import get_args, get_origin
+def _flag(field: dataclasses.Field[Any]) -> str:
+    """Return a field's flag; that of a table, of which it gives one entry at a time, is in the singular."""
+    name = field.name.removesuffix("s") if str(field.type).startswith("dict[") else field.name
+    return "--" + name.replace("_", "-")
 
+
+def _repeatable(annotation: Any) -> Any:
+    """Typer repeats options typed as list; our dataclasses prefer tuples of any length, and tables."""
+    if get_origin(annotation) is dict:
+        return list[str]
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
         return list[get_args(annotation)[0]]  # type: ignore[misc]
     return annotation

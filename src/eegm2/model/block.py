@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eegm2.errors import ConfigError
-from eegm2.model.config import EEGM2Config, largest_divisor
-from eegm2.model.mamba1 import Mamba1
-from eegm2.model.mamba2 import Mamba2
-from eegm2.model.state import MambaState
+from eegm2.model.config import MIXERS, EEGM2Config, largest_divisor
+from eegm2.model.mixer import Mixer
 
 
-class Attention(nn.Module):
+class Attention(Mixer):
     """Multi-head self-attention over the whole window (S5); looks both ways, so it has no state."""
 
     def __init__(self, channels: int, config: EEGM2Config) -> None:
@@ -21,7 +21,7 @@ class Attention(nn.Module):
         heads = largest_divisor(channels, config.n_heads)
         self.mha = nn.MultiheadAttention(channels, heads, dropout=config.dropout, batch_first=True)
 
-    def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, None]:
+    def forward(self, u: Tensor, state: Any = None) -> tuple[Tensor, None]:
         """Mix over time; `u` is (batch, length, channels).
 
         Raises
@@ -35,9 +35,6 @@ class Attention(nn.Module):
             )
         y, _ = self.mha(u, u, u, need_weights=False)
         return y, None
-
-
-MIXERS: dict[str, type[nn.Module]] = {"mamba2": Mamba2, "mamba1": Mamba1, "attention": Attention}
 
 
 class SequenceBlock(nn.Module):
@@ -66,12 +63,12 @@ class SequenceBlock(nn.Module):
     def __init__(self, channels: int, config: EEGM2Config) -> None:
         super().__init__()
         self.norm_first = config.norm_order == "before_residual"
-        self.mixer = MIXERS[config.mixer](channels, config)
+        self.mixer: nn.Module = MIXERS.make(config.mixer, channels, config, options=config.mixer_options)
         self.norm = nn.LayerNorm(channels)
         self.checkpointed = False
         self.checkpoint_windows = 0
 
-    def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState | None]:
+    def forward(self, u: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Return the block's output, (batch, length, channels), and its state after `u`."""
         if self.checkpointed and torch.is_grad_enabled():
             if self.checkpoint_windows and state is None:
@@ -79,13 +76,13 @@ class SequenceBlock(nn.Module):
                 return torch.cat(
                     [checkpoint(self._output, part, use_reentrant=False) for part in parts]
                 ), None
-            result: tuple[Tensor, MambaState | None] = checkpoint(self._run, u, state, use_reentrant=False)
+            result: tuple[Tensor, Any] = checkpoint(self._run, u, state, use_reentrant=False)
             return result
         return self._run(u, state)
 
     def _output(self, u: Tensor) -> Tensor:
         return self._run(u, None)[0]
 
-    def _run(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState | None]:
+    def _run(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         y, state = self.mixer(u, state)
         return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state

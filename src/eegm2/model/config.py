@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eegm2.config import from_dict, option, to_dict
+from eegm2.config import check_parts, from_dict, option, to_dict
 from eegm2.errors import ConfigError
+from eegm2.plugins import Registry
 
 #: Shortest input, in samples: three poolings by two leave one step of representation.
 MIN_TIMES = 8
@@ -26,6 +27,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 #: Ours, which the paper does not have.
 OWN_PRESETS: dict[str, dict[str, Any]] = {"covariance": {"embedding": "covariance", "decoder": False}}
 ALL_PRESETS = {**PRESETS, **OWN_PRESETS}
+NETWORKS = Registry("preset", "builtins:dict", ALL_PRESETS, instances=True)
+#: Those that are trained as they are; light is taken from a trained one.
+TRAINED = Registry(
+    "preset", "builtins:dict", {k: v for k, v in ALL_PRESETS.items() if k != "light"}, instances=True
+)
+
+MIXERS = Registry(
+    "mixer",
+    "eegm2.model.mixer:Mixer",
+    {
+        "mamba2": "eegm2.model.mamba2:Mamba2",
+        "mamba1": "eegm2.model.mamba1:Mamba1",
+        "attention": "eegm2.model.block:Attention",
+    },
+    methods=("forward",),
+)
 
 #: Options of the covariance embedding; left out of records of networks that have none.
 COVARIANCE_OPTIONS = (
@@ -40,6 +57,34 @@ COVARIANCE_OPTIONS = (
     "trunk_width",
     "trunk_blocks",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerOptions:
+    """The mixer of a network and its sizes, where they are others than the preset's."""
+
+    mixer: str = option("", "What mixes over time, in place of the preset's.", later=True, parts=MIXERS)
+    mixer_options: dict[str, Any] = option(
+        {}, "An option of a mixer of one's own, name=value; repeat for more.", later=True
+    )
+    d_state: int = option(0, "State size of the mixer's scan; 0: the preset's.", later=True)
+    expand: int = option(0, "Inner channels of the mixer per channel; 0: the preset's.", later=True)
+    headdim: int = option(0, "Upper bound of the channels per Mamba-2 head; 0: the preset's.", later=True)
+
+    def mixer_changes(self) -> dict[str, Any]:
+        """Return what differs from the preset, as fields of `EEGM2Config`.
+
+        Raises
+        ------
+        ConfigError
+            If a size is below 0.
+        """
+        names = [field.name for field in dataclasses.fields(MixerOptions)]
+        found = {name: getattr(self, name) for name in names if getattr(self, name)}
+        for name in ("d_state", "expand", "headdim"):
+            if found.get(name, 1) < 1:
+                raise ConfigError(f"{name}: got {found[name]}, expected at least 1, or 0 for the preset's")
+        return found
 
 
 @dataclass(frozen=True)
@@ -57,8 +102,10 @@ class EEGM2Config:
     embedding : {"branches", "conv3", "covariance"}
         Parallel kernels 1, 3 and 7 fused by a kernel-1 convolution; (S1) a single kernel-3 convolution; or
         the parallel kernels and, beside them, tokens of band-wise covariances with a trunk of their own.
-    mixer : {"mamba2", "mamba1", "attention"}
-        What mixes over time inside a block.
+    mixer : str
+        What mixes over time inside a block: mamba2, mamba1, attention, or ``package.module:Name``.
+    mixer_options : dict
+        Options of a mixer of one's own.
     norm_order : {"before_residual", "after_residual"}
         ``LayerNorm(mixer(u)) + u``, or (S5) ``LayerNorm(mixer(u) + u)``.
     decoder : bool
@@ -99,7 +146,7 @@ class EEGM2Config:
     width: int = option(64, "Channels at full time resolution (w of the paper).")
     architecture: Literal["eegm2", "unet"] = option("eegm2", "Network: EEGM2 or the convolutional U-Net.")
     embedding: Literal["branches", "conv3", "covariance"] = option("branches", "Input embedding.")
-    mixer: Literal["mamba2", "mamba1", "attention"] = option("mamba2", "What mixes over time inside a block.")
+    mixer: str = option("mamba2", "What mixes over time inside a block.", parts=MIXERS)
     norm_order: Literal["before_residual", "after_residual"] = option(
         "before_residual", "Order of norm and residual."
     )
@@ -121,8 +168,10 @@ class EEGM2Config:
     shrinkage: float = option(0.1, "Share of the identity in a covariance, to begin with.")
     trunk_width: int = option(4, "Channels of the trunk over covariance tokens, as a multiple of the width.")
     trunk_blocks: int = option(1, "Sequence blocks of the trunk.")
+    mixer_options: dict[str, Any] = option({}, "Options of a mixer of one's own.", later=True)
 
     def __post_init__(self) -> None:
+        check_parts(self)
         for name in ("n_chans", "width", "d_state", "d_conv", "expand", "headdim", "ngroups", "n_heads"):
             value = getattr(self, name)
             if value < 1:
@@ -169,8 +218,8 @@ class EEGM2Config:
 
         Parameters
         ----------
-        name : {"eegm2", "light", "s1", "s3", "s4", "s5", "unet", "covariance"}
-            Variant, see ``PRESETS`` and ``OWN_PRESETS``.
+        name : str
+            Variant, see ``PRESETS`` and ``OWN_PRESETS``; or ``package.module:NAME``, a dict of changes.
         **changes
             Fields to override, ``n_chans`` and ``width`` usually.
 
@@ -179,9 +228,7 @@ class EEGM2Config:
         ConfigError
             If the name or a field is unknown; the message lists the known ones.
         """
-        if name not in ALL_PRESETS:
-            raise ConfigError(f"preset: got '{name}', expected one of {', '.join(ALL_PRESETS)}")
-        return from_dict(cls, {**ALL_PRESETS[name], **changes}, where=f"preset {name}")
+        return from_dict(cls, {**NETWORKS.find(name), **changes}, where=f"preset {name}")
 
     @property
     def preset_name(self) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from eegm2.config import check_parts
 from eegm2.errors import ConfigError
-from eegm2.model.config import ALL_PRESETS, EEGM2Config, largest_divisor
+from eegm2.model.config import TRAINED, EEGM2Config, largest_divisor
 from eegm2.training.objectives.options import (
+    OBJECTIVES,
     TOGETHER,
-    WITHOUT_DECODER,
     AugmentOptions,
     ObjectiveOptions,
     OscillatoryOptions,
@@ -119,9 +120,13 @@ class PretrainConfig(
                 changes[name] = kind(value)
             except ValueError:
                 raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
-        if self.objective in WITHOUT_DECODER:
+        for name, value in self.mixer_changes().items():
+            if name in changes:
+                raise ConfigError(f"{name}: given by itself and in network; give it once")
+            changes[name] = value
+        if not OBJECTIVES.find(self.objective).decoder:
             changes["decoder"] = False
-        if ALL_PRESETS[self.preset].get("embedding") == "covariance":
+        if TRAINED.find(self.preset).get("embedding") == "covariance":
             changes["sfreq_hz"] = sfreq_hz
         shape = {"n_chans": n_chans, "width": self.width, **changes}
         return EEGM2Config.preset(self.preset, **shape)
@@ -144,6 +149,8 @@ class PretrainConfig(
         return found
 
     def __post_init__(self) -> None:
+        check_parts(self)
+        self.mixer_changes()
         self.window_config()
         self.split_config()
         for expected, (good, names) in RANGES.items():

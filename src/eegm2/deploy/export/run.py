@@ -23,6 +23,8 @@ from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2
 
+#: Mixers whose streaming step has a form that can be traced.
+EXPORTED_MIXERS = ("mamba2", "mamba1")
 #: What each format imports, and how to get it.
 NEEDED = {
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "pip install 'eegm2[export]'"),
@@ -68,9 +70,10 @@ def export_model(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: is there already; name a new folder or remove it")
     model = trained.model
-    if not isinstance(model, EEGM2) or model.config.mixer == "attention":
+    if not isinstance(model, EEGM2) or model.config.mixer not in EXPORTED_MIXERS:
         name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
-        raise ConfigError(f"export: preset {name} is not supported; export eegm2, light, s1, s3 or s4")
+        what = f"mixer {model.config.mixer}" if name == "custom" else f"preset {name}"
+        raise ConfigError(f"export: {what} is not supported; export eegm2, light, s1, s3 or s4")
     parts = [] if head is not None and not (config.parts or config.format) else chosen_parts(model, config)
     with _unfinished(out) as folder:
         files: dict[str, Any] = {}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import window_dataset
 from eegm2.data.windows.scaling import scale_window
 from eegm2.deploy.predict.classifier import Classifier
 from eegm2.deploy.predict.config import PredictConfig
@@ -62,7 +62,7 @@ def predict_recording(
             f"{recording}: {info.duration_s:.2f} s long, a window has {windows.window_s:g} s; leave it out, "
             "or take a model with shorter windows"
         )
-    dataset = WindowDataset(store, windows, recordings=[recording])
+    dataset = window_dataset(store, windows, recordings=[recording])
     n_times, starts = dataset.n_times, (dataset.start_s * store.sfreq_hz).round().astype(int)
     array = np.ascontiguousarray(store.read(recording))
     typical_uv = store.typical_uv(recording)

@@ -17,7 +17,7 @@ from eegm2.data.names import shown
 from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import window_dataset
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
@@ -191,7 +191,7 @@ def _from_store(
     store = RecordingStore(source)
     checkpoint = checkpoint.on_montage(store.ch_names, config.positions)
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
-    dataset = WindowDataset(store, windows)
+    dataset = window_dataset(store, windows)
     names = np.array([*dataset.classes, ""])
     y = dataset.labels.astype(np.int64)
     data = LabelledWindows(
