@@ -15,6 +15,7 @@ _EXPORTS = {
     "EEGM2": "eegm2.model.network",
     "EEGM2Config": "eegm2.model.config",
     "build_model": "eegm2.model.network",
+    "Mixer": "eegm2.model.mixer",
     "time_statistics": "eegm2.model.statistics",
     "log_covariance": "eegm2.model.statistics",
     "load_authors_checkpoint": "eegm2.model.authors",
@@ -37,6 +38,7 @@ _EXPORTS = {
     # Training
     "PretrainConfig": "eegm2.training.config",
     "pretrain": "eegm2.training.pretrain",
+    "Objective": "eegm2.training.objectives.base",
     "load_checkpoint": "eegm2.training.checkpoint",
     "save_checkpoint": "eegm2.training.checkpoint",
     # Evaluation
@@ -46,6 +48,9 @@ _EXPORTS = {
     "adapt_channels": "eegm2.evaluation.features.transfer",
     "labelled_windows": "eegm2.evaluation.windows.from_store",
     "baseline_runner": "eegm2.evaluation.baselines.registry",
+    "Baseline": "eegm2.evaluation.baselines.declaration",
+    "BaselineRunner": "eegm2.evaluation.baselines.windows",
+    "linear_probe": "eegm2.evaluation.protocols.frozen",
     "subject_splits": "eegm2.evaluation.scores.crossval",
     "cross_validate": "eegm2.evaluation.scores.crossval",
     "compare": "eegm2.evaluation.scores.resampling",
@@ -66,6 +71,13 @@ _EXPORTS = {
     "push_to_hub": "eegm2.hub",
     "model_card": "eegm2.hub",
     "write_report": "eegm2.report.html",
+    # Parts of one's own
+    "option": "eegm2.config",
+    "trusting": "eegm2.plugins",
+    "check_baseline": "eegm2.contracts",
+    "check_dataset": "eegm2.contracts",
+    "check_mixer": "eegm2.contracts",
+    "check_objective": "eegm2.contracts",
     # Errors
     "EEGM2Error": "eegm2.errors",
     "ConfigError": "eegm2.errors",
@@ -76,6 +88,11 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:  # the same for type checkers and editors
+    from eegm2.config import option as option
+    from eegm2.contracts import check_baseline as check_baseline
+    from eegm2.contracts import check_dataset as check_dataset
+    from eegm2.contracts import check_mixer as check_mixer
+    from eegm2.contracts import check_objective as check_objective
     from eegm2.data.config import PrepareConfig as PrepareConfig
     from eegm2.data.config import PreprocessingConfig as PreprocessingConfig
     from eegm2.data.config import SplitConfig as SplitConfig
@@ -99,7 +116,9 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.errors import ConfigError as ConfigError
     from eegm2.errors import DataError as DataError
     from eegm2.errors import EEGM2Error as EEGM2Error
+    from eegm2.evaluation.baselines.declaration import Baseline as Baseline
     from eegm2.evaluation.baselines.registry import baseline_runner as baseline_runner
+    from eegm2.evaluation.baselines.windows import BaselineRunner as BaselineRunner
     from eegm2.evaluation.config import ProbeConfig as ProbeConfig
     from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification as EEGM2ForClassification
     from eegm2.evaluation.estimators.sklearn import EEGM2Classifier as EEGM2Classifier
@@ -108,6 +127,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.evaluation.features.representation import extract_features as extract_features
     from eegm2.evaluation.features.transfer import adapt_channels as adapt_channels
     from eegm2.evaluation.probing.run import probe as probe
+    from eegm2.evaluation.protocols.frozen import linear_probe as linear_probe
     from eegm2.evaluation.scores.crossval import cross_validate as cross_validate
     from eegm2.evaluation.scores.crossval import subject_splits as subject_splits
     from eegm2.evaluation.scores.resampling import compare as compare
@@ -120,14 +140,17 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.model.authors import load_authors_checkpoint as load_authors_checkpoint
     from eegm2.model.authors import save_authors_checkpoint as save_authors_checkpoint
     from eegm2.model.config import EEGM2Config as EEGM2Config
+    from eegm2.model.mixer import Mixer as Mixer
     from eegm2.model.network import EEGM2 as EEGM2
     from eegm2.model.network import build_model as build_model
     from eegm2.model.statistics import log_covariance as log_covariance
     from eegm2.model.statistics import time_statistics as time_statistics
+    from eegm2.plugins import trusting as trusting
     from eegm2.report.html import write_report as write_report
     from eegm2.training.checkpoint import load_checkpoint as load_checkpoint
     from eegm2.training.checkpoint import save_checkpoint as save_checkpoint
     from eegm2.training.config import PretrainConfig as PretrainConfig
+    from eegm2.training.objectives.base import Objective as Objective
     from eegm2.training.pretrain import pretrain as pretrain
 
 

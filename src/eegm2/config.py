@@ -57,19 +57,6 @@ def check_parts(config: Any) -> None:
             field.metadata["parts"].check(getattr(config, field.name))
 
 
-def named_plugins(*configs: Any) -> tuple[str, ...]:
-    """Return the names of parts that are not ours in dataclasses, those inside of them included."""
-    found = []
-    for config in configs:
-        for field in dataclasses.fields(config):
-            value = getattr(config, field.name)
-            if dataclasses.is_dataclass(value) and not isinstance(value, type):
-                found += named_plugins(value)
-            elif field.metadata.get("parts") is not None and ":" in value:
-                found.append(value)
-    return tuple(dict.fromkeys(found))
-
-
 def pairs(texts: Iterable[str], where: str) -> dict[str, Any]:
     """Return ``name=value`` texts as a table; values are read as TOML has them, else as text.
 

@@ -14,7 +14,7 @@ import difflib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _TRUSTED: list[str] = []
 
 def is_plugin(name: str) -> bool:
     """Return whether a name means a part that is not ours."""
-    return ":" in name
+    return bool(_PLUGIN.fullmatch(name))
 
 
 @contextlib.contextmanager
@@ -50,7 +50,9 @@ def trusting(*packages: str) -> Iterator[None]:
     """
     for name in packages:
         if not re.fullmatch(rf"{_MODULE}(?::[A-Za-z_]\w*)?", name, re.ASCII):
-            raise ConfigError(f"trust: got {name!r}, expected a package, package.module or package.module:Name")
+            raise ConfigError(
+                f"trust: got {name!r}, expected a package, package.module or package.module:Name"
+            )
     _TRUSTED.extend(packages)
     try:
         yield
@@ -72,6 +74,41 @@ def refuse_untrusted(where: object, what: str, name: str) -> None:
             f"{where}: names the {what} {name}, whose code is not eegm2's and would be run; if you know it, "
             f"say --trust {package} (trust={package!r}, or with eegm2.trusting({package!r}) in Python)"
         )
+
+
+def named_plugins(*configs: Any) -> tuple[str, ...]:
+    """Return the parts that are not ours and that configurations name in fields made with ``parts``."""
+    return tuple(dict.fromkeys(name for _, _, name in _named(configs)))
+
+
+def consent(*configs: Any) -> None:
+    """Import the parts that a user's own configurations name, and check the options given to them.
+
+    From here on they can be used by name; files that name them are still refused outside of `trusting`.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot be imported or is something else, or an option is unknown or of another type.
+    """
+    for config, field_name, name in _named(configs):
+        registry: Registry = next(
+            f.metadata["parts"] for f in dataclasses.fields(config) if f.name == field_name
+        )
+        with trusting(name):
+            registry.find(name)
+        values = getattr(config, f"{field_name}_options", None)
+        if values is not None:
+            registry.options(name, values)
+
+
+def _named(configs: Iterable[Any]) -> Iterator[tuple[Any, str, str]]:
+    """Yield configuration, field and name of every part that is not ours."""
+    for config in configs:
+        for entry in dataclasses.fields(config):
+            value = getattr(config, entry.name)
+            if entry.metadata.get("parts") is not None and is_plugin(value):
+                yield config, entry.name, value
 
 
 @dataclass(frozen=True)
@@ -112,10 +149,7 @@ class Registry:
         ConfigError
             If it is neither one of ours (the nearest is named) nor of the form ``package.module:Name``.
         """
-        if is_plugin(name):
-            if not _PLUGIN.fullmatch(name):
-                raise ConfigError(f"{self.what}: got '{name}', expected package.module:Name")
-        elif name not in self.names:
+        if not is_plugin(name) and name not in self.names:
             near = difflib.get_close_matches(name, self.names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise ConfigError(
@@ -190,6 +224,17 @@ class Registry:
         declared = options_class(part)
         if declared is not None and not (isinstance(declared, type) and dataclasses.is_dataclass(declared)):
             raise ConfigError(f"{where}: its options are {_kind(declared)}, expected a dataclass")
+
+
+def lazily(place: str) -> Callable[[], Mapping[str, Any]]:
+    """Return a function that imports ``module:NAME``, a mapping of ours, when it is called."""
+    module, _, attribute = place.partition(":")
+
+    def ours() -> Mapping[str, Any]:
+        found: Mapping[str, Any] = getattr(importlib.import_module(module), attribute)
+        return found
+
+    return ours
 
 
 def declared(package: str, folder: Path, attribute: str) -> dict[str, str]:

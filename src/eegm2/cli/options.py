@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from eegm2.config import from_dict, pairs, read_toml
+from eegm2.plugins import trusting
 
 
 def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -70,6 +71,34 @@ def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., Non
     return decorate
 
 
+def with_trust(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that reads models the option ``--trust``."""
+    trust = inspect.Parameter(
+        "trust",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[str] | None,
+            typer.Option(
+                "--trust",
+                metavar="PACKAGE",
+                help="Import this package's code where a model names it; only what you know; repeatable.",
+            ),
+        ],
+    )
+
+    @functools.wraps(command)
+    def run(*, trust: list[str] | None = None, **arguments: Any) -> None:
+        with trusting(*(trust or ())):
+            command(**arguments)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = inspect.Signature([*parameters, trust])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*parameters, trust]}
+    return run
+
+
 def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
     """Return the Typer parameter of one dataclass field."""
     default = field.default
@@ -84,13 +113,24 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     more: dict[str, Any] = {}
     if parts is not None:
         help = f"{help} One of {', '.join(parts.names)}; or package.module:Name."
-        more["callback"] = lambda value: value if not value or parts.check(value) is None else value
+        more["callback"] = _checked(parts)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[annotation, typer.Option(*names, help=help, **more)],
     )
+
+
+def _checked(parts: Any) -> Callable[[str], str]:
+    """Return what refuses a name that can be no part's; none is fine."""
+
+    def check(value: str) -> str:
+        if value:
+            parts.check(value)
+        return value
+
+    return check
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from eegm2.errors import ConfigError
 from eegm2.model.config import MIXERS, EEGM2Config, largest_divisor
 from eegm2.model.mixer import Mixer
+from eegm2.plugins import is_plugin
 
 
 class Attention(Mixer):
@@ -64,6 +65,8 @@ class SequenceBlock(nn.Module):
         super().__init__()
         self.norm_first = config.norm_order == "before_residual"
         self.mixer: nn.Module = MIXERS.make(config.mixer, channels, config, options=config.mixer_options)
+        if is_plugin(config.mixer):
+            _refuse_other_output(self.mixer, channels, config.mixer)
         self.norm = nn.LayerNorm(channels)
         self.checkpointed = False
         self.checkpoint_windows = 0
@@ -86,3 +89,23 @@ class SequenceBlock(nn.Module):
     def _run(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         y, state = self.mixer(u, state)
         return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state
+
+
+def _refuse_other_output(mixer: nn.Module, channels: int, name: str) -> None:
+    """Raise a ConfigError if a mixer that is not ours returns something else than :meth:`Mixer.forward`."""
+    if any(tensor.is_meta for tensor in [torch.empty(0), *mixer.parameters(), *mixer.buffers()]):
+        return
+    given = torch.zeros(1, 4, channels)
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            found = mixer(given)
+        good = isinstance(found, tuple) and len(found) == 2 and found[0].shape == given.shape
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"mixer {name}: fails on (1, 4, {channels}): {reason}") from error
+    if not good:
+        first = found[0] if isinstance(found, tuple) else found
+        raise ConfigError(
+            f"mixer {name}: gave {tuple(getattr(first, 'shape', ()))} for (1, 4, {channels}), expected "
+            "(y, state) with y of the same shape"
+        )

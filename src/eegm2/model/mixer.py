@@ -15,8 +15,8 @@ class Mixer(nn.Module):
     Attributes
     ----------
     causal : bool
-        Whether an output depends on its own and earlier steps alone, and `forward` goes on from the state that
-        it returned. Such a network can be streamed, another one cannot.
+        Whether an output depends on its own and earlier steps alone, and `forward` goes on from the state
+        that it returned. Such a network can be streamed, another one cannot.
     Options : type, optional
         A frozen dataclass of what it can be told (``--mixer-option``, ``mixer_options``); its fields are made
         with `eegm2.option`.

@@ -71,8 +71,8 @@ def export_model(
         raise ConfigError(f"{out}: is there already; name a new folder or remove it")
     model = trained.model
     if not isinstance(model, EEGM2) or model.config.mixer not in EXPORTED_MIXERS:
-        name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
-        what = f"mixer {model.config.mixer}" if name == "custom" else f"preset {name}"
+        name = trained.config.preset_name
+        what = f"mixer {trained.config.mixer}" if name == "custom" else f"preset {name}"
         raise ConfigError(f"export: {what} is not supported; export eegm2, light, s1, s3 or s4")
     parts = [] if head is not None and not (config.parts or config.format) else chosen_parts(model, config)
     with _unfinished(out) as folder:

@@ -108,8 +108,9 @@ def fit_head(
     if features == "auto":
         features = usual_kind(checkpoint.config)
     model = _streamable(checkpoint, data, run, features)
-    scaling = scaling or checkpoint.windows.scaling
-    config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
+    cut = checkpoint.plain_windows("a stream")
+    scaling = scaling or cut.scaling
+    config = replace(cut, target=target, stride_s=None, scaling=scaling)
     windows = window_dataset(data, config, subjects=subjects, classes=classes, labelled=True)
     _refuse_one_class(str(store), windows.labels, windows.classes, "")
     baseline_s = calibration_s if calibration_s is not None else _baseline(windows)

@@ -19,6 +19,7 @@ from eegm2.evaluation.baselines.band_power import log_band_power
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.probing.keep import common_share
+from eegm2.plugins import is_plugin
 
 BANDS = ("delta=1:4", "theta=4:8", "alpha=8:13", "beta=13:30", "gamma=30:40")
 SHOWN_CHANNELS, SHOWN_POINTS, SOME_WINDOWS = 6, 1200, 8
@@ -68,7 +69,10 @@ def predict_recording(
     typical_uv = store.typical_uv(recording)
     view = np.lib.stride_tricks.sliding_window_view(array, n_times, axis=1)
     raw = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)).astype(np.float32)
-    x = scale_window(raw, windows.scaling, typical_uv if windows.scaling == "recording" else None)
+    if is_plugin(windows.dataset):
+        x = np.stack([dataset[i]["x"].numpy() for i in range(len(dataset))])
+    else:
+        x = scale_window(raw, windows.scaling, typical_uv if windows.scaling == "recording" else None)
     own = classifier.on_montage(store.ch_names, config.positions)
     features = own.features(x, config.batch_size, config.device)
     probabilities = own.probabilities(x, features, config.batch_size, config.device)

@@ -27,6 +27,7 @@ from eegm2.evaluation.windows.from_store import refuse_mismatch, refuse_other_ch
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_names, usual_kind
+from eegm2.plugins import is_plugin
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -203,6 +204,8 @@ def _from_store(
 def _from_file(
     checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
 ) -> tuple[Checkpoint, LabelledWindows]:
+    if is_plugin(windows.dataset):
+        checkpoint.plain_windows("a single file")
     raw = read_raw(path)
     made = preprocess_alike(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
     checkpoint = checkpoint.on_montage(made.ch_names, positions)

@@ -92,9 +92,8 @@ def _mixer_state(network: StreamNetwork, name: str, flat: dict[str, Tensor], bat
 
 
 def _of_another_model(key: str, tensor: Tensor, shape: tuple[int, ...]) -> ConfigError:
-    return ConfigError(
-        f"stream state: '{key}' has shape {tuple(tensor.shape)}, expected {shape}; it belongs to another model"
-    )
+    found = f"'{key}' has shape {tuple(tensor.shape)}, expected {shape}"
+    return ConfigError(f"stream state: {found}; it belongs to another model")
 
 
 def _check_mamba(network: StreamNetwork, name: str, parts: list[Tensor], batch: int) -> None:

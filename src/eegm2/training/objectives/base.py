@@ -115,8 +115,29 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def losses(self, model: Any, x: Tensor, seeds: Sequence[int], origin: Origin) -> Sequence[Tensor]:
+        """Return what calling the task gives, as many numbers as it has `terms`.
+
+        Raises
+        ------
+        ConfigError
+            If it gives something else.
+        """
+        found: Sequence[Tensor] = self(model, x, seeds, origin)
+        if not isinstance(found, tuple | list) or len(found) != len(self.terms) or found[0].ndim:
+            raise ConfigError(
+                f"objective {type(self).__name__}: forward gave {_what(found)}, expected a tuple of "
+                f"{len(self.terms)} numbers: {', '.join(self.terms)}"
+            )
+        return found
+
     def follow(self, model: Any, progress: float) -> None:
         """Take note of a step of the optimiser; `progress` is the share of the training that is done."""
+
+
+def _what(found: Any) -> str:
+    shapes = [tuple(getattr(part, "shape", ())) for part in found] if isinstance(found, tuple | list) else ""
+    return f"a {type(found).__name__}" + (f" of shapes {shapes}" if shapes else "")
 
 
 def make_objective(setting: Setting) -> Objective:

@@ -19,7 +19,6 @@ from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.base import Objective, Origin, Setting, refuse_network
 from eegm2.training.objectives.options import Loss, Norm, ObjectiveOptions, Spectrum
 
-
 OBJECTIVES = {"reconstruction": "Reconstruction", "masked": "Reconstruction", "denoising": "Reconstruction"}
 
 
