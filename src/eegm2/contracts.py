@@ -171,6 +171,7 @@ def check_baseline(
     other = runner(with_mixed_channels(data, split.test), split, 0)
     promise.same(first.val_score, other.val_score, "test windows do not move what is learnt", exactly=True)
     promise(first.threshold == other.threshold, "test windows do not move the threshold")
+    promise(not np.allclose(first.score, other.score, atol=1e-3), "scores are of the test windows")
     y = data.y.copy()
     y[split.test] = 1 - y[split.test]
     told = runner(dataclasses.replace(data, y=y), split, 0)

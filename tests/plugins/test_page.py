@@ -79,7 +79,7 @@ def test_commands_take_it_with_consent(runs: Path) -> None:
     assert "--trust my_eeg" in refused
     assert not (runs / "probe").exists()
     trust = ["--trust", "my_eeg"]
-    run_command(app, ["probe", "leaky", "store", "--out", "probe", "--epochs", "1", *trust])
+    run_command(app, ["probe", "leaky", "store", "--out", "probe", "--protocols", "linear", *trust])
     run_command(app, ["embed", "leaky", "store", "--out", "embedded.npz", *trust])
     run_command(app, ["share", "leaky", "--out", "shared", *trust])
     assert "my_eeg" in (runs / "shared" / "README.md").read_text()

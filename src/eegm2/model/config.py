@@ -233,20 +233,11 @@ class EEGM2Config:
     @property
     def preset_name(self) -> str:
         """Name of the preset that this configuration varies only in sizes, or "custom"."""
-        sizes = (
-            "n_chans",
-            "width",
-            "d_state",
-            "d_conv",
-            "expand",
-            "headdim",
-            "ngroups",
-            "n_heads",
-            "dropout",
-            *COVARIANCE_OPTIONS,
-        )
-        kept = {name: getattr(self, name) for name in sizes}
-        return next((name for name in ALL_PRESETS if EEGM2Config.preset(name, **kept) == self), "custom")
+        kinds = ("architecture", "embedding", "mixer", "mixer_options", "norm_order", "decoder")
+        usual = {field.name: _default(field) for field in dataclasses.fields(self) if field.name in kinds}
+        mine = {name: getattr(self, name) for name in kinds}
+        fits = (name for name, changes in ALL_PRESETS.items() if {**usual, **_among(changes, kinds)} == mine)
+        return next(fits, "custom")
 
     @property
     def representation_channels(self) -> int:
@@ -315,6 +306,14 @@ class EEGM2Config:
     def from_dict(cls, values: dict[str, Any], *, where: str = "model config") -> EEGM2Config:
         """Build from plain values; unknown keys are errors."""
         return from_dict(cls, values, where=where)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _among(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def largest_divisor(number: int, limit: int) -> int:
