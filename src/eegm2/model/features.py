@@ -77,6 +77,16 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     return {"tangent": tangent, "state": state, "tangent_state": torch.cat([tangent, state], dim=1)}[kind]
 
 
+def feature_blocks(kind: str, config: EEGM2Config) -> tuple[int, ...]:
+    """Return the sizes of the blocks that a window's features consist of, in order.
+
+    A linear probe of ``tangent_state`` trusts its two blocks alike (`eegm2.evaluation.protocols.frozen`),
+    however many numbers of the tangent vector there are to one of the state. Every other kind is one block,
+    and then the answer is empty.
+    """
+    return (config.tangent_size, config.trunk_channels) if kind == "tangent_state" else ()
+
+
 def diagonal(config: EEGM2Config) -> list[int]:
     """Return the places of the diagonals in a tangent vector, band by band."""
     size, each = config.inner_chans, config.inner_chans * (config.inner_chans + 1) // 2

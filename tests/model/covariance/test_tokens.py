@@ -10,7 +10,7 @@ from eegm2 import EEGM2, EEGM2Config
 from eegm2.errors import ConfigError
 from eegm2.model.covariance.bank import FilterBank, band_edges_hz, sampling_stride
 from eegm2.model.covariance.tokens import CovarianceTokens, evidence
-from eegm2.model.features import diagonal, feature_names, window_features
+from eegm2.model.features import diagonal, feature_blocks, feature_names, window_features
 
 
 def config(**changes: object) -> EEGM2Config:
@@ -177,6 +177,8 @@ def test_features_are_parts_of_one_average() -> None:
     both = model.features(x, kind="tangent_state")
     torch.testing.assert_close(both[:, : shape.tangent_size], mean)
     torch.testing.assert_close(both[:, shape.tangent_size :], model.features(x, kind="state"))
+    assert feature_blocks("tangent_state", shape) == (shape.tangent_size, both.shape[1] - shape.tangent_size)
+    assert feature_blocks("tangent", shape) == ()
     later = window_features(model.encode(x)[..., 8:], "tangent", shape, first=8)
     torch.testing.assert_close(later, tokens.tangent[:, 8:].mean(1))
 

@@ -19,11 +19,11 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import Centre, Features, ProbeConfig
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, centre_features
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.protocols.frozen import choose_c, fit_light, linear_model
+from eegm2.evaluation.protocols.frozen import block_members, choose_c, fit_light, linear_model
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from eegm2.model.features import refuse_kind, usual_kind
+from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 
@@ -121,7 +121,8 @@ def fit_head(
     left_out = _left_out(made.subjects, made.y, val, seed)
     without = f" without {', '.join(left_out)}; use --val 0"
     _refuse_one_class(str(store), made.y[~np.isin(made.subjects, left_out)], windows.classes, without)
-    head = _fitted(made, windows.classes, left_out, protocol, features, seed)
+    blocks = feature_blocks(features, model.config)
+    head = _fitted(made, windows.classes, left_out, protocol, features, blocks, seed)
     head.facts |= {
         **asdict(how),
         "target": target,
@@ -139,7 +140,7 @@ def fit_head(
     }
     if left_out:
         offline = _offline(model, windows, how, batch_size)
-        other = _fitted(offline, windows.classes, left_out, protocol, features, seed)
+        other = _fitted(offline, windows.classes, left_out, protocol, features, blocks, seed)
         head.facts["validation"]["offline"] = _judgement(other, offline, windows.classes, left_out)
     return head
 
@@ -193,6 +194,7 @@ def _fitted(
     left_out: tuple[str, ...],
     protocol: str,
     kind: str,
+    blocks: tuple[int, ...],
     seed: int,
 ) -> DenseHead:
     """Fit a head on the windows of those who are not left out that do not overlap."""
@@ -207,8 +209,9 @@ def _fitted(
         scaler, network, _, _ = fit_light(features, data, parts, seed=seed, config=ProbeConfig().light())
         head = DenseHead.from_network(scaler.mean_, scaler.scale_, network, names)
     else:
-        c = 1.0 if kind == "statistics" or split is None else choose_c(features, data, split)[0]
-        head = DenseHead.from_pipeline(linear_model(c=c).fit(features, y), names)
+        members = block_members(blocks, np.ones(features.shape[1], bool))
+        c = 1.0 if kind == "statistics" or split is None else choose_c(features, data, split, members)[0]
+        head = DenseHead.from_pipeline(linear_model(c=c, members=members).fit(features, y), names)
         head.facts["c"] = c
     head.facts["n_windows"] = len(y)
     return head

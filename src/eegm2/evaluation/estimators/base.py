@@ -21,10 +21,10 @@ from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
 from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array, is_epochs
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
-from eegm2.evaluation.protocols.frozen import linear_model
+from eegm2.evaluation.protocols.frozen import block_members, linear_model
 from eegm2.evaluation.protocols.modes import freeze, layer_groups
 from eegm2.model.config import EEGM2Config
-from eegm2.model.features import refuse_kind
+from eegm2.model.features import feature_blocks, refuse_kind
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model, fresh_copy
 from eegm2.model.unet import UNet
@@ -213,7 +213,10 @@ class Learner(OnWindows):
         seed = integer_seed(self.random_state)
         self.network_ = self._network(windows.shape[1], seed)
         if self.protocol == "linear":
-            self.model_ = linear_model(not n_classes, self.c).fit(self._features(windows), y)
+            made = self._features(windows)
+            blocks = feature_blocks(self.features, self.network_.config)
+            members = block_members(blocks, np.ones(made.shape[1], bool))
+            self.model_ = linear_model(not n_classes, self.c, members).fit(made, y)
             return self
         train, val = self._validation_part(y, n_classes, groups, seed)
         with torch.random.fork_rng():

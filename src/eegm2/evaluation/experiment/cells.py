@@ -60,7 +60,10 @@ class Cell:
             Fingerprint of the first weights, or of what is chosen among.
         """
         parts = {"units": units, "by": self.split.manifest.by}
-        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights])
+        blocks = (
+            ["blocks"] if self.model.protocol == "linear" and self.model.features == "tangent_state" else []
+        )
+        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights, *blocks])
 
 
 @dataclass(frozen=True)

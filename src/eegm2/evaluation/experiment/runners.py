@@ -24,6 +24,7 @@ from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.model.features import feature_blocks
 
 
 class DataSource:
@@ -98,7 +99,13 @@ class Runner:
         if model.protocol == "light":
             return light_probe(features, data, split, seed=seed, config=config, centre=model.centre)
         linear = linear_probe(
-            features, data, split, c=model.c, threshold=model.threshold, centre=model.centre
+            features,
+            data,
+            split,
+            c=model.c,
+            threshold=model.threshold,
+            centre=model.centre,
+            blocks=self._blocks(cell),
         )
         facts = {**linear.facts, "deterministic": not model.fresh}
         return dataclasses.replace(linear, seed=seed, facts=facts)
@@ -123,6 +130,14 @@ class Runner:
             write_atomic(path, [buffer.getbuffer()])
         self._features = (path, features)
         return features
+
+    def _blocks(self, cell: Cell) -> tuple[int, ...]:
+        """Return the blocks of the features; the network is asked only where there can be any."""
+        if cell.model.features != "tangent_state":
+            return ()
+        return feature_blocks(
+            cell.model.features, self.weights.network(cell.model, cell.split, cell.seed).config
+        )
 
     def _known(self, path: Path, n_windows: int) -> NDArray[np.float32] | None:
         """Return stored features, None where there are none or the file is damaged."""

@@ -35,7 +35,7 @@ from eegm2.evaluation.windows.from_store import (
     refuse_mismatch,
 )
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import usual_kind
+from eegm2.model.features import feature_blocks, usual_kind
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
 FORMAT = 1
@@ -166,6 +166,7 @@ def _outcomes(
                 c=config.penalty(),
                 threshold=config.threshold,
                 centre=config.centre,
+                blocks=feature_blocks(config.features, checkpoint.model.config),
             )
         elif name == "light":
             yield light_probe(
