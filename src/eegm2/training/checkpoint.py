@@ -194,7 +194,7 @@ def load_checkpoint(
     path = checkpoint_path(path_or_run, which)
     if path.suffix in AUTHORS_SUFFIXES:
         return _of_the_authors(path, config)
-    header, tensors = _read(path)
+    header, tensors = read_weights(path)
     _refuse_without(path, header, needs)
     with trusting(*([trust] if isinstance(trust, str) else trust)):
         return _of_eegm2(path, header, tensors, config)
@@ -255,7 +255,7 @@ def read_header(
     path = checkpoint_path(path_or_run, which)
     if path.suffix in AUTHORS_SUFFIXES:
         return _of_the_authors(path, None).header
-    header = _read(path)[0]
+    header = read_weights(path)[0]
     _refuse_without(path, header, needs)
     return header
 
@@ -315,7 +315,8 @@ def provenance() -> dict[str, Any]:
     return {"versions": versions, "commit": source_commit()}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return header and tensors of a file of :func:`write_weights`; errors as :func:`load_checkpoint`."""
     from safetensors import SafetensorError, safe_open
 
     try:
