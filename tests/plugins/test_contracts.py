@@ -18,7 +18,7 @@ from eegm2.data.config import DATASETS
 from eegm2.errors import ConfigError
 from eegm2.model.config import MIXERS
 from eegm2.training.objectives.options import OBJECTIVES
-from tests.plugins.helpers import labelled_store
+from tests.evaluation.helpers import labelled_store
 
 
 @pytest.mark.parametrize("name", MIXERS.names)
@@ -36,7 +36,7 @@ def test_our_objectives(name: str, preset: str) -> None:
 
 @pytest.mark.parametrize("name", DATASETS.names)
 def test_our_data_sets(name: str, tmp_path: Path) -> None:
-    check_dataset(name, labelled_store(tmp_path / "store"), window_s=1.0)
+    check_dataset(name, labelled_store(tmp_path / "store", seconds=12.0), window_s=1.0)
 
 
 class Plain(Mixer):
@@ -238,4 +238,4 @@ class Double(WindowDataset):
 )
 def test_a_data_set_that_breaks_a_promise(dataset: type, promise: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=promise):
-        check_dataset(dataset, labelled_store(tmp_path / "store"), window_s=1.0)
+        check_dataset(dataset, labelled_store(tmp_path / "store", seconds=12.0), window_s=1.0)

@@ -19,7 +19,8 @@ from eegm2.evaluation.config import BASELINE_REGISTRY
 from eegm2.model.config import ALL_PRESETS, MIXERS, TRAINED
 from eegm2.plugins import Registry, consent, declared, is_plugin, trusted
 from eegm2.training.objectives.options import OBJECTIVES
-from tests.plugins.helpers import labelled_store, run_command
+from tests.evaluation.helpers import labelled_store
+from tests.plugins.helpers import run_command
 
 SOURCE = """
 from dataclasses import dataclass

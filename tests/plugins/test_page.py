@@ -15,7 +15,8 @@ import eegm2
 from eegm2.cli.main import app
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.training.checkpoint import read_header
-from tests.plugins.helpers import labelled_store, run_command
+from tests.evaluation.helpers import labelled_store
+from tests.plugins.helpers import run_command
 from tests.test_docs import ROOT, blocks, commands
 
 PAGE = ROOT / "docs" / "plugins.md"
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     here = tmp_path_factory.mktemp("page")
     code = [block for block in blocks(PAGE, "python") if "from_pretrained" not in block]
     (here / "my_eeg.py").write_text("\n\n".join(code))
-    labelled_store(here / "store")
+    labelled_store(here / "store", seconds=12.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setattr(sys, "path", list(sys.path))
@@ -125,7 +126,7 @@ def test_the_data_set_is_used_wherever_a_store_is_read(runs: Path) -> None:
 
 def test_the_experiment_runs(folder: Path) -> None:
     (text,) = blocks(PAGE, "toml")
-    data = '[data]\nstore = "store"\nclasses = ["rest", "task"]\nwindow_s = 1.0\n[splits]\nn_folds = 2\n'
+    data = '[data]\nstore = "store"\nclasses = ["open", "shut"]\nwindow_s = 1.0\n[splits]\nn_folds = 2\n'
     text = text.replace("epochs = 1\n", "epochs = 1\nbatch_size = 8\n")
     (folder / "evaluate.toml").write_text(data + text)
     run_command(app, ["evaluate", "evaluate.toml", "--out", "results"])

@@ -104,8 +104,8 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     default = field.default
     if default is dataclasses.MISSING:
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
-    flag = _flag(field)
-    names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [flag]
+    flag, whole = _flag(field), "--" + field.name.replace("_", "-")
+    names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [*dict.fromkeys([flag, whole])]
     if isinstance(default, tuple | dict):
         default = list(default)
     annotation = _repeatable(annotation)
