@@ -9,7 +9,7 @@ from typing import Any
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
     """Write results whole or not at all."""
-    _write(path, json.dumps(result, indent=1) + "\n")
+    write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def write_tables(path: Path) -> None:
@@ -22,7 +22,7 @@ def write_tables(path: Path) -> None:
         f"commit {result['commit']}, {result['date']}, "
         f"load {result['load_before']} before and {result.get('load_after', '?')} after.\n"
     )
-    _write(path.with_suffix(".md"), source + "\n" + "\n".join(parts))
+    write_text(path.with_suffix(".md"), source + "\n" + "\n".join(parts))
 
 
 def _preparing(result: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _list(values: list[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text)

@@ -29,20 +29,27 @@ from streaming_render import render
 from streaming_tasks import N_CHANS, PRESETS, PUSHES, RUNTIMES, SFREQ_HZ, THREADS, build
 
 TASKS = Path(__file__).with_name("streaming_tasks.py")
+BUNDLE = Path(__file__).with_name("streaming_bundle.py")
+BUNDLES = ("light", "covariance")
 
 
 def in_process(task: str, on: int = 1, /, **arguments: Any) -> Any:
     """Run one measurement in a process of its own `on` so many threads and return its result."""
+    return run_script(on, TASKS, json.dumps([task, arguments]))
+
+
+def run_script(on: int, script: Path, *words: str) -> Any:
+    """Run a script in a process of its own on so many threads and return the JSON of its last line."""
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(on))
     done = subprocess.run(
-        [sys.executable, str(TASKS), json.dumps([task, arguments])],
+        [sys.executable, str(script), *words],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{task} {arguments}: {done.stderr.strip().splitlines()[-1]}")
+        raise SystemExit(f"{script.name} {' '.join(words)}: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -95,12 +102,29 @@ def measure(quick: bool, store: str | None) -> dict:
                             f"{row['worst_ms']:7.3f}, real time x {row['real_time_factor']:7.1f}",
                             flush=True,
                         )
+        result["bundles"] = measure_bundles(signal_s)
         result["hours"] = measure_hours(minutes, store)
         for preset in PRESETS:
             result["lsl"].append({"preset": preset, **measure_lsl(build(preset), folder, preset, lsl_s)})
             print(f"{preset:6} LSL round trip: {result['lsl'][-1]}", flush=True)
     result["took_s"] = round(time.perf_counter() - began, 1)
     return result
+
+
+def measure_bundles(signal_s: float) -> list[dict[str, Any]]:
+    """Measure a bundle of each preset on one thread, without torch; exported before anything is timed."""
+    bundles = []
+    with tempfile.TemporaryDirectory() as folder:
+        places = {preset: Path(folder) / preset for preset in BUNDLES}
+        made = {
+            preset: in_process("export_bundle", preset=preset, folder=str(place))
+            for preset, place in places.items()
+        }
+        for preset, place in places.items():
+            row = run_script(1, BUNDLE, str(place), str(signal_s))
+            bundles.append({"preset": preset, **made[preset], "commit": machine()["commit"], **row})
+            print(f"{preset:10} bundle: {bundles[-1]}", flush=True)
+    return bundles
 
 
 def measure_hours(minutes: int, store: str | None) -> list[dict[str, Any]]:
@@ -119,15 +143,20 @@ def main() -> None:
     parser.add_argument("--store", default=os.environ.get("EEGM2_STORE"), help="EEG of the hour, at 128 Hz")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--hours", action="store_true", help="measure the hours of --out again, nothing else")
+    parser.add_argument("--bundles", action="store_true", help="measure the bundles of --out again, likewise")
     parser.add_argument("--render", type=Path, help="JSON file whose table and figure are written")
     arguments = parser.parse_args()
     if arguments.render:
         print(json.dumps(render(arguments.render)))
         return
-    if arguments.hours:
+    if arguments.hours or arguments.bundles:
         if not arguments.out or not arguments.out.exists():
-            parser.error("--hours replaces the hours of a file of results: name it with --out")
-        result = json.loads(arguments.out.read_text()) | {"hours": measure_hours(60, arguments.store)}
+            parser.error("--hours and --bundles replace parts of a file of results: name it with --out")
+        result = json.loads(arguments.out.read_text())
+        if arguments.hours:
+            result["hours"] = measure_hours(60, arguments.store)
+        if arguments.bundles:
+            result["bundles"] = measure_bundles(30.0 if arguments.quick else 300.0)
     else:
         result = measure(arguments.quick, arguments.store)
     if arguments.out:

@@ -35,6 +35,11 @@ def aims(result: dict[str, Any]) -> list[dict[str, Any]]:
             f"{preset}: ONNX Runtime at least as fast as torch (torch / ONNX; 32 samples, one thread)",
             pair[0] / pair[1], "", pair[1] <= pair[0],
         )  # fmt: skip
+    for bundle in result.get("bundles", []):
+        name = f"bundle, {bundle['preset']} at {bundle['n_chans']} channels, one thread"
+        p99 = max(bundle["p99_ms"], bundle["decision_p99_ms"])
+        add(f"{name}: 99 % of the pushes, and of those that decide, under 10 ms", p99, "ms", p99 < 10)
+        add(f"{name}: bundle and runtime under 25 MB", bundle["bundle_mb"], "MB", bundle["bundle_mb"] < 25)
     for hour in result["hours"]:
         resident = hour["resident_mib"]
         grown = resident[-1] - resident[min(9, len(resident) // 2)]
@@ -81,6 +86,7 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
         "`ms` is the median, `MiB` the whole process, `grown` what the timed pushes added.",
         "",
     ]
+    lines += bundle_lines(result)
     for hour in result["hours"]:
         resident = hour["resident_mib"]
         lines.append(
@@ -97,6 +103,31 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
             f"{lsl['worst_ms']:.1f} ms."
         )
     return "\n".join([*lines, "", f"![Time per push, and memory over the hour](results/{picture})", ""])
+
+
+def bundle_lines(result: dict[str, Any]) -> list[str]:
+    """Return the table of the bundles, which run without torch."""
+    if not result.get("bundles"):
+        return []
+    lines = [
+        "Bundles, from microvolts at 250 Hz to decisions, with NumPy and ONNX Runtime alone on one thread, "
+        "in pushes of a sixteenth of a second, a decision every half one:",
+        "",
+        "| bundle | commit | ms | p99 ms | worst ms | deciding, ms | p99 ms | CPU s per hour | MiB | before "
+        "| MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for b in result["bundles"]:
+        lines.append(
+            f"| {b['preset']}, {b['features']} | {b['commit']} | {b['median_ms']:.2f} | {b['p99_ms']:.2f} | "
+            f"{b['worst_ms']:.2f} | {b['decision_median_ms']:.2f} | {b['decision_p99_ms']:.2f} | "
+            f"{b['cpu_s_per_hour']:.0f} | {b['resident_mib']:.0f} | {b['without_mib']:.0f} | "
+            f"{b['bundle_mb']:.1f} |"
+        )
+    note = (
+        "`MiB` is the whole process, `before` what Python and NumPy take of it, `MB` the size of both files."
+    )
+    return [*lines, "", note, ""]
 
 
 def figure(result: dict[str, Any], path: Path) -> None:

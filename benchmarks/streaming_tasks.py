@@ -174,6 +174,31 @@ def export_steps(folder: str) -> dict:
     return seconds
 
 
+def export_bundle(preset: str, folder: str) -> dict:
+    """Export a bundle for a device at 250 Hz, with a head of random weights; return how long it took."""
+    import numpy as np
+    import torch
+
+    from eegm2.data.config import PreprocessingConfig
+    from eegm2.deploy.config import ExportConfig
+    from eegm2.deploy.export.run import export_model
+    from eegm2.deploy.heads.dense import DenseHead
+    from eegm2.deploy.trained_model import TrainedModel
+    from eegm2.model.features import usual_kind, window_features
+
+    model, names = build(preset), tuple(f"ch{i}" for i in range(N_CHANS))
+    kind = usual_kind(model.config)
+    trained = TrainedModel(model, names, 128.0, "quantile95", 4.0, PreprocessingConfig(), "", "")
+    one = window_features(torch.zeros(1, model.config.representation_channels, 4), kind, model.config)
+    layers = [(np.random.default_rng(0).standard_normal((2, one.shape[1])) / one.shape[1], np.zeros(2))]
+    facts = {"window_s": 4.0, "hop_s": 0.5, "calibration_s": 8.0, "features": kind, "scaling": "quantile95"}
+    head = DenseHead(np.zeros(one.shape[1]), np.ones(one.shape[1]), layers, ("a", "b"), facts=facts)
+    begin = time.perf_counter()
+    export_model(trained, folder, ExportConfig(source_hz=250.0), head)
+    return {"features": kind, "export_s": round(time.perf_counter() - begin, 1)}
+
+
 if __name__ == "__main__":
     task, values = json.loads(sys.argv[1])
-    print(json.dumps({f.__name__: f for f in (measure_row, measure_hour, export_steps)}[task](**values)))
+    tasks = (measure_row, measure_hour, export_steps, export_bundle)
+    print(json.dumps({f.__name__: f for f in tasks}[task](**values)))

@@ -1,7 +1,7 @@
 """Run the long reliability suites; keep their counts in docs/results, a table and the README.
 
     python -m tests.reliability                  # everything, hours on two cores
-    python -m tests.reliability pretrain --kills 50
+    python -m tests.reliability "prepare --jobs 2" pretrain --kills 50
     python -m tests.reliability --table          # only write the table again
 
 The corpus of damaged files and the planted faults have their own commands, ``python -m tests.hostile.corpus``
@@ -30,6 +30,12 @@ def prepare_kills(folder: Path, kills: int) -> dict[str, Any]:
     from tests.data.preparing.test_prepare_killed import prepare_kills
 
     return prepare_kills(folder, kills=kills, seed=2)
+
+
+def isolated_kills(folder: Path, kills: int) -> dict[str, Any]:
+    from tests.data.preparing.test_prepare_killed import prepare_kills
+
+    return prepare_kills(folder, kills=kills, seed=4, isolated=True)
 
 
 def pretrain_kills(folder: Path, kills: int) -> dict[str, Any]:
@@ -70,7 +76,8 @@ def two_processes(folder: Path, kills: int) -> dict[str, Any]:
 
 
 SUITES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
-    "prepare": prepare_kills,
+    "prepare --no-isolate": prepare_kills,
+    "prepare --jobs 2": isolated_kills,
     "pretrain": pretrain_kills,
     "probe": probe_kills,
     "evaluate": evaluate_kills,

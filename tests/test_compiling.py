@@ -31,20 +31,20 @@ def test_the_first_call_says_so_and_the_second_reads_the_cache(code: str, tmp_pa
         )
         assert done.stderr.count(SAYING) == expected, done.stderr
         assert done.stdout == ""
-    assert any(tmp_path.rglob("*.nbi"))
+    assert any(tmp_path.rglob("*.nbc"))
 
 
-def test_where_nothing_can_be_kept_it_says_that_and_other_peoples_kernels_are_their_own() -> None:
+def test_where_nothing_can_be_kept_it_says_that_and_other_peoples_kernels_are_their_own(
+    tmp_path: Path,
+) -> None:
     code = (
-        "import sys, numba, eegm2.compiling as c; njit = numba.njit; c.PATIENCE_S = 0.0\n"
-        "def no_folder(*a, cache=False, **o):\n"
-        "    if cache: raise RuntimeError('no locator available')\n"
-        "    return njit(*a, **o)\n"
-        "numba.njit = no_folder; c.announce_kernels()\n"
+        "import sys, numba, eegm2.compiling as c; from numba.core.caching import _CacheLocator\n"
+        "def refuse(self): raise PermissionError('read-only file system')\n"
+        "_CacheLocator.ensure_cache_path = refuse; c.PATIENCE_S = 0.0; c.announce_kernels()\n"
         "assert numba.njit(lambda x: x + 1)(2) == 3\n"
         f"print('theirs', file=sys.stderr, flush=True); {SCALE}"
     )
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "ending", "errors", "compiling", "records", "words", "atomic", "plugins"],
+    ["config", "ending", "errors", "compiling", "code_cache", "records", "words", "atomic", "plugins"],
     ["ops"],
     ["model"],
     ["data"],
@@ -31,7 +31,7 @@ ROOMS = {
         ["covariance"],
         ["features"],
         ["unet", "network", "fused"],
-        ["heads", "authors", "streaming"],
+        ["heads", "authors", "streaming", "electrode_weights"],
     ],
     "data": [
         ["config", "labels", "joins", "names", "storage", "channels", "positions", "electrodes"],

@@ -58,12 +58,21 @@ _EXPORTS = {
     "EEGM2Classifier": "eegm2.evaluation.estimators.sklearn",
     "EEGM2Regressor": "eegm2.evaluation.estimators.sklearn",
     "EEGM2ForClassification": "eegm2.evaluation.estimators.braindecode",
+    "EmbedConfig": "eegm2.evaluation.config",
+    "embed": "eegm2.evaluation.features.embedding",
+    "FinetuneConfig": "eegm2.evaluation.finetuning.config",
+    "finetune": "eegm2.evaluation.finetuning.run",
+    "band_power_by_class": "eegm2.evaluation.baselines.class_power",
     # Models at work
     "StreamingEEGM2": "eegm2.deploy.stream.streaming",
     "reconstruct_long": "eegm2.deploy.long",
     "encode_long": "eegm2.deploy.long",
     "OnnxModel": "eegm2.deploy.export.runtime",
     "OnnxStream": "eegm2.deploy.export.runtime",
+    "PredictConfig": "eegm2.deploy.predict.config",
+    "predict": "eegm2.deploy.predict.run",
+    "envelope": "eegm2.data.signal.overview",
+    "spectrogram": "eegm2.data.signal.overview",
     # Sharing
     "from_pretrained": "eegm2.hub",
     "save_pretrained": "eegm2.hub",
@@ -78,6 +87,18 @@ _EXPORTS = {
     "check_dataset": "eegm2.contracts",
     "check_mixer": "eegm2.contracts",
     "check_objective": "eegm2.contracts",
+    # Figures
+    "band_power_maps": "eegm2.report.figures",
+    "calibration_curves": "eegm2.report.figures",
+    "evaluation_scores": "eegm2.report.figures",
+    "learning_curves": "eegm2.report.figures",
+    "loss_curves": "eegm2.report.figures",
+    "person_scores": "eegm2.report.figures",
+    "probability_over_time": "eegm2.report.figures",
+    "topographic_maps": "eegm2.report.figures",
+    "training_figure": "eegm2.report.shown",
+    "prediction_figure": "eegm2.report.shown",
+    "write_prediction_page": "eegm2.report.predictions",
     # Errors
     "EEGM2Error": "eegm2.errors",
     "ConfigError": "eegm2.errors",
@@ -100,6 +121,8 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.data.electrodes import for_electrodes as for_electrodes
     from eegm2.data.files.readers import read_raw as read_raw
     from eegm2.data.preparing.prepare import prepare as prepare
+    from eegm2.data.signal.overview import envelope as envelope
+    from eegm2.data.signal.overview import spectrogram as spectrogram
     from eegm2.data.store.recording_store import RecordingStore as RecordingStore
     from eegm2.data.windows.dataset import WindowDataset as WindowDataset
     from eegm2.data.windows.dataset import collate_windows as collate_windows
@@ -111,21 +134,28 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.deploy.export.runtime import OnnxStream as OnnxStream
     from eegm2.deploy.long import encode_long as encode_long
     from eegm2.deploy.long import reconstruct_long as reconstruct_long
+    from eegm2.deploy.predict.config import PredictConfig as PredictConfig
+    from eegm2.deploy.predict.run import predict as predict
     from eegm2.deploy.stream.streaming import StreamingEEGM2 as StreamingEEGM2
     from eegm2.errors import CheckpointError as CheckpointError
     from eegm2.errors import ConfigError as ConfigError
     from eegm2.errors import DataError as DataError
     from eegm2.errors import EEGM2Error as EEGM2Error
+    from eegm2.evaluation.baselines.class_power import band_power_by_class as band_power_by_class
     from eegm2.evaluation.baselines.declaration import Baseline as Baseline
     from eegm2.evaluation.baselines.registry import baseline_runner as baseline_runner
     from eegm2.evaluation.baselines.windows import BaselineRunner as BaselineRunner
+    from eegm2.evaluation.config import EmbedConfig as EmbedConfig
     from eegm2.evaluation.config import ProbeConfig as ProbeConfig
     from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification as EEGM2ForClassification
     from eegm2.evaluation.estimators.sklearn import EEGM2Classifier as EEGM2Classifier
     from eegm2.evaluation.estimators.sklearn import EEGM2Encoder as EEGM2Encoder
     from eegm2.evaluation.estimators.sklearn import EEGM2Regressor as EEGM2Regressor
+    from eegm2.evaluation.features.embedding import embed as embed
     from eegm2.evaluation.features.representation import extract_features as extract_features
     from eegm2.evaluation.features.transfer import adapt_channels as adapt_channels
+    from eegm2.evaluation.finetuning.config import FinetuneConfig as FinetuneConfig
+    from eegm2.evaluation.finetuning.run import finetune as finetune
     from eegm2.evaluation.probing.run import probe as probe
     from eegm2.evaluation.protocols.frozen import linear_probe as linear_probe
     from eegm2.evaluation.scores.crossval import cross_validate as cross_validate
@@ -146,7 +176,18 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.model.statistics import log_covariance as log_covariance
     from eegm2.model.statistics import time_statistics as time_statistics
     from eegm2.plugins import trusting as trusting
+    from eegm2.report.figures import band_power_maps as band_power_maps
+    from eegm2.report.figures import calibration_curves as calibration_curves
+    from eegm2.report.figures import evaluation_scores as evaluation_scores
+    from eegm2.report.figures import learning_curves as learning_curves
+    from eegm2.report.figures import loss_curves as loss_curves
+    from eegm2.report.figures import person_scores as person_scores
+    from eegm2.report.figures import probability_over_time as probability_over_time
+    from eegm2.report.figures import topographic_maps as topographic_maps
     from eegm2.report.html import write_report as write_report
+    from eegm2.report.predictions import write_prediction_page as write_prediction_page
+    from eegm2.report.shown import prediction_figure as prediction_figure
+    from eegm2.report.shown import training_figure as training_figure
     from eegm2.training.checkpoint import load_checkpoint as load_checkpoint
     from eegm2.training.checkpoint import save_checkpoint as save_checkpoint
     from eegm2.training.config import PretrainConfig as PretrainConfig

@@ -27,7 +27,8 @@ def say_once(text: str) -> None:
 def kernel(function: Callable[..., Any], *, made_from: str = "", **options: Any) -> Any:
     """Compile with Numba on first use; keep the code on disk, or only in memory where no folder is writable.
 
-    The folder is Numba's choice: ``NUMBA_CACHE_DIR``, beside the file, or the user's cache folder.
+    It is written to the first folder that can be: ``NUMBA_CACHE_DIR``, beside the file, the user's cache.
+    It is read from ``NUMBA_CACHE_DIR`` where that is set, else from any of them.
 
     Parameters
     ----------
@@ -41,11 +42,13 @@ def kernel(function: Callable[..., Any], *, made_from: str = "", **options: Any)
     announce_kernels()
     if made_from:
         function.__qualname__ += f"_{made_from}"
-    options = {"nogil": True, "error_model": "numpy", **options}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # Numba found no folder that it can write
-        return numba.njit(cache=False, **options)(function)
+    chosen: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
+    dispatcher: Any = numba.njit(**chosen)(function)
+    if not getattr(numba.config, "DISABLE_JIT", 0):
+        from eegm2.code_cache import CodeCache
+
+        dispatcher._cache = CodeCache(function)
+    return dispatcher
 
 
 @functools.cache
@@ -65,7 +68,7 @@ def announce_kernels() -> None:
                 self.depth += 1
                 if self.depth == 1:
                     self.began = time.monotonic()
-                    text = _KERNELS if event.data["dispatcher"].stats.cache_path else _UNCACHED
+                    text = _KERNELS if event.data["dispatcher"]._cache.writable else _UNCACHED
                     self.timer = threading.Timer(max(0.0, PATIENCE_S - self.spent_s), say_once, [text])
                     self.timer.daemon = True
                     self.timer.start()

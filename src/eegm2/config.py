@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 import types
 from collections.abc import Iterable
@@ -39,6 +40,15 @@ def option(default: Any, help: str, *, later: bool = False, parts: Any = None) -
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def split_commas(values: Iterable[str]) -> tuple[str, ...]:
+    r"""Return values given several times, or once with commas between, as one tuple.
+
+    ``\\,`` is a comma within a value; spaces around values and empty ones are left out.
+    """
+    parts = [part for value in values for part in re.split(r"(?<!\\),", value)]
+    return tuple(part.replace("\\,", ",").strip() for part in parts if part.strip())
 
 
 def to_dict(config: Any) -> dict[str, Any]:

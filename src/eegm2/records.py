@@ -196,7 +196,8 @@ HEAD = Record(
                 "c": NUMBER,
                 "n_windows": COUNT,
                 "n_subjects": COUNT,
-                "store_sha256": TEXT,
+                **dict.fromkeys(("store_sha256", "model_sha256"), TEXT),
+                **dict.fromkeys(("enter", "leave"), NUMBER),
                 "validation": TABLE,
             }
         ),

@@ -6,13 +6,15 @@ from typing import Any
 
 from eegm2.benchmark.suites import Measurement
 
+FIELDS = ("batch", "precision", "keep_memory", "threads", "cache", "data")
+
 
 def record(
     work: str, model: str, n_times: int, seconds: float, memory_mb: float = 10.0, **more: Any
 ) -> dict[str, Any]:
     """Return a measurement that succeeded; `more` goes to the measurement where it is a field of it."""
-    fields = {key: more.pop(key) for key in ("batch", "precision", "keep_memory") if key in more}
-    m = Measurement(work, model, n_times, threads=2, **fields)  # type: ignore[arg-type]
+    fields = {key: more.pop(key) for key in FIELDS if key in more}
+    m = Measurement(work, model, n_times, **{"threads": 2, **fields})  # type: ignore[arg-type]
     return {
         "measurement": m.to_dict(),
         "status": "ok",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -13,11 +14,21 @@ from typer.testing import CliRunner
 
 from eegm2.benchmark import run as run_module
 from eegm2.benchmark.config import PEERS, BenchmarkConfig
-from eegm2.benchmark.measure import measure, spread
+from eegm2.benchmark.measure import measure
 from eegm2.benchmark.memory import Peak
 from eegm2.benchmark.peers import accepted_length
 from eegm2.benchmark.run import measure_in_process, read_results, run, supervise
-from eegm2.benchmark.suites import HOUR, SUITES, Measurement, measurements
+from eegm2.benchmark.suites import (
+    COMMANDS,
+    FIRST,
+    HOUR,
+    LENGTHS,
+    SUITES,
+    Measurement,
+    available_cores,
+    measurements,
+)
+from eegm2.benchmark.timing import spread
 from eegm2.cli.main import app, main
 from eegm2.errors import ConfigError
 from tests.benchmark.synthetic import document, record
@@ -100,6 +111,7 @@ class Fake:
         return {**{key: found[key] for key in ("seconds", "memory_mb")}, **self.outcome}
 
 
+THREADS = "1 thread" if available_cores() == 1 else f"{available_cores()} threads"
 CONFIG = BenchmarkConfig(models=("light", "plain"), lengths=(64, 128), memory_gb=4.0)
 
 
@@ -117,8 +129,8 @@ def test_finished_measurements_are_kept(tmp_path: Path, monkeypatch: pytest.Monk
     fake.asked.clear()
     again = run(CONFIG, out, said.append)
     assert [m.title() for m in fake.asked] == [
-        "forward plain, 1 × 16 × 64",
-        "forward plain, 1 × 16 × 128",
+        f"forward plain, 1 × 16 × 64, {THREADS}",
+        f"forward plain, 1 × 16 × 128, {THREADS}",
     ]
     assert len(again["results"]) == 4
     assert any("2 measurements are kept" in line for line in said)
@@ -153,6 +165,29 @@ def test_longer_inputs_are_not_tried_past_a_bound(tmp_path: Path, monkeypatch: p
     assert fake.asked == []
     run(BenchmarkConfig(models=CONFIG.models, lengths=(64,), memory_gb=5.0), out)
     assert len(fake.asked) == 2, "a bound was met that is another now"
+
+
+def test_what_another_suite_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, out = Fake(monkeypatch), tmp_path / "results.json"
+    run(CONFIG, out)
+    other = run(BenchmarkConfig(models=("s1",), lengths=(64,), memory_gb=4.0), out)
+    assert len(other["results"]) == 5
+    assert read_results(out) == json.loads(json.dumps(other))
+    fake.asked.clear()
+    run(CONFIG, out)
+    assert fake.asked == []
+    assert len(read_results(out)["results"]) == 5
+
+
+def test_what_would_take_too_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch)  # 0.01 s at any size
+    config = BenchmarkConfig(models=("light",), lengths=(64, 640_000), batch=(1, 2), memory_gb=4.0)
+    results = run(config)["results"]
+    assert [m.title() for m in fake.asked] == [
+        f"forward light, {batch} × 16 × 64, {THREADS}" for batch in (1, 2)
+    ]
+    assert [r["status"] for r in results] == ["ok", "too long", "ok", "too long"]
+    assert results[1]["reason"] == "some 100 s each, by 1 × 64"
 
 
 def test_nothing_is_started_after_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,18 +234,32 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         BenchmarkConfig(**options)
 
 
-def test_the_suites_hold_what_they_should() -> None:
-    paper = measurements(BenchmarkConfig(suite="paper", threads=2))
+def test_the_suites_hold_what_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eegm2.benchmark.suites.available_cores", lambda: 2)
+    paper = measurements(BenchmarkConfig(suite="paper"))
     assert len(set(paper)) == len(paper)
-    for length in (1400, 12_800):
-        assert {m.model for m in paper if m.work == "forward" and m.n_times == length} >= {"light", *PEERS}
+    for work, batch, length, threads in itertools.product(("forward", "train"), (1, 16), LENGTHS[1:], (1, 2)):
+        there = {
+            m.model
+            for m in paper
+            if (m.work, m.batch, m.n_times, m.threads) == (work, batch, length, threads)
+        }
+        assert there >= {"light", "eegm2", *PEERS}, (work, batch, length, threads)
     assert Measurement("forward", "eegm2", HOUR, threads=2) in paper
-    assert {m.work for m in paper} == {"forward", "blocks", "train", "scan", "scan-train"}
-    assert all(m.threads == 2 for m in paper)
-    assert set(SUITES) == {"default", "paper", "quick"}
+    assert {m.work for m in paper} == {"forward", "blocks", "train", "scan", "scan-train", *FIRST, *COMMANDS}
+    assert {m.threads for m in measurements(BenchmarkConfig(suite="paper", threads=1))} == {1}
+    assert set(SUITES) == {"default", "paper", "first", "work", "quick"}
+    assert {m.work for m in measurements(BenchmarkConfig(suite="first"))} == set(FIRST)
+    on_mine = measurements(BenchmarkConfig(suite="work", data="some/where/mine"))
+    assert {(m.work, m.data) for m in on_mine} == {(work, "mine") for work in COMMANDS}
     named = measurements(BenchmarkConfig(peers=True, train=True, lengths=(400,), batch=(2,)))
     assert {m.work for m in named} == {"forward", "train"}
     assert {m.model for m in named} == {"eegm2", "light", *PEERS}
+
+
+def test_a_folder_of_recordings_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data: '.*nowhere' is not a folder; name one of recordings"):
+        run(BenchmarkConfig(suite="work", data=str(tmp_path / "nowhere")))
 
 
 def test_lengths_that_peers_accept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -16,7 +17,7 @@ from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.prepare import prepare
 from eegm2.data.signal.filters import filters
 from eegm2.data.signal.preprocessing import preprocess
-from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.data.windows.dataset import WindowDataset
 from tests.data.samples import eeg, write_edf
 
@@ -180,3 +181,28 @@ def test_an_edf_with_paused_recording(tmp_path: Path) -> None:
         tmp_path / "a.edf", eeg(3, 2560), NAMES, annotations=[(8.0, 0, "Recording paused"), (9, 1, "x")]
     )
     assert annotation_labels(read_raw(path)) == (LabelSpan(8.0, 0.0, JOIN), LabelSpan(9.0, 1.0, "x"))
+
+
+def test_what_an_earlier_version_prepared_across_a_join_is_prepared_again(tmp_path: Path) -> None:
+    """Its label is there as the file has it, and no note on parts; other recordings stay as they are."""
+    marks = {"joined": (20.0, 0.0, "boundary"), "whole": (20.0, 1.0, "eyes shut")}
+    for name, mark in marks.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        raw_with([mark]).save(tmp_path / "in" / f"{name}_raw.fif", verbose="error")
+    prepare(tmp_path / "in", tmp_path / "store", ALONE)
+    store = RecordingStore(tmp_path / "store")
+    fresh = store.read("joined_raw")
+    writer = StoreWriter(tmp_path / "store", store.preprocessing, store.ch_names)
+    old = replace(store["joined_raw"], labels=(LabelSpan(*marks["joined"]),))
+    old = replace(old, quality={**old.quality, "notes": ""})
+    writer.write(old, fresh + 1)
+    result = prepare(tmp_path / "in", tmp_path / "store", ALONE)
+    assert {o.recording: o.status for o in result.outcomes} == {
+        "joined_raw": "prepared",
+        "whole_raw": "unchanged",
+    }
+    assert "1 recording prepared across joins by an earlier version" in result.messages[-1]
+    np.testing.assert_array_equal(RecordingStore(tmp_path / "store").read("joined_raw"), fresh)
+    again = prepare(tmp_path / "in", tmp_path / "store", ALONE)
+    assert again.counts == {"unchanged": 2}
+    assert not again.messages

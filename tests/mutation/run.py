@@ -1,14 +1,16 @@
 """Plant single faults in the modules that do the scientific bookkeeping, and see whether a test falls.
 
-    python -m tests.mutation.run                          # every module and mutant, many hours
-    python -m tests.mutation.run --sample 40              # 40 of every module, always the same ones
+    python -m tests.mutation.run --sample 6               # 6 of every module, always the same ones
+    python -m tests.mutation.run                          # every module and mutant, hours
     python -m tests.mutation.run --only evaluation.scores --sample 40
+    python -m tests.mutation.run --again                  # what lived, with the tests as they are now
     python -m tests.mutation.run --survivors              # what lived, of the kept results
 
-A mutant is run in a forked process that already holds the heavy libraries and reads one module with the fault
-in it; no file is changed. Only tests that run the changed line are run, the quickest first. Kept results (see
-`--out`) are taken up again where module and tests are as they were; a mutant counts as equivalent only if
-``equivalent.toml`` says why.
+Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
+faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
+first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``.
+Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
+equivalent only if ``equivalent.toml`` says why.
 """
 
 from __future__ import annotations
@@ -16,22 +18,18 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import importlib.abc
-import importlib.util
 import json
-import os
-import signal
 import sys
-import threading
 import time
 import tomllib
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.mutation.coverage import OPTIONS, choose, measured
 from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.planting import ROOT, exchange, forked, plant, source_of
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 RESULTS = ROOT / "docs" / "results" / "mutants.json"
 LIBRARIES = (
@@ -55,143 +53,6 @@ def targets() -> dict[str, list[str]]:
     return found
 
 
-def source_of(module: str) -> Path:
-    return ROOT / "src" / "eegm2" / (module.replace(".", "/") + ".py")
-
-
-class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module another source."""
-
-    def __init__(self, module: str, source: str, **given: Any) -> None:
-        self.name, self.path, self.source = f"eegm2.{module}", source_of(module), source
-        self.given = given
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        return (
-            importlib.util.spec_from_file_location(name, self.path, loader=self)
-            if name == self.name
-            else None
-        )
-
-    def create_module(self, spec: Any) -> None:
-        return None
-
-    def exec_module(self, module: Any) -> None:
-        module.__dict__.update(self.given)
-        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
-
-
-class Coverage(ast.NodeTransformer):
-    """Which tests run which statements of a module, and how long they take; a pytest plugin.
-
-    Every statement of the module's source is made to say that it runs.
-    """
-
-    def __init__(self) -> None:
-        self.lines = set[int]()
-        self.of_test: dict[str, list[int]] = {}
-        self.of_setup: dict[str, set[int]] = defaultdict(set)
-        self.seconds: dict[str, float] = {}
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        for name in ("body", "orelse", "finalbody"):
-            statements = getattr(node, name, None)
-            if isinstance(statements, list) and not isinstance(node, ast.Module | ast.ClassDef):
-                said = [ast.parse(f"_runs({statement.lineno})").body[0] for statement in statements]
-                setattr(node, name, [part for pair in zip(said, statements) for part in pair])
-        return node
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.when == "setup":  # what a shared fixture runs counts for every test of the file
-            self.of_setup[report.nodeid.split("::")[0]] |= self.lines
-        elif report.when == "call" and report.passed:
-            self.of_test[report.nodeid] = sorted(self.lines)
-            self.seconds[report.nodeid] = report.duration
-        self.lines.clear()
-
-
-def forked(task: Any, limit_s: float) -> dict[str, Any]:
-    """Run a task in a process of its own and return what it wrote, or that it took too long or died."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(reader)
-            os.setsid()
-            null = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(null, stream)
-            with os.fdopen(writer, "w") as out:
-                try:
-                    json.dump(task(), out)
-                except BaseException as error:  # a mutant may do anything
-                    json.dump({"raised": repr(error)}, out)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writer)
-    done: list[str] = []
-    reading = threading.Thread(target=lambda: done.append(os.fdopen(reader).read()))
-    reading.start()
-    end = time.monotonic() + limit_s
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
-        if time.monotonic() > end:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return {"timeout": True}
-        time.sleep(0.01)
-    reading.join(5)
-    return json.loads(done[0]) if done and done[0] else {"died": True}
-
-
-def measure(module: str, tests: list[str]) -> dict[str, Any]:
-    """Run the tests on the module as it is."""
-    import pytest
-
-    plugin = Coverage()
-    tree = plugin.visit(ast.parse(source_of(module).read_text()))
-    plant(module, ast.unparse(ast.fix_missing_locations(tree)), _runs=plugin.lines.add)
-    code = pytest.main([*OPTIONS, *tests], plugins=[plugin])
-    setup = {file: sorted(lines) for file, lines in plugin.of_setup.items()}
-    return {"code": int(code), "tests": plugin.of_test, "setup": setup, "seconds": plugin.seconds}
-
-
-OPTIONS = [
-    *("-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"),
-    *("-o", "filterwarnings=default"),  # the libraries that are there already cannot be rewritten, and say so
-]
-
-
-def plant(module: str, source: str, **given: Any) -> None:
-    """Let this process import the module from a source of its own."""
-    forget(module)
-    sys.meta_path.insert(0, Planted(module, source, **given))
-
-
-def tried(module: str, mutant: Mutant, chosen: list[str]) -> dict[str, Any]:
-    """Run the chosen tests on the mutant."""
-    import pytest
-
-    plant(module, mutant.source)
-    return {"code": int(pytest.main([*OPTIONS, *chosen]))}
-
-
-def chosen_tests(mutant: Mutant, tree: ast.Module, measured: dict[str, Any]) -> list[str]:
-    """Return the tests that run the mutated statement (all, of what runs at import), the quickest first."""
-    inside = [
-        n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= mutant.line <= n.end_lineno
-    ]
-    line = max(node.lineno for node in inside)
-    hit = [
-        test
-        for test, lines in measured["tests"].items()
-        if line in lines or line in measured["setup"].get(test.split("::")[0], [])
-    ]
-    return sorted(hit or measured["tests"], key=lambda test: measured["seconds"].get(test, 0.0))
-
-
 def digest(module: str) -> str:
     """Return what a module says, whatever its imports, comments and line breaks."""
     tree = ast.parse(source_of(module).read_text())
@@ -199,41 +60,24 @@ def digest(module: str) -> str:
     return hashlib.sha256("".join(ast.unparse(node) for node in body).encode()).hexdigest()[:16]
 
 
-def forget(module: str) -> None:
-    """Drop a module, and all that imports it by any way, from what is loaded."""
-    users: dict[str, set[str]] = defaultdict(set)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("eegm2", "tests")]:
-        path = getattr(sys.modules[name], "__file__", None)
-        for node in ast.walk(ast.parse(Path(path).read_text())) if path else ():
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    users[f"{node.module}.{alias.name}"].add(name)
-                users[str(node.module)].add(name)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    users[alias.name].add(name)
-    todo, gone = [f"eegm2.{module}"], set[str]()
-    while todo:
-        name = todo.pop()
-        if name not in gone:
-            gone.add(name)
-            todo += users[name]
-    for name in gone:
-        package, _, last = name.rpartition(".")
-        if sys.modules.pop(name, None) is not None and last in vars(sys.modules.get(package, sys)):
-            delattr(sys.modules[package], last)
+def statement_at(tree: ast.Module, line: int) -> int:
+    """Return the first line of the innermost statement at a line; 0 where it runs at import."""
+    inside = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    function = any(isinstance(n, ast.FunctionDef) and n.body[0].lineno <= line for n in inside)
+    return max(node.lineno for node in inside) if function else 0
 
 
-def run_module(
-    module: str, tests: list[str], sample: int, again: bool, kept: dict[str, Any], save: Any
-) -> None:
-    """Try the mutants of one module that have no verdict yet; those that lived too, if `again`."""
+def pending(module: str, sample: int, again: bool, kept: dict[str, Any]) -> list[Mutant]:
+    """Return the mutants of a module that have no verdict yet; of those that lived too, if `again`."""
     state = digest(module)
     entry = kept.setdefault(module, {})
     if entry.get("source") != state:
         entry.clear()
         entry |= {"source": state, "killed": 0, "survived": [], "done": []}
-    tree = ast.parse(source_of(module).read_text())
     every = mutants(source_of(module).read_text())
     entry["mutants"] = len(every)
     todo = [m for m in (every[:sample] if sample else every) if m.key not in entry["done"]]
@@ -241,30 +85,94 @@ def run_module(
         excused = equivalents().get(module, {})
         lived = {(s["line"], s["change"]) for s in entry["survived"] if s["change"] not in excused}
         todo += [m for m in every if (m.line, m.change) in lived]
-    if not todo:
-        return
-    measured = forked(lambda: measure(module, tests), 1200)
-    if measured.get("code") != 0:
-        print(f"{module}: its tests fail as it is ({measured.get('code', measured)})", flush=True)
-        return
-    for mutant in todo:
-        chosen = chosen_tests(mutant, tree, measured)
-        limit_s = 30 + 5 * sum(measured["seconds"].get(test, 0.0) for test in chosen)
+    return todo
+
+
+class Session:
+    """A pytest plugin: tests are collected once, and instead of being run they wait for mutants."""
+
+    def __init__(self, work: Callable[[Session], None]) -> None:
+        self.work = work
+        self.items: dict[str, Any] = {}
+        self.failed = False
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        self.items = {item.nodeid: item for item in session.items}
+        self.work(self)
+        return True
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.failed |= report.failed
+
+    def tried(self, chosen: list[str]) -> dict[str, Any]:
+        """Run tests until one falls (in a forked process)."""
+        items = [self.items[name] for name in chosen if name in self.items]
+        for item, after in zip(items, [*items[1:], None]):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if self.failed:
+                return {"lives": False, "by": item.nodeid}
+        return {"lives": True}
+
+
+def read_anew(module: str, mutant: Mutant, chosen: list[str]) -> dict[str, Any]:
+    """Run tests on a module whose faulty line runs when it is imported (in a forked process)."""
+    import pytest
+
+    plant(module, mutant.source)
+    return {"lives": int(pytest.main([*OPTIONS, "-x", *chosen])) == 0}
+
+
+def try_all(
+    todo: list[tuple[str, Mutant]], tests: dict[str, Any], longest_s: float, note: Callable[..., None]
+) -> None:
+    """Try mutants and tell each verdict to `note`."""
+    import pytest
+
+    late = []
+
+    def one(module: str, mutant: Mutant, run: Callable[[list[str]], dict[str, Any]]) -> None:
+        line = statement_at(ast.parse(source_of(module).read_text()), mutant.line)
+        chosen, seconds = choose(tests, module, line, longest_s)
         began = time.monotonic()
-        result = forked(lambda mutant=mutant, chosen=chosen: tried(module, mutant, chosen), limit_s)
+        result = forked(lambda: run(chosen), 20 + 4 * seconds) if chosen else {"lives": True}
         if "raised" in result:
-            raise RuntimeError(f"{module}: the tests could not be run: {result['raised']}")
-        this, lives = {"line": mutant.line, "change": mutant.change}, result.get("code") == 0
-        if mutant.key not in entry["done"]:
-            entry["done"].append(mutant.key)
-            entry["survived"] += [this] if lives else []
-            entry["killed"] += not lives
-        elif not lives:
-            entry["survived"].remove(this)
-            entry["killed"] += 1
-        word = f"{'SURVIVED' if lives else 'killed':8} {time.monotonic() - began:5.1f} s"
-        print(f"{word} {module}:{mutant.line} {mutant.change[:150]}", flush=True)
-        save()
+            raise RuntimeError(f"{module}:{mutant.line} {mutant.change}: {result['raised']}")
+        note(module, mutant, result.get("lives", False), time.monotonic() - began)
+
+    def in_session(session: Session) -> None:
+        for module, mutant in todo:
+            plant_it = exchange(module, mutant.source, mutant.line)
+            if plant_it is None:
+                late.append((module, mutant))
+            else:
+                one(module, mutant, lambda chosen, it=plant_it: (it(), session.tried(chosen))[1])
+
+    files = sorted(tests)
+    pytest.main([*OPTIONS, *files], plugins=[Session(in_session)])
+    for module, mutant in late:
+        one(module, mutant, lambda chosen, m=module, f=mutant: read_anew(m, f, chosen))
+
+
+def keep(entry: dict[str, Any], mutant: Mutant, lives: bool) -> None:
+    """Note a verdict."""
+    this = {"line": mutant.line, "change": mutant.change}
+    if mutant.key not in entry["done"]:
+        entry["done"].append(mutant.key)
+        entry["survived"] += [this] if lives else []
+        entry["killed"] += not lives
+    elif not lives:
+        entry["survived"].remove(this)
+        entry["killed"] += 1
+
+
+def load_everything() -> None:
+    """Import the libraries and our modules, once for all mutants."""
+    for library in LIBRARIES:
+        __import__(library)
+    for path in (ROOT / "src" / "eegm2").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        if not name.endswith(("__init__", "__main__")) and "ops.gpu" not in name:
+            __import__(name)
 
 
 def equivalents() -> dict[str, dict[str, str]]:
@@ -297,6 +205,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="modules that begin with this")
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
     parser.add_argument("--survivors", action="store_true", help="run nothing, say what lived")
     arguments = parser.parse_args()
@@ -314,6 +223,12 @@ def main() -> int:
         )
         temporary.replace(arguments.out)
 
+    def note(module: str, mutant: Mutant, lives: bool, seconds: float) -> None:
+        keep(kept[module], mutant, lives)
+        word = f"{'SURVIVED' if lives else 'killed':8} {seconds:5.1f} s"
+        print(f"{word} {module}:{mutant.line} {mutant.change[:150]}", flush=True)
+        save()
+
     excused = equivalents()
     if arguments.survivors:
         for module, entry in kept.items():
@@ -321,15 +236,14 @@ def main() -> int:
                 if lived["change"] not in excused.get(module, {}) and module.startswith(arguments.only):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
-        for library in LIBRARIES:
-            __import__(library)
-        for path in (ROOT / "src" / "eegm2").rglob("*.py"):
-            name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-            if not name.endswith(("__init__", "__main__")) and "ops.gpu" not in name:
-                __import__(name)
-        for module, tests in known.items():
+        load_everything()
+        todo = []
+        for module in known:
             if module.startswith(arguments.only):
-                run_module(module, tests, arguments.sample, arguments.again, kept, save)
+                todo += [(module, m) for m in pending(module, arguments.sample, arguments.again, kept)]
+        places = sorted({place for module, _ in todo for place in known[module]})
+        tests = measured(list(known), places) if todo else {}
+        try_all(todo, tests, arguments.seconds, note)
     found = counts(results)
     print(json.dumps(found))
     return int(found["survived"] > 0)

@@ -188,7 +188,7 @@ def test_compiled_code_is_kept_under_a_name_that_follows_every_source_file(tmp_p
         shutil.copy(path, tmp_path)
     assert runtime.sources_digest(tmp_path) == runtime.SOURCES
     ops.ssd(*ssd_inputs(3), backend="numba")
-    assert runtime.SOURCES in Path(ssd_kernels.ssd_forward._cache._cache_file._index_path).name
+    assert runtime.SOURCES in ssd_kernels.ssd_forward._cache._cache_file.name(((), ()))
     digests = {runtime.SOURCES}
     for path in sorted(tmp_path.glob("*.py")):
         path.write_text(path.read_text() + "\n# changed\n")
@@ -201,7 +201,8 @@ def test_operator_is_well_formed(keep: bool) -> None:
     inputs = [
         tensor.requires_grad_(keep) for tensor in ssd_inputs(300, batch=1, heads=2, dtype=torch.float64)
     ]
-    torch.library.opcheck(ssd_operator, (*inputs, keep), test_utils=("test_schema", "test_faketensor"))
+    arguments = (*inputs, keep)
+    torch.library.opcheck(ssd_operator.overload, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_gradient_without_kept_states_is_refused() -> None:
@@ -222,7 +223,7 @@ def test_the_mixer_without_kept_states_has_no_gradient() -> None:
 def test_the_mixers_operator_is_well_formed(keep: bool) -> None:
     inputs = [t.requires_grad_(keep) for t in mix_inputs(300, batch=1) if isinstance(t, Tensor)]
     arguments = (*inputs, 1e-5, [2, 3, 5], keep)
-    torch.library.opcheck(mix_operator, arguments, test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(mix_operator.overload, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_only_boundary_states_are_kept() -> None:
@@ -291,16 +292,12 @@ def test_exponential_and_activations_match_torch() -> None:
         torch.testing.assert_close(found[finite], expected[finite], rtol=3e-7, atol=1e-35)
 
 
-def test_kernels_work_where_no_cache_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = numba.njit
-
-    def no_folder(cache: bool = False, **options: object):  # type: ignore[no-untyped-def]
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return real(**options)
-
-    monkeypatch.setattr(numba, "njit", no_folder)
-    assert runtime.kernel(lambda a: a + 1)(2) == 3
+def test_a_second_gradient_is_refused_in_words() -> None:
+    inputs = [tensor.requires_grad_() for tensor in ssd_inputs(5)]
+    y, _ = ops.ssd(*inputs, backend="numba")
+    (slope,) = torch.autograd.grad(y.square().sum(), inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match=r"eegm2::ssd_backward has no gradient; EEGM2_BACKEND=chunked"):
+        slope.sum().backward()
 
 
 def _in_a_fork(inputs: list[Tensor], queue: multiprocessing.Queue) -> None:

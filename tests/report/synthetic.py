@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eegm2.report.contents import (
+    ClassPower,
     Evaluation,
     Probe,
     Reconstruction,
@@ -149,12 +150,17 @@ def report_data() -> ReportData:
         "epoch": 60, "step": 5400, "val_loss": 0.31, "commit": "02fc5df",
         "versions": {"eegm2": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
     }  # fmt: skip
+    rng = np.random.default_rng(5)
+    bands, classes = ("theta", "alpha"), ("eyes closed", "eyes open")
+    power = ClassPower(rng.normal(10, 2, (2, 2, 14)), bands, classes, CH_NAMES, 480, 12)
+    weights = {"first layer": rng.uniform(0.5, 1.5, 14)}
     splits = {s: tuple(r.subject for r in found if r.split == s) for s in ("train", "val", "test")}
     return ReportData(
         run="runs/eyes-small", header=header, splits=splits, split_seed=0, n_parameters=300_214,
         log=training_log(), recordings=found, ch_names=CH_NAMES, positions=XY, sfreq_hz=128.0,
         rejected=[Rejected("sub-013_eeg.edf", "truncated: 12 of 300 records; copy it again")],
-        reconstruction=reconstruction(), probes=[probe()], evaluations=[evaluation()],
+        reconstruction=reconstruction(), class_power=power, electrode_weights=weights,
+        probes=[probe()], evaluations=[evaluation()],
         command="eegm2 report runs/eyes-small --out report.html", created="2026-01-02 03:04 UTC",
         versions={"eegm2": "0.1.0", "matplotlib": "3.11", "numpy": "2.4"},
     )  # fmt: skip

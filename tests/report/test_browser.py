@@ -69,8 +69,8 @@ def test_report_renders_without_errors_or_requests(
     seen = visit(tmp_path, full, f"--window-size={width},900")
     assert seen.console == []
     assert seen.hosts <= own_hosts
-    assert seen.dom.count("<svg ") == 17
-    assert seen.dom.count("<section id=") == 11
+    assert seen.dom.count("<svg ") == 20
+    assert seen.dom.count("<section id=") == 13
     assert "best validation loss" in seen.dom
     assert seen.dom.rstrip().endswith("</html>")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from eegm2.errors import ConfigError
 from eegm2.report import figures, sections
 from eegm2.report.contents import Evaluation, Recording, Rejected, ReportData, TrainingLog
+from eegm2.report.document import Section
 from eegm2.report.html import render_report, write_page
 from eegm2.report.svg import inline_svg
 
@@ -43,14 +45,39 @@ class Page(HTMLParser):
 
 def test_page_holds_every_section_and_figure(full: str) -> None:
     page = Page(full)
-    expected = "summary data quality training reconstruction spectra representation downstream confusion "
-    expected += "evaluation provenance"
+    expected = "summary data quality power training weights reconstruction spectra representation "
+    expected += "downstream confusion evaluation provenance"
     sections = [value for tag, name, value in page.attributes if tag == "section" and name == "id"]
     assert sections == expected.split()
     links = [value for tag, name, value in page.attributes if tag == "a" and name == "href"]
     assert links == [f"#{name}" for name in sections]
-    assert page.tags.count("figure") == full.count("<svg ") == 17
+    assert page.tags.count("figure") == full.count("<svg ") == 20
     assert "Figure left out" not in full
+
+
+def test_every_section_says_what_to_look_at_and_what_to_do_next(full: str) -> None:
+    for text in (full, render_report(ReportData(run="empty"))):
+        parts = re.findall(r"<section id=.*?</section>", text, re.S)
+        assert len(parts) >= 10
+        for part in parts:
+            look, then = re.findall(r"<dt>(?:Look at|Do next)</dt><dd>(.*?)</dd>", part, re.S)
+            for sentence in (look, then):
+                assert sentence[0].isupper(), sentence
+                assert sentence.endswith("."), sentence
+                assert len(sentence.split()) > 5, sentence
+
+
+def test_a_section_without_them_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="look"):
+        Section("id", "title")  # type: ignore[call-arg]
+
+
+def test_commands_that_sections_name_exist(full: str) -> None:
+    from tests.test_docs import GROUP
+
+    named = set(re.findall(r"\beegm2 ([a-z]+)", html.unescape(full)))
+    assert {"probe", "compare"} <= named
+    assert named <= set(GROUP.commands)
 
 
 def test_page_is_self_contained_and_small(full: str) -> None:
@@ -156,7 +183,7 @@ def test_values_that_cannot_be_drawn_cost_one_figure_only() -> None:
     text = render_report(ReportData(run="r", log=log, probes=[broken]))
     assert "No map for probe-eyes: the features hold NaN or infinite values." in text
     assert "Figure left out (loss curves): no loss curve holds a finite value" in text
-    assert Page(text).tags.count("figure") == 4  # scores, confusion, ROC, persons
+    assert Page(text).tags.count("figure") == 5  # scores, confusion, ROC, calibration, persons
 
 
 def test_many_classes_channels_and_recordings_fit() -> None:

@@ -20,12 +20,14 @@ class BenchmarkConfig:
 
     Attributes
     ----------
-    suite : {"default", "paper"}
+    suite : {"default", "paper", "first", "work"}
         What is measured where nothing else is named.
     models, lengths, batch : tuple
         Measure these instead of the suite's; every combination of the three.
     threads : int
-        Threads of every measurement; 0 takes one per core.
+        Threads of every measurement; 0 takes what the suite says, else one per core.
+    data : str
+        Folder of labelled recordings for the suite "work"; empty: those that the package brings.
     train, peers, quick : bool
         Add training steps; add the peers from braindecode; only a few small measurements.
     timeout_s, memory_gb, minutes : float
@@ -37,13 +39,18 @@ class BenchmarkConfig:
         If a value is out of range or a model is unknown.
     """
 
-    suite: Literal["default", "paper"] = option(
-        "default", "Measurements: two minutes' worth, or the paper's."
+    suite: Literal["default", "paper", "first", "work"] = option(
+        "default",
+        "Measurements: two minutes' worth; all of the documentation's; what a new process needs until its "
+        "first result; prepare, pretrain, embed and probe against what they cannot do without.",
     )
-    models: tuple[str, ...] = option((), "Model to measure; repeat for more. Presets, plain, braindecode's.")
-    lengths: tuple[int, ...] = option((), "Length of the input in samples; repeat for more.")
-    batch: tuple[int, ...] = option((), "Batch size; repeat for more.")
-    threads: int = option(0, "Threads of every measurement; 0 takes one per core.")
+    models: tuple[str, ...] = option((), "Models to measure: presets, plain, braindecode's.")
+    lengths: tuple[int, ...] = option((), "Lengths of the input in samples.")
+    batch: tuple[int, ...] = option((), "Batch sizes.")
+    threads: int = option(0, "Threads of every measurement; 0: as the suite has it, else one per core.")
+    data: str = option(
+        "", "Folder of recordings with labels for prepare, pretrain, embed and probe; none: the bundled ones."
+    )
     train: bool = option(False, "Measure training steps as well (loss, backward, AdamW).")
     peers: bool = option(False, "Measure the peers from braindecode as well.")
     quick: bool = option(False, "Only a few small measurements, some 20 seconds.")

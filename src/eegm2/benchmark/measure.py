@@ -6,16 +6,16 @@ python -m eegm2.benchmark.measure '{"work": "forward", "model": "light", "n_time
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
 import warnings
 from typing import Any
+
+from eegm2.benchmark.timing import clock_of, spread
 
 #: Repeats: until this many seconds have been measured, but not fewer or more than these.
 ENOUGH_S, FEWEST, MOST = 1.5, 3, 40
 #: A run as long as this is repeated less often.
-LONG_S, FEWEST_LONG = 8.0, 2
+LONG_S, FEWEST_LONG = 8.0, 1
 
 
 def measure(values: dict[str, Any]) -> dict[str, Any]:
@@ -32,24 +32,37 @@ def measure(values: dict[str, Any]) -> dict[str, Any]:
         ``status`` "ok" with ``seconds`` {median, q25, q75, min, n}, ``memory_mb`` (peak above idle),
         ``bound`` and facts; or "refused", "not installed", "memory", "crashed" with ``reason``.
     """
-    import torch
-
     from eegm2.benchmark.peers import NotInstalled
-    from eegm2.benchmark.subject import build_subject
-    from eegm2.benchmark.suites import Measurement
-    from eegm2.ops import keep_freed_memory
+    from eegm2.benchmark.suites import COMMANDS, FIRST, Measurement
 
     m = Measurement(**values)
-    torch.set_num_threads(m.threads)
-    if m.keep_memory:
-        keep_freed_memory()
     try:
-        subject = build_subject(m)
-        return {"status": "ok", **subject.facts, **_time(m, subject)}
+        if m.work in FIRST:
+            from eegm2.benchmark.first import measure_first
+
+            return measure_first(m)
+        if m.work in COMMANDS:
+            from eegm2.benchmark.commands import measure_command
+
+            return measure_command(m)
+        return _measure_network(m)
     except NotInstalled as error:
         return {"status": "not installed", "reason": one_line(error)}
     except Exception as error:
         return {"status": _kind(m.model, error), "reason": f"{type(error).__name__}: {one_line(error)}"}
+
+
+def _measure_network(m: Any) -> dict[str, Any]:
+    import torch
+
+    from eegm2.benchmark.subject import build_subject
+    from eegm2.ops import keep_freed_memory
+
+    torch.set_num_threads(m.threads)
+    if m.keep_memory:
+        keep_freed_memory()
+    subject = build_subject(m)
+    return {"status": "ok", **subject.facts, **_time(m, subject)}
 
 
 def _kind(model: str, error: Exception) -> str:
@@ -89,16 +102,8 @@ def _time(m: Any, subject: Any) -> dict[str, Any]:
 
 
 def clock(subject: Any) -> float:
-    """Return the seconds of one step; what it returns is let go before the clock stops."""
-    begin = time.perf_counter()
-    subject.step(*subject.inputs)
-    return time.perf_counter() - begin
-
-
-def spread(times: list[float]) -> dict[str, float]:
-    """Return median, quartiles, least and count."""
-    low, _, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
-    return {"median": statistics.median(times), "q25": low, "q75": high, "min": min(times), "n": len(times)}
+    """Return the seconds of one step."""
+    return clock_of(lambda: subject.step(*subject.inputs))
 
 
 def one_line(error: object) -> str:

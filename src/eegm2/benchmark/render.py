@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def render(path: Path) -> list[Path]:
-    """Write ``NAME.md``, ``NAME-forward.svg`` and ``NAME-train.svg`` beside ``NAME.json``.
+    """Write ``NAME.md`` and ``NAME-{forward,train}[-16].svg`` (of batch 1 and 16) beside ``NAME.json``.
 
     Parameters
     ----------
@@ -36,10 +37,10 @@ def render(path: Path) -> list[Path]:
 
     document = read_results(path)
     written = []
-    for work in ("forward", "train"):
-        figure = by_length(document, work)
+    for work, batch in itertools.product(("forward", "train"), (1, 16)):
+        figure = by_length(document, work, batch)
         if figure is not None:
-            written.append(path.with_name(f"{path.stem}-{work}.svg"))
+            written.append(path.with_name(f"{path.stem}-{work}{'' if batch == 1 else f'-{batch}'}.svg"))
             write_atomic(written[-1], [svg_file(figure)])
     page = path.with_suffix(".md")
     text = markdown(document, [figure.name for figure in written])

@@ -38,17 +38,31 @@ class Results:
     document: dict[str, Any]
 
     @property
+    def threads(self) -> int:
+        """The number of threads of the main tables: the largest of any network."""
+        counts = [r["measurement"]["threads"] for r in self.records]
+        return max(counts, default=1)
+
+    @property
     def records(self) -> list[dict[str, Any]]:
         """All measurements in the order in which they were made."""
         return list(self.document["results"])
 
     def find(
-        self, work: str, model: str, n_times: int, batch: int = 1, precision: str = "float32"
+        self,
+        work: str,
+        model: str,
+        n_times: int,
+        batch: int = 1,
+        precision: str = "float32",
+        *,
+        threads: int | None = None,
+        cache: str = "",
     ) -> dict[str, Any] | None:
-        """Return the measurement of that name, or None."""
-        wanted = {"model": model, "n_times": n_times}
-        found = self.select(work, batch, precision)
-        return next((r for r in found if wanted.items() <= r["measurement"].items()), None)
+        """Return the measurement of that name, or None; of several `threads` that of the main tables."""
+        wanted = {"model": model, "n_times": n_times, "cache": cache}
+        found = self.select(work, batch, precision, threads=threads)
+        return next((r for r in found if wanted.items() <= {"cache": "", **r["measurement"]}.items()), None)
 
     def seconds(
         self, work: str, model: str, n_times: int, batch: int = 1, precision: str = "float32"
@@ -62,20 +76,35 @@ class Results:
         record = self.find(work, model, n_times, batch)
         return record["memory_mb"] if record is not None and record["status"] == "ok" else None
 
-    def models(self, work: str) -> list[str]:
+    def models(self, work: str, threads: int | None = None) -> list[str]:
         """Return the models measured in float32 at some work, ours first."""
-        found = {r["measurement"]["model"] for r in self.select(work)}
+        found = {r["measurement"]["model"] for r in self.select(work, threads=threads)}
         return [name for name in (*OURS, *PEERS) if name in found]
 
     def select(
-        self, work: str, batch: int | None = None, precision: str = "float32", keep_memory: bool = False
+        self,
+        work: str,
+        batch: int | None = None,
+        precision: str = "float32",
+        keep_memory: bool = False,
+        threads: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the measurements of some work."""
+        """Return the measurements of some work, on the threads of the main tables unless told otherwise."""
+        threads = threads or self.threads
         return [
             r
             for r in self.records
             if r["measurement"]["work"] == work
             and r["measurement"]["precision"] == precision
             and r["measurement"]["keep_memory"] == keep_memory
+            and r["measurement"]["threads"] == threads
             and batch in (None, r["measurement"]["batch"])
+        ]
+
+    def work(self, work: str, model: str = "") -> list[dict[str, Any]]:
+        """Return the measurements of a new process or a whole command, on any number of threads."""
+        return [
+            r
+            for r in self.records
+            if r["measurement"]["work"] == work and model in ("", r["measurement"]["model"])
         ]

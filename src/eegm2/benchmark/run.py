@@ -17,6 +17,7 @@ import psutil
 
 import eegm2
 from eegm2.atomic import write_atomic
+from eegm2.benchmark.commands import VARIABLE
 from eegm2.benchmark.config import BenchmarkConfig
 from eegm2.benchmark.machine import code, load, machine
 from eegm2.benchmark.suites import Measurement, measurements
@@ -27,6 +28,8 @@ FORMAT = 1
 LOOK_S = 0.02  # how often the process is looked at
 #: What a longer input would meet as well.
 BOUNDED = ("timeout", "memory")
+NETWORKS = ("forward", "blocks", "train")
+LEAST_RUNS = 2  # of one measurement
 
 
 def run(
@@ -40,7 +43,7 @@ def run(
         What to measure.
     out : Path, optional
         JSON file, written after every measurement. What it holds from the same machine, versions and source
-        is not measured again; anything else in it is replaced.
+        is kept and not measured again, whichever suite it is of; anything else in it is replaced.
     say : callable
         Receives a line of progress per measurement.
 
@@ -50,6 +53,8 @@ def run(
         The content of the file: format, created, machine, code, options, bounds, results.
     """
     begin = time.monotonic()
+    if config.data and not Path(config.data).is_dir():
+        raise ConfigError(f"data: '{config.data}' is not a folder; name one of recordings with labels")
     bounds = {
         "timeout_s": config.timeout_s,
         "memory_gb": config.memory_gb or round(0.8 * psutil.virtual_memory().available / 2**30, 1),
@@ -64,22 +69,24 @@ def run(
         "results": [],
     }
     todo = measurements(config)
+    asked = set(todo)
     kept = finished(out, document, say) if out is not None else {}
     for done, m in enumerate(todo):
         record = kept.get(m)
         if record is None:
             record = {"measurement": m.to_dict(), "load": load()}
-            reason = _hopeless(m, document["results"])
-            if reason is None and time.monotonic() - begin > 60 * config.minutes:
+            record |= _foreseen(m, document["results"], config.timeout_s) or {}
+            if "status" not in record and time.monotonic() - begin > 60 * config.minutes:
                 reason = f"the run's {config.minutes:g} minutes were over"
-            if reason is not None:
                 record |= {"status": "not run", "reason": reason}
-            else:
-                record |= measure_in_process(m, **bounds)
+            if "status" not in record:
+                record |= measure_in_process(m, **bounds, data=config.data)
             say(f"[{done + 1}/{len(todo)}] {m.title()}: {summary(record)}")
         document["results"].append(record)
         if out is not None:
-            write_results(out, document)
+            others = [r for other, r in kept.items() if other not in asked]
+            write_results(out, {**document, "results": [*document["results"], *others]})
+    document["results"] += [r for other, r in kept.items() if other not in asked]
     return document
 
 
@@ -94,7 +101,7 @@ def finished(out: Path, document: dict[str, Any], say: Callable[[str], None]) ->
     if not same:
         say(f"{out}: of another machine, version or source; measuring anew")
         return {}
-    whole = [r for r in before["results"] if r["status"] not in ("not run", "crashed")]
+    whole = [r for r in before["results"] if r["status"] not in ("not run", "crashed", "too long")]
     if before["bounds"] != document["bounds"]:
         whole = [r for r in whole if r["status"] not in BOUNDED]
     if whole:
@@ -132,17 +139,33 @@ def write_results(path: Path, document: dict[str, Any]) -> None:
     write_atomic(path, [(json.dumps(document, indent=1) + "\n").encode()])
 
 
-def _hopeless(m: Measurement, results: list[dict[str, Any]]) -> str | None:
-    """Return why `m` need not be tried: the same work on a smaller input met its bound."""
+def _foreseen(m: Measurement, results: list[dict[str, Any]], timeout_s: float) -> dict[str, Any] | None:
+    """Return the outcome of what need not be tried, by the same work on a smaller input; None if unknown.
+
+    Where that met its bound a larger input would; and no network takes less than in proportion to its input.
+    """
     for record in results:
         smaller = Measurement(**record["measurement"])
-        same = (m.work, m.model, m.precision) == (smaller.work, smaller.model, smaller.precision)
-        if same and record["status"] in BOUNDED and smaller.n_times <= m.n_times and smaller.batch <= m.batch:
-            return f"{smaller.batch} × {smaller.n_times} met its bound ({record['reason']})"
+        if _alike(m) != _alike(smaller) or smaller.n_times > m.n_times or smaller.batch > m.batch:
+            continue
+        size = f"{smaller.batch} × {smaller.n_times}"
+        if record["status"] in BOUNDED and smaller.threads >= m.threads:
+            return {"status": "not run", "reason": f"{size} met its bound ({record['reason']})"}
+        if record["status"] == "ok" and m.work in NETWORKS:
+            larger = m.batch * m.n_times / (smaller.batch * smaller.n_times)
+            expected = larger * record["seconds"]["median"]
+            if larger > 1 and smaller.threads >= m.threads and LEAST_RUNS * expected > timeout_s:
+                return {"status": "too long", "reason": f"some {expected:.0f} s each, by {size}"}
     return None
 
 
-def measure_in_process(m: Measurement, *, timeout_s: float, memory_gb: float) -> dict[str, Any]:
+def _alike(m: Measurement) -> tuple[Any, ...]:
+    return m.work, m.model, m.precision, m.cache, m.data
+
+
+def measure_in_process(
+    m: Measurement, *, timeout_s: float, memory_gb: float, data: str = ""
+) -> dict[str, Any]:
     """Measure in a new process and return what it found, or how it ended."""
     root = str(Path(eegm2.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -150,7 +173,8 @@ def measure_in_process(m: Measurement, *, timeout_s: float, memory_gb: float) ->
         name: str(m.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
     command = [sys.executable, "-m", "eegm2.benchmark.measure", json.dumps(m.to_dict())]
-    return supervise(command, {**os.environ, **threads, "PYTHONPATH": path}, timeout_s, memory_gb)
+    environment = {**os.environ, **threads, "PYTHONPATH": path, VARIABLE: data}
+    return supervise(command, environment, timeout_s, memory_gb)
 
 
 def supervise(
@@ -213,5 +237,11 @@ def summary(record: dict[str, Any]) -> str:
     if record["status"] != "ok":
         return f"{record['status']} ({record['reason']})"
     median = record["seconds"]["median"]
+    if "rate" in record:
+        share = f", {record['rate'] / record['bare_rate']:.0%} of {record['bare']}"
+        return f"{record['rate']:,.4g} {record['unit']}{share}"
+    if "memory_mb" not in record:
+        beyond = f", {record['beyond_s']['median']:.2f} s beyond import torch" if "beyond_s" in record else ""
+        return f"{median:.2f} s{beyond}"
     rate = record["measurement"]["batch"] * record["measurement"]["n_times"] / median
     return f"{1e3 * median:,.1f} ms, {record['memory_mb']:,.0f} MB above idle, {rate:,.0f} samples/s"

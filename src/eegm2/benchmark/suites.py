@@ -6,12 +6,21 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from eegm2.benchmark.config import OURS, PEERS, BenchmarkConfig
 
-Work = Literal["forward", "blocks", "train", "scan", "scan-train"]
+Work = Literal[
+    "forward", "blocks", "train", "scan", "scan-train",
+    "first-forward", "first-train", "first-prepare", "first-decision", "help", "info",
+    "prepare", "pretrain", "embed", "probe",
+]  # fmt: skip
 Precision = Literal["float32", "bfloat16", "int8"]
+Cache = Literal["", "cold", "warm"]
+#: Works of a new process until its first result, and of whole commands on recordings.
+FIRST = ("first-forward", "first-train", "first-prepare", "first-decision", "help", "info")
+COMMANDS = ("prepare", "pretrain", "embed", "probe")
 
 #: A recording of one hour at 128 Hz.
 HOUR = 460_800
@@ -25,9 +34,10 @@ class Measurement:
 
     Attributes
     ----------
-    work : {"forward", "blocks", "train", "scan", "scan-train"}
-        Without gradients; the same in blocks of time; a training step; the scan alone at
-        (batch, n_times, 8, 64, d_state 16), and with its gradients.
+    work : str
+        forward: without gradients; blocks: the same in blocks of time; train: a training step; scan: the scan
+        alone at (batch, n_times, 8, 64, d_state 16), scan-train: with its gradients; one of `FIRST`: a new
+        process until that has been done; one of `COMMANDS`: that command on recordings.
     model : str
         Network; for the scan "eegm2" (the compiled one) or "plain".
     n_times, batch, threads, n_chans, width : int
@@ -36,6 +46,10 @@ class Measurement:
         Of the products of the network.
     keep_memory : bool
         Whether freed memory stays in the process, as in ``eegm2 pretrain``.
+    cache : {"", "cold", "warm"}
+        Of `FIRST`: whether the kernels have been compiled before.
+    data : str
+        Of `COMMANDS`: name of the folder of recordings; empty: the bundled ones.
     """
 
     work: Work
@@ -47,6 +61,8 @@ class Measurement:
     n_chans: int = 16
     width: int = 64
     keep_memory: bool = False
+    cache: Cache = ""
+    data: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -56,6 +72,12 @@ class Measurement:
         """Return a line that says what is measured."""
         how = "" if self.precision == "float32" else f" in {self.precision}"
         how += ", freed memory kept" if self.keep_memory else ""
+        if self.work in FIRST:
+            model = "" if self.work in ("help", "info", "first-prepare") else f" {self.model}"
+            return f"{self.work}{model}" + (f", {self.cache} cache" if self.cache else "")
+        if self.work in COMMANDS:
+            return f"{self.work} {self.model} on {self.data or 'the bundled recordings'}"
+        how += f", {self.threads} thread{'s' * (self.threads > 1)}"
         return f"{self.work} {self.model}, {self.batch} × {self.n_chans} × {self.n_times}{how}"
 
 
@@ -69,6 +91,8 @@ class Grid:
     batch: tuple[int, ...] = (1,)
     precision: Precision = "float32"
     keep_memory: bool = False
+    cache: Cache = ""
+    threads: int = 0  # 0: all
 
     def combinations(self) -> Iterator[Measurement]:
         """Yield them, models side by side: what is compared is measured close in time."""
@@ -80,31 +104,63 @@ class Grid:
                         model,
                         length,
                         batch,
+                        self.threads,
                         precision=self.precision,
                         keep_memory=self.keep_memory,
+                        cache=self.cache,
                     )
 
 
+#: A new process until its first result.
+PROCESSES = (
+    Grid("help", ("eegm2",), (0,)),
+    Grid("info", ("eegm2",), (0,)),
+    *(Grid("first-forward", ("light", "eegm2"), (1400,), cache=cache) for cache in ("warm", "cold")),
+    *(Grid("first-train", ("light", "eegm2"), (1400,), cache=cache) for cache in ("warm", "cold")),
+    *(Grid("first-prepare", ("eegm2",), (0,), cache=cache) for cache in ("warm", "cold")),
+    *(Grid("first-decision", ("eegm2",), (0,), cache=cache) for cache in ("warm", "cold")),
+)
+#: Whole commands, in windows of 4 s at 128 Hz.
+WORK = (
+    Grid("prepare", ("eegm2",), (0,)),
+    Grid("pretrain", ("eegm2", "covariance"), (512,), batch=(64,)),
+    Grid("embed", ("eegm2", "covariance"), (512,), batch=(64,)),
+    Grid("probe", ("eegm2",), (512,), batch=(64,)),
+)
+SIZED = ("light", "eegm2", *PEERS)
 #: The comparisons behind the aims come first: a run that is cut short has them.
 PAPER = (
-    Grid("forward", ("eegm2", "plain", "light", "s5"), (12_800,)),
+    Grid("forward", SIZED, (1400, 12_800)),
+    Grid("forward", ("eegm2", "light"), (50,)),
+    *PROCESSES[:4],
+    *WORK[1:3],
+    Grid("forward", SIZED, (400, 4000)),
+    Grid("forward", SIZED, (1400,), batch=(16,)),
+    Grid("train", SIZED, (1400, 12_800)),
+    Grid("forward", ("plain", "s3", "s4"), (12_800,)),
     Grid("scan", ("eegm2", "plain"), (12_800,)),
-    Grid("train", ("eegm2", "plain"), (12_800,)),
+    Grid("train", ("plain",), (12_800,)),
+    Grid("forward", SIZED, (400, 4000, 12_800), batch=(16,)),
     Grid("forward", ("eegm2", "light"), (HOUR,)),
     Grid("blocks", ("eegm2", "light"), (12_800, HOUR)),
-    Grid("forward", ("light", *PEERS), (12_800,)),
-    Grid("forward", ("light", "plain", "s5", *PEERS), (1400,)),
+    *PROCESSES[4:],
+    *WORK,
+    Grid("train", SIZED, (400, 1400), batch=(16,)),
+    Grid("train", SIZED, (400, 4000)),
+    Grid("train", ("eegm2", "light"), (4000, 12_800), batch=(16,)),
+    *(Grid("forward", SIZED, LENGTHS[1:], batch=(batch,), threads=1) for batch in (1, 16)),
+    Grid("train", SIZED, LENGTHS[1:], threads=1),
+    Grid("forward", ("s1", "s3", "s4", "s5", "plain"), LENGTHS),
+    Grid("forward", PEERS, (50,)),
+    Grid("train", ("s3", "s5", "plain"), (1400, 12_800)),
     Grid("forward", ("eegm2", "light"), (12_800,), precision="bfloat16"),
     Grid("forward", ("eegm2", "light"), (12_800,), precision="int8"),
     Grid("scan-train", ("eegm2", "plain"), (12_800,)),
     Grid("train", ("eegm2", "plain"), (12_800,), keep_memory=True),
-    Grid("forward", ("eegm2", "light", "s1", "s3", "s5", "plain"), LENGTHS),
-    Grid("forward", PEERS, LENGTHS),
-    Grid("train", ("eegm2", "light", "s3", "s5", "plain"), (1400, 12_800)),
-    Grid("train", PEERS, (1400,)),
-    Grid("forward", ("eegm2", "light", "plain", "s5", *PEERS), (1400,), batch=(16,)),
+    Grid("train", SIZED, LENGTHS[1:], batch=(16,), threads=1),
+    Grid("train", SIZED, (4000, 12_800), batch=(16,)),
     Grid("forward", ("eegm2", "light"), (51_200, 153_600)),
-    Grid("train", PEERS, (12_800,)),
+    Grid("forward", ("plain", "s5"), (1400,), batch=(16,)),
 )
 DEFAULT = (
     Grid("forward", ("eegm2", "light"), (512, 1280, 12_800)),
@@ -112,15 +168,28 @@ DEFAULT = (
     Grid("train", ("eegm2",), (512, 12_800)),
 )
 QUICK = (Grid("forward", ("eegm2", "light"), (512,)),)
-SUITES: dict[str, tuple[Grid, ...]] = {"default": DEFAULT, "paper": PAPER, "quick": QUICK}
+SUITES: dict[str, tuple[Grid, ...]] = {
+    "default": DEFAULT,
+    "paper": PAPER,
+    "first": PROCESSES,
+    "work": WORK,
+    "quick": QUICK,
+}
 
 
 def measurements(config: BenchmarkConfig) -> list[Measurement]:
     """Return what a configuration asks for, in order and without repetition."""
-    threads = config.threads or available_cores()
-    found = [m for grid in grids(config) for m in grid.combinations()]
-    changes: dict[str, Any] = {"threads": threads, "n_chans": config.n_chans, "width": config.width}
-    return list(dict.fromkeys(dataclasses.replace(m, **changes) for m in found))
+    found = (m for grid in grids(config) for m in grid.combinations())
+    return list(dict.fromkeys(_sized(m, config) for m in found))
+
+
+def _sized(m: Measurement, config: BenchmarkConfig) -> Measurement:
+    """Return a measurement with the sizes and the recordings of a run."""
+    changes: dict[str, Any] = {"n_chans": config.n_chans, "width": config.width}
+    changes["threads"] = config.threads or min(m.threads or available_cores(), available_cores())
+    if m.work in COMMANDS:
+        changes["data"] = Path(config.data).resolve().name if config.data else ""
+    return dataclasses.replace(m, **changes)
 
 
 def grids(config: BenchmarkConfig) -> tuple[Grid, ...]:

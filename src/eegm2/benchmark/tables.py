@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eegm2.benchmark.aims import aims
+from eegm2.benchmark.cells import number, table
 from eegm2.benchmark.config import PEERS
+from eegm2.benchmark.process_tables import command_table, first_table, process_lines
 from eegm2.benchmark.results import Results, display_name
+from eegm2.benchmark.suites import COMMANDS, FIRST
 
 Record = dict[str, Any]
 #: Name of the section; see the snippets of pymdownx.
@@ -30,31 +33,14 @@ def markdown(document: Record, figures: Sequence[str] = ()) -> str:
     results = Results(document)
     parts = [f"![Time and memory against length]({figure})" for figure in figures]
     parts += [f"<!-- --8<-- [start:{SECTION}] -->", _origin(results), _aims(results)]
-    for batch in sorted({r["measurement"]["batch"] for r in results.select("forward")}):
-        parts.append(_by_length(results, "forward", batch, "Forward pass, ms", _milliseconds))
-        parts.append(
-            _by_length(results, "forward", batch, "Forward pass, peak memory above idle, MB", _megabytes)
-        )
-    blocks = "In blocks of time (reconstruct_long, encode_long)"
-    parts.append(_by_length(results, "blocks", 1, f"{blocks}, ms", _milliseconds))
-    parts.append(_by_length(results, "blocks", 1, f"{blocks}, peak memory above idle, MB", _megabytes))
-    for batch in sorted({r["measurement"]["batch"] for r in results.select("train")}):
-        parts.append(
-            _by_length(results, "train", batch, "Training step (loss, backward, AdamW), ms", _milliseconds)
-        )
-        parts.append(
-            _by_length(results, "train", batch, "Training step, peak memory above idle, MB", _megabytes)
-        )
+    parts += [first_table(results), command_table(results)]
+    for work, title in (("forward", "Forward pass"), ("train", "Training step (loss, backward, AdamW)")):
+        parts += _networks(results, work, title)
+        if work == "forward":
+            parts += _networks(results, "blocks", "In blocks of time (reconstruct_long, encode_long)")
     parts += [_kept(results), _scan(results), _bound(results), _precision(results), _notes(results)]
     parts.append(f"<!-- --8<-- [end:{SECTION}] -->")
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """Return a Markdown table; the first `left` columns are text, the others numbers."""
-    align = ["---" if i < left else "---:" for i in range(len(header))]
-    lines = [header, align, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _origin(results: Results) -> str:
@@ -88,12 +74,34 @@ def _aims(results: Results) -> str:
     return "### Aims\n\n" + table(("aim", "asked", "measured", "", "from"), rows, left=5)
 
 
-def _by_length(results: Results, work: str, batch: int, title: str, cell: Callable[[Record], str]) -> str:
-    tried = [r for r in results.select(work, batch) if r["status"] != "not run"]  # the notes tell of the rest
-    lengths = sorted({r["measurement"]["n_times"] for r in tried})
+def _networks(results: Results, work: str, title: str) -> list[str]:
+    """Return the tables of time and memory of every batch size, and of time on fewer threads."""
+    parts = []
+    for batch in sorted({r["measurement"]["batch"] for r in results.select(work)}):
+        parts.append(_by_length(results, work, batch, f"{title}, ms", _milliseconds))
+        parts.append(_by_length(results, work, batch, f"{title}, peak memory above idle, MB", _megabytes))
+    for threads in sorted({r["measurement"]["threads"] for r in results.records} - {results.threads}):
+        noun = f"{threads} thread{'s' * (threads > 1)}"
+        for batch in sorted({r["measurement"]["batch"] for r in results.select(work, threads=threads)}):
+            parts.append(
+                _by_length(results, work, batch, f"{title}, {noun}, ms", _milliseconds, threads=threads)
+            )
+    return parts
+
+
+def _by_length(
+    results: Results,
+    work: str,
+    batch: int,
+    title: str,
+    cell: Callable[[Record], str],
+    threads: int | None = None,
+) -> str:
+    tried = [r for r in results.select(work, batch, threads=threads) if r["status"] != "not run"]
+    lengths = sorted({r["measurement"]["n_times"] for r in tried})  # the notes tell of the rest
     rows = []
-    for model in results.models(work):
-        found = [results.find(work, model, length, batch) for length in lengths]
+    for model in results.models(work, threads):
+        found = [results.find(work, model, length, batch, threads=threads) for length in lengths]
         cells = ["" if r is None or r["status"] == "not run" else cell(r) for r in found]
         if any(cells):
             rows.append((display_name(model), *cells))
@@ -143,6 +151,8 @@ def _bound(results: Results) -> str:
         if r["status"] != "ok" or "bound" not in r:
             continue
         m, b, seconds = r["measurement"], r["bound"], r["seconds"]["median"]
+        if m["threads"] != results.threads:
+            continue
         rows.append(
             (
                 f"{display_name(m['model'])}, {m['work']}",
@@ -194,7 +204,7 @@ def _notes(results: Results) -> str:
         m = r["measurement"]
         if r["status"] != "ok":
             key = (display_name(m["model"]), f"{r['status']}: {r['reason']}")
-            failed.setdefault(key, []).append(f"{m['work']} {m['batch']} × {m['n_times']:,}")
+            failed.setdefault(key, []).append(_what(m, results.threads))
         elif m["model"] in PEERS:
             for change in r.get("changes", ()):
                 changed.setdefault((display_name(m["model"]), change), []).append(f"{m['n_times']:,}")
@@ -214,15 +224,21 @@ def _notes(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def number(value: float) -> str:
-    """Return a number with three significant digits, thousands separated."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _what(m: Record, threads: int) -> str:
+    """Return what was to be measured, in few words."""
+    if m["work"] in (*FIRST, *COMMANDS):
+        return m["work"] + (f" ({m['cache']} cache)" if m.get("cache") else "")
+    fewer = "" if m["threads"] == threads else f" on {m['threads']} thread{'s' * (m['threads'] > 1)}"
+    return f"{m['work']} {m['batch']} × {m['n_times']:,}{fewer}"
 
 
 def overview(document: Record) -> str:
     """Return milliseconds, memory, and how much faster than real time, as lines for a terminal."""
-    lines = [f"{'':30}{'ms':>10}{'MB':>8}{'× real time':>14}"]
-    for r in document["results"]:
+    lines = []
+    networks = [r for r in document["results"] if r["measurement"]["work"] not in (*FIRST, *COMMANDS)]
+    if networks:
+        lines.append(f"{'':30}{'ms':>10}{'MB':>8}{'× real time':>14}")
+    for r in networks:
         m = r["measurement"]
         name = f"{m['work']} {display_name(m['model'])}, {m['batch']} × {m['n_times']:,}"
         if r["status"] != "ok":
@@ -231,4 +247,4 @@ def overview(document: Record) -> str:
         seconds = r["seconds"]["median"]
         speed = m["batch"] * m["n_times"] / SFREQ_HZ / seconds
         lines.append(f"{name:30}{number(1e3 * seconds):>10}{r['memory_mb']:>8,.0f}{speed:>14,.0f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *process_lines(document)])

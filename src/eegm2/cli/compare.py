@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eegm2.atomic import whole_file, write_atomic
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.plugins import is_plugin
@@ -66,9 +67,8 @@ def compare(
         lines += ['protocol = "linear"', f'pretrained = "{key}"', f"features = {json.dumps(kind)}"]
         lines += [f"scaling = {json.dumps(scaling)}", f"centre = {json.dumps(centre)}", 'c = "validation"']
     lines += ["[[compare]]", f"a = {json.dumps(a)}", f"b = {json.dumps(b)}"]
-    out.mkdir(parents=True, exist_ok=True)
     plan = out / "compare.toml"
-    plan.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomic(plan, ["\n".join([*lines, ""]).encode()])
     command: Any = context.find_root().command
     command.main(["evaluate", str(plan), "--out", str(out / "evaluation")], standalone_mode=False)
     typer.echo(_sentence(out / "evaluation", a, b, metric))
@@ -108,5 +108,6 @@ def _figure(out: Path, metric: str) -> Path:
             scores.setdefault(cell["model"], {})[row["subject"]] = row.get(metric)
     figure = person_scores(scores, f"{metric} of the person's windows")
     path = out / "compare.svg"
-    FigureCanvasSVG(figure).print_svg(path)
+    with whole_file(path, ending=".svg") as temporary:
+        FigureCanvasSVG(figure).print_svg(temporary)
     return path

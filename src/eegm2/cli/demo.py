@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eegm2.atomic import write_atomic
 from eegm2.errors import DataError
 
 BUNDLED = Path(__file__).parents[1] / "data" / "bundled"
@@ -109,7 +110,7 @@ def _finding(steps: Steps, out: Path, model: str, training: list[str] | None) ->
         steps.run("pretrain", str(store), "--out", str(out / "run"), *options, *training)
         runs["a few minutes here"] = str((out / "run").resolve())
     features, centre = about.get("features") or "statistics", about.get("centre") or "none"
-    plan.write_text(_plan(store, runs, features, centre, about.get("c") or "validation"), encoding="utf-8")
+    write_atomic(plan, [_plan(store, runs, features, centre, about.get("c") or "validation").encode()])
     steps.run("evaluate", str(plan), "--out", str(evaluation))
     about_head = [
         "--features",

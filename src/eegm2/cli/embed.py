@@ -19,7 +19,9 @@ def embed(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="EEG file, prepared as the run's data were, or a store.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write: .npz or .parquet.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="File to write: .npz, .csv or .parquet.")
+    ],
     config: EmbedConfig,
 ) -> None:
     """Write the representation of every window of a recording or store, with its time in seconds."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eegm2.cli.options import several
 from eegm2.ending import status_of
 from eegm2.errors import ConfigError
 from eegm2.evaluation.experiment.reading import read_plan
@@ -27,9 +28,7 @@ def evaluate(
         Path, typer.Option("--out", metavar="DIR", help="Folder of the experiment; given again, it goes on.")
     ],
     store: Annotated[str, typer.Option("--store", help="Store, in place of the file's.")] = "",
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Run this model only; repeat for more.")
-    ] = None,
+    only: Annotated[list[str] | None, several("--only", help="Run these models only.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells, done and to do; compute and write nothing.")
     ] = False,

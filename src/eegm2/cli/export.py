@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
+from eegm2.cli.heads import open_head
 from eegm2.cli.options import options
 from eegm2.deploy.config import ExportConfig
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(ExportConfig)
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder, .safetensors checkpoint, or the authors' .pth.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help=MODEL_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")],
     head: Annotated[
-        Path | None,
-        typer.Option("--head", help="Head of eegm2 head: write a bundle, microvolts to decisions."),
-    ] = None,
+        str,
+        typer.Option(
+            "--head",
+            help="Write a bundle, microvolts to decisions: a file of eegm2 head or calibrate, or the name of "
+            "a head in the model's folder (probe, finetune).",
+        ),
+    ] = "",
     *,
     config: ExportConfig,
 ) -> None:
@@ -27,18 +33,14 @@ def export(
     With --head: one bundle.onnx with filter, scaling, network, head and decisions, and eegm2_runtime.py,
     which runs it with NumPy and ONNX Runtime alone.
     """
+    from eegm2.config import split_commas
     from eegm2.deploy.export.run import export_model
-    from eegm2.deploy.heads.dense import DenseHead
     from eegm2.deploy.trained_model import load_trained
-    from eegm2.evaluation.config import split_commas
 
-    trained = load_trained(run)
-    loaded = DenseHead.load(head) if head is not None else None
-    channels = split_commas(config.channels)  # with a head: the device's, some of which nobody may need
-    if loaded is None:
-        trained = trained.on_montage(channels, config.positions)
-    elif trained.config.any_electrodes:
-        trained = trained.on_montage(loaded.facts.get("ch_names", ()), config.positions)
+    if head:  # channels are the device's then, some of which nobody may need
+        trained, loaded = open_head(run, head, config.channels, config.positions, device=True)
+    else:
+        trained, loaded = load_trained(run).on_montage(split_commas(config.channels), config.positions), None
     typer.echo("tracing and checking; this takes a minute or more", err=True)
     report = export_model(trained, out, config, loaded)
     for name, facts in report["files"].items():

@@ -30,7 +30,7 @@ def finetune(
     from eegm2.ops import keep_freed_memory
 
     keep_freed_memory()
-    with bar() as progress:
+    with bar("run the same command again to go on after the last whole epoch") as progress:
         made = run_finetuning(model, store, out, config, progress)
     results = made.results
     people = results["task"]["people"]

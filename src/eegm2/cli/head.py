@@ -7,22 +7,25 @@ from typing import Annotated, Literal
 
 import typer
 
+from eegm2.cli.options import several
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
 from eegm2.words import count
+from eegm2.zoo.find import MODEL_HELP
 
 
 def head(
-    run: Annotated[Path, typer.Argument(help="Run folder or .safetensors checkpoint.")],
-    store: Annotated[Path, typer.Argument(help="Store with labels, written by eegm2 prepare.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_HELP)],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
     out: Annotated[Path, typer.Option("--out", help="File to write, .safetensors.")],
     *,
     subjects: Annotated[
-        list[str] | None, typer.Option("--subject", help="Use this subject only; repeat for more.")
+        list[str] | None, several("--subject", "--subjects", help="Use these subjects only.")
     ] = None,
     target: Annotated[str, typer.Option(help="annotations, or a recordings' attribute.")] = "annotations",
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Class in order of its number; none given: all.")
+        list[str] | None,
+        several("--class", "--classes", help="Classes in the order of their numbers; none given: all."),
     ] = None,
     val: Annotated[
         float,
@@ -53,6 +56,13 @@ def head(
         int, typer.Option(help="Windows, side by side, before a stream's running mean is known.")
     ] = 15,
     positions: Annotated[str, typer.Option(help=POSITIONS_HELP)] = "",
+    recordings: Annotated[
+        str,
+        typer.Option(
+            help="Folder that the store was prepared from: its files are streamed exactly as they are; none "
+            "given: their streams are restored from the store, which large drifts make inexact."
+        ),
+    ] = "",
 ) -> None:
     """Fit the head that eegm2 stream takes, on what a stream of each recording gives.
 
@@ -80,6 +90,7 @@ def head(
         centre=centre,
         warm_up=warm_up,
         positions=positions,
+        recordings=recordings,
     )
     fitted.save(out)
     facts, judged = fitted.facts, fitted.facts["validation"]
@@ -90,9 +101,10 @@ def head(
     if judged["metrics"] is None:
         typer.echo(f"not validated: {judged['notes']['metrics']}")
         return
+    how = "restored from the store" if facts["streamed_from"] == "store" else "from the recordings"
     typer.echo(
-        f"streamed: baseline {facts['calibration_s']:g} s, scaling {facts['scaling']}, a decision every "
-        f"{facts['hop_s']:g} s on {facts['window_s']:g} s"
+        f"streamed ({how}): baseline {facts['calibration_s']:g} s, scaling {facts['scaling']}, a decision "
+        f"every {facts['hop_s']:g} s on {facts['window_s']:g} s"
     )
     offline = judged["offline"]["metrics"] or {}
     typer.echo(

@@ -13,6 +13,7 @@ import typer.core
 import eegm2
 from eegm2.cli import (
     benchmark,
+    calibrate,
     compare,
     datasets,
     demo,
@@ -97,6 +98,7 @@ app.command("predict")(with_trust(predict.predict))
 app.command("embed")(with_trust(embed.embed))
 app.command("reconstruct")(with_trust(reconstruct.reconstruct))
 app.command("record")(record.record)
+app.command("calibrate")(calibrate.calibrate)
 app.command("report")(with_trust(report.report))
 app.command("share")(with_trust(share.share))
 app.command("verify")(verify.verify)

@@ -15,15 +15,37 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from eegm2.config import from_dict, pairs, read_toml
+from eegm2.config import from_dict, pairs, read_toml, split_commas
+from eegm2.errors import ConfigError
 from eegm2.plugins import trusting
+
+SEVERAL = "Several: with commas, or given again."
+"""Ends the help of every option that takes a list."""
+
+
+def several(*flags: str, help: str) -> Any:
+    """Return a Typer option that takes a list: values with commas between, or given again, or both."""
+    return typer.Option(*flags, help=f"{help} {SEVERAL}", callback=_separated)
+
+
+def _separated(values: list[Any] | None) -> list[Any] | None:
+    """Split what was given at its commas; a path that is there keeps its own."""
+    if values is None:
+        return None
+    parts: list[Any] = []
+    for value in values:
+        if isinstance(value, Path):
+            parts += [value] if value.exists() else map(Path, split_commas([str(value)]))
+        else:
+            parts += split_commas([value])
+    return parts
 
 
 def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Expose every field of the dataclass `cls` as an option of a Typer command.
 
     The decorated function receives the finished instance as its keyword argument ``config``; its other
-    parameters stay as they are.
+    parameters stay as they are. Fields that are tuples of any length take lists, see :func:`several`.
     """
     hints = get_type_hints(cls)
     fields = dataclasses.fields(cls)
@@ -40,8 +62,7 @@ def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., Non
                 value = arguments.pop(field.name)
                 source = context.get_parameter_source(field.name)
                 if source is not None and source.name != "DEFAULT":
-                    table = get_origin(hints[field.name]) is dict
-                    given[field.name] = pairs(value, _flag(field)) if table else value
+                    given[field.name] = _items(field.name, value, hints[field.name])
             from_file = read_toml(file) if file is not None else {}
             from_dict(cls, from_file, where=str(file))
             config = from_dict(cls, {**from_file, **given}, where="options")
@@ -106,19 +127,25 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
     flag, whole = _flag(field), "--" + field.name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [*dict.fromkeys([flag, whole])]
-    if isinstance(default, tuple | dict):
-        default = list(default)
-    annotation = _repeatable(annotation)
-    help, parts = field.metadata.get("help", ""), field.metadata.get("parts")
+    text, parts = field.metadata.get("help", ""), field.metadata.get("parts")
     more: dict[str, Any] = {}
     if parts is not None:
-        help = f"{help} One of {', '.join(parts.names)}; or package.module:Name."
+        text = f"{text} One of {', '.join(parts.names)}; or package.module:Name."
         more["callback"] = _checked(parts)
+    item = _item_of(annotation)
+    if item is not None:
+        kept = [str(value) for value in default] if isinstance(default, tuple | dict) else default
+        several_of = Annotated[list[str], several(*names, help=text)]
+        return inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=kept, annotation=several_of
+        )
+    if isinstance(default, tuple):
+        default = list(default)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[annotation, typer.Option(*names, help=help, **more)],
+        annotation=Annotated[annotation, typer.Option(*names, help=text, **more)],
     )
 
 
@@ -139,10 +166,24 @@ def _flag(field: dataclasses.Field[Any]) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _repeatable(annotation: Any) -> Any:
-    """Typer repeats options typed as list; our dataclasses prefer tuples of any length, and tables."""
+def _item_of(annotation: Any) -> Any:
+    """Return the type of the items where a field is a tuple of any length (text: a table), else None."""
     if get_origin(annotation) is dict:
-        return list[str]
+        return str
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
-        return list[get_args(annotation)[0]]  # type: ignore[misc]
-    return annotation
+        return get_args(annotation)[0]
+    return None
+
+
+def _items(name: str, value: Any, annotation: Any) -> Any:
+    """Return what was given for an option, the items of a list as the numbers they are to be."""
+    if get_origin(annotation) is dict:
+        return pairs(value, name)
+    item = _item_of(annotation)
+    if item not in (int, float):
+        return value
+    try:
+        return [item(part) for part in value]
+    except ValueError:
+        kind = "whole numbers" if item is int else "numbers"
+        raise ConfigError(f"{name}: got {','.join(value)}, expected {kind} with commas between") from None

@@ -13,6 +13,7 @@ from eegm2.cli.options import options
 from eegm2.cli.progress import bar
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.words import count
+from eegm2.zoo.find import MODEL_HELP
 
 if TYPE_CHECKING:
     from eegm2.deploy.predict.run import Predictions
@@ -24,7 +25,7 @@ def predict(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="Folder of eegm2 probe or finetune; or any model, with a file of eegm2 head as --head.",
+            help=f"A model with a head, of eegm2 probe or finetune; or any, with --head FILE. {MODEL_HELP}",
         ),
     ],
     sources: Annotated[
@@ -44,7 +45,7 @@ def predict(
     from eegm2.report.predictions import write_prediction_page
 
     keep_freed_memory()
-    with bar() as progress:
+    with bar("run the same command again to go on after the last whole recording") as progress:
         made = run_predict(model, sources, out, config, progress)
         page = write_prediction_page(out, command=shlex.join(["eegm2", *sys.argv[1:]]))
     _show(made, page)

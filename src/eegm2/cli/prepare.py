@@ -73,6 +73,11 @@ def _show(result: PrepareResult) -> None:
     hours = sum(float(outcome.quality.get("duration_s", 0.0)) for outcome in used) / 3600
     subjects = len({outcome.subject for outcome in used})
     typer.echo(f"recordings  {len(used)} of {subjects} subjects, {hours:.2f} h ({_counts(result)})")
+    if result.recipe == "folder" and len(used) > 1 and all(o.subject == o.recording for o in used):
+        typer.echo(
+            "people      each file counts as a person: no name has a sub-… and no folder holds one person's; "
+            "where that is wrong, name them so or give --table"
+        )
     dropped = sorted({name for outcome in used for name in outcome.quality.get("dropped_channels", ())})
     if dropped:
         typer.echo(f"left out    channels {' '.join(dropped)}")

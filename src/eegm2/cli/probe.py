@@ -82,7 +82,8 @@ def _show(result: ProbeResult, run: Path) -> None:
     typer.echo(f"model       {result.out} itself: eegm2 predict {result.out} FILES --out DIR")
     store = results["provenance"]["store"]
     typer.echo(f"next        eegm2 compare {run} band_power {store} --out DIR   (beside a simple method)")
-    typer.echo(f"            eegm2 report {run} --out report.html")
+    if (run / "run.json").is_file():
+        typer.echo(f"            eegm2 report {run} --out report.html")
 
 
 def people_lines(results: dict[str, Any], n_bootstrap: int = 2000) -> list[str]:

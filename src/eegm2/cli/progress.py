@@ -1,4 +1,4 @@
-"""A progress bar on standard error for commands that report (stage, done, total)."""
+"""The bar of commands that tell how far they are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import typer
 
-from eegm2.ending import status_of
+from eegm2.ending import name_of, status_of
 
 
 @contextlib.contextmanager
-def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar while the block runs; a signal ends it and is said to have written nothing."""
+def bar(ended: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar while the block runs; where a signal ends it, `ended` says what is left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -25,5 +25,7 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
                 task, description=stage, completed=done, total=total
             )
     except KeyboardInterrupt as error:
-        typer.echo("interrupted; nothing was written, run the same command again", err=True)
+        if not ended:
+            raise
+        typer.echo(f"ended by {name_of(error)}; {ended}", err=True)
         sys.exit(status_of(error))

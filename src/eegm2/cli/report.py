@@ -9,27 +9,28 @@ from typing import Annotated
 
 import typer
 
+from eegm2.cli.options import several
 from eegm2.errors import ConfigError
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder written by eegm2 pretrain.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder written by eegm2 pretrain or eegm2 finetune.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="HTML file to write; complete in itself, needs no network.")
     ],
     store: Annotated[
         list[str] | None,
-        typer.Option(
-            "--store", help="Recording store (folder or URL), repeat for more; default: those the run names."
-        ),
+        several("--store", help="Recording stores (folder or URL); none given: those the run names."),
     ] = None,
     probe: Annotated[
         list[Path] | None,
-        typer.Option("--probe", help="Probe folder besides those the run lists; repeat for more."),
+        several("--probe", help="Probe folders besides those the run lists."),
     ] = None,
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option("--evaluation", help="Folder or results.json of eegm2 evaluate; repeat for more."),
+        several("--evaluation", help="Folders or results.json of eegm2 evaluate."),
     ] = None,
     projection: Annotated[
         str,

@@ -30,11 +30,16 @@ def share(
     ] = None,
     private: Annotated[bool, typer.Option(help="Make the uploaded model private.")] = True,
 ) -> None:
-    """Write a run's model into a folder to keep or share, with a model card made from what was recorded."""
+    """Write a model into a folder to keep or share, with its heads and a card made from what was recorded.
+
+    Of a probe or a fine-tuned run, the folder predicts; names of people stay out of it.
+    """
     from eegm2.hub import from_pretrained, push_to_hub, share_run
 
     folder = share_run(run, out, which.value)
     typer.echo(f"model  {folder / 'model.safetensors'}")
+    for head in sorted((folder / "heads").glob("*.safetensors")):
+        typer.echo(f"head   {head}")
     typer.echo(f"card   {folder / 'README.md'}: read it before you share it")
     if push_to:
         card = (folder / "README.md").read_text()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from eegm2.config import split_commas
 from eegm2.deploy.config import SourceConfig
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import split_commas
 
 
 def open_source(name: str, config: SourceConfig) -> Any:

@@ -10,26 +10,32 @@ from typing import Annotated, Any
 import typer
 
 import eegm2
-from eegm2.cli.options import options
+from eegm2.cli.heads import open_head
+from eegm2.cli.options import options, several
 from eegm2.cli.sources import open_source
 from eegm2.data.names import shown
 from eegm2.deploy.config import StreamConfig
 from eegm2.ending import signal_name, stopping
 from eegm2.errors import DataError
-from eegm2.evaluation.config import split_commas
+from eegm2.zoo.find import MODEL_HELP
 
 
 @options(StreamConfig)
 def stream(
     source: Annotated[str, typer.Option("--source", help="lsl, brainflow, or a recording's file.")],
-    model: Annotated[Path, typer.Option("--model", help="Run folder, .safetensors checkpoint or .pth.")],
+    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)],
     out: Annotated[
         list[str] | None,
-        typer.Option("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines); repeat for several."),
+        several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines)."),
     ] = None,
     head: Annotated[
-        Path | None, typer.Option("--head", help="Classifier head (.safetensors) written by eegm2 head.")
-    ] = None,
+        str,
+        typer.Option(
+            "--head",
+            help="Head: a file of eegm2 head or calibrate, or the name of one in the model's folder (probe, "
+            "finetune); none given: that folder's first, if it has one.",
+        ),
+    ] = "",
     *,
     config: StreamConfig,
 ) -> None:
@@ -37,19 +43,13 @@ def stream(
     import contextlib
     import threading
 
-    from eegm2.deploy.heads.dense import DenseHead
     from eegm2.deploy.live.pipeline import Pipeline
     from eegm2.deploy.live.runner import run_stream
     from eegm2.deploy.live.sinks import Layout, open_sink, refuse_unusable
     from eegm2.deploy.live.view import TerminalView
     from eegm2.deploy.live.web import WebPage
-    from eegm2.deploy.trained_model import load_trained
 
-    trained = load_trained(model)
-    loaded = DenseHead.load(head) if head is not None else None
-    if trained.config.any_electrodes:
-        fitted_on = loaded.facts.get("ch_names", ()) if loaded is not None else ()
-        trained = trained.on_montage(split_commas(config.channels) or fitted_on, config.positions)
+    trained, loaded = open_head(model, head, config.channels, config.positions)
     for where in out or []:
         refuse_unusable(where)
     typer.echo("preparing the model", err=True)
@@ -73,13 +73,14 @@ def stream(
             "hop_s": config.hop_s,
             "calibration": pipeline.calibration.id if pipeline.calibration is not None else None,
         },
+        decisions_only=pipeline.windowed,
     )
     facts = {
         "source": shown(Path(source).name),
         "ch_names": list(trained.ch_names),
         "sfreq_hz": trained.sfreq_hz,
         "classes": list(classes) if classes else None,
-        "reconstruction_latency_samples": pipeline.stream.latency_samples,
+        "reconstruction_latency_samples": 0 if pipeline.windowed else pipeline.stream.latency_samples,
     }
     page = WebPage(config.host, config.port, config.token, facts) if config.port else None
     if page is not None:

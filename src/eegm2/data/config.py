@@ -43,11 +43,9 @@ class PreprocessingConfig:
         "empty: the EEG channels of the first good recording.",
     )
     channels: tuple[str, ...] = option(
-        (), "Channels in the order wanted, e.g. Fz; repeat for more; instead of --montage."
+        (), "Channels in the order wanted, e.g. Fz,Cz,Pz; instead of --montage."
     )
-    aliases: tuple[str, ...] = option(
-        (), "Another name of a channel, as 'name in the file=our name'; repeat for more."
-    )
+    aliases: tuple[str, ...] = option((), "Another name of a channel, as 'name in the file=our name'.")
     missing: Literal["refuse", "interpolate"] = option(
         "refuse", "Missing channels: refuse the recording, or interpolate them from the others' positions."
     )
@@ -157,7 +155,9 @@ class PrepareConfig(PreprocessingConfig):
     )
     limit_s: float = option(0.0, "Seconds one recording may take; 0: 120, and one more for each MB.")
     limit_gb: float = option(
-        0.0, "Memory in GB one recording may take; 0: 2, and twelve times the size of its files."
+        0.0,
+        "Memory in GB one recording may take; 0: 2, and four times its files (twelve times those of kinds "
+        "that may be compressed).",
     )
     dask: str = option("", "Address of a Dask scheduler to work on instead, e.g. tcp://host:8786.")
 

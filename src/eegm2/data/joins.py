@@ -19,6 +19,8 @@ from eegm2.data.labels import LabelSpan
 
 JOIN = "BAD boundary"
 SKIP = "BAD_ACQ_SKIP"
+IN_PARTS = "each prepared alone"
+"""Said in the notes of every prepared recording that is not continuous."""
 
 _JOINS = re.compile(
     r"(?:comment/)?(?:"  # how BrainVision files have what others wrote into them

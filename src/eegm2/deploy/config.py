@@ -9,8 +9,21 @@ from eegm2.config import option
 from eegm2.data.config import POSITIONS_HELP
 from eegm2.errors import ConfigError
 
+#: When a class is decided and until when it stays so, where neither user nor head says.
+ENTER, LEAVE = 0.6, 0.5
 PARTS = ("encoder", "reconstruction", "step")
 FORMATS = ("onnx", "torch", "executorch")
+
+
+def refuse_rule(smooth: float, enter: float | None, leave: float | None) -> None:
+    """Raise a ConfigError where no rule of decisions can have these numbers."""
+    low = LEAVE if leave is None else leave
+    high = max(ENTER, low) if enter is None else enter
+    if not (0 <= smooth < 1 and 0 <= low <= high <= 1):
+        raise ConfigError(
+            f"smooth, enter, leave: got {smooth}, {high}, {low}; expected 0 <= smooth < 1 and "
+            "0 <= leave <= enter <= 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -37,9 +50,17 @@ class ExportConfig:
     )
     positions: str = option("", POSITIONS_HELP)
     source_hz: float = option(0.0, "With --head: the device's sampling rate in Hz; 0: the model's.")
+    flat: Literal["flag", "refuse", "interpolate"] = option(
+        "flag", "With --head: what a device does where a channel goes flat, as in eegm2 stream."
+    )
     smooth: float = option(0.0, "With --head: exponential smoothing of probabilities, 0 to below 1.")
-    enter: float = option(0.6, "With --head: a class is decided when its probability reaches this …")
-    leave: float = option(0.5, "With --head: … and kept until it falls below this.")
+    enter: float | None = option(
+        None,
+        "With --head: a class is decided when its probability reaches this; none given: the head's, or 0.6 …",
+    )
+    leave: float | None = option(
+        None, "With --head: … and kept until it falls below this; none given: the head's, or 0.5."
+    )
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
@@ -52,11 +73,7 @@ class ExportConfig:
             raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
         if self.source_hz < 0:
             raise ConfigError(f"source_hz: got {self.source_hz}, expected a rate in Hz, or 0")
-        if not (0 <= self.smooth < 1 and 0 <= self.leave <= self.enter <= 1):
-            raise ConfigError(
-                f"smooth, enter, leave: got {self.smooth}, {self.enter}, {self.leave}; "
-                "expected 0 <= smooth < 1 and 0 <= leave <= enter <= 1"
-            )
+        refuse_rule(self.smooth, self.enter, self.leave)
         if not self.tolerance > 0:
             raise ConfigError(f"tolerance: got {self.tolerance}, expected a positive number")
 
@@ -106,7 +123,23 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class RecordConfig(SourceConfig):
+class WatchedConfig(SourceConfig):
+    """A source that can be watched on a local web page."""
+
+    host: str = option("127.0.0.1", "Address of the local web page.")
+    port: int = option(0, "Port of the local web page; 0 serves none.")
+    token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.port and self.host not in ("127.0.0.1", "localhost", "::1") and not self.token:
+            raise ConfigError(
+                f"host: got '{self.host}', which others can reach; give --token SECRET or use 127.0.0.1"
+            )
+
+
+@dataclass(frozen=True)
+class RecordConfig(WatchedConfig):
     """What ``eegm2 record`` writes besides the samples."""
 
     cue: tuple[str, ...] = option(
@@ -114,6 +147,10 @@ class RecordConfig(SourceConfig):
     )
     rounds: int = option(1, "How often the cues are gone through.")
     pause_s: float = option(2.0, "Seconds before each cue, which belong to none.")
+    markers: tuple[str, ...] = option(
+        (),
+        "LSL: marker streams whose events become labels, by name or type (e.g. Markers). Repeat or commas.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,7 +176,7 @@ class RecordConfig(SourceConfig):
 
 
 @dataclass(frozen=True)
-class StreamConfig(SourceConfig):
+class StreamConfig(WatchedConfig):
     """What ``eegm2 stream`` does with the samples."""
 
     positions: str = option("", POSITIONS_HELP)
@@ -174,12 +211,20 @@ class StreamConfig(SourceConfig):
         None,
         "Windows, side by side, before the running mean is known and decisions come; none given: as fitted.",
     )
+    flat: Literal["flag", "refuse", "interpolate"] = option(
+        "flag",
+        "Channel that does not move for a second: flag the decisions, refuse to go on, or take it from the "
+        "others (spherical splines).",
+    )
     smooth: float = option(0.0, "Exponential smoothing of probabilities, 0 (none) to below 1.")
-    enter: float = option(0.6, "A class is decided when its smoothed probability reaches this …")
-    leave: float = option(0.5, "… and kept until it falls below this (hysteresis).")
-    host: str = option("127.0.0.1", "Address of the local web page.")
-    port: int = option(0, "Port of the local web page; 0 serves none.")
-    token: str = option("", "Secret that the web page asks for; required unless bound to this machine.")
+    enter: float | None = option(
+        None,
+        "A class is decided when its smoothed probability reaches this; none given: the head's, which "
+        "eegm2 calibrate chooses, or 0.6 …",
+    )
+    leave: float | None = option(
+        None, "… and kept until it falls below this; none given: the head's, or 0.5."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,13 +235,4 @@ class StreamConfig(SourceConfig):
             raise ConfigError(f"hop_s: got {self.hop_s}, expected seconds above 0")
         if self.warm_up is not None and self.warm_up < 1:
             raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
-        if not 0 <= self.smooth < 1:
-            raise ConfigError(f"smooth: got {self.smooth}, expected 0 <= smooth < 1")
-        if not 0 <= self.leave <= self.enter <= 1:
-            raise ConfigError(
-                f"enter, leave: got {self.enter}, {self.leave}; expected 0 <= leave <= enter <= 1"
-            )
-        if self.port and self.host not in ("127.0.0.1", "localhost", "::1") and not self.token:
-            raise ConfigError(
-                f"host: got '{self.host}', which others can reach; give --token SECRET or use 127.0.0.1"
-            )
+        refuse_rule(self.smooth, self.enter, self.leave)

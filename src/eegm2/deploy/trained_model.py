@@ -15,7 +15,7 @@ from eegm2.data.config import PreprocessingConfig, Scaling, WindowConfig
 from eegm2.data.electrodes import on_montage
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
-from eegm2.training.checkpoint import INPUT, load_checkpoint
+from eegm2.training.checkpoint import INPUT, load_checkpoint, weights_sha256
 
 SCALINGS = {
     "quantile95": "each channel divided by the 0.95 quantile of its absolute values (+ 1e-8)",
@@ -45,6 +45,8 @@ class TrainedModel:
         File name.
     sha256 : str
         Of the file.
+    weights_sha256 : str
+        Of the weights as they were loaded, in whatever file; heads keep it.
     """
 
     model: nn.Module
@@ -55,6 +57,7 @@ class TrainedModel:
     preprocessing: PreprocessingConfig
     source: str
     sha256: str
+    weights_sha256: str = ""
 
     @property
     def config(self) -> EEGM2Config:
@@ -98,6 +101,7 @@ class TrainedModel:
             "preprocessing": to_dict(self.preprocessing),
             "source": self.source,
             "source_sha256": self.sha256,
+            "weights_sha256": self.weights_sha256,
         }
 
 
@@ -121,6 +125,7 @@ def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
         checkpoint.preprocessing,
         checkpoint.path.name,
         _sha256(checkpoint.path),
+        weights_sha256(checkpoint.model),
     )
 
 

@@ -16,11 +16,21 @@ CENTRE_HELP = (
     "beforehand, and classes that alternate within recordings; running: the mean up to each window, as a "
     "stream has it, known after 15 windows."
 )
-Features = Literal["statistics", "covariance", "tangent", "log_variance", "state", "tangent_state"]
+Features = Literal[
+    "statistics",
+    "covariance",
+    "tangent",
+    "log_variance",
+    "state",
+    "tangent_state",
+    "tangent_spread",
+    "tangent_spread_state",
+]
 FEATURES_HELP = (
     "statistics: the paper's nine time statistics; covariance: the logarithm of the covariance between the "
     "representation's channels; preset covariance also has tangent (mean tangent vector), log_variance (its "
-    "diagonal), state (mean output of the trunk) and tangent_state (both)."
+    "diagonal), state (mean output of the trunk), and side by side tangent_state, tangent_spread (with its "
+    "standard deviation over time) and tangent_spread_state."
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
 PROTOCOLS = ("linear", "light", "fine", "scratch")
@@ -35,11 +45,6 @@ CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f
 REGRESSION = ("r2", "mae", "pearson_r")
 
 
-def split_commas(values: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Return values given several times, or once with commas between, as one tuple."""
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
 def check_c(c: float | str) -> None:
     """Refuse an inverse penalty that is neither above 0 nor ``validation`` (chosen on that part)."""
     if c != "validation" and (isinstance(c, str) or not c > 0):
@@ -51,7 +56,7 @@ class ProbeConfig:
     """How a pretrained run is probed."""
 
     protocols: tuple[str, ...] = option(
-        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch; commas or repeated."
+        ("linear", "light"), "Protocols: linear, light (frozen encoder), fine, scratch."
     )
     seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
@@ -103,9 +108,6 @@ class ProbeConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "protocols", split_commas(self.protocols))
-        object.__setattr__(self, "classes", split_commas(self.classes))
-        object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
         unknown = [name for name in self.protocols if name not in PROTOCOLS]
         if unknown or not self.protocols:
             raise ConfigError(
@@ -166,6 +168,11 @@ class FitConfig:
     head: Literal["flatten", "statistics", "attention"] = option(
         "flatten", "flatten: the paper's Fine head, tied to one length; the others take any."
     )
+    begin: Literal["random", "probe"] = option(
+        "random",
+        "Head statistics of preset covariance: begin with random weights, or with the linear probe of the "
+        "frozen features, which stays where training does not lower the validation loss.",
+    )
     head_dropout: float = option(0.0, "Dropout of the head.")
     layer_decay: float = option(1.0, "Learning rate factor per level away from the head; 1 is off.")
     freeze: tuple[str, ...] = option(
@@ -218,6 +225,9 @@ class EmbedConfig:
 
     kind: Literal["auto", Features, "sequence"] = option(
         "auto", AUTO_HELP + FEATURES_HELP[:-1] + "; sequence: the representation step by step."
+    )
+    format: Literal["", "npz", "csv", "parquet"] = option(
+        "", "Kind of file to write; none given: by the ending of --out."
     )
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")

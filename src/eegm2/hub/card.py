@@ -56,6 +56,7 @@ def model_card(
     *,
     splits: SplitManifest | None = None,
     probes: Sequence[Mapping[str, Any]] = (),
+    heads: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]] = (),
 ) -> str:
     """Return the text of a model card in Markdown.
 
@@ -69,6 +70,8 @@ def model_card(
         Stated as counts; names of subjects stay out.
     probes : sequence of mapping
         Contents of probes' results.json.
+    heads : sequence of (file name, classes, facts)
+        What was learnt with labels and lies beside the weights.
     """
     parameters = sum(p.numel() for p in model.parameters())
     sections = [
@@ -82,6 +85,7 @@ def model_card(
         _training(header),
         _splits(splits),
         _results(probes),
+        _heads(heads),
         f"## Limits\n\n{_limits(model)}{_one_person(header)}",
         _use(model),
     ]
@@ -109,6 +113,25 @@ def _table(rows: Sequence[tuple[str, Any]]) -> str:
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {plain(name)} | {plain(value, 600)} |" for name, value in rows]
     return "\n".join(lines) + "\n"
+
+
+def _heads(heads: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]) -> str:
+    """Return which heads lie beside the weights: classes, people learnt from, scores on others."""
+    if not heads:
+        return ""
+    lines = ["## Heads", "", "| file | tells | learnt from | on people it had not seen, per window |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, classes, facts in heads:
+        people = facts.get("n_subjects")
+        learnt = count(people, "subject") if isinstance(people, int) else "unknown"
+        scores = ", ".join(
+            f"{metric.replace('_', ' ')} {value:.3f}"
+            for metric, value in _mapping(facts, "test").items()
+            if isinstance(value, int | float)
+        )
+        cells = [f"heads/{name}", " from ".join(map(str, classes)), learnt, scores or "not judged"]
+        lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
+    return "\n".join([*lines, "", "`eegm2 predict FOLDER FILES --out DIR` takes them.", ""])
 
 
 def _about(header: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, DataError
 from eegm2.evaluation.probing.folder import listed_probes
+from eegm2.evaluation.protocols.kept import HEADS, copy_without_people
 from eegm2.hub.card import model_card
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
@@ -157,14 +159,16 @@ def from_pretrained(
 
 
 def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"] = "best") -> Path:
-    """Write the model of a run into a folder, with a card that holds its splits and probe results.
+    """Write the model of a run into a folder, with its heads and a card that holds splits and results.
 
-    Names of subjects and of folders on this machine stay out of it.
+    Names of subjects and of folders on this machine stay out of it. Of a probe or a fine-tuned run, what was
+    learnt with labels goes along: the folder predicts.
 
     Parameters
     ----------
     run : str or Path
-        Folder written by ``eegm2 pretrain``; probes listed in its probes.json enter the card.
+        Folder written by ``eegm2 pretrain``, ``finetune`` or ``probe``, or any other name of a model; probes
+        listed in its probes.json enter the card.
     folder : str or Path
         See `save_pretrained`.
     which : {"best", "last"}
@@ -179,7 +183,12 @@ def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"
         splits = SplitManifest.from_json(run / "splits.json")
     for place in _listed_probes(run):
         probes.append(read_record(place / "results.json", PROBE, remedy="delete it or probe again"))
-    card = model_card(loaded.model, header, splits=splits, probes=probes)
+    shutil.rmtree(Path(folder) / HEADS, ignore_errors=True)
+    heads = [
+        (path.name, *copy_without_people(path, Path(folder) / HEADS / path.name))
+        for path in sorted((run / HEADS).glob("*.safetensors"))
+    ]
+    card = model_card(loaded.model, header, splits=splits, probes=probes, heads=heads)
     return save_pretrained(loaded.model, folder, card=card)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from eegm2.config import check_parts, from_dict, option, to_dict
 from eegm2.errors import ConfigError
@@ -71,20 +72,28 @@ class MixerOptions:
     expand: int = option(0, "Inner channels of the mixer per channel; 0: the preset's.", later=True)
     headdim: int = option(0, "Upper bound of the channels per Mamba-2 head; 0: the preset's.", later=True)
 
-    def mixer_changes(self) -> dict[str, Any]:
+    def changes(self, network: Sequence[str] = ()) -> dict[str, Any]:
         """Return what differs from the preset, as fields of `EEGM2Config`.
+
+        Parameters
+        ----------
+        network : sequence of str
+            Other sizes, see `stated_sizes`.
 
         Raises
         ------
         ConfigError
-            If a size is below 0.
+            If a size is below 0, given twice, or one of `network` cannot be used.
         """
         names = [field.name for field in dataclasses.fields(MixerOptions)]
         found = {name: getattr(self, name) for name in names if getattr(self, name)}
+        stated = stated_sizes(network)
         for name in ("d_state", "expand", "headdim"):
             if found.get(name, 1) < 1:
                 raise ConfigError(f"{name}: got {found[name]}, expected at least 1, or 0 for the preset's")
-        return found
+            if name in found and name in stated:
+                raise ConfigError(f"{name}: given by itself and in network; give it once")
+        return {**stated, **found}
 
 
 @dataclass(frozen=True)
@@ -314,6 +323,30 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _among(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
+
+
+def stated_sizes(texts: Sequence[str]) -> dict[str, int | float]:
+    """Return sizes of a network that are written as ``d_state=8``; channels, width and rate are none.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown (the known ones are listed) or no number.
+    """
+    hints = get_type_hints(EEGM2Config)
+    found: dict[str, int | float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        kind = hints.get(name)
+        if kind not in (int, float) or name in ("n_chans", "width", "sfreq_hz"):
+            sizes = [field for field, of in hints.items() if of in (int, float)]
+            known = ", ".join(sorted(set(sizes) - {"n_chans", "width", "sfreq_hz"}))
+            raise ConfigError(f"network: got {text!r}, expected a size and its value; sizes are {known}")
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
+    return found
 
 
 def largest_divisor(number: int, limit: int) -> int:

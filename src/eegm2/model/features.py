@@ -11,12 +11,20 @@ from torch import Tensor
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.tokens import evidence
-from eegm2.model.statistics import FEATURES, STATISTICS
+from eegm2.model.statistics import FEATURES, STATISTICS, root
 
 #: Of any network: of its representation, or of the trunk's state where there is one.
 OF_STATES = tuple(FEATURES)
-#: Of networks with the covariance embedding.
-OF_TOKENS = ("tangent", "log_variance", "state", "tangent_state")
+#: Of networks with the covariance embedding: what each kind is made of, in order.
+PARTS = {
+    "tangent": ("tangent",),
+    "log_variance": ("log_variance",),
+    "state": ("state",),
+    "tangent_state": ("tangent", "state"),
+    "tangent_spread": ("tangent", "spread"),
+    "tangent_spread_state": ("tangent", "spread", "state"),
+}
+OF_TOKENS = tuple(PARTS)
 KINDS = (*OF_STATES, *OF_TOKENS)
 
 
@@ -40,7 +48,9 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     representation's channels (with the covariance embedding: of the trunk's). ``tangent``: tangent vectors
     averaged over time, each by what share of its running window it knows (the first of a recording know
     little); ``log_variance``: the diagonal of it, one number per band and channel; ``state``: the trunk's
-    output averaged alike; ``tangent_state``: both, tangent first.
+    output averaged alike; spread: the standard deviation of tangent vectors over time, weighted alike, which
+    one token does not have (0). ``tangent_state``, ``tangent_spread`` and ``tangent_spread_state`` put them
+    side by side in the order of their names.
 
     Parameters
     ----------
@@ -70,21 +80,34 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     if representation.dim() != 3 or representation.shape[-1] == 0:
         raise ValueError(f"features: got shape {tuple(representation.shape)}, expected at least one step")
     known = evidence(config, first, representation.shape[-1]).to(representation)
-    pooled = (representation * (known / known.sum())).sum(-1)
-    state, tangent = pooled.split([config.trunk_channels, config.tangent_size], dim=1)
-    if kind == "log_variance":
-        return tangent[:, diagonal(config)]
-    return {"tangent": tangent, "state": state, "tangent_state": torch.cat([tangent, state], dim=1)}[kind]
+    known = known / known.sum()
+    parts: dict[str, Tensor] = {}
+    pooled = (representation * known).sum(-1)
+    parts["state"], parts["tangent"] = pooled.split([config.trunk_channels, config.tangent_size], dim=1)
+    if "log_variance" in PARTS[kind]:
+        parts["log_variance"] = parts["tangent"][:, diagonal(config)]
+    if "spread" in PARTS[kind]:
+        away = representation[:, config.trunk_channels :] - parts["tangent"][..., None]
+        parts["spread"] = root((away.square() * known).sum(-1))
+    return torch.cat([parts[name] for name in PARTS[kind]], dim=1)
 
 
 def feature_blocks(kind: str, config: EEGM2Config) -> tuple[int, ...]:
     """Return the sizes of the blocks that a window's features consist of, in order.
 
-    A linear probe of ``tangent_state`` trusts its two blocks alike (`eegm2.evaluation.protocols.frozen`),
-    however many numbers of the tangent vector there are to one of the state. Every other kind is one block,
-    and then the answer is empty.
+    A linear probe of kinds of several parts trusts them alike (`eegm2.evaluation.protocols.frozen`), however
+    many numbers of the tangent vector there are to one of the state. Every other kind is one block, and then
+    the answer is empty.
     """
-    return (config.tangent_size, config.trunk_channels) if kind == "tangent_state" else ()
+    if not has_blocks(kind):
+        return ()
+    sizes = dict.fromkeys(("tangent", "spread"), config.tangent_size) | {"state": config.trunk_channels}
+    return tuple(sizes[part] for part in PARTS[kind])
+
+
+def has_blocks(kind: str) -> bool:
+    """Return whether features of a kind consist of several blocks."""
+    return len(PARTS.get(kind, ())) > 1
 
 
 def diagonal(config: EEGM2Config) -> list[int]:
@@ -121,10 +144,10 @@ def feature_names(n_features: int, kind: str = "statistics", config: EEGM2Config
     assert config is not None
     bands, size = range(config.n_bands), range(config.inner_chans)
     tangent = [f"tangent_{b}_{i:02d}_{j:02d}" for b in bands for i in size for j in size if i <= j]
-    state = [f"state_{channel:03d}" for channel in range(config.trunk_channels)]
-    return {
+    parts = {
         "tangent": tangent,
         "log_variance": [f"log_variance_{b}_{i:02d}" for b in bands for i in size],
-        "state": state,
-        "tangent_state": [*tangent, *state],
-    }[kind]
+        "spread": [name.replace("tangent", "spread") for name in tangent],
+        "state": [f"state_{channel:03d}" for channel in range(config.trunk_channels)],
+    }
+    return [name for part in PARTS[kind] for name in parts[part]]

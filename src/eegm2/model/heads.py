@@ -127,11 +127,29 @@ class TokensHead(nn.Module):
         self.norm = nn.BatchNorm1d(config.representation_channels)
         self.drop = nn.Dropout(dropout)
         self.out: nn.Module = nn.Linear(config.representation_channels, n_outputs)
+        self.begun = False
+
+    @torch.no_grad()
+    def begin_with(self, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
+        """Take over a linear model of standardised features; their standardisation then stays as it is.
+
+        Parameters
+        ----------
+        mean, scale : Tensor, shape (n_features,)
+        weight : Tensor, shape (n_outputs, n_features)
+        bias : Tensor, shape (n_outputs,)
+        """
+        assert isinstance(self.out, nn.Linear)
+        self.norm.get_buffer("running_mean").copy_(mean)
+        self.norm.get_buffer("running_var").copy_((scale.square() - self.norm.eps).clamp_min(0))
+        self.out.weight.copy_(weight)
+        self.out.bias.copy_(bias)
+        self.begun = True
 
     def forward(self, representation: Tensor) -> Tensor:
         """Map (batch, representation_channels, n_tokens) to (batch, n_outputs)."""
         features = window_features(representation, "tangent_state", self.config)
-        learning = self.training and len(features) > 1  # one window has no spread
+        learning = self.training and len(features) > 1 and not self.begun  # one window has no spread
         norm = self.norm
         scaled = F.batch_norm(
             features, norm.running_mean, norm.running_var, norm.weight, norm.bias, learning, 0.1, norm.eps

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from eegm2.ops import needs_gradient
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SHRINKAGE = 0.02  # keeps the logarithm of a covariance of few steps finite
@@ -37,7 +40,7 @@ def time_statistics(representation: Tensor) -> Tensor:
     EEGM2, arXiv 2502.17873, section 4.3.
     """
     _check(representation, "time_statistics")
-    ordered = representation.sort(dim=-1).values
+    ordered = _sorted(representation)
     last = ordered.shape[-1] - 1
     parts = [
         ordered[..., 0],
@@ -107,9 +110,22 @@ def _check(representation: Tensor, name: str) -> None:
         )
 
 
+def _sorted(x: Tensor) -> Tensor:
+    """Return the values in order along the last axis; NumPy's sort takes a tenth of torch's time."""
+    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if traced or not plain or needs_gradient(x):
+        return x.sort(dim=-1).values
+    return torch.from_numpy(np.sort(x.detach().contiguous().numpy(), axis=-1))
+
+
 def _std(x: Tensor) -> Tensor:
     """Return the population deviation over the last axis; 0, with a zero gradient, where constant."""
-    variance = x.var(dim=-1, correction=0)
+    return root(x.var(dim=-1, correction=0))
+
+
+def root(variance: Tensor) -> Tensor:
+    """Return square roots of what is not below 0; of 0 it is 0, with a zero gradient."""
     moves = variance > 0
     return torch.where(moves, variance, torch.ones_like(variance)).sqrt() * moves
 

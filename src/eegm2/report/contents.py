@@ -83,6 +83,27 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
+class ClassPower:
+    """Power of rhythms at every electrode, by class.
+
+    Attributes
+    ----------
+    power_db : ndarray, shape (n_classes, n_bands, n_chans)
+        In dB re 1 µV².
+    bands, classes, ch_names : tuple of str
+    n_windows, n_subjects : int
+        From which it was measured.
+    """
+
+    power_db: np.ndarray
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    ch_names: tuple[str, ...]
+    n_windows: int
+    n_subjects: int
+
+
+@dataclass(frozen=True)
 class Probe:
     """One downstream result.
 
@@ -119,6 +140,11 @@ class Probe:
     features_y: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     features_subject: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype="U1"))
     problems: tuple[str, ...] = ()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing but heads on a frozen network was fitted."""
+        return not {str(row.get("protocol")) for row in self.protocols} & {"fine", "scratch"}
 
     def predicted(self, protocol: str) -> list[np.ndarray]:
         """Return the predicted class of every test window, one array per seed."""
@@ -164,6 +190,10 @@ class ReportData:
         The checkpoint's header (model, preprocessing, windows, ch_names, sfreq_hz, data, pretrain, …).
     splits : dict of str to tuple of str
         Subjects of "train", "val" and "test" (recordings where `split_by` is "recording").
+    electrode_weights : dict of str to ndarray, shape (n_chans,)
+        As `eegm2.model.electrode_weights` returns them, for `ch_names`.
+    tuned : bool
+        A run of ``eegm2 finetune``, whose log is of that.
     missing : dict of str to str
         Section (log, store, reconstruction, probes …) → one sentence that says what is missing and why.
     """
@@ -174,6 +204,7 @@ class ReportData:
     split_seed: int | None = None
     split_by: str = "subject"
     n_parameters: int | None = None
+    tuned: bool = False
     log: TrainingLog | None = None
     recordings: list[Recording] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -181,6 +212,8 @@ class ReportData:
     positions: dict[str, tuple[float, float]] = field(default_factory=dict)
     sfreq_hz: float | None = None
     reconstruction: Reconstruction | None = None
+    class_power: ClassPower | None = None
+    electrode_weights: dict[str, np.ndarray] = field(default_factory=dict)
     probes: list[Probe] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)

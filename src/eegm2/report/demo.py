@@ -74,7 +74,16 @@ def _finding(
 ) -> Section:
     from eegm2.report.figures import evaluation_scores
 
-    section, task = Section("finding", "The finding"), details["task"]
+    section, task = (
+        Section(
+            "finding",
+            "The finding",
+            look="Whether the intervals overlap: with this few people a difference must be large to be one.",
+            then="Put your own labelled recordings in the place of these: eegm2 prepare FOLDER --table "
+            "labels.csv --out store.",
+        ),
+        details["task"],
+    )
     section.tiles(
         [(f"{row['mean']:.3f}", f"AUROC, {name} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]")
          for name, row in found.items()]
@@ -98,8 +107,7 @@ def _finding(
         )
     section.figure(
         lambda: evaluation_scores(rows, "auroc"),
-        caption="AUROC of windows with its 95 % interval over people. Look at whether the intervals overlap: "
-        "with this few people a difference must be large to be one.",
+        caption="AUROC of windows with its 95 % interval over people.",
         alt="AUROC of model and band power",
     )
     for row in details["comparisons"]:
@@ -114,25 +122,35 @@ def _finding(
 def _people(details: dict[str, Any], found: Mapping[str, Any]) -> Section:
     from eegm2.report.figures.people import person_scores
 
-    section = Section("people", "Person by person")
+    section = Section(
+        "people",
+        "Person by person",
+        look="Who is near or below the dashed line: in some, alpha hardly changes when the eyes close.",
+        then="Look at the recording of somebody who is badly told: eegm2 predict PROBE FILE --out "
+        "predictions.",
+    )
     scores: dict[str, dict[str, float | None]] = {name: {} for name in found}
     for cell in details["cells"]:
         for row in cell["result"]["per_subject"]:
             scores[cell["model"]][row["subject"]] = row.get("auroc")
     section.figure(
         lambda: person_scores(scores, "AUROC of the person's windows", chance=0.5),
-        caption="Look at who is near or below the dashed line: in some people alpha hardly changes when the "
-        "eyes close, and no method finds what is not there.",
+        caption="AUROC of each person's windows alone; no method finds what is not there.",
         alt="AUROC of every person",
     )
     return section
 
 
 def _curves(cells: Mapping[str, Mapping[str, np.ndarray]], classes: list[str]) -> Section:
-    from eegm2.report.figures import roc_curves
-    from eegm2.report.figures.people import calibration
+    from eegm2.report.figures import calibration_curves, roc_curves
 
-    section = Section("curves", "Errors of either kind, and what a probability is worth")
+    section = Section(
+        "curves",
+        "Errors of either kind, and what a probability is worth",
+        look="How many of one class are found for how many of the other taken for it, and the distance from"
+        " the diagonal.",
+        then="Choose the threshold by what an error of either kind costs you: eegm2 predict --threshold.",
+    )
     y = next(iter(cells.values()))["y_true"].astype(int)
     section.figure(
         lambda: roc_curves(y, {name: [cell["score"]] for name, cell in cells.items()}, classes),
@@ -140,7 +158,9 @@ def _curves(cells: Mapping[str, Mapping[str, np.ndarray]], classes: list[str]) -
         alt="ROC curves",
     )
     section.figure(
-        lambda: calibration(y == 1, {name: cell["score"][:, 1] for name, cell in cells.items()}, classes[1]),
+        lambda: calibration_curves(
+            y == 1, {name: cell["score"][:, 1] for name, cell in cells.items()}, classes[1]
+        ),
         caption="A model on the dashed line is right as often as it says. Flatter: it is too sure.",
         alt="Calibration",
     )
@@ -148,8 +168,12 @@ def _curves(cells: Mapping[str, Mapping[str, np.ndarray]], classes: list[str]) -
 
 
 def _next() -> Section:
-    section = Section("next", "What to do next")
-    section.text("The same with your own recordings, a command each; every command has --help.")
+    section = Section(
+        "next",
+        "What to do next",
+        look="The commands below, each the next step after the one above it.",
+        then="Begin with your own folder; every command has --help, and goes on where it stopped.",
+    )
     section.facts(
         [
             ("prepare yours", "eegm2 prepare FOLDER --table labels.csv --out store"),

@@ -33,10 +33,21 @@ class Block:
 
 @dataclass
 class Section:
-    """A titled part of the page with an anchor."""
+    """A titled part of the page with an anchor.
+
+    Attributes
+    ----------
+    id, title : str
+    look : str
+        One sentence on what to look at, as a whole sentence.
+    then : str
+        One sentence on what to do next.
+    """
 
     id: str
     title: str
+    look: str
+    then: str
     blocks: list[Block] = field(default_factory=list)
 
     def text(self, text: str) -> None:

@@ -14,7 +14,7 @@ from eegm2.data.files.arrays import load_npz
 from eegm2.errors import DataError
 from eegm2.evaluation.experiment.tables import choice_lines
 from eegm2.evaluation.probing.folder import listed_probes, scored_by
-from eegm2.records import DETAILS, HEADER, PROBE, ROW, RUN, SPLITS, Record, read_json, sound_fields
+from eegm2.records import DETAILS, HEADER, NUMBERS, PROBE, ROW, RUN, SPLITS, Record, read_json, sound_fields
 from eegm2.report.contents import Evaluation, Probe, ReportData, TrainingLog
 
 _CURVES = ("train_loss", "val_loss", "train_l1", "val_l1", "train_spectral", "val_spectral", "lr")
@@ -61,8 +61,21 @@ def read_run(run: Path) -> ReportData:
     data.split_seed, data.split_by = splits.get("seed"), splits.get("by", "subject")
     if problem:
         data.missing["splits"] = f"The split is {'not whole' if splits else 'unknown'}: {problem}"
-    data.log, data.missing["log"] = read_log(run / "logs" / "metrics.csv")
+    data.tuned = header.get("kind") == "finetune"
+    read = read_history if data.tuned else read_log
+    data.log, data.missing["log"] = read(run / ("results.json" if data.tuned else "logs/metrics.csv"))
     return data
+
+
+def read_history(path: Path) -> tuple[TrainingLog | None, str]:
+    """Return the losses of a fine-tuned run's results.json, one value per epoch, or None and why."""
+    found, problem = read_fields(path, Record({"train_loss": NUMBERS, "val_loss": NUMBERS}))
+    curves = {name: np.array(found[name], float) for name in ("train_loss", "val_loss") if found.get(name)}
+    if not curves:
+        return None, f"There is no learning curve ({problem or f'{path.name} holds no losses.'})"
+    length = max(len(values) for values in curves.values())
+    whole = {name: np.pad(v, (0, length - len(v)), constant_values=np.nan) for name, v in curves.items()}
+    return TrainingLog(np.arange(1, length + 1), whole), ""
 
 
 def read_log(path: Path) -> tuple[TrainingLog | None, str]:
@@ -127,8 +140,11 @@ def read_probes(run: Path, extra: Sequence[str | Path]) -> tuple[list[Probe], st
     return [read_probe(folder) for folder in folders], " ".join(problems)
 
 
-def read_probe(folder: Path) -> Probe:
-    """Return one PROBE folder's contents; arrays that do not fit are left out and named in `problems`."""
+def read_probe(folder: Path, *, embedded: bool = True) -> Probe:
+    """Return one PROBE folder's contents; arrays that do not fit are left out and named in `problems`.
+
+    A fine-tuned run reads like one, but that it has kept no features (`embedded`).
+    """
     results, problem = read_fields(folder / "results.json", PROBE)
     problems = [f"{folder.name}: {problem}"] if problem else []
     task, rows = results.get("task", {}), results.get("protocols", [])
@@ -166,7 +182,7 @@ def read_probe(folder: Path) -> Probe:
             f"{folder.name}: predictions.npz has labels outside the {n_classes} classes; left out."
         )
         scores = {}
-    features = _read_npz(folder / "embedding.npz", problems)
+    features = _read_npz(folder / "embedding.npz", problems) if embedded else {}
     if task.get("kind", "classification") != "classification":
         features = {}
     x = next((features[k] for k in ("features", "x", "embedding") if k in features), None)

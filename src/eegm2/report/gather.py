@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import eegm2
 from eegm2.errors import ConfigError, EEGM2Error
 from eegm2.report.contents import Recording, Rejected, ReportData
-from eegm2.report.folders import read_evaluations, read_probes, read_run
+from eegm2.report.folders import read_evaluations, read_probe, read_probes, read_run
 from eegm2.report.positions import head_positions
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def gather(
     data.created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     data.versions = _versions()
     data.probes, data.missing["probes"] = read_probes(folder, probes)
+    if data.tuned and (folder / "results.json").is_file():
+        data.probes.insert(0, read_probe(folder, embedded=False))
     data.evaluations, data.missing["evaluations"] = read_evaluations(evaluations)
     given = [store] if isinstance(store, str | Path) else list(store or ())
     opened = _open_stores(folder, given, data)
@@ -69,6 +71,8 @@ def gather(
     if data.ch_names:
         data.positions = head_positions(data.ch_names)
     name, first = next(iter(opened.items()), ("", None))
+    if first is not None:
+        _measure(first, data)
     _add_model(folder, first, data, name)
     data.missing = {part: text for part, text in data.missing.items() if text}
     return data
@@ -86,7 +90,7 @@ def _versions() -> dict[str, str]:
 
 def _open_stores(run: Path, given: Sequence[str | Path], data: ReportData) -> dict[str, RecordingStore]:
     """Return the stores of a run by their names in it; a single one has the name ""."""
-    facts = data.header.get("data", {})
+    facts = {"store": data.header.get("store")} if data.tuned else data.header.get("data", {})
     parts = facts.get("stores")
     several = [entry for entry in parts if isinstance(entry, dict)] if isinstance(parts, list) else []
     if not several:
@@ -157,6 +161,16 @@ def _add_store(store: RecordingStore, data: ReportData, name: str = "") -> None:
         )
 
 
+def _measure(store: RecordingStore, data: ReportData) -> None:
+    """Add the band power of the classes of the labels."""
+    from eegm2.report.measured import class_power
+
+    try:
+        data.class_power = class_power(store, data)
+    except _MENDABLE as error:
+        data.missing["power"] = f"Band power per class could not be measured ({error})."
+
+
 def _rejected(store: RecordingStore) -> list[Rejected]:
     """Return the recordings that preparation left out, from the store's table of quality."""
     from eegm2.data.signal.quality import read_quality
@@ -175,15 +189,24 @@ def _rejected(store: RecordingStore) -> list[Rejected]:
 def _add_model(run: Path, store: RecordingStore | None, data: ReportData, name: str = "") -> None:
     """Load the model, count its parameters and let it reconstruct held-out windows."""
     try:
+        from eegm2.model.electrode_weights import electrode_weights
         from eegm2.training.checkpoint import load_checkpoint
 
         best = (run / "checkpoints" / "best.safetensors").exists()
         checkpoint = load_checkpoint(run, "best" if best else "last")
         data.n_parameters = sum(p.numel() for p in checkpoint.model.parameters())
         data.header |= {key: value for key, value in checkpoint.header.items() if value is not None}
+        if tuple(checkpoint.header.get("ch_names") or ()) == data.ch_names:
+            data.electrode_weights = electrode_weights(checkpoint.model)
     except _MENDABLE as error:
         data.missing["reconstruction"] = (
             f"The model could not be loaded, so nothing was reconstructed ({error})."
+        )
+        return
+    if data.tuned:
+        data.missing["reconstruction"] = (
+            "The network was tuned to tell classes and not to reconstruct; for that look at the report of "
+            "the run it began with."
         )
         return
     if store is None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from eegm2.errors import DataError
 from eegm2.report.document import Section
@@ -35,14 +37,9 @@ def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
     from eegm2.report.html import render_page, write_page
 
     folder = Path(folder)
-    try:
-        document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder}: holds no predictions ({error}); run eegm2 predict --out {folder}"
-        ) from error
+    document = read_predictions(folder)
     found = document["recordings"]
-    arrays = [_arrays(folder, facts) for facts in found]
+    arrays = [arrays_of(folder, facts) for facts in found]
     parts = [
         _summary(document),
         _over_time(document, arrays),
@@ -56,22 +53,45 @@ def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
     return write_page(folder / PAGE, render_page(title, [part for part in parts if part], created))
 
 
+def read_predictions(folder: Path) -> dict[str, Any]:
+    """Return what predictions.json holds.
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
+    try:
+        document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: holds no predictions ({error}); run eegm2 predict --out {folder}"
+        ) from error
+    return document
+
+
 def sections_of(folder: Path, title: str) -> list[Section]:
     """Return what a page says of predictions over time, band power and reactions, for use in another page."""
-    document: dict[str, Any] = json.loads((folder / "predictions.json").read_bytes())
-    arrays = [_arrays(folder, facts) for facts in document["recordings"]]
+    document = read_predictions(folder)
+    arrays = [arrays_of(folder, facts) for facts in document["recordings"]]
     time = _over_time(document, arrays)
     time.title = title
     return [part for part in (time, _band_power(document, arrays), _reaction(document)) if part]
 
 
-def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
+def arrays_of(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return what is kept of one recording to be drawn."""
     with np.load(folder / "recordings" / f"{facts['file']}.npz", allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 def _summary(document: dict[str, Any]) -> Section:
-    section = Section("summary", "Summary")
+    section = Section(
+        "summary",
+        "Summary",
+        look="Recordings whose mean probability is near the threshold, and those with many flagged windows.",
+        then="Look at these over time below, and mend or leave out what is flagged.",
+    )
     found, model = document["recordings"], document["model"]
     classes = model["classes"]
     n_windows = sum(facts["n_windows"] for facts in found)
@@ -106,11 +126,6 @@ def _summary(document: dict[str, Any]) -> Section:
     ]
     head = ["recording", "decided as a whole", *(f"mean p({name})" for name in classes)]
     section.table([*head, *(f"windows {name}" for name in classes), "flagged"], rows)
-    section.text(
-        "What to look at: recordings whose mean probability is near the threshold, and those with many "
-        "flagged windows. What to do next: look at them over time below, and mend or leave out what is "
-        "flagged."
-    )
     for name, reason in document["skipped"].items():
         section.note(f"Skipped: {name}: {reason}")
     return section
@@ -128,33 +143,49 @@ def _say_agreement(section: Section, found: list[dict[str, Any]]) -> None:
     )
 
 
-def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section:
-    from eegm2.report.figures.predictions import probability_over_time
+def over_time_figure(
+    document: dict[str, Any], facts: dict[str, Any], stored: dict[str, np.ndarray]
+) -> Figure:
+    """Return signal, spectrogram and probabilities of one recording over time."""
+    from eegm2.report.figures import probability_over_time
 
-    section = Section("time", "Over time")
-    model, found = document["model"], document["recordings"]
+    model, windows = document["model"], facts["windows"]
+    return probability_over_time(
+        stored["signal"],
+        stored["shown"].tolist(),
+        facts["duration_s"],
+        np.array([[row["start_s"], row["stop_s"]] for row in windows]),
+        np.array([row["probabilities"] for row in windows]),
+        model["classes"],
+        labels=[row["label"] for row in windows],
+        flagged=np.array([bool(row["flags"]) for row in windows]),
+        threshold=model["threshold"],
+        spectrum=(stored["frequency_hz"], stored["change_db"]),
+    )
+
+
+def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section:
+    section = Section(
+        "time",
+        "Over time",
+        look="Whether the probability follows a rhythm of the spectrogram, or an artefact in the signal "
+        "above it.",
+        then="Leave out what follows artefacts; where the line hovers at the threshold, take longer windows"
+        " or more people.",
+    )
+    found = document["recordings"]
     section.text(
-        "Above the signal, below the probability for each window. Shading shows annotations of the classes "
-        "where the recording has them; grey ticks below mark windows to doubt. A steady line far from the "
-        "dashed threshold is a clear answer; one that follows artefacts in the signal is not."
+        "From above: the signal, its spectrogram (power relative to the median of each frequency, so that "
+        "what "
+        "comes and goes is seen), and the probability for each window. Shading shows annotations of the "
+        "classes where the recording has them; grey ticks below mark windows to doubt."
     )
     for facts, stored in list(zip(found, arrays))[:MOST_DRAWN]:
         section.heading(facts["recording"])
         for warning in facts["warnings"]:
             section.note(warning)
-        windows = facts["windows"]
         section.figure(
-            lambda facts=facts, stored=stored, windows=windows: probability_over_time(  # type: ignore[misc]
-                stored["signal"],
-                stored["shown"].tolist(),
-                facts["duration_s"],
-                np.array([[row["start_s"], row["stop_s"]] for row in windows]),
-                np.array([row["probabilities"] for row in windows]),
-                model["classes"],
-                labels=[row["label"] for row in windows],
-                flagged=np.array([bool(row["flags"]) for row in windows]),
-                threshold=model["threshold"],
-            ),
+            partial(over_time_figure, document, facts, stored),
             caption=f"{facts['recording']}: decided as {facts['decision']} as a whole.",
             alt="Signal and probability over time",
         )
@@ -164,7 +195,7 @@ def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) ->
 
 
 def _band_power(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section | None:
-    from eegm2.report.figures.topography import topographic_maps
+    from eegm2.report.figures.topography import band_power_maps
 
     classes, found = document["model"]["classes"], document["recordings"]
     names = arrays[0]["ch_names"].tolist()
@@ -177,18 +208,22 @@ def _band_power(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -
         ]
         of_class = [values.mean(0) for values in of_class if len(values)]
         means.append(np.mean(of_class, axis=0) if of_class else np.full((len(names), len(bands)), np.nan))
-    there = [i for i, mean in enumerate(means) if np.isfinite(mean).all()]
-    section = Section("power", "Band power where each class was decided")
-    if not there:
+    section = Section(
+        "power",
+        "Band power where each class was decided",
+        look="What differs between the classes, and whether it is brain, and not muscle (gamma at the rim) "
+        "or eyes (delta at the front).",
+        then="Where it is muscle or eyes, mend the recordings first: the head has learnt the artefact.",
+    )
+    if not any(np.isfinite(mean).all() for mean in means):
         return None
     section.text(
         "Power of each rhythm over the head, averaged over the windows decided as each class: what differs "
-        "from row to row within a column is what differs between the classes. Check that it is brain and not "
-        "muscle (gamma at the rim) or eyes (delta at the front)."
+        "from row to row within a column is what differs between the classes."
     )
-    table = {band: 10 * np.stack([means[i][:, b] for i in there]) for b, band in enumerate(bands)}
+    power_db = 10 * np.stack(means).transpose(0, 2, 1)
     section.figure(
-        lambda: topographic_maps(names, table, value_name="dB re 1 µV²", rows=[classes[i] for i in there]),
+        lambda: band_power_maps(names, power_db, bands, classes),
         caption=f"Mean over {len(same)} recordings; each column has its own scale.",
         alt="Maps of band power per class",
     )
@@ -202,7 +237,13 @@ def _reaction(document: dict[str, Any]) -> Section | None:
     found, classes = document.get("reactions"), document["model"]["classes"]
     if not found:
         return None
-    section = Section("reaction", "What the model reacts to")
+    section = Section(
+        "reaction",
+        "What the model reacts to",
+        look="Whether rhythms and places are those that are known for these classes; one strong channel may"
+        " be an artefact.",
+        then="Look at the signal of the strongest channel above, and predict again without it if it is bad.",
+    )
     section.text(
         f"By occlusion, in {count(found['n_windows'], 'window')}: each channel is replaced by the mean of "
         "its three nearest neighbours, and each rhythm is halved in all channels. Drawn is how far the log "
@@ -217,7 +258,7 @@ def _reaction(document: dict[str, Any]) -> Section | None:
             value_name="fall of the log odds",
             signed=True,
         ),
-        caption="By channel. A single strong channel may be an artefact: look at its signal.",
+        caption="By channel.",
         alt="Map of the channels the model reacts to",
     )
     for i in drawn[:4]:
@@ -234,7 +275,13 @@ def _reaction(document: dict[str, Any]) -> Section | None:
 def _quality(document: dict[str, Any]) -> Section:
     from eegm2.deploy.predict.tables import bad_channels
 
-    section = Section("quality", "Quality of the recordings")
+    section = Section(
+        "quality",
+        "Quality of the recordings",
+        look="Notes in the last column: predictions of such recordings deserve doubt.",
+        then="Mend unit, reference or electrodes where a note names them, and predict again; done ones are "
+        "kept.",
+    )
     section.text(
         "Typical amplitude, bad channels, mains and clipping of every recording, and what is out of the "
         "range of the data that the head was learnt on. Predictions of recordings with a note here deserve "
@@ -261,7 +308,12 @@ def _quality(document: dict[str, Any]) -> Section:
 
 
 def _provenance(document: dict[str, Any], command: str) -> Section:
-    section = Section("provenance", "How it was made")
+    section = Section(
+        "provenance",
+        "How it was made",
+        look="Which head, features and threshold decided, and what pretraining saw.",
+        then="Give the same command with --threshold or --head to see what another choice decides.",
+    )
     model, facts = document["model"], document["model"]["facts"]
     section.facts(
         [

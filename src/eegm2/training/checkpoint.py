@@ -5,6 +5,7 @@ The header travels inside the safetensors file; the JSON of the same name beside
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -153,6 +154,16 @@ def write_weights(path: str | Path, state: dict[str, torch.Tensor], header: dict
 def write_json(path: Path, values: Any) -> None:
     """Write JSON, whole or not at all."""
     write_atomic(path, [(json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()])
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """Return a hash of a model's weights, the same in whichever file they are kept."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_checkpoint(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 from eegm2.config import check_parts
 from eegm2.errors import ConfigError
@@ -107,23 +107,7 @@ class PretrainConfig(
         ConfigError
             If an entry of `network` cannot be used.
         """
-        changes: dict[str, Any] = {}
-        hints = get_type_hints(EEGM2Config)
-        for text in self.network:
-            name, _, value = text.partition("=")
-            kind = hints.get(name)
-            if kind not in (int, float) or name in ("n_chans", "width", "sfreq_hz"):
-                sizes = [field for field, of in hints.items() if of in (int, float)]
-                known = ", ".join(sorted(set(sizes) - {"n_chans", "width", "sfreq_hz"}))
-                raise ConfigError(f"network: got {text!r}, expected a size and its value; sizes are {known}")
-            try:
-                changes[name] = kind(value)
-            except ValueError:
-                raise ConfigError(f"network: got {text!r}, expected {name}=NUMBER") from None
-        for name, value in self.mixer_changes().items():
-            if name in changes:
-                raise ConfigError(f"{name}: given by itself and in network; give it once")
-            changes[name] = value
+        changes = self.changes(self.network)
         if not OBJECTIVES.find(self.objective).decoder:
             changes["decoder"] = False
         if TRAINED.find(self.preset).get("embedding") == "covariance":
@@ -150,7 +134,7 @@ class PretrainConfig(
 
     def __post_init__(self) -> None:
         check_parts(self)
-        self.mixer_changes()
+        self.changes()
         self.window_config()
         self.split_config()
         for expected, (good, names) in RANGES.items():

@@ -12,7 +12,7 @@ from eegm2.zoo.download import download
 from eegm2.zoo.shipped import WEIGHTS, shipped_models
 
 MODEL_HELP = (
-    "Folder of a run or of a shared model, .safetensors file, name of a shipped model (eegm2 models), "
+    "Folder of a run, a probe or a shared model, .safetensors file, name of a shipped model (eegm2 models), "
     "owner/name on the Hugging Face hub, or the authors' .pth."
 )
 AUTHORS_SUFFIXES = (".pth", ".pt", ".bin")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
+from eegm2.data.files.headsets.samples import Samples, as_raw, measured_rate
 from eegm2.data.files.readers import annotation_labels, companion_files, has_reader, read_raw
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import DataError
@@ -260,3 +261,55 @@ def test_headset_files_are_prepared_as_any_recording(tmp_path: Path) -> None:
     assert store.ch_names == MUSE
     assert [info.id for info in store.recordings] == ["s1", "s2"]
     assert store.recordings[0].n_times == 1280
+
+
+def packets(rate: float, n: int, size: int, *, stamped: str, late_s: float = 0.0) -> np.ndarray:
+    """Return the times of samples that come in packets: one time for all, or each counted back from it."""
+    rng = np.random.default_rng(0)
+    number = np.arange(n) // size
+    arrival = (number + 1) * size / rate + rng.exponential(late_s, number[-1] + 1)[number]
+    back = 0 if stamped == "alike" else (size - 1 - np.arange(n) % size) / rate
+    return np.round(1.7e9 + arrival - back, 3)
+
+
+ORDINARY = {
+    "muselsl": (256.0, packets(256, 15_360, 12, stamped="each", late_s=0.03), 0.0),
+    "Mind Monitor": (256.0, packets(256, 15_360, 30, stamped="alike"), 0.0),
+    "muselsl, Bluetooth loses an eighth": (256.0, packets(256, 15_360, 12, stamped="each"), 0.12),
+    "OpenBCI, packets of a serial driver": (
+        250.0,
+        packets(250, 15_000, 62, stamped="alike", late_s=0.01),
+        0.0,
+    ),
+    "OpenBCI, radio loses a seventh": (250.0, packets(250, 15_000, 10, stamped="alike"), 0.14),
+    "Ganglion, stamps that jitter": (200.0, packets(200, 12_000, 1, stamped="each", late_s=0.004), 0.0),
+    "Emotiv": (128.0, packets(128, 7_680, 16, stamped="alike"), 0.08),
+}
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_a_stated_rate_is_not_contradicted_by_packets_and_losses(kind: str) -> None:
+    rate, times, share = ORDINARY[kind]
+    packet = np.arange(len(times)) // 12
+    kept = (np.random.default_rng(1).random(packet[-1] + 1) >= share)[packet]
+    lost = np.diff(np.flatnonzero(kept), prepend=-1) - 1
+    x = np.random.default_rng(2).normal(0, 20, (2, kept.sum()))
+    assert as_raw(Samples(Path("x"), ["Fz", "Cz"], x, rate, times[kept], lost)).info["sfreq"] == rate
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, _, share) in ORDINARY.items() if not share])
+def test_packets_do_not_change_a_measured_rate(kind: str) -> None:
+    rate, times, _ = ORDINARY[kind]
+    assert measured_rate(times, Path("x")) == rate
+
+
+def test_a_loss_is_no_slower_rate() -> None:
+    rate, times, share = ORDINARY["muselsl, Bluetooth loses an eighth"]
+    kept = (np.random.default_rng(1).random(len(times) // 12) >= share).repeat(12)
+    assert measured_rate(times[kept], Path("x")) == rate
+
+
+def test_a_rate_that_times_contradict_is_refused_still() -> None:
+    times = packets(250, 15_000, 10, stamped="alike")
+    with pytest.raises(DataError, match="states 125 samples a second, its times say 2"):
+        as_raw(Samples(Path("x"), ["Fz"], np.zeros((1, 15_000)), 125.0, times))

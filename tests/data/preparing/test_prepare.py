@@ -423,3 +423,23 @@ def test_real_archives(tmp_path: Path) -> None:
         assert all(0.2 < info.quality["typical_uv"] < 2000 for info in store.recordings)
         middle = store.recordings[0].n_times // 2
         assert np.abs(store.read(store.recordings[0].id, middle, middle + 1280).mean(1)).max() < 100
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("ann", "ben"), True),
+        (("sub-01_rest", "sub-02_rest"), False),
+        (("ann/one", "ben/one"), False),
+        (("ann",), False),
+    ],
+)
+def test_flat_folders_say_that_each_file_counts_as_a_person(
+    names: tuple[str, ...], said: bool, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(names):
+        write_edf(tmp_path / "in" / f"{name}.edf", eeg(2, 1280, seed=seed), ["Fz", "Cz"])
+    command = ["prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert ("each file counts as a person" in result.output) == said

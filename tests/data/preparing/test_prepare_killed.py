@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from eegm2.data.config import PrepareConfig
+from eegm2.data.preparing.prepare import prepare
 from eegm2.data.store.recording_store import RecordingStore
 from tests.data.samples import eeg, write_edf
 from tests.training.kill_harness import campaign, check
 
 NAMES = ["Fz", "Cz", "Pz", "Oz"]
+ISOLATED_PLACES = {
+    "writing the report": r"in conclude$",
+    "making the store": r"writer\.py.* in __init__$",
+    "waiting for a worker": r"isolation\.py.* in _next$",
+}
 PLACES = {
     "writing the report": r"in conclude$",
     "writing samples": r"writer\.py.* in write$",
@@ -23,10 +33,12 @@ PLACES = {
 
 def prepare_command(source: str, out: str) -> None:
     """Prepare as the command line does, but in this process, whose stack says where it was killed."""
-    from eegm2.data.config import PrepareConfig
-    from eegm2.data.preparing.prepare import prepare
-
     prepare(source, out, PrepareConfig(jobs=1, isolate=False))
+
+
+def isolated_command(source: str, out: str) -> None:
+    """Prepare exactly as the command line does: recordings are read by processes of their own."""
+    prepare(source, out, PrepareConfig(jobs=2))
 
 
 def differences(a: Path, b: Path) -> list[str]:
@@ -42,7 +54,7 @@ def differences(a: Path, b: Path) -> list[str]:
     return found
 
 
-def prepare_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+def prepare_kills(folder: Path, *, kills: int, seed: int, isolated: bool = False) -> dict[str, Any]:
     """Kill and go on until `kills` have hit; every store must be like the undisturbed one."""
     for number in range(5):
         write_edf(folder / "in" / f"s{number}.edf", eeg(4, 192_000, 160.0, number), NAMES, 160.0)
@@ -55,18 +67,55 @@ def prepare_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
         return differences(folder / "whole", folder / name) + damaged
 
     return campaign(
-        prepare_command,
+        isolated_command if isolated else prepare_command,
         lambda name: (source, str(folder / name)),
         compare,
         kills=kills,
         seed=seed,
-        places=PLACES,
+        places=ISOLATED_PLACES if isolated else PLACES,
         context=multiprocessing.get_context("fork"),
     )
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     check(prepare_kills(tmp_path, kills=3, seed=1), 3)
+
+
+def test_killed_while_a_process_of_its_own_reads(tmp_path: Path) -> None:
+    check(prepare_kills(tmp_path, kills=1, seed=3, isolated=True), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_twenty_moments_while_processes_of_its_own_read(tmp_path: Path) -> None:
+    check(prepare_kills(tmp_path, kills=20, seed=4, isolated=True), 20)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3])
+def test_a_reading_process_that_is_killed_costs_one_recording_once(delay_s: float, tmp_path: Path) -> None:
+    for number in range(2):
+        write_edf(tmp_path / "in" / f"s{number}.edf", eeg(4, 192_000, 160.0, number), NAMES, 160.0)
+    prepare_command(str(tmp_path / "in"), str(tmp_path / "whole"))
+    killed: list[int] = []
+
+    def kill_once(stopped: threading.Event) -> None:
+        while not killed and not stopped.wait(0.01):
+            for child in psutil.Process().children():
+                if "isolation" in " ".join(child.cmdline()):
+                    time.sleep(delay_s)
+                    child.kill()
+                    killed.append(child.pid)
+
+    stopped = threading.Event()
+    thread = threading.Thread(target=kill_once, args=(stopped,))
+    thread.start()
+    first = prepare(tmp_path / "in", tmp_path / "store", PrepareConfig(jobs=1))
+    stopped.set()
+    thread.join()
+    assert killed
+    assert sum(o.status == "skipped" and "ended by SIGKILL" in o.reason for o in first.outcomes) <= 1
+    isolated_command(str(tmp_path / "in"), str(tmp_path / "store"))
+    assert differences(tmp_path / "whole", tmp_path / "store") == []
 
 
 @pytest.mark.slow

@@ -452,3 +452,13 @@ def test_windows_of_artefacts_can_be_rejected(tmp_path: Path) -> None:
         WindowDataset(store, WindowConfig(reject_uv=0.1))
     with pytest.raises(ConfigError, match="reject_uv: got -1"):
         WindowConfig(reject_uv=-1.0)
+
+
+def test_a_data_set_says_what_it_holds(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", 4, per_subject=2)
+    shown = repr(WindowDataset(store, WindowConfig(window_s=2.0)))
+    assert shown == (
+        "WindowDataset(20 windows of 2 s, 2 channels × 256 samples, scaling quantile95; 4 recordings of "
+        "2 subjects; 8 closed, 8 open, 4 unlabelled)"
+    )
+    assert "unlabelled" not in repr(WindowDataset(store, WindowConfig(window_s=2.0), labelled=True))

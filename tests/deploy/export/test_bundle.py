@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
 from eegm2.cli.main import app
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.deploy.export.bundle import runtime_source
 from eegm2.deploy.heads.dense import DenseHead
-from eegm2.errors import ConfigError, DataError
+from eegm2.errors import CheckpointError, ConfigError, DataError
 from tests.data.samples import eeg, write_edf, write_store
 from tests.deploy.helpers import checkpoint
-
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
 
 NAMES = ("Fz", "Cz", "Pz", "Oz")
 SOURCE = ("Pz", "A1", "EEG Fz-REF", "Oz", "Cz")
@@ -37,7 +37,11 @@ runpy.run_path(script, run_name="__main__")
 """
 CASES = [("light", "statistics", []), ("eegm2", "covariance", ["--protocol", "light"])]
 CASES += [
-    ("covariance", "tangent_state", ["--scaling", "recording", "--centre", "running", "--warm-up", "2"])
+    (
+        "covariance",
+        "tangent_spread_state",
+        ["--scaling", "recording", "--centre", "running", "--warm-up", "2"],
+    )
 ]
 
 
@@ -129,6 +133,8 @@ def test_gaps_are_filled_or_begin_anew_and_bad_input_is_refused(bundle: Path) ->
     long = Decoder(bundle)
     got = long.push(x[:, :600]) + long.push(x[:, 700:], missing=100)
     assert [d["sample"] for d in got].count(256) == 2, "windows begin anew"
+    assert long.counts["missing"] == 100
+    assert got[-1]["time_s"] > 11, "time goes on over the gap"
     with pytest.raises(DataError, match=r"push: got shape \(2, 1536\), expected \(4, samples\)"):
         Decoder(bundle).push(x[:2])
     x[1, 5] = np.nan
@@ -142,7 +148,7 @@ def test_a_head_of_another_model_and_options_without_a_head_are_refused(bundle: 
     model = checkpoint(tmp_path / "m.safetensors", "light", ch_names=(*NAMES, "C3"))
     head = tmp_path / "h.safetensors"
     DenseHead(np.zeros(100), np.ones(100), [(np.zeros((2, 100)), np.zeros(2))], ("a", "b")).save(head)
-    with pytest.raises(ConfigError, match=r"head: takes 100 statistics features, the model gives 288"):
+    with pytest.raises(CheckpointError, match=r"takes 100 features, the network gives 288"):
         call("export", model, "--head", head, "--out", tmp_path / "x")
     with pytest.raises(ConfigError, match="source_hz: belongs to a bundle; give --head as well"):
         call("export", model, "--source-hz", 250, "--out", tmp_path / "x")

@@ -75,6 +75,18 @@ def test_a_gap_is_placed_rightly_however_samples_are_pulled(step: int) -> None:
     assert gaps(stamps, step=step) == [(1500, 30)]
 
 
+@pytest.mark.parametrize("ppm", [0, 500, -20_000])
+def test_single_samples_that_are_lost_are_counted_where_stamps_are_even(ppm: float) -> None:
+    there = np.random.default_rng(0).random(10_000) > 0.02
+    stamps = (np.arange(10_000) / RATE * (1 + ppm * 1e-6))[there]
+    found = gaps(stamps)
+    numbers = np.flatnonzero(there)
+    expected = [(i + 1, int(n - 1)) for i, n in enumerate(np.diff(numbers)) if n > 1]
+    missed = set(expected) - set(found)
+    assert not set(found) - set(expected), "none is invented"
+    assert all(not 6 * RATE < index < len(stamps) - 20 for index, _ in missed), "once the clock is known"
+
+
 def test_the_interval_is_bounded() -> None:
     clock = ClockTracker(RATE)
     clock.push(np.arange(100) / 100.0)

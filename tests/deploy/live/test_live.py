@@ -23,7 +23,8 @@ from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import fit_head
 from eegm2.deploy.live.clock import ClockTracker
-from eegm2.deploy.live.pipeline import Outputs, Pipeline
+from eegm2.deploy.live.outputs import Outputs
+from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.live.runner import run_stream
 from eegm2.deploy.live.source import Chunk, RecordingSource, SourceLost, unit_factor
 from eegm2.deploy.live.web import WebPage
@@ -307,7 +308,10 @@ def test_a_head_is_fitted_from_a_store_and_decides_on_a_stream(tmp_path: Path) -
     assert done.exit_code == 0, done.output
     # 20 s, of which 2 s are baseline: whole windows of 2 s from 2 s (open) and from 6 to 8 s (closed)
     assert "closed, open: fitted on 9 windows of 3 subjects" in done.output
-    assert "streamed: baseline 2 s, scaling quantile95, a decision every 0.5 s on 2 s" in done.output
+    assert (
+        "streamed (restored from the store): baseline 2 s, scaling quantile95, a decision every 0.5 s on 2 s"
+        in done.output
+    )
     assert "validation on 10 windows of 1 other subject " in done.output
     assert DenseHead.load(head).facts["window_s"] == 2.0
     source = write_edf(tmp_path / "r.edf", eeg(3, 1280), NAMES)
@@ -343,7 +347,7 @@ def test_the_streamed_recording_equals_offline_on_what_was_prepared(tmp_path: Pa
         (["--source", "nowhere.edf"], "got 'nowhere.edf', expected lsl, brainflow or a recording's file"),
         (["--source", "lsl", "--out", "x.txt"], "got 'x.txt', expected lsl, a .jsonl or .csv file"),
         (["--source", "lsl", "--port", "80", "--host", "0.0.0.0"], "which others can reach; give --token"),
-        (["--source", "lsl", "--enter", "0.3"], "enter, leave: got 0.3, 0.5"),
+        (["--source", "lsl", "--enter", "0.3"], "smooth, enter, leave: got 0.0, 0.3, 0.5"),
         (["--source", "lsl", "--buffer-s", "0"], "buffer_s: got 0.0, expected seconds above 0"),
     ],
 )

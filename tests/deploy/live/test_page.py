@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from eegm2.deploy.live.pipeline import Outputs
+from eegm2.deploy.live.outputs import Outputs
 from eegm2.deploy.live.web import WebPage
 
 pytestmark = pytest.mark.slow

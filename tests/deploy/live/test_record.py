@@ -13,7 +13,8 @@ from eegm2.cli.main import app
 from eegm2.data.files.edf_stream import GrowingEdf
 from eegm2.data.files.readers import annotation_labels, read_raw
 from eegm2.deploy.config import RecordConfig
-from eegm2.deploy.live.record import channel_problems, record
+from eegm2.deploy.live.quality import channel_quality, problems
+from eegm2.deploy.live.record import record
 from eegm2.deploy.live.source import Chunk, SourceLost
 from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg, write_edf
@@ -103,4 +104,56 @@ def test_problems_of_channels_are_found() -> None:
     x[1] = 3.0
     x[2] += 300 * np.sin(2 * np.pi * 50 * t)
     x[3] = np.clip(x[3], x[3].min(), np.quantile(x[3], 0.8))
-    assert channel_problems(x, ["a", "b", "c", "d"], 256.0) == ["b flat", "c 50 Hz mains", "d clips"]
+    assert problems(channel_quality(x, ["a", "b", "c", "d"], 256.0)) == ["b flat", "c 50 Hz mains", "d clips"]
+
+
+def test_a_recording_that_ends_within_a_cue_can_be_read(tmp_path: Path) -> None:
+    x, out = eeg(3, 128 * 10), tmp_path / "out.edf"
+    source = write_edf(tmp_path / "in.edf", x, NAMES)
+    command = ["record", "--source", str(source), "--speed", "0", "--out", str(out), "--cue", "open:60"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert (2.0, 8.0, "open") in labels(out), "the cue lasts as long as the recording"
+    file = GrowingEdf(tmp_path / "killed.edf", NAMES, RATE, np.zeros(3))
+    file.annotate(0.5, 5.0, "open")
+    for second in range(3):
+        file.write(x[:, 128 * second : 128 * (second + 1)])
+    assert labels(tmp_path / "killed.edf") == [], "not closed: a label that is not over is not there"
+    file.write(x[:, :128])
+    file.write(x[:, :128])
+    file.write(x[:, :128])
+    assert labels(tmp_path / "killed.edf") == [(0.5, 5.0, "open")]
+
+
+def test_texts_of_any_length_and_kind_can_be_written(tmp_path: Path) -> None:
+    file = GrowingEdf(tmp_path / "t.edf", NAMES, RATE, np.zeros(3))
+    texts = ["ü" * 300, "a\x14b\0c\nd", "plain"]
+    for text in texts:
+        file.annotate(0.1, 0.0, text)
+    for _ in range(4):
+        file.write(eeg(3, 128))
+    assert (file.noted, file.shortened) == (True, 1)
+    file.close()
+    found = {label for _, _, label in labels(tmp_path / "t.edf")}
+    assert {"plain", "a b c d"} < found
+    (long,) = found - {"plain", "a b c d"}
+    assert set(long) == {"ü", "…"}
+
+
+def test_a_disk_that_is_full_leaves_whole_records(tmp_path: Path) -> None:
+    """The kernel itself ends the file within a record: what can be read are the whole ones."""
+    import resource
+
+    source, out = write_edf(tmp_path / "in.edf", eeg(3, 128 * 10), NAMES), tmp_path / "out.edf"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5300, before[1]))
+    try:
+        command = ["record", "--source", str(source), "--speed", "0", "--out", str(out), "--cue", "a:3"]
+        done = CliRunner().invoke(app, command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert isinstance(done.exception, DataError), done.output
+    assert "File too large; what was recorded before is kept in it" in str(done.exception)
+    kept = read_raw(out)
+    assert kept.n_times == 3 * 128, "of the fourth a part was written"
+    np.testing.assert_allclose(kept.get_data(), read_raw(source)[:, : 3 * 128][0], atol=6e-8)

@@ -106,6 +106,11 @@ def test_our_own_outputs_are_no_source_and_two_devices_are_told_apart(network: F
     source = LslSource(source_id="B2")
     source.open()
     assert source.device == "cap B2"
+    with pytest.raises(DataError, match=r"LSL stream: there are several: cap \(A1\), cap \(B2\)"):
+        LslSource().open()
+    network.streams += [Info("copy", "B2")]
+    with pytest.raises(DataError, match=r"there are several: cap \(B2\), copy \(B2\)"):
+        source.open()
 
 
 def test_the_outlets_of_a_run_say_whose_they_are_and_open_late(monkeypatch: pytest.MonkeyPatch) -> None:

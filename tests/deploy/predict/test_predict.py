@@ -20,6 +20,10 @@ from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.finetuning.run import finetune
 from eegm2.evaluation.probing.run import probe
+from eegm2.hub import share_run
+from eegm2.report.gather import gather
+from eegm2.report.html import write_report
+from eegm2.report.shown import prediction_figure, training_figure
 from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_store, rhythm
 
 
@@ -172,3 +176,74 @@ def test_store_of_another_preparation_is_refused(places: dict[str, Path], tmp_pa
     made = predict(places["probe"], [other.url], tmp_path / "out", allowed)
     assert "prepared otherwise" in made.document["recordings"][0]["warnings"][0]
     assert len(RecordingStore(other.url)) == len(made.document["recordings"])
+
+
+def test_a_shared_probe_predicts_the_same_and_names_nobody(places: dict[str, Path], tmp_path: Path) -> None:
+    shared = share_run(places["probe"], tmp_path / "shared")
+    assert sorted(path.name for path in (shared / "heads").iterdir()) == [
+        "light.safetensors",
+        "linear.safetensors",
+    ]
+    card = (shared / "README.md").read_text()
+    assert "linear.safetensors" in card.replace("\\", "")
+    assert "4 subjects" in card
+    for path in shared.rglob("*"):
+        if path.is_file():
+            assert b"sub0" not in path.read_bytes(), path.name
+    plain = PredictConfig(reaction=False)
+    made = [
+        predict(model, [places["store"]], tmp_path / name, plain).document
+        for name, model in (("a", places["probe"]), ("b", shared))
+    ]
+    assert made[0]["model"]["n_people_learnt_from"] == made[1]["model"]["n_people_learnt_from"]
+    rows = [[row for facts in one["recordings"] for row in facts["windows"]] for one in made]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("head", ["light", "statistics"])
+def test_a_shared_fine_tuned_run_predicts_the_same(
+    head: str, places: dict[str, Path], tmp_path: Path
+) -> None:
+    config = FinetuneConfig(head=head, max_epochs=1)  # type: ignore[arg-type]
+    finetune(places["run"], places["store"], tmp_path / "tuned", config)
+    shared = share_run(tmp_path / "tuned", tmp_path / "shared")
+    plain = PredictConfig(reaction=False)
+    made = [
+        predict(model, [places["store"]], tmp_path / model.name[:2], plain).document["recordings"]
+        for model in (tmp_path / "tuned", shared)
+    ]
+    assert [facts["windows"] for facts in made[0]] == [facts["windows"] for facts in made[1]]
+
+
+def test_a_report_of_a_fine_tuned_run_shows_its_learning_curves_and_people(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    config = FinetuneConfig(max_epochs=3, patience=3)
+    made = finetune(places["run"], places["store"], tmp_path / "tuned", config)
+    data = gather(tmp_path / "tuned", places["store"])
+    assert data.log is not None
+    np.testing.assert_array_equal(data.log.curves["val_loss"], made.results["val_loss"])
+    assert data.probes[0].classes == list(made.results["classes"])
+    assert set(data.probes[0].subject) == set(made.results["task"]["people"]["test"])
+    assert data.class_power is not None
+    text = write_report(tmp_path / "tuned", tmp_path / "report.html", places["store"]).read_text()
+    assert "Figure left out" not in text
+    assert "It was then tuned on labels" in text
+    assert "On the frozen encoder" not in text
+    assert training_figure(tmp_path / "tuned").axes
+    with pytest.raises(DataError, match="There is no training log"):
+        training_figure(places["run"])
+
+
+def test_the_figure_of_a_prediction_is_that_of_its_page(places: dict[str, Path], tmp_path: Path) -> None:
+    made = predict(places["probe"], [places["store"]], tmp_path / "out", PredictConfig(reaction=False))
+    first = made.document["recordings"][0]
+    figure = prediction_figure(tmp_path / "out", first["recording"])
+    above, middle, below = (axes for axes in figure.axes if axes.get_label() != "<colorbar>")
+    assert middle.get_ylabel() == "frequency (Hz)"
+    drawn = below.lines[0].get_ydata()
+    expected = [row["probabilities"][1] for row in first["windows"]]
+    np.testing.assert_array_equal(drawn[np.isfinite(drawn)], expected)
+    assert above.get_xlim() == below.get_xlim() == (0, first["duration_s"])
+    with pytest.raises(ConfigError, match=r"recording: got 'nobody', .* has rec0, rec1"):
+        prediction_figure(tmp_path / "out", "nobody")

@@ -280,6 +280,37 @@ def test_a_finished_run_and_a_store_of_other_channels(place: Path) -> None:
     assert json.loads((run / "run.json").read_text())["ch_names"] == list(other.ch_names)
 
 
+def test_pretrained_on_several_stores_and_what_it_saw(place: Path) -> None:
+    labelled_store(place / "others", subjects=4)
+    text = HEAD + FOLDS + OWN.replace("own", "both") + 'store = ["store", "others"]\nval = 0.25\n'
+    text += model("both", 'protocol = "linear"\npretrained = "both"')
+    assert evaluate(place, text, out="several").exit_code == 0
+    (run,) = (place / "several" / "pretrained" / "both").iterdir()
+    stores = json.loads((run / "run.json").read_text())["data"]["stores"]
+    assert [entry["store"] for entry in stores] == ["store", "others"]
+    saw = details_of(place, "several")["pretraining_saw"]["both"]
+    assert all(said.startswith("pretraining saw 3 of the 3 test subjects") for said in saw.values())
+    labelled_store(place / "pair", changes={"channels": ("C3", "P4")})
+    with pytest.raises(ConfigError, match="s5 has fixed electrodes, but the stores differ: store has F3"):
+        evaluate(place, text.replace('"others"]', '"pair"]'), out="several2")
+
+
+def test_random_weights_of_other_sizes(place: Path) -> None:
+    shape = 'protocol = "linear"\npretrained = "random"\npreset = "s3"\nwidth = 4\n'
+    text = plan_text(own="", head=HEAD.replace("[0, 1]", "[0]"))
+    text += model("usual", shape) + model("small", shape + 'network = ["d_state=4"]')
+    assert evaluate(place, text, out="sizes").exit_code == 0
+    cells = details_of(place, "sizes")["cells"]
+    sizes = {cell["model"]: cell["settings"]["network"]["d_state"] for cell in cells}
+    assert sizes == {"usual": 16, "small": 4}
+    usual, small = (
+        np.load(next((place / "sizes" / "cells").glob(f"{name}-fold0-*.npz")))["score"] for name in sizes
+    )
+    assert not np.array_equal(usual, small)
+    with pytest.raises(ConfigError, match="network: got 'd_stat=4', expected a size and its value"):
+        evaluate(place, text.replace("d_state", "d_stat"), out="sizes2")
+
+
 def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place: Path) -> None:
     labelled_store(place / "band", changes={"h_freq_hz": 10.0})
     fake_run(place / "run2", RecordingStore(place / "store"))

@@ -11,14 +11,17 @@ import torch
 
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import FitConfig
+from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.features.transfer import adapt_channels
 from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
+from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups, level_of, run_protocol
 from eegm2.evaluation.scores.outcome import evaluate
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
+from eegm2.model.features import feature_blocks
 from eegm2.model.heads import Downstream, light_head
-from eegm2.model.network import build_model
+from eegm2.model.network import EEGM2, build_model
 from tests.evaluation.helpers import labelled_arrays, tiny_model
 
 ONE_STEP = FitConfig(max_epochs=1, batch_size=1000, lr=1e-3)
@@ -252,3 +255,54 @@ def test_shared_channels_keep_their_weights() -> None:
     assert torch.equal(made.decoder.output.weight[0], model.decoder.output.weight[1])
     with pytest.raises(ConfigError, match="got 1 names in ch_names, expected 2"):
         adapt_channels(model, 2, trained_on=["a", "b", "c"], ch_names=["a"])
+
+
+def tokens_network(data: LabelledWindows, seed: int = 0) -> EEGM2:
+    shape = EEGM2Config.preset("covariance", n_chans=3, width=4, n_virtual=0, sfreq_hz=32.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return EEGM2(shape).eval()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_tuning_can_begin_with_the_probe_and_keeps_it_if_nothing_is_better(classes: int) -> None:
+    data = labelled_arrays(classes=classes, n_times=64)
+    split, model = by_subject(data), tokens_network(data)
+    features = extract_features(model, data, kind="tangent_state")
+    blocks = feature_blocks("tangent_state", model.config)
+    probe = linear_probe(features, data, split, c="validation", blocks=blocks)
+    still_there = FitConfig(max_epochs=1, lr=1e-30, head="statistics", begin="probe")
+    outcome, network = fine_tune("fine", data, split, model=model, seed=0, config=still_there)
+    assert outcome.facts["best_epoch"] == -1
+    assert outcome.score is not None
+    assert probe.score is not None
+    if classes == 2:
+        np.testing.assert_allclose(outcome.score, probe.score, atol=1e-4)
+    assert (outcome.score.argmax(1) == probe.score.argmax(1)).all()
+    tuned = dataclasses.replace(still_there, max_epochs=2, lr=1e-4)
+    moved, _ = fine_tune("fine", data, split, model=model, seed=0, config=tuned)
+    assert moved.facts["best_epoch"] >= 0
+    assert not np.array_equal(moved.score, outcome.score)
+    assert network.head.begun
+
+
+def test_a_probe_of_a_value_is_begun_with_too() -> None:
+    data = labelled_arrays(n_times=64)
+    values = dataclasses.replace(data, y=10.0 + 3 * data.y + 0.1 * np.arange(len(data)) % 1, classes=())
+    split, model = by_subject(values), tokens_network(values)
+    features, blocks = (
+        extract_features(model, values, kind="tangent_state"),
+        feature_blocks("tangent_state", model.config),
+    )
+    probe = linear_probe(features, values, split, c="validation", blocks=blocks)
+    config = FitConfig(max_epochs=1, lr=1e-30, head="statistics", begin="probe")
+    outcome, _ = fine_tune("fine", values, split, model=model, seed=0, config=config)
+    assert outcome.facts["best_epoch"] == -1
+    np.testing.assert_allclose(outcome.score, probe.score, atol=1e-3)
+
+
+def test_a_head_that_is_not_linear_in_features_cannot_begin_with_the_probe() -> None:
+    data = labelled_arrays()
+    config = FitConfig(max_epochs=1, head="statistics", begin="probe")
+    with pytest.raises(ConfigError, match="begin: got 'probe' with head 'statistics' of preset eegm2; it is"):
+        fine_tune("fine", data, by_subject(data), model=tiny_model(), seed=0, config=config)

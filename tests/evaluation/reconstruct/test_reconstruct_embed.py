@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 
 import mne
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.files.writers import write_recording
+from eegm2.data.files.written import csv_text
 from eegm2.data.signal.preprocessing import preprocess
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.scaling import scale_constants, scale_window
@@ -21,6 +24,7 @@ from eegm2.evaluation.config import EmbedConfig, ReconstructConfig
 from eegm2.evaluation.features.embedding import embed, feature_names
 from eegm2.evaluation.reconstruct.overlap import reconstruct_array, window_starts
 from eegm2.evaluation.reconstruct.run import reconstruct_file
+from tests.data.samples import write_edf
 from tests.evaluation.helpers import (
     CHANNELS,
     PREPROCESSING,
@@ -186,8 +190,8 @@ def test_embedding_a_store_and_a_file(
     assert made.time_s()[1, :2].tolist() == [1.125, 1.375]
     with pytest.raises(DataError, match=r"10.50 s long, a window has 20 s"):
         embed(run, recording, tmp_path / "g.npz", EmbedConfig(window_s=20.0))
-    with pytest.raises(ConfigError, match=r"unknown kind of file '.csv', expected .npz or .parquet"):
-        embed(run, recording, tmp_path / "g.csv")
+    with pytest.raises(ConfigError, match=r"unknown kind of file '.wav', expected .npz, .csv or .parquet"):
+        embed(run, recording, tmp_path / "g.wav")
 
 
 def test_parquet_has_a_row_per_window_or_step(run: Path, recording: Path, tmp_path: Path) -> None:
@@ -195,10 +199,72 @@ def test_parquet_has_a_row_per_window_or_step(run: Path, recording: Path, tmp_pa
     flat = embed(run, recording, tmp_path / "f.parquet")
     table = parquet.read_table(tmp_path / "f.parquet")
     assert table.num_rows == 5
-    assert table.column_names[:4] == ["recording", "subject", "label", "start_s"]
-    assert table.column_names[4:] == feature_names(144)
+    assert table.column_names[:4] == ["recording", "subject", "session", "label"]
+    assert table.column_names[4:] == ["start_s", *feature_names(144)]
     np.testing.assert_array_equal(table["mean_003"].to_numpy(), flat.values[:, 2 * 16 + 3])
     steps = embed(run, recording, tmp_path / "g.parquet", EmbedConfig(kind="sequence"))
     table = parquet.read_table(tmp_path / "g.parquet")
     assert table.num_rows == 5 * 8
     np.testing.assert_array_equal(table["channel_007"].to_numpy(), steps.values[:, 7].ravel())
+
+
+def bids(root: Path) -> Path:
+    """Write one recording of a BIDS data set with events and participants; return its file."""
+    folder = root / "sub-07" / "ses-b" / "eeg"
+    file = folder / "sub-07_ses-b_task-rest_eeg.edf"
+    rng = np.random.default_rng(1)
+    x_uv = np.concatenate([rhythm(10, 160, rng), rhythm(3, 160, rng)], axis=1).astype(float)
+    write_edf(file, x_uv, CHANNELS, SFREQ_HZ)
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    (root / "participants.tsv").write_text("participant_id\tgroup\nsub-07\tpatient\n")
+    events = "onset\tduration\ttrial_type\n0\t5\tshut\n5\t5\topen\n"
+    (folder / "sub-07_ses-b_task-rest_events.tsv").write_text(events)
+    return file
+
+
+def test_a_file_of_a_data_set_keeps_who_it_is_of_and_its_labels(run: Path, tmp_path: Path) -> None:
+    made = embed(run, bids(tmp_path / "set"), tmp_path / "f.npz")
+    assert set(made.subject) == {"sub-07"}
+    assert set(made.session) == {"b"}
+    assert set(made.recording) == {"sub-07_ses-b_task-rest"}
+    assert made.label.tolist() == ["shut", "shut", "", "open", "open"]
+    alone = tmp_path / "alone" / "sub-07_rest.edf"
+    alone.parent.mkdir()
+    alone.write_bytes(bids(tmp_path / "other").read_bytes())
+    found = embed(run, alone, tmp_path / "g.npz")
+    assert (found.subject[0], found.session[0], found.label[0]) == ("sub-07", "", "")
+    np.testing.assert_array_equal(found.values, made.values)
+
+
+def test_annotations_of_a_plain_file_are_its_labels(run: Path, tmp_path: Path) -> None:
+    x_uv = rhythm(10, 320, np.random.default_rng(1)).astype(float)
+    spans = [(0.0, 5.0, "shut"), (5.0, 5.0, "open"), (8.0, 0.5, "bad blink")]
+    write_edf(tmp_path / "in" / "kim.edf", x_uv, CHANNELS, SFREQ_HZ, spans)
+    made = embed(run, tmp_path / "in" / "kim.edf", tmp_path / "f.npz")
+    assert made.label.tolist()[:4] == ["shut", "shut", "", "open"]
+    assert set(made.subject) == {"kim"}
+
+
+def test_csv_has_the_rows_of_the_frame_and_no_formula(
+    run: Path, store: RecordingStore, tmp_path: Path
+) -> None:
+    made = embed(run, store.url, tmp_path / "f.csv")
+    rows = list(csv.reader((tmp_path / "f.csv").read_text().splitlines()))
+    assert rows[0] == ["recording", "subject", "session", "label", "start_s", *feature_names(144)]
+    assert len(rows) == 1 + len(made.values)
+    assert rows[1][:5] == ["rec0", "sub0", "1", "shut", "0.0"]
+    np.testing.assert_allclose(np.array(rows[1][5:], float), made.values[0], rtol=1e-6)
+    asked = embed(run, store.url, tmp_path / "table.txt", EmbedConfig(format="csv"))
+    assert (tmp_path / "table.txt").read_bytes() == (tmp_path / "f.csv").read_bytes()
+    assert csv_text(["a", "b"], [["=1+1", 1], [None, "x"]]) == b"a,b\n'=1+1,1\n,x\n"
+    pytest.importorskip("pandas")
+    assert asked.frame().shape == (24, 149)
+
+
+def test_a_frame_without_pandas_says_what_to_install(
+    run: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = embed(run, recording, tmp_path / "f.npz")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="pip install pandas"):
+        made.frame()

@@ -7,10 +7,20 @@ import pytest
 import torch
 
 from eegm2 import EEGM2, EEGM2Config
+from eegm2.deploy.device.features import array_features
 from eegm2.errors import ConfigError
 from eegm2.model.covariance.bank import FilterBank, band_edges_hz, sampling_stride
 from eegm2.model.covariance.tokens import CovarianceTokens, evidence
-from eegm2.model.features import diagonal, feature_blocks, feature_names, window_features
+from eegm2.model.features import (
+    KINDS,
+    OF_TOKENS,
+    diagonal,
+    feature_blocks,
+    feature_names,
+    window_features,
+)
+
+LAYOUT = ("token_step", "window_tokens", "kernel_taps")
 
 
 def config(**changes: object) -> EEGM2Config:
@@ -119,7 +129,7 @@ def test_tokens_do_not_see_the_future(decoder: bool) -> None:
 def test_windows_that_tell_little_give_finite_features(x: torch.Tensor) -> None:
     torch.manual_seed(0)
     model = EEGM2(config()).eval()
-    for kind in ("tangent", "log_variance", "state", "tangent_state", "statistics"):
+    for kind in (*OF_TOKENS, "statistics"):
         assert torch.isfinite(model.features(x, kind=kind)).all()
 
 
@@ -181,6 +191,46 @@ def test_features_are_parts_of_one_average() -> None:
     assert feature_blocks("tangent", shape) == ()
     later = window_features(model.encode(x)[..., 8:], "tangent", shape, first=8)
     torch.testing.assert_close(later, tokens.tangent[:, 8:].mean(1))
+
+
+@torch.no_grad()
+def test_spread_is_the_weighted_deviation_over_time() -> None:
+    torch.manual_seed(0)
+    model = EEGM2(config()).eval()
+    x, shape = noise(3, 5, 512), model.config
+    tangent, weights = model.tokens(x).tangent.double(), evidence(shape, 0, 16).double()
+    weights = weights[None, :, None] / weights.sum()
+    spread = (tangent.square() * weights).sum(1) - (tangent * weights).sum(1).square()
+    made = model.features(x, kind="tangent_spread_state")
+    parts = made.split([shape.tangent_size, shape.tangent_size, shape.trunk_channels], dim=1)
+    torch.testing.assert_close(parts[1], spread.sqrt().float(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.cat([parts[0], parts[2]], dim=1), model.features(x))
+    torch.testing.assert_close(made[:, : 2 * shape.tangent_size], model.features(x, kind="tangent_spread"))
+    names = feature_names(made.shape[1], "tangent_spread_state", shape)
+    assert (len(names), len(set(names))) == (made.shape[1],) * 2
+    assert names[shape.tangent_size] == "spread_0_00_00"
+    assert feature_blocks("tangent_spread_state", shape) == tuple(part.shape[1] for part in parts)
+    one = window_features(model.encode(x)[..., 8:9], "tangent_spread", shape, first=8)
+    assert not one[:, shape.tangent_size :].any()
+
+
+def test_a_signal_that_does_not_change_has_a_spread_with_a_slope() -> None:
+    representation = torch.zeros(1, config().representation_channels, 4, requires_grad=True)
+    window_features(representation, "tangent_spread", config()).sum().backward()
+    assert representation.grad is not None
+    assert torch.isfinite(representation.grad).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first", [0, 5])
+def test_a_device_makes_the_same_features(kind: str, first: int) -> None:
+    shape = config()
+    tokens = {"diagonal": diagonal(shape), **{name: getattr(shape, name) for name in LAYOUT}}
+    facts = {"trunk_channels": shape.trunk_channels, "tokens": tokens}
+    window = noise(1, shape.representation_channels, 9)
+    expected = window_features(window, kind, shape, first)[0].numpy()
+    np.testing.assert_allclose(array_features(window[0].numpy(), kind, facts, first), expected, atol=2e-5)
 
 
 def test_networks_without_tokens_say_so() -> None:

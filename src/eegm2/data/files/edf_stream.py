@@ -11,10 +11,10 @@ import numpy as np
 
 from eegm2.errors import ConfigError
 
-#: Room for annotations in each record, in bytes; what does not fit goes into the next one.
-_ANNOTATION_BYTES = 240
-#: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
+#: Room for annotations in each record, in bytes; what does not fit goes into the next one. And for a text.
+_ANNOTATION_BYTES, _TEXT_BYTES = 240, 160
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+#: Half of the range that 16 bits cover in steps of 0.1 µV; 24 bits cover every amplifier in finer ones.
 _EDF_HALF_UV, _BDF_HALF_UV = 3276.7, 262_143.0
 
 
@@ -37,6 +37,8 @@ class GrowingEdf:
         Samples of a record.
     clipped : int
         Samples so far that lay outside the range.
+    shortened : int
+        Annotations so far that were too long for a record.
     """
 
     def __init__(self, path: Path, ch_names: Sequence[str], sfreq_hz: float, offset_uv: np.ndarray) -> None:
@@ -51,12 +53,13 @@ class GrowingEdf:
         self.digital = 2**bits - 1
         self.middle = np.zeros(len(ch_names)) if self.bdf else np.round(offset_uv)
         self.step_uv = half / self.digital
-        self.clipped = self.records = 0
-        self._waiting: list[bytes] = []
+        self.clipped = self.records = self.shortened = 0
+        self._waiting: list[tuple[float, float, str]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = path.open("wb")
-        self._file.write(self._header(ch_names, text, half))
-        self._file.flush()
+        header = self._header(ch_names, text, half)
+        self._end = len(header)
+        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._append(0, header)
 
     def _header(self, ch_names: Sequence[str], duration: str, half: float) -> bytes:
         now, kind = datetime.datetime.now(), "BDF" if self.bdf else "EDF"
@@ -96,9 +99,23 @@ class GrowingEdf:
         return b"".join(value.encode("latin-1", "replace").ljust(width)[:width] for value, width in fields)
 
     def annotate(self, onset_s: float, duration_s: float, text: str) -> None:
-        """Keep an annotation; it is written with the next record that has room."""
-        length = f"\x15{duration_s:.6g}" if duration_s > 0 else ""
-        self._waiting.append(f"+{onset_s:.6f}{length}\x14{text}\x14\0".encode()[: _ANNOTATION_BYTES - 32])
+        """Keep an annotation; it is written with the first record that has room and holds its end.
+
+        So no annotation ever reaches beyond the end of the file. A text that is too long for a record is cut
+        and ends in an ellipsis.
+        """
+        plain = "".join(character if character.isprintable() else " " for character in text)
+        if len(plain.encode()) > _TEXT_BYTES:
+            self.shortened += 1
+            plain = plain.encode()[: _TEXT_BYTES - 3].decode(errors="ignore") + "…"
+        self._waiting.append((onset_s, duration_s, plain))
+
+    def end_annotations(self, end_s: float) -> None:
+        """Let the annotations that are not written yet end at a time at the latest: nothing follows."""
+        self._waiting = [
+            (min(onset_s, end_s), max(0.0, min(duration_s, end_s - onset_s)), text)
+            for onset_s, duration_s, text in self._waiting
+        ]
 
     def write(self, x_uv: np.ndarray) -> None:
         """Append one record, (n_chans, record) in microvolts, and count it.
@@ -106,25 +123,51 @@ class GrowingEdf:
         Raises
         ------
         OSError
-            If the disk is full; what was counted before stays readable.
+            If the disk is full; the file then ends after the last whole record.
         """
         values = np.rint((x_uv - self.low[:, None]) / self.step[:, None]) - self.digital
-        self.clipped += int((np.abs(values) > self.digital).sum())
-        digits = np.clip(values, -self.digital, self.digital).astype("<i4")
+        outside = int((np.abs(values) > self.digital).sum())
+        digits = np.ascontiguousarray(np.clip(values, -self.digital, self.digital), "<i4")
         if self.bdf:
             samples = digits.view(np.uint8).reshape(*digits.shape, 4)[..., :3].tobytes()
         else:
             samples = digits.astype("<i2").tobytes()
-        notes = f"+{self.records * self.record_s:.6f}\x14\x14\0".encode()
-        while self._waiting and len(notes) + len(self._waiting[0]) <= _ANNOTATION_BYTES:
-            notes += self._waiting.pop(0)
-        self._file.seek(0, 2)
-        self._file.write(samples + notes.ljust(_ANNOTATION_BYTES, b"\0"))
-        self._file.flush()
+        notes, end_s = f"+{self._end_s:.6f}\x14\x14\0".encode(), self._end_s + self.record_s
+        left = []
+        for waiting in self._waiting:
+            text = _encoded(*waiting) if waiting[0] + waiting[1] <= end_s + 1e-6 else b""
+            fits = bool(text) and len(notes) + len(text) <= _ANNOTATION_BYTES
+            notes += text if fits else b""
+            left += [] if fits else [waiting]
+        record = samples + notes.ljust(_ANNOTATION_BYTES, b"\0")
+        self._append(self._end, record)
+        try:
+            self._put(236, str(self.records + 1).encode().ljust(8))
+        except OSError:
+            self._file.truncate(self._end)
+            raise
+        self._end += len(record)
         self.records += 1
-        self._file.seek(236)
-        self._file.write(str(self.records).encode().ljust(8))
-        self._file.flush()
+        self.clipped += outside
+        self._waiting = left
+
+    def _append(self, at: int, data: bytes) -> None:
+        """Write at the end of the file; where that fails, leave it as long as it was."""
+        try:
+            self._put(at, data)
+        except OSError:
+            self._file.truncate(at)
+            raise
+
+    def _put(self, at: int, data: bytes) -> None:
+        self._file.seek(at)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+    @property
+    def _end_s(self) -> float:
+        return self.records * self.record_s
 
     @property
     def noted(self) -> bool:
@@ -134,3 +177,9 @@ class GrowingEdf:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _encoded(onset_s: float, duration_s: float, text: str) -> bytes:
+    """Return an annotation as EDF+ has it."""
+    length = f"\x15{duration_s:.6f}" if duration_s > 0 else ""
+    return f"+{onset_s:.6f}{length}\x14{text}\x14\0".encode()

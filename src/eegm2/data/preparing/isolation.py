@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -29,6 +29,8 @@ from eegm2.errors import EEGM2Error
 _FRAME = struct.Struct("<Q")
 _IDLE_S = 60.0
 _START_S = 120.0
+_PACKED = (".gz", ".xdfz", ".mat", ".set", ".npz", ".h5", ".hdf5")
+"""Samples of EEG, mostly noise, compress to a half or a third."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,17 @@ class Limits:
 
     @classmethod
     def for_bytes(cls, size: int, *, time_s: float = 0.0, memory_gb: float = 0.0) -> Limits:
-        """Return limits for files of `size` bytes in all, generous to any recording, where none are given."""
-        return cls(
-            time_s or 120.0 + size / 1e6,
-            int(memory_gb * 2**30) or 2 * 2**30 + 12 * size,
-        )
+        """Return limits for files of `size` bytes in all, generous to any recording, where none are given.
+
+        Four times the files and what libraries take: see ``docs/results/memory.md``.
+        """
+        return cls(time_s or 120.0 + size / 1e6, int(memory_gb * 2**30) or 2 * 2**30 + 4 * size)
+
+    @classmethod
+    def for_files(cls, sizes: Mapping[Path, int], *, time_s: float = 0.0, memory_gb: float = 0.0) -> Limits:
+        """Return limits for files of these bytes; a kind that may be compressed counts three times."""
+        size = sum(size * (3 if path.suffix.lower() in _PACKED else 1) for path, size in sizes.items())
+        return cls.for_bytes(size, time_s=time_s, memory_gb=memory_gb)
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,15 @@ from eegm2.atomic import remove_stale_temporaries
 from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.files.opened import stat_of
 from eegm2.data.files.tree import NOT_FETCHED
-from eegm2.data.joins import canonical_marks, is_join, is_skip, without_marks
-from eegm2.data.labels import LabelSpan
 from eegm2.data.names import shown
 from eegm2.data.preparing.finding import find_recordings, settle_gone
 from eegm2.data.preparing.isolation import Ended, Limits, Task
 from eegm2.data.preparing.isolation import run as run_isolated
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
+from eegm2.data.preparing.settled import ACROSS, across_joins, settled
 from eegm2.data.preparing.worker import (
     Job,
     Outcome,
-    clip_labels,
-    files_sha256,
     first_channels,
     prepare_one,
     source_files,
@@ -38,6 +35,7 @@ from eegm2.data.storage import LocalStorage, Storage, open_storage
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.ending import status_of
 from eegm2.errors import ConfigError, DataError
+from eegm2.words import count
 
 _BYTES_PER_PROCESS = 48 << 20
 """So much EDF takes one process longer to prepare than another one takes to start."""
@@ -96,11 +94,12 @@ def prepare(
                 remove_stale_temporaries(place)
     job = Job(str(out), folder, wanted, config.dtype)
     done: list[Outcome] = []
-    todo = []
+    todo, across = [], 0
     for recording in sources:
-        outcome = _settled(recording, job, existing)
+        outcome = settled(recording, job, existing)
         if outcome is None:
             todo.append(recording)
+            across += across_joins(recording, existing)
         else:
             done.append(outcome)
             if progress:
@@ -119,7 +118,7 @@ def prepare(
         recipe.name,
         wanted,
         tuple(sorted([*done, *removed], key=lambda o: o.recording)),
-        (*found.messages, *messages),
+        (*found.messages, *messages, *([ACROSS.format(count(across, "recording"))] if across else [])),
         status,
         left_out=found.left_out,
         licence=recipe.licence if recipe.licence_of is None else recipe.licence_of(root),
@@ -179,8 +178,8 @@ def _portable(source: SourceRecording) -> bool:
 
 
 def _limits(source: SourceRecording, root: str, config: PrepareConfig) -> Limits:
-    size = sum(max(stat_of(path)[0], 0) for path in source_files(source, root))
-    return Limits.for_bytes(size, time_s=config.limit_s, memory_gb=config.limit_gb)
+    sizes = {path: max(stat_of(path)[0], 0) for path in source_files(source, root)}
+    return Limits.for_files(sizes, time_s=config.limit_s, memory_gb=config.limit_gb)
 
 
 def _ended(source: SourceRecording, root: str, ended: Ended) -> str:
@@ -210,52 +209,6 @@ def _refuse_foreign_folder(storage: Storage) -> None:
                 f"--out {storage.path}: is no store and not empty (it has {shown(there[0])}); "
                 "name a new or empty folder"
             )
-
-
-def _settled(source: SourceRecording, job: Job, existing: RecordingStore | None) -> Outcome | None:
-    """Return the outcome of a recording that needs no reading: a problem, or there already and unchanged."""
-    about = (source.recording_id, source.subject, source.session, source_name(source, job.root))
-    if source.problem is not None:
-        return Outcome(*about, "skipped", source.problem)
-    if existing is None or source.recording_id not in {info.id for info in existing.recordings}:
-        return None
-    info = existing[source.recording_id]
-    files = source_files(source, job.root, info.source_files)
-    stat = tuple(map(stat_of, files))
-    if info.source_stat != stat and info.source_sha256 != files_sha256(files):
-        return None
-    labels = info.labels
-    if source.labels is not None:
-        marks = [span for span in info.labels if is_join(span.label) or is_skip(span.label)]
-        given = canonical_marks(source.labels)
-        if not _marked_alike(given, marks, 1.5 / info.sfreq_hz, info.duration_s):
-            return None  # a table marks joins that the samples were not prepared with
-        labels = clip_labels(without_marks(given), info.quality.get("duration_s", info.duration_s))[0]
-        labels = tuple(sorted((*labels, *marks))) if marks else labels
-    now = dataclasses.replace(
-        info,
-        subject=source.subject,
-        session=source.session,
-        labels=labels,
-        attributes=source.attributes,
-        split=source.split,
-        source_stat=stat,
-    )
-    if now == info:
-        return Outcome(*about, "unchanged", quality=info.quality)
-    StoreWriter(job.out, job.preprocessing, job.preprocessing.channels, dtype=job.dtype).update(now)
-    changed = dataclasses.replace(now, source_stat=info.source_stat) != info
-    return Outcome(*about, "updated" if changed else "unchanged", quality=info.quality)
-
-
-def _marked_alike(
-    given: Sequence[LabelSpan], marks: Sequence[LabelSpan], tolerance_s: float, duration_s: float
-) -> bool:
-    """Return whether all joins and skips that labels have are among those of the stored recording."""
-    there = [mark.onset_s for mark in marks]
-    wanted = [span.onset_s for span in given if is_join(span.label) or is_skip(span.label)]
-    inside = [time for time in wanted if tolerance_s < time < duration_s - tolerance_s]
-    return all(any(abs(time - mark) <= tolerance_s for mark in there) for time in inside)
 
 
 def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[Outcome]:

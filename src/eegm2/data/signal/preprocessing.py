@@ -17,7 +17,7 @@ import numpy as np
 from eegm2.data.channels import Montage, eeg_channels, wanted_channels
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.files.readers import annotation_labels, recalled
-from eegm2.data.joins import JOIN, at_the_step, canonical_marks, cuts, is_skip, parts, skipped
+from eegm2.data.joins import IN_PARTS, JOIN, at_the_step, canonical_marks, cuts, is_skip, parts, skipped
 from eegm2.data.labels import LabelSpan
 from eegm2.data.signal.compiled import kernels
 from eegm2.data.signal.filters import Filters, filters
@@ -161,7 +161,7 @@ def _about_parts(places: Sequence[int], missing: np.ndarray, sfreq_hz: float) ->
         return ""
     first = f"the first ends at {places[0] / sfreq_hz:.3f} s" if places else ""
     gone = f"{missing.sum() / sfreq_hz:.3f} s not recorded" if missing.any() else ""
-    return ", ".join(filter(None, [f"{len(places) + 1} parts, each prepared alone", first, gone]))
+    return ", ".join(filter(None, [f"{len(places) + 1} parts, {IN_PARTS}", first, gone]))
 
 
 def _bad_to_fill(
@@ -177,7 +177,13 @@ def _bad_to_fill(
     return bads if config.bads == "interpolate" else []
 
 
-def preprocess_alike(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str) -> Preprocessed:
+def preprocess_alike(
+    raw: mne.io.BaseRaw,
+    config: PreprocessingConfig,
+    *,
+    where: str,
+    marks: Iterable[LabelSpan] = (),
+) -> Preprocessed:
     """Prepare a recording as a checkpoint's data were; no advice names options, as there are none to give.
 
     Raises
@@ -186,7 +192,7 @@ def preprocess_alike(raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where:
         As `preprocess`.
     """
     try:
-        return preprocess(raw, config, where=where)
+        return preprocess(raw, config, where=where, marks=marks)
     except DataError as error:
         finding, _, advice = str(error).rpartition("; ")
         if " --" not in f" {advice}":

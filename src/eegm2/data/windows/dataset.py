@@ -71,7 +71,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
     classes : sequence of str, optional
         Labels wanted, in the order of their numbers; default all labels of the selected recordings, sorted.
     labelled : bool
-        Keep only windows that have a label.
+        Keep only windows that have a label. By default all windows are kept, and those without a label have
+        the number -1: pretraining wants them, a classifier does not.
 
     Attributes
     ----------
@@ -162,6 +163,18 @@ class WindowDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __repr__(self) -> str:
+        found = np.bincount(self.index["label"] + 1, minlength=len(self.classes) + 1)
+        labels = [f"{count} {name}" for name, count in zip(self.classes, found[1:])]
+        if found[0]:
+            labels.append(f"{found[0]} unlabelled")
+        chans, people = len(self.store.ch_names), len({info.subject for info in self.recordings})
+        return (
+            f"WindowDataset({len(self)} windows of {self.config.window_s:g} s, {chans} channels × "
+            f"{self.n_times} samples, scaling {self.config.scaling}; {len(self.recordings)} recordings of "
+            f"{people} subjects; {', '.join(labels)})"
+        )
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return ``{"x": float32 Tensor (n_chans, n_times), "y": int, "index": int}``."""

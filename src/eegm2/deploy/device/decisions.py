@@ -117,15 +117,25 @@ class DecisionRule:
         Weight of the past in ``p = smooth * p + (1 - smooth) * new``.
     enter, leave : float
         A class is decided when its smoothed probability reaches `enter`, until it falls below `leave`.
+    threshold : float, optional
+        Of two classes the second is decided from this probability on, else the first; `enter` and `leave`
+        do not count then.
     """
 
-    def __init__(self, *, smooth: float = 0.0, enter: float = 0.6, leave: float = 0.5) -> None:
+    def __init__(
+        self,
+        *,
+        smooth: float = 0.0,
+        enter: float = 0.6,
+        leave: float = 0.5,
+        threshold: float | None = None,
+    ) -> None:
         if not (0 <= smooth < 1 and 0 <= leave <= enter <= 1):
             raise ConfigError(
                 f"smooth, enter, leave: got {smooth}, {enter}, {leave}; "
                 "expected 0 <= smooth < 1 and 0 <= leave <= enter <= 1"
             )
-        self.smooth, self.enter, self.leave = smooth, enter, leave
+        self.smooth, self.enter, self.leave, self.threshold = smooth, enter, leave, threshold
         self.reset()
 
     def reset(self) -> None:
@@ -139,6 +149,9 @@ class DecisionRule:
         past = new if self.probabilities is None else self.probabilities
         self.probabilities = self.smooth * past + (1 - self.smooth) * new
         best = int(self.probabilities.argmax())
+        if self.threshold is not None and len(new) == 2:
+            self.decided = int(self.probabilities[1] >= self.threshold)
+            return self.decided
         if self.decided is not None and self.probabilities[self.decided] < self.leave:
             self.decided = None
         if self.probabilities[best] >= self.enter and (

@@ -36,11 +36,14 @@ def array_features(window: np.ndarray, kind: str, facts: dict[str, Any], first: 
     seen = (np.arange(first, first + window.shape[1]) + 1) * tokens["token_step"] - tokens["kernel_taps"] // 2
     known = (np.maximum(seen, 0) - np.maximum(seen - length, 0)) / length
     known = np.ones_like(known) if known.sum() <= 0 else known
-    pooled = (window * (known / known.sum())).sum(1)
+    known = known / known.sum()
+    pooled = (window * known).sum(1)
     state, tangent = pooled[:trunk], pooled[trunk:]
     if kind == "log_variance":
         return tangent[tokens["diagonal"]]
-    return {"tangent": tangent, "state": state, "tangent_state": np.concatenate([tangent, state])}[kind]
+    spread = np.sqrt(((window[trunk:] - tangent[:, None]) ** 2 * known).sum(1))
+    parts = {"tangent": tangent, "spread": spread, "state": state}
+    return np.concatenate([parts[part] for part in kind.split("_")])
 
 
 def _statistics(x: np.ndarray) -> np.ndarray:

@@ -40,6 +40,12 @@ def window_scale(x: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
     raise ConfigError(f"scaling: got '{method}', expected quantile95, robust, zscore, recording or none")
 
 
+def scaled_window(x: np.ndarray, method: str) -> np.ndarray:
+    """Return one window (n_chans, n_times) in microvolts scaled by itself, as windows of training are."""
+    offset, scale = window_scale(x, method)
+    return ((x - offset) / (scale + _EPSILON_UV)).astype(np.float32)
+
+
 class RunningScale:
     """Scale each channel by what a baseline shows, the median over its windows, and follow slow changes.
 

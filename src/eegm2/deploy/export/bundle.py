@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegm2.config import to_dict
+from eegm2.config import split_commas, to_dict
 from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import ExportConfig, StreamConfig
 from eegm2.deploy.device.decisions import StreamCentring
 from eegm2.deploy.device.scale import RunningScale
-from eegm2.deploy.export.decoder import Decoder, packed
-from eegm2.deploy.heads.decisions import SlidingFeatures
+from eegm2.deploy.export.decoder import Decoder
+from eegm2.deploy.export.packing import packed
+from eegm2.deploy.heads.decisions import SlidingFeatures, rule_of
 from eegm2.deploy.heads.dense import DenseHead
+from eegm2.deploy.heads.windowed import WindowedFeatures, WindowedHead
 from eegm2.deploy.long import encode_long
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import split_commas
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 from eegm2.model.features import diagonal, window_features
 
@@ -30,20 +31,22 @@ from eegm2.model.features import diagonal, window_features
 #: that needs NumPy, ONNX Runtime and each other alone.
 RUNTIME_MODULES = (
     *("errors", "evaluation/features/centring:WARM_UP_WINDOWS,RunningMean", "deploy/device/filters"),
-    *("deploy/device/scale", "deploy/device/decisions", "deploy/device/features"),
-    *("deploy/device/timeline", "records", "deploy/device/calibration"),
-    *("deploy/export/runtime", "deploy/export/decoder"),
+    *("deploy/device/scale", "deploy/device/decisions", "deploy/device/features", "deploy/device/flat"),
+    *("deploy/device/flags", "deploy/device/timeline", "records", "deploy/device/calibration"),
+    *("deploy/export/packing", "deploy/export/runtime", "deploy/export/decoder"),
 )
 RUNTIME_NAME = "eegm2_runtime.py"
 
 
-def bundle_facts(trained: TrainedModel, head: DenseHead, config: ExportConfig) -> dict[str, Any]:
+def bundle_facts(
+    trained: TrainedModel, head: DenseHead | WindowedHead, config: ExportConfig
+) -> dict[str, Any]:
     """Return everything of a bundle but the network, as plain values.
 
     Parameters
     ----------
     trained : TrainedModel
-    head : DenseHead
+    head : DenseHead or WindowedHead
         Fitted on this model.
     config : ExportConfig
         ``channels`` and ``source_hz`` of the device; without, those of the model.
@@ -58,8 +61,12 @@ def bundle_facts(trained: TrainedModel, head: DenseHead, config: ExportConfig) -
     source_hz = config.source_hz or trained.sfreq_hz
     window_s = float(facts.get("window_s", trained.window_s or 4.0))
     hop_s = float(facts.get("hop_s", stream.hop_s))
-    steps_per_s = trained.sfreq_hz / shape.step_samples
+    windowed = isinstance(head, WindowedHead)
+    steps_per_s = trained.sfreq_hz if windowed else trained.sfreq_hz / shape.step_samples
     causal = CausalPreprocessor(names, source_hz, trained.preprocessing, trained.ch_names, where="device")
+    if config.flat == "interpolate":
+        causal.refuse_unknown_electrodes()
+    kernel, places = causal.electrodes()
     delays = {"filter": causal.filter.delay_s(), "resampling": causal.resampler.delay_s}
     tokens = None
     if shape.embedding == "covariance":
@@ -87,21 +94,20 @@ def bundle_facts(trained: TrainedModel, head: DenseHead, config: ExportConfig) -
         "calibration_s": float(facts.get("calibration_s", 60.0)),
         "adapt_s": float(facts.get("adapt_s", 0.0)),
         "amplitude_uv": list(AMPLITUDE_LIMITS_UV) if trained.preprocessing.amplitude == "microvolts" else [],
-        "features": facts.get("features", "statistics"),
-        "window_steps": max(1, round(window_s * steps_per_s)),
+        "features": head.kind if isinstance(head, WindowedHead) else facts.get("features", "statistics"),
+        "window_steps": head.n_times
+        if isinstance(head, WindowedHead)
+        else max(1, round(window_s * steps_per_s)),
         "hop_steps": max(1, round(hop_s * steps_per_s)),
         "hop_s": hop_s,
         "trunk_channels": shape.trunk_channels if tokens else shape.representation_channels,
         "tokens": tokens,
-        "centre": facts.get("centre", "none"),
+        "centre": head.centre if isinstance(head, WindowedHead) else facts.get("centre", "none"),
         "warm_up": int(facts.get("warm_up", WARM_UP_WINDOWS)),
-        "head": {
-            "mean": packed(head.mean),
-            "scale": packed(head.scale),
-            "layers": [[packed(weight), packed(bias)] for weight, bias in head.layers],
-            "link": head.link,
-        },
-        "rule": {"smooth": config.smooth, "enter": config.enter, "leave": config.leave},
+        "head": _head_facts(head.head if isinstance(head, WindowedHead) else head, len(head.classes)),
+        "rule": rule_of(facts, config),
+        "flat": config.flat,
+        "electrodes": {"kernel": packed(kernel), "places": places.tolist()} if len(places) else None,
         "max_gap_s": stream.max_gap_s,
         "whose": {
             "method": facts.get("scaling", trained.scaling),
@@ -111,6 +117,15 @@ def bundle_facts(trained: TrainedModel, head: DenseHead, config: ExportConfig) -
         "latency_ms": {name: round(1e3 * value, 1) for name, value in delays.items()},
         "validation": facts.get("validation"),
     }
+
+
+def _head_facts(head: DenseHead | None, n_classes: int) -> dict[str, Any]:
+    """Return a dense head as plain values; a network that has its own needs the probabilities alone."""
+    if head is None:
+        nothing, one = packed(np.zeros(n_classes)), packed(np.ones(n_classes))
+        return {"mean": nothing, "scale": one, "layers": [], "link": "softmax"}
+    layers = [[packed(weight), packed(bias)] for weight, bias in head.layers]
+    return {"mean": packed(head.mean), "scale": packed(head.scale), "layers": layers, "link": head.link}
 
 
 def refuse_other_head(trained: TrainedModel, head: DenseHead) -> None:
@@ -165,30 +180,24 @@ def _is_chosen(node: ast.stmt, chosen: str) -> bool:
     return not chosen or bool(set(names) & set(chosen.split(",")))
 
 
-def check_bundle(path: Path, trained: TrainedModel, head: DenseHead) -> float:
+def check_bundle(path: Path, trained: TrainedModel, head: DenseHead | WindowedHead) -> float:
     """Return the largest difference of probabilities from `eegm2 stream` on noise of microvolts."""
     decoder = Decoder(path)
-    facts, shape = decoder.facts, trained.config
+    facts = decoder.facts
     warm_up = facts["warm_up"] if facts["centre"] != "none" else 0
-    seconds = facts["calibration_s"] + (3 + warm_up) * facts["window_s"] + 4
+    baseline_s = 0.0 if isinstance(head, WindowedHead) else facts["calibration_s"]
+    seconds = baseline_s + (3 + warm_up) * facts["window_s"] + 4
     n_times = round(seconds * decoder.sfreq_hz)
     x = 20 * np.random.default_rng(0).standard_normal((len(decoder.ch_names), n_times))
     got = decoder.push(x[:, : x.shape[1] // 3]) + decoder.push(x[:, x.shape[1] // 3 :]) + decoder.flush()
     causal = CausalPreprocessor(
         decoder.ch_names, decoder.sfreq_hz, trained.preprocessing, trained.ch_names, where="device"
     )
-    scale = RunningScale(
-        facts["scaling"],
-        trained.sfreq_hz,
-        window_s=facts["window_s"],
-        calibration_s=facts["calibration_s"],
-        adapt_s=facts["adapt_s"],
-    )
-    scaled = np.concatenate([scale.push(causal.push(x)), scale.push(causal.flush())], axis=1)
-    with torch.inference_mode():
-        representation = torch.from_numpy(encode_long(trained.model, scaled))[None]
-        sliding = SlidingFeatures(facts["window_steps"], facts["hop_steps"], facts["features"], shape)
-        made = [(end, features.numpy()) for end, features in sliding.push(representation)]
+    prepared = np.concatenate([causal.push(x), causal.flush()], axis=1)
+    if isinstance(head, WindowedHead):
+        made = WindowedFeatures(head, facts["hop_steps"]).push(prepared)
+    else:
+        made = _streamed(prepared, trained, facts)
     if facts["centre"] != "none":
         centring = StreamCentring(facts["window_steps"], facts["warm_up"])
         made = [(end, row) for end, taken in made if (row := centring.take(taken, end)) is not None]
@@ -201,3 +210,22 @@ def check_bundle(path: Path, trained: TrainedModel, head: DenseHead) -> float:
         past = new if past is None else rule["smooth"] * past + (1 - rule["smooth"]) * new
         worst = max(worst, float(np.abs(past - np.array(decision["probabilities"])).max()))
     return worst
+
+
+def _streamed(
+    prepared_uv: np.ndarray, trained: TrainedModel, facts: dict[str, Any]
+) -> list[tuple[int, np.ndarray]]:
+    """Return (end step, features) of the windows of a stream of prepared microvolts."""
+    scale = RunningScale(
+        facts["scaling"],
+        trained.sfreq_hz,
+        window_s=facts["window_s"],
+        calibration_s=facts["calibration_s"],
+        adapt_s=facts["adapt_s"],
+    )
+    with torch.inference_mode():
+        representation = torch.from_numpy(encode_long(trained.model, scale.push(prepared_uv)))[None]
+        sliding = SlidingFeatures(
+            facts["window_steps"], facts["hop_steps"], facts["features"], trained.config
+        )
+        return [(end, features.numpy()) for end, features in sliding.push(representation)]

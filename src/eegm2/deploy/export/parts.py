@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eegm2.deploy.config import PARTS, ExportConfig
+from eegm2.deploy.heads.windowed import WindowedHead
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2
@@ -32,13 +33,25 @@ class Encode(nn.Module):
         return self.model.encode(x)
 
 
+class OfWindow(nn.Module):
+    """A network for windows of one length: its representation, or the scores of a fine-tuned one."""
+
+    def __init__(self, network: nn.Module, n_times: int, *, scores: bool) -> None:
+        super().__init__()
+        self.network, self.n_times, self.scores = network, n_times, scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (1, n_chans, n_times) to (1, channels, steps) or (1, n_classes)."""
+        return self.network(x) if self.scores else self.network.encode(x)  # type: ignore[operator]
+
+
 @dataclass(frozen=True)
 class Part:
     """One thing to export.
 
     Attributes
     ----------
-    name : {"encoder", "reconstruction", "step"}
+    name : {"encoder", "reconstruction", "step", "window"}
     module : nn.Module
     inputs, outputs : list of str
         Names; everything but ``position``, ``end`` and ``next_position`` has the batch as its first axis.
@@ -54,6 +67,8 @@ class Part:
 
     def example(self, batch: int | None = None) -> tuple[Tensor, ...]:
         """Return an input from which the module can be traced."""
+        if isinstance(self.module, OfWindow):
+            return (torch.randn(1, self.facts["n_chans"], self.module.n_times),)
         config = self.module.config if isinstance(self.module, StreamStep | EEGM2) else None
         if config is None:
             assert isinstance(self.module, Encode)
@@ -66,6 +81,8 @@ class Part:
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return the dynamic axes of inputs and outputs by name; of a step only the batch is free."""
+        if self.name == "window":
+            return {}
         fixed = ("position", "end", "next_position")
         batched = {name: {0: "batch"} for name in (*self.inputs, *self.outputs) if name not in fixed}
         if self.name != "step":
@@ -96,6 +113,15 @@ def chosen_parts(model: EEGM2, config: ExportConfig) -> list[str]:
             )
         return ["step"]
     return chosen
+
+
+def window_part(head: WindowedHead, n_chans: int) -> Part:
+    """Return the network of a head that was learnt on separate windows, for one window at a time."""
+    scores = head.head is None
+    module = OfWindow(head.network, head.n_times, scores=scores).eval()
+    output = "scores" if scores else "representation"
+    facts = {"outputs": [output], "n_times": head.n_times, "n_chans": n_chans, "latency_samples": 0}
+    return Part("window", module, ["x"], [output], facts)
 
 
 def build_part(name: str, model: EEGM2, config: ExportConfig, *, reconstruct: bool | None = None) -> Part:

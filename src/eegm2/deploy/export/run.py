@@ -16,9 +16,10 @@ import torch
 import eegm2
 from eegm2.config import to_dict
 from eegm2.deploy.config import ExportConfig
-from eegm2.deploy.export.parts import Part, build_part, chosen_parts
+from eegm2.deploy.export.parts import Part, build_part, chosen_parts, window_part
 from eegm2.deploy.export.translate import executorch_file, onnx_model, torch_program
 from eegm2.deploy.heads.dense import DenseHead
+from eegm2.deploy.heads.windowed import WindowedHead, refuse_other_model
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2
@@ -34,7 +35,10 @@ NEEDED = {
 
 
 def export_model(
-    trained: TrainedModel, out: str | Path, config: ExportConfig | None = None, head: DenseHead | None = None
+    trained: TrainedModel,
+    out: str | Path,
+    config: ExportConfig | None = None,
+    head: DenseHead | WindowedHead | None = None,
 ) -> dict[str, Any]:
     """Write a folder with a model for other runtimes.
 
@@ -46,7 +50,7 @@ def export_model(
         Folder to create: ``encoder.onnx``, ``reconstruction.onnx``, ``step.onnx``, the same with
         ``.int8.onnx`` and ``.pt2``, ``step.pte`` if asked for, and ``export.json`` with what was measured.
     config : ExportConfig, optional
-    head : DenseHead, optional
+    head : DenseHead or WindowedHead, optional
         Write ``bundle.onnx`` with the whole way from microvolts to decisions, and ``eegm2_runtime.py`` that
         runs it; other files only where parts or formats are asked for.
 
@@ -70,14 +74,19 @@ def export_model(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: is there already; name a new folder or remove it")
     model = trained.model
-    if not isinstance(model, EEGM2) or model.config.mixer not in EXPORTED_MIXERS:
+    whole = isinstance(head, WindowedHead) and not (config.parts or config.format)
+    if not whole and (not isinstance(model, EEGM2) or model.config.mixer not in EXPORTED_MIXERS):
         name = trained.config.preset_name
         what = f"mixer {trained.config.mixer}" if name == "custom" else f"preset {name}"
         raise ConfigError(f"export: {what} is not supported; export eegm2, light, s1, s3 or s4")
-    parts = [] if head is not None and not (config.parts or config.format) else chosen_parts(model, config)
+    parts = []
+    if head is None or config.parts or config.format:
+        assert isinstance(model, EEGM2)
+        parts = chosen_parts(model, config)
     with _unfinished(out) as folder:
         files: dict[str, Any] = {}
         for name in parts:
+            assert isinstance(model, EEGM2)
             files |= _export_part(build_part(name, model, config), trained, folder, config)
         if head is not None:
             files |= _export_bundle(trained, head, folder, config)
@@ -171,7 +180,7 @@ def _export_onnx(
 
 
 def _export_bundle(
-    trained: TrainedModel, head: DenseHead, folder: Path, config: ExportConfig
+    trained: TrainedModel, head: DenseHead | WindowedHead, folder: Path, config: ExportConfig
 ) -> dict[str, Any]:
     """Write the bundle and its runtime, and check the one through the other."""
     import onnx
@@ -184,9 +193,13 @@ def _export_bundle(
         runtime_source,
     )
 
-    assert isinstance(trained.model, EEGM2)
-    refuse_other_head(trained, head)
-    part = build_part("step", trained.model, config, reconstruct=False)
+    refuse_other_model(trained, head.facts)
+    if isinstance(head, WindowedHead):
+        part = window_part(head, trained.config.n_chans)
+    else:
+        assert isinstance(trained.model, EEGM2)
+        refuse_other_head(trained, head)
+        part = build_part("step", trained.model, config, reconstruct=False)
     facts = {"part": part.name, **trained.facts(), **part.facts, "eegm2": eegm2.__version__}
     facts["latency_s"] = facts["latency_samples"] / trained.sfreq_hz
     bundle = bundle_facts(trained, head, config)

@@ -214,3 +214,30 @@ class OnnxStream(StepStream):
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.names, self.session.run(None, feed)))
+
+
+class OnnxWindow:
+    """An exported network for windows of one length, of a model that was kept with its head.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``bundle.onnx`` of such a model.
+    threads : int
+        Threads of ONNX Runtime.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+        self.session, self.facts = open_session(path, threads)
+        if self.facts["part"] != "window":
+            raise ValueError(f"{path}: is a {self.facts['part']}, not a network for windows of one length")
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Map one scaled window, (n_chans, n_times), to a representation (channels, steps) or scores."""
+        return self.session.run(None, {"x": np.asarray(x, np.float32)[None]})[0][0]
+
+
+def open_network(path: str | Path, threads: int = 1) -> OnnxStream | OnnxWindow:
+    """Return the network of a bundle: a streaming step, or one for windows of one length."""
+    windowed = open_session(path, threads)[1]["part"] == "window"
+    return OnnxWindow(path, threads=threads) if windowed else OnnxStream(path, threads=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from eegm2.deploy.device.decisions import StreamCentring
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.heads.decisions import SlidingFeatures, steps_of
 from eegm2.deploy.long import encode_long
-from eegm2.deploy.stream.causal_copy import causal_copy
+from eegm2.deploy.stream.causal_copy import restored_parts, streamed_parts
+from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import Centre
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
@@ -104,6 +106,7 @@ def streamed_windows(
     windows: WindowConfig,
     classes: tuple[str, ...],
     how: StreamedAs,
+    raw: Path | None = None,
 ) -> StreamedWindows:
     """Return the labelled windows of recordings as streams of them would have given.
 
@@ -122,13 +125,16 @@ def streamed_windows(
         In the order of their numbers.
     how : StreamedAs
         The stream's settings.
+    raw : Path, optional
+        Folder of the recordings that the store was made from. With it they are streamed as they are; without,
+        the signal of a stream is restored from the store, see :func:`causal_copy`.
     """
     rate_hz, step = store.sfreq_hz, model.config.step_samples
     hop = steps_of("hop_s", how.hop_s, rate_hz, step)
     length = steps_of("window_s", how.window_s, rate_hz, step)
     parts: list[tuple[Any, ...]] = []
     for info in recordings:
-        starts, features, known = _one_stream(model, store, info, how, length, hop)
+        starts, features, known = _one_stream(model, store, info, how, length, hop, raw)
         labels = labels_at(info, label_spans(info, windows), windows, classes, starts, length * step)
         there = labels >= 0
         apart = np.arange(len(starts)) % -(-length // hop) == 0
@@ -142,12 +148,17 @@ def streamed_windows(
 
 
 def _one_stream(
-    model: EEGM2, store: RecordingStore, info: RecordingInfo, how: StreamedAs, length: int, hop: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    model: EEGM2,
+    store: RecordingStore,
+    info: RecordingInfo,
+    how: StreamedAs,
+    length: int,
+    hop: int,
+    recordings: Path | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.bool_]]:
     """Return first sample and features of a stream's windows, and on which of them it decides."""
     step = model.config.step_samples
-    source_hz = float(info.quality.get("source_sfreq_hz") or store.sfreq_hz)
-    x_uv = causal_copy(store.read(info.id), store.sfreq_hz, store.preprocessing, source_sfreq_hz=source_hz)
+    late = StreamingEEGM2(model, output="representation").latency_samples
     scale = RunningScale(
         how.scaling,
         store.sfreq_hz,
@@ -155,31 +166,45 @@ def _one_stream(
         calibration_s=how.calibration_s,
         adapt_s=how.adapt_s,
     )
-    x = scale.push(x_uv)
-    if x.shape[1] < length * step:
-        return np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros(0, bool)
-    with torch.inference_mode():
-        representation = torch.from_numpy(encode_long(model, x))[None]
-        sliding = SlidingFeatures(length, hop, how.features, model.config)
-        made = [(end, features[0].numpy()) for end, features in sliding.push(representation)]
-    began = info.n_times - x.shape[1]
-    starts = np.array([began + (end - length) * step for end, _ in made], np.int64)
-    features, known = _centred(made, how, length)
-    return starts, features, known
+    centring = StreamCentring(length, how.warm_up) if how.centre != "none" else None
+    starts: list[float] = []
+    made: list[tuple[NDArray[np.float32], NDArray[np.float64] | None]] = []
+    pieces = restored_parts(store, info) if recordings is None else streamed_parts(store, info, recordings)
+    for number, (first, x_uv) in enumerate(pieces, start=1):
+        x = scale.push(x_uv)
+        begun = first + x_uv.shape[1] - x.shape[1]
+        if centring is not None:
+            centring.restart()
+        if x.shape[1] < length * step:
+            continue
+        with torch.inference_mode():
+            representation = torch.from_numpy(encode_long(model, x))[None]
+            if number < len(pieces):  # what a join cuts short never comes out
+                representation = representation[..., : max(0, (x.shape[1] - late) // step)]
+            sliding = SlidingFeatures(length, hop, how.features, model.config)
+            for end, features in sliding.push(representation):
+                row = features[0].numpy()
+                starts.append(begun + (end - length) * step)
+                made.append((row, None if centring is None else _first(centring.take(row[None], end))))
+    if not made:
+        return np.zeros(0), np.zeros((0, 0), np.float32), np.zeros(0, bool)
+    return np.array(starts), *_centred(made, centring)
+
+
+def _first(rows: np.ndarray | None) -> NDArray[np.float64] | None:
+    return None if rows is None else rows[0]
 
 
 def _centred(
-    made: list[tuple[int, NDArray[np.float32]]], how: StreamedAs, length: int
+    made: list[tuple[NDArray[np.float32], NDArray[np.float64] | None]], centring: StreamCentring | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the features of windows (end step, features) as a stream centres them, and where it can."""
-    features = np.stack([row for _, row in made])
-    if how.centre == "none":
+    """Return the features of windows (as they are, centred) as a stream centres them, and where it can."""
+    features = np.stack([row for row, _ in made])
+    if centring is None:
         return features, np.ones(len(made), bool)
-    centring = StreamCentring(length, how.warm_up)
-    taken = [centring.take(row[None], end) for end, row in made]
-    known = np.array([row is not None for row in taken])
+    known = np.array([row is not None for _, row in made])
     first = int(known.argmax()) if known.any() else len(made) - 1
-    mean = centring.mean.mean if not known.any() else features[first] - taken[first][0]  # type: ignore[index]
-    return np.stack([(row - mean) if new is None else new[0] for row, new in zip(features, taken)]).astype(
-        np.float32
-    ), known
+    at_first = made[first][1]
+    mean = centring.mean.mean if at_first is None else features[first] - at_first
+    assert mean is not None
+    return np.stack([row - mean if new is None else new for row, new in made]).astype(np.float32), known

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eegm2.deploy.config import ENTER, LEAVE, ExportConfig, StreamConfig
 from eegm2.deploy.device.decisions import SlidingWindows, StreamCentring
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError
@@ -197,3 +199,21 @@ def steps_of(name: str, seconds: float, sfreq_hz: float, step: int) -> int:
             f"expected a positive multiple of {step / sfreq_hz:g} s"
         )
     return round(samples / step)
+
+
+def rule_of(facts: dict[str, Any], config: StreamConfig | ExportConfig) -> dict[str, float | None]:
+    """Return the numbers of a head's :class:`DecisionRule`: the options where given, else the head's own."""
+    own = {name: facts[name] for name in ("enter", "leave") if name in facts}
+    asked = config.enter is not None or config.leave is not None
+    enter = float(own.get("enter", ENTER)) if config.enter is None else config.enter
+    leave = config.leave
+    if leave is None:
+        leave = float(own.get("leave", LEAVE))
+        leave = min(leave, enter) if own else leave
+    threshold = facts.get("threshold")
+    return {
+        "smooth": config.smooth,
+        "enter": enter,
+        "leave": leave,
+        "threshold": None if threshold is None or asked or own else float(threshold),
+    }

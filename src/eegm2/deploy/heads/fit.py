@@ -25,7 +25,7 @@ from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
-from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
+from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, weights_sha256
 
 
 def fit_head(
@@ -46,6 +46,7 @@ def fit_head(
     centre: Centre = "none",
     warm_up: int = WARM_UP_WINDOWS,
     positions: str = "",
+    recordings: str | Path = "",
     batch_size: int = 64,
 ) -> DenseHead:
     """Fit a head on the features that a stream gives, and judge it on the decisions that a stream makes.
@@ -85,6 +86,9 @@ def fit_head(
         recording where that is less.
     positions : str
         File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
+    recordings : str or Path
+        Folder that the store was prepared from: its files are streamed as they are. Without it the signal of
+        a stream is restored from the store, which is not exact where drifts are large.
     batch_size : int
         Windows encoded at a time for the offline figure.
 
@@ -104,7 +108,9 @@ def fit_head(
     if protocol not in ("linear", "light"):
         raise ConfigError(f"protocol: got '{protocol}', expected linear or light")
     data = RecordingStore(store)
-    checkpoint = load_checkpoint(run, needs=INPUT).on_montage(data.ch_names, positions)
+    checkpoint = load_checkpoint(run, needs=INPUT)
+    digest = weights_sha256(checkpoint.model)
+    checkpoint = checkpoint.on_montage(data.ch_names, positions)
     if features == "auto":
         features = usual_kind(checkpoint.config)
     model = _streamable(checkpoint, data, run, features)
@@ -115,7 +121,8 @@ def fit_head(
     _refuse_one_class(str(store), windows.labels, windows.classes, "")
     baseline_s = calibration_s if calibration_s is not None else _baseline(windows)
     how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up)
-    made = streamed_windows(model, data, windows.recordings, config, windows.classes, how)
+    raw = Path(recordings) if str(recordings) else None
+    made = streamed_windows(model, data, windows.recordings, config, windows.classes, how, raw)
     taken = f" after a baseline of {baseline_s:g} s; shorten it with --calibration-s"
     _refuse_one_class(str(store), made.y, windows.classes, taken)
     left_out = _left_out(made.subjects, made.y, val, seed)
@@ -126,9 +133,11 @@ def fit_head(
     head.facts |= {
         **asdict(how),
         "target": target,
+        "streamed_from": "store" if raw is None else "recordings",
         "protocol": protocol,
         "n_subjects": len(set(made.subjects.tolist()) - set(left_out)),
         "ch_names": list(data.ch_names),
+        "model_sha256": digest,
         "store_sha256": data.manifest_sha256,
     }
     head.facts["validation"] = {
@@ -199,11 +208,45 @@ def _fitted(
 ) -> DenseHead:
     """Fit a head on the windows of those who are not left out that do not overlap."""
     learnt = made.apart & ~np.isin(made.subjects, left_out)
-    features, people = made.features[learnt].astype(float), made.subjects[learnt]
-    present, y = np.unique(made.y[learnt], return_inverse=True)
+    return fit_dense(
+        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, blocks, seed
+    )
+
+
+def fit_dense(
+    features: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    classes: tuple[str, ...],
+    protocol: str,
+    kind: str,
+    blocks: tuple[int, ...],
+    seed: int,
+) -> DenseHead:
+    """Fit a head on windows that do not overlap.
+
+    Parameters
+    ----------
+    features : array, shape (n, n_features)
+    y : array of int, shape (n,)
+        Class numbers.
+    groups : array of str, shape (n,)
+        People, or blocks of one person, on some of whom the penalty is chosen (or fitting stopped).
+    classes : tuple of str
+        In the order of their numbers; the head has those that are there.
+    protocol : {"linear", "light"}
+    kind : str
+        Of the features.
+    blocks : tuple of int
+        Of the features, see :func:`eegm2.model.features.feature_blocks`.
+    seed : int
+        Draws those groups.
+    """
+    features = features.astype(float)
+    present, y = np.unique(y, return_inverse=True)
     names = tuple(classes[i] for i in present)
-    data = LabelledWindows(features, y, people, people, np.zeros(len(y)), names)
-    split = _inner_split(people, y, seed)
+    data = LabelledWindows(features, y, groups, groups, np.zeros(len(y)), names)
+    split = _inner_split(groups, y, seed)
     if protocol == "light":
         parts = split or Split(np.arange(len(y)), np.arange(len(y)), np.zeros(0, np.int64))
         scaler, network, _, _ = fit_light(features, data, parts, seed=seed, config=ProbeConfig().light())

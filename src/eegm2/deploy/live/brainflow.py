@@ -32,6 +32,7 @@ class BrainflowSource:
     """
 
     can_wait = False
+    clock = "unix"
 
     def __init__(
         self,
@@ -77,8 +78,10 @@ class BrainflowSource:
         parameters.serial_port, parameters.file = self.serial_port, self.file
         if wanted == "playback":
             parameters.master_board = layout.value
-        BoardShim.disable_board_logger()
-        description = BoardShim.get_board_descr(layout.value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it imports pkg_resources when it is first called
+            BoardShim.disable_board_logger()
+            description = BoardShim.get_board_descr(layout.value)
         if not description.get("eeg_channels"):
             raise DataError(f"{self.name}: has no EEG channels")
         self.sfreq_hz = float(description["sampling_rate"])

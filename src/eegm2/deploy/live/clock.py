@@ -12,6 +12,8 @@ from eegm2.errors import DataError
 #: Samples this many sampling intervals (and at least `_LATE_S`) late for good are missing ones.
 _LATE_SAMPLES = 2.5
 _LATE_S = 0.04
+#: A stamp this much before the last one is of a clock that was set back; bursts and jitter stay below.
+SET_BACK_S = 0.75
 #: A clock this far off its nominal rate is refused.
 _LARGEST_RATE_ERROR = 0.03
 #: A slice is longer than the period of any sender in bursts, so each has the end of one.
@@ -22,6 +24,9 @@ _LASTING_S = 2 * _SLICE_S
 #: Lateness that differs by less is even: a jump is seen at once.
 _EVEN_S = 0.12
 _LOOK_AHEAD = 8
+#: Of a source whose stamps follow one another this regularly (in intervals, over so many seconds), and leave
+#: out so many without ever catching up, every single sample that is missing is believed.
+_REGULAR, _REGULAR_S, _SKIP, _SKIPS = 0.25, 4.0, 1.6, 3
 _JUDGED_AFTER_SLICES = 8
 
 
@@ -41,7 +46,8 @@ class ClockTracker:
     their device stamp samples in bursts: their lateness rises and falls, but comes back to the same lowest
     value; what is missing raises that value for good. So a gap is a lateness that lasts, judged against how
     much the lowest values of earlier stretches differ. Of a source whose stamps have been even, a jump is
-    believed as soon as the next samples follow it at the usual distance.
+    believed as soon as the next samples follow it at the usual distance. Where stamps have left out single
+    samples again and again, the others even and none catching up, each that is left out counts.
 
     Parameters
     ----------
@@ -74,6 +80,8 @@ class ClockTracker:
         self._lowest = (0.0, np.inf)
         self._usual, self._jump = 0.0, np.inf
         self._waiting: list[float] = []
+        self._steps: deque[float] = deque(maxlen=round(self.sfreq_hz * _REGULAR_S))
+        self._interval = 0.0
         self.undecided = 0
 
     @property
@@ -109,7 +117,9 @@ class ClockTracker:
         self._waiting, self.undecided = [], 0
         gaps = []
         for i, stamp in enumerate(stamps):
-            if self._first is not None and self._lateness(stamp, self._count) > self._jump:
+            if self._slices and stamp < self._last - SET_BACK_S:
+                self._begin_again()
+            if self._first is not None and self._jumps(stamp):
                 following = stamps[i : i + _LOOK_AHEAD + 1]
                 if len(following) <= _LOOK_AHEAD:
                     self._waiting, self.undecided = following, len(following)
@@ -123,6 +133,17 @@ class ClockTracker:
         self._judge()
         return tuple(gaps)
 
+    def _jumps(self, stamp: float) -> bool:
+        """Return whether samples seem to be missing before a stamp."""
+        skips = self._interval > 0 and stamp - self._last > _SKIP * self._interval
+        return skips or self._lateness(stamp, self._count) > self._jump
+
+    def _begin_again(self) -> None:
+        """Forget the clock that was: another one, or the same one set back, counts from here."""
+        waiting, undecided = self._waiting, self.undecided
+        self.reset()
+        self._waiting, self.undecided = waiting, undecided
+
     def _lateness(self, stamp: float, number: int) -> float:
         """Return how late a sample is, given what is known to be missing."""
         assert self._first is not None
@@ -132,9 +153,20 @@ class ClockTracker:
         """Take from what was seen how late samples usually are, and how late none is."""
         spread = max(s.high for s in self._slices) - min(s.low for s in self._slices) if self._slices else 0.0
         self._usual, self._jump = 0.0, np.inf
+        self._interval = self._even_interval()
         if len(self._slices) >= 3 and spread <= _EVEN_S:
             self._usual = float(np.median(self._recent))
             self._jump = self._usual + max(self.late_s, 2 * spread)
+
+    def _even_interval(self) -> float:
+        """Return the distance of stamps where all are even but for those left out, else 0."""
+        if len(self._steps) < self._steps.maxlen:  # type: ignore[operator]
+            return 0.0
+        steps = np.array(self._steps) * self.sfreq_hz
+        usual = float(np.median(steps))
+        near = np.abs(steps - usual) <= _REGULAR
+        even = near.mean() > 0.9 and steps.min() >= usual - _REGULAR
+        return usual / self.sfreq_hz if even and (steps > _SKIP * usual).sum() >= _SKIPS else 0.0
 
     def _missing_before(self, following: list[float]) -> int:
         """Return how many samples are missing before a jump; none if those after it catch up."""
@@ -142,7 +174,9 @@ class ClockTracker:
             return 0
         late = [self._lateness(stamp, self._count + k) for k, stamp in enumerate(following)]
         missing = round((float(np.median(late)) - self._usual) * self.sfreq_hz)
-        if missing < _LATE_SAMPLES:
+        if self._interval:
+            missing = round((following[0] - self._last) / self._interval) - 1
+        elif missing < _LATE_SAMPLES:
             return 0
         self._account(missing, following[0])
         return missing
@@ -161,6 +195,8 @@ class ClockTracker:
         late = self._lateness(stamp, self._count)
         missing = self._lasting(stamp, late)
         late -= missing / self.sfreq_hz
+        if self._count:
+            self._steps.append(stamp - self._last)
         self._count, self._last = self._count + 1, stamp
         self._recent.append(late)
         elapsed = stamp - self._first

@@ -90,6 +90,7 @@ class LslSource:
     """
 
     can_wait = False
+    clock = "lsl"
 
     def __init__(
         self,
@@ -159,12 +160,12 @@ class LslSource:
         wanted_id = self._chosen or self.wanted_id
         if wanted_id:
             key, value = "source_id", wanted_id
-        found = _foreign(pylsl.resolve_byprop(key, value, minimum=1, timeout=self.resolve_s))
+        found = foreign(pylsl.resolve_byprop(key, value, minimum=1, timeout=self.resolve_s))
         if not found:
             raise SourceLost(f"{self.name}: no stream with {key} '{value}' within {self.resolve_s:g} s")
         if self._chosen is None:  # another may answer later than the first
             more = pylsl.resolve_byprop(key, value, minimum=len(found) + 1, timeout=_LATE_ANSWER_S)
-            found = _foreign(more) or found
+            found = foreign(more) or found
         several = {info.uid(): f"{info.name()} ({info.source_id() or 'no source_id'})" for info in found}
         if len(several) > 1:
             raise DataError(
@@ -209,7 +210,7 @@ class LslSource:
         return {"jitter_ms": 1e3 * self._clock.jitter_s, "drift_ppm": self._clock.drift_ppm}
 
 
-def _foreign(found: Any) -> list[Any]:
+def foreign(found: Any) -> list[Any]:
     """Return the streams that are not eegm2's own."""
     return [info for info in found if not info.type().startswith(OWN_TYPE)]
 

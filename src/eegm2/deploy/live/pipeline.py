@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,14 @@ from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import StreamConfig
 from eegm2.deploy.device.calibration import Calibration
 from eegm2.deploy.device.decisions import Decider, DecisionRule, StreamCentring
+from eegm2.deploy.device.flags import WindowFlags
+from eegm2.deploy.device.flat import FlatWatch
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.device.timeline import TimeLine
-from eegm2.deploy.heads.decisions import SlidingFeatures
+from eegm2.deploy.heads.decisions import SlidingFeatures, rule_of
 from eegm2.deploy.heads.dense import DenseHead
+from eegm2.deploy.heads.windowed import WindowedFeatures, WindowedHead
+from eegm2.deploy.live.outputs import Outputs
 from eegm2.deploy.live.source import Chunk, Source
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.stream.streaming import StreamingEEGM2
@@ -26,35 +29,8 @@ from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import DataError
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 
-
-@dataclass
-class Outputs:
-    """What one chunk brought forth.
-
-    Attributes
-    ----------
-    x : array, shape (n_chans, k)
-        Scaled input of the network.
-    reconstruction : array, shape (n_chans, m)
-    representation : array, shape (4w, steps)
-    decisions : list of dict
-        ``time_s`` and ``sample`` (end of the window), ``probabilities``, ``decided``, ``calibration``,
-        ``quality``.
-    events : list of dict
-        ``event`` (gap, restart, calibrated) and its facts.
-    time_s : float
-        Time of the chunk's last sample on the source's clock.
-    signal_time_s : float, optional
-        Time of the last sample (or end of the last step) that comes out, on the source's clock.
-    """
-
-    time_s: float
-    x: np.ndarray
-    reconstruction: np.ndarray
-    representation: np.ndarray
-    decisions: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    signal_time_s: float | None = None
+#: Unit in which a signal is shown that has no scale of its own, in microvolts.
+_SHOWN_UV = 50.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class Scaled:
     features: str
 
 
-def scaled(trained: TrainedModel, config: StreamConfig, head: DenseHead | None) -> Scaled:
+def scaled(trained: TrainedModel, config: StreamConfig, head: DenseHead | WindowedHead | None) -> Scaled:
     """Return how a stream of a model (with a head) scales."""
     facts = head.facts if head is not None else {}
     given = config.calibration_s, config.adapt_s
@@ -97,35 +73,63 @@ class Pipeline:
     ----------
     trained : TrainedModel
     config : StreamConfig
-    head : DenseHead, optional
-        A classifier head.
+    head : DenseHead or WindowedHead, optional
+        A classifier head: of a stream, or of separate windows; with the latter only decisions come out.
+    decider : Decider, optional
+        Instead of the head's own: what is made of the features.
     """
 
-    def __init__(self, trained: TrainedModel, config: StreamConfig, head: DenseHead | None = None) -> None:
+    def __init__(
+        self,
+        trained: TrainedModel,
+        config: StreamConfig,
+        head: DenseHead | WindowedHead | None = None,
+        decider: Decider | None = None,
+    ) -> None:
         self.trained, self.config, self.head = trained, config, head
-        self.stream = StreamingEEGM2(trained.model)
-        self.stream.push(np.zeros((1, trained.config.n_chans, 64)))  # compiles before anything is waiting
-        self.stream.reset()
         self.how = scaled(trained, config, head)
         self.person, self.device = config.person, ""
-        self.step = trained.config.step_samples
-        self.features: SlidingFeatures | None = None
-        self.decider: Decider | None = None
-        if head is not None:
-            window = max(1, round(self.how.window_s * trained.sfreq_hz / self.step))
-            hop = max(1, round(config.hop_s * trained.sfreq_hz / self.step))
-            self.features = SlidingFeatures(window, hop, self.how.features, trained.config)
-            rule = DecisionRule(smooth=config.smooth, enter=config.enter, leave=config.leave)
-            self.decider = Decider(head, head.classes, rule, centring(config, head, window))
-        self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "restarts": 0, "decisions": 0}
+        self.step, self.windowed = trained.config.step_samples, isinstance(head, WindowedHead)
+        if not self.windowed:
+            self.stream = StreamingEEGM2(trained.model)
+            self.stream.push(np.zeros((1, trained.config.n_chans, 64)))  # compiles before anything is waiting
+            self.stream.reset()
+        self.features = self._features()
+        self.decider = decider or self._decider()
+        self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "missing": 0, "restarts": 0, "flat": 0}
+        self.counts["decisions"] = 0
         self.calibration: Calibration | None = None
+        word = "filled" if config.flat == "interpolate" else "flat"
+        self._flags = WindowFlags(round(self.how.window_s * trained.sfreq_hz), word)
         self._uncalibrated()
-        self._started = False
+        self._started, self._flat_now = False, list[str]()
         self._last: np.ndarray | None = None
         self._forget_position()
 
+    def _features(self) -> SlidingFeatures | WindowedFeatures | None:
+        """Return what makes features of the windows that the head takes."""
+        rate_hz = self.trained.sfreq_hz
+        if isinstance(self.head, WindowedHead):
+            return WindowedFeatures(self.head, max(1, round(self.config.hop_s * rate_hz)))
+        if self.head is None:
+            return None
+        window = max(1, round(self.how.window_s * rate_hz / self.step))
+        hop = max(1, round(self.config.hop_s * rate_hz / self.step))
+        return SlidingFeatures(window, hop, self.how.features, self.trained.config)
+
+    def _decider(self) -> Decider | None:
+        """Return what decides on them."""
+        if self.head is None or self.features is None:
+            return None
+        rule = DecisionRule(**rule_of(self.head.facts, self.config))  # type: ignore[arg-type]
+        centre = centring(self.config, self.head, self.features.windows.window_steps)
+        return Decider(self.head, self.head.classes, rule, centre)
+
     def _uncalibrated(self) -> None:
         """Begin without a scale: from the file if there is one, else with a baseline."""
+        if self.windowed:
+            self.scale = RunningScale("none", self.trained.sfreq_hz)
+            return
         known, path = None, Path(self.config.calibration)
         if self.config.calibration and path.exists():
             self.calibration = Calibration.load(path)
@@ -159,8 +163,7 @@ class Pipeline:
     def _forget_position(self) -> None:
         #: Prepared samples since the preprocessor began, and those of them before the network's first.
         self._prepared = self._before = 0
-        #: Prepared samples up to which something in a window was filled in.
-        self._filled: deque[int] = deque(maxlen=64)
+        self._flags.reset()
         self._given = [0, 0]
 
     def connect(self, source: Source) -> None:
@@ -186,13 +189,14 @@ class Pipeline:
         self.preprocessor = CausalPreprocessor(
             source.ch_names, source.sfreq_hz, declared, self.trained.ch_names, where=source.name
         )
+        if self.config.flat == "interpolate":
+            self.preprocessor.refuse_unknown_electrodes()
         resampler = self.preprocessor.resampler
         self.timeline = TimeLine(source.sfreq_hz, resampler.up, resampler.down)
-        self.source_sfreq_hz = source.sfreq_hz
+        self.source_sfreq_hz, self._names = source.sfreq_hz, list(source.ch_names)
         self._last = None
         self._forget_position()
-        self._used = np.abs(self.preprocessor.matrix).sum(0) > 0
-        self._names, self._still = list(source.ch_names), np.zeros(len(source.ch_names))
+        self._watch, self._flat_now = FlatWatch(self.preprocessor.used, source.sfreq_hz), []
 
     def drop_calibration(self) -> None:
         """Forget the scale, and the centre with it: another device or person is there."""
@@ -203,17 +207,16 @@ class Pipeline:
             )
         self.calibration = None
         self._uncalibrated()
-        if self.decider is not None and self.head is not None:
-            assert self.features is not None
-            window = self.features.windows.window_steps
-            self.decider.centring = centring(self.config, self.head, window)
+        if self.decider is not None and self.head is not None and self.features is not None:
+            self.decider.centring = centring(self.config, self.head, self.features.windows.window_steps)
 
     def push(self, chunk: Chunk) -> Outputs:
         """Take a chunk; short gaps are interpolated, after long ones everything begins anew."""
         end = float(chunk.times_s[-1]) if len(chunk.times_s) else 0.0
         total = Outputs(end, *self._empty())
         if chunk.fresh and self._started:
-            self._restart(total, "the source came back")
+            self._watch.reset()
+            self._restart(total, chunk.why or "the source came back")
         begin = 0
         for index, missing in chunk.gaps:
             if index > begin:
@@ -229,14 +232,14 @@ class Pipeline:
         total = Outputs(self.timeline.last_s, *self._empty())
         if self._started and self.scale.calibrated:
             self._network(self.preprocessor.flush(), total)
-            if self.stream.position >= self.step:
+            if not self.windowed and self.stream.position >= self.step:
                 self._collect(*self.stream.finish(), total)
         return total
 
     def latency_s(self) -> dict[str, float]:
         """Return the fixed delays in seconds: filter at 10 Hz, resampling, network, and their sum."""
         filtering, resampling = self.preprocessor.filter.delay_s(), self.preprocessor.resampler.delay_s
-        network = self.stream.latency_s(self.trained.sfreq_hz)
+        network = 0.0 if self.windowed else self.stream.latency_s(self.trained.sfreq_hz)
         return {
             "filter_s": filtering,
             "resampling_s": resampling,
@@ -251,58 +254,83 @@ class Pipeline:
     def _gap(self, after: np.ndarray, missing: int, before_s: float, total: Outputs) -> None:
         """Fill a short gap by a straight line, begin anew after a long one."""
         self.counts["gaps"] += 1
+        self.counts["missing"] += missing
         seconds = missing / self.source_sfreq_hz
         if self._last is None or seconds > self.config.max_gap_s:
             total.events.append({"event": "gap", "missing": missing, "filled": False})
+            self._watch.reset()
             self._restart(total, f"{seconds:.3f} s are missing")
             return
         total.events.append({"event": "gap", "missing": missing, "filled": True})
         self.counts["interpolated"] += missing
         share = np.arange(1, missing + 1) / (missing + 1)
         self._take(self._last[:, None] + (after - self._last)[:, None] * share, before_s, total)
-        self._filled.append(self._prepared)
+        self._flags.fill(self._prepared)
 
     def _restart(self, total: Outputs, why: str) -> None:
         """Begin anew, keeping the scale: filter, network, window and decision would mix two stretches."""
         self.counts["restarts"] += 1
         total.events.append({"event": "restart", "why": why})
         self.preprocessor.reset()
-        self.stream.reset()
-        if self.decider is not None:
-            self.decider.reset()
-        if self.features is not None:
-            self.features.reset()
+        if not self.windowed:
+            self.stream.reset()
+        for part in (self.decider, self.features):
+            if part is not None:
+                part.reset()
         self._last = None
         self.timeline.reset()
         self._forget_position()
 
     def _take(self, x_uv: np.ndarray, last_s: float, total: Outputs) -> None:
-        """Preprocess, scale and analyse consecutive samples, the last of which has the stamp `last_s`."""
+        """Analyse consecutive samples, the last with the stamp `last_s`, parted where one goes flat."""
+        begin, n = 0, x_uv.shape[1]
+        for index, flat in self._watch.push(x_uv):
+            self._analyse(x_uv[:, begin:index], last_s - (n - index) / self.source_sfreq_hz, total)
+            self._flat(flat, total)
+            begin = index
+        self._analyse(x_uv[:, begin:], last_s, total)
+
+    def _flat(self, flat: np.ndarray, total: Outputs) -> None:
+        """Do what was chosen where channels have become flat, or move again."""
+        names = [name for name, still in zip(self._names, flat) if still]
+        self.counts["flat"] += len(set(names) - set(self._flat_now))
+        if names and self.config.flat == "refuse":
+            raise DataError(
+                f"{self.preprocessor.where}: {' '.join(names)} has been flat for a second; check its "
+                "electrode and begin again, or go on with --flat flag or --flat interpolate"
+            )
+        total.events.append({"event": "flat", "channels": names})
+        if self.config.flat == "interpolate":
+            self.preprocessor.without(flat)
+            now = f"{' '.join(names)} flat, taken from the others" if names else "no channel is flat any more"
+            self._restart(total, now)
+        self._flat_now = names
+
+    def _analyse(self, x_uv: np.ndarray, last_s: float, total: Outputs) -> None:
+        """Preprocess, scale and analyse consecutive samples."""
         if x_uv.shape[1] == 0:
             return
         self.timeline.push(x_uv.shape[1], last_s)
-        self._watch_flat(x_uv)
         self._started = True
         self._last = x_uv[:, -1]
         self.counts["samples"] += x_uv.shape[1]
-        self._network(self.preprocessor.push(x_uv), total)
-
-    def _watch_flat(self, x_uv: np.ndarray) -> None:
-        """Count for how many samples each channel has not moved."""
-        before = x_uv[:, :1] if self._last is None else self._last[:, None]
-        moves = np.diff(np.concatenate([before, x_uv], axis=1), axis=1) != 0
-        still = moves[:, ::-1].argmax(1)
-        self._still = np.where(moves.any(1), still, self._still + x_uv.shape[1])
-        self._still[~self._used] = 0
+        prepared = self.preprocessor.push(x_uv)
+        self._flags.flat(self._flat_now, self._prepared + prepared.shape[1])
+        self._network(prepared, total)
 
     def _network(self, prepared_uv: np.ndarray, total: Outputs) -> None:
         if prepared_uv.shape[1] == 0:
+            return
+        self._prepared += prepared_uv.shape[1]
+        if isinstance(self.features, WindowedFeatures):
+            total.x = np.concatenate([total.x, prepared_uv / _SHOWN_UV], axis=1)
+            for end, features in self.features.push(prepared_uv):
+                self._decide(features, end, 1, total)
             return
         calibrated = self.scale.calibrated
         if not calibrated:
             self._typical.append(float(np.median(np.abs(prepared_uv))))
         x = self.scale.push(prepared_uv)
-        self._prepared += prepared_uv.shape[1]
         if not calibrated and self.scale.calibrated:
             self._calibrated(total)
         if self.stream.position == 0:
@@ -346,32 +374,28 @@ class Pipeline:
         if given:  # of a step its end, of a sample its own time
             last = given - 1 if self.trained.config.decoder else given
             total.signal_time_s = self.timeline.time_s(self._before + last)
-        if self.features is None or self.decider is None:
+        if isinstance(self.features, SlidingFeatures):
+            for end, features in self.features.push(representation):
+                self._decide(features.cpu().numpy(), end, self.step, total)
+
+    def _decide(self, features: np.ndarray, end: int, step: int, total: Outputs) -> None:
+        """Decide on a window that ends at a step of so many samples."""
+        assert self.decider is not None
+        decision = self.decider.push(features, end)
+        if decision is None:
             return
-        for end, features in self.features.push(representation):
-            decision = self.decider.push(features.cpu().numpy(), end)
-            if decision is None:
-                continue
-            self.counts["decisions"] += 1
-            place = self._before + end * self.step
-            total.decisions.append(
-                {"time_s": round(self.timeline.time_s(place), 6), "sample": end * self.step, **decision}
-                | {"calibration": self.calibration.id if self.calibration is not None else None}
-                | {"quality": self._flags(place)}
-            )
-
-    def _flags(self, end: int) -> list[str]:
-        """Return what should be known of the window that ends before a prepared sample."""
-        first = end - round(self.how.window_s * self.trained.sfreq_hz)
-        flags = ["interpolated"] if any(first < filled for filled in self._filled) else []
-        return flags + [f"flat:{name}" for name in self._flat()]
-
-    def _flat(self) -> list[str]:
-        """Return the channels of the source that have not moved for a second."""
-        return [name for name, since in zip(self._names, self._still) if since >= self.source_sfreq_hz]
+        self.counts["decisions"] += 1
+        place = self._before + end * step
+        total.decisions.append(
+            {"time_s": round(self.timeline.time_s(place), 6), "sample": end * step, **decision}
+            | {"calibration": self.calibration.id if self.calibration is not None else None}
+            | {"quality": self._flags.of(place)}
+        )
 
 
-def centring(config: StreamConfig, head: DenseHead, window_steps: int) -> StreamCentring | None:
+def centring(
+    config: StreamConfig, head: DenseHead | WindowedHead, window_steps: int
+) -> StreamCentring | None:
     """Return what takes the running mean off a head's features, None where nothing is taken off."""
     centre = config.centre
     if centre == "as fitted":

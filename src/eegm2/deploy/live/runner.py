@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from eegm2.deploy.config import SourceConfig, StreamConfig
-from eegm2.deploy.live.pipeline import Outputs, Pipeline
+from eegm2.deploy.live.clock import SET_BACK_S
+from eegm2.deploy.live.outputs import Outputs
+from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.live.sinks import Sink
 from eegm2.deploy.live.source import Chunk, Source, SourceLost
 
@@ -37,6 +39,7 @@ class Statistics:
 
     dropped: int = 0
     reconnects: int = 0
+    clock_jumps: int = 0
     waits_s: list[float] = field(default_factory=list)
     works_s: list[float] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
@@ -57,6 +60,7 @@ class Statistics:
             **pipeline.counts,
             "dropped": self.dropped,
             "reconnects": self.reconnects,
+            "clock_jumps": self.clock_jumps,
             "signal_s": round(self.signal_s, 3),
             "elapsed_s": round(time.monotonic() - self.began_s, 3),
             "real_time_factor": round(self.signal_s / self.worked_s, 2) if self.worked_s else None,
@@ -90,8 +94,9 @@ class Reader(threading.Thread):
             max(2, round(config.buffer_s / config.chunk_s))
         )
         self.stopping = threading.Event()
-        self.dropped = self.reconnects = 0
+        self.dropped = self.reconnects = self.clock_jumps = 0
         self._owed = 0
+        self._latest_s = -np.inf
 
     def run(self) -> None:
         """Read until the end, an error or :meth:`stop`."""
@@ -103,7 +108,8 @@ class Reader(threading.Thread):
                     if chunk is None:
                         break
                     if chunk.x_uv.shape[1]:
-                        self._put(chunk)
+                        for part in self._parted(chunk):
+                            self._put(part)
                         heard_s = time.monotonic()
                     elif time.monotonic() - heard_s > self.config.timeout_s:
                         raise SourceLost(f"{self.source.name}: no sample for {self.config.timeout_s:g} s")
@@ -113,6 +119,36 @@ class Reader(threading.Thread):
             self._final(None)
         except BaseException as error:
             self._final(error)
+
+    def _parted(self, chunk: Chunk) -> list[Chunk]:
+        """Part a chunk where the clock of the source jumps back: what follows begins anew."""
+        if chunk.fresh:
+            self._latest_s = -np.inf
+        latest = np.maximum.accumulate(np.concatenate([[self._latest_s], chunk.times_s]))
+        back = np.flatnonzero(chunk.times_s < latest[:-1] - SET_BACK_S)
+        if not len(back):
+            self._latest_s = float(latest[-1])
+            return [chunk]
+        first = int(back[0])
+        jump_s = float(latest[first] - chunk.times_s[first])
+        self.clock_jumps += 1
+        self._latest_s = -np.inf
+        before = Chunk(
+            chunk.x_uv[:, :first],
+            chunk.times_s[:first],
+            tuple(gap for gap in chunk.gaps if gap[0] < first),
+            chunk.fresh,
+            chunk.why,
+        )
+        after = Chunk(
+            chunk.x_uv[:, first:],
+            chunk.times_s[first:],
+            tuple((index - first, missing) for index, missing in chunk.gaps if index > first),
+        )
+        parts = [before] if first else []
+        more = self._parted(after)
+        why = f"the clock of the source jumped back by {jump_s:.3g} s"
+        return [*parts, replace(more[0], fresh=True, why=why), *more[1:]]
 
     def _put(self, chunk: Chunk) -> None:
         if self._owed:
@@ -228,6 +264,7 @@ def run_stream(
                 behind_s = outputs.time_s - decision["time_s"] + done - put_s
                 decision["latency_ms"] = round(1e3 * behind_s, 3)
             statistics.dropped, statistics.reconnects = reader.dropped, reader.reconnects
+            statistics.clock_jumps = reader.clock_jumps
             for sink in sinks:
                 sink.push(outputs)
             if watch is not None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from eegm2.deploy.live.pipeline import Outputs
+from eegm2.deploy.live.outputs import Outputs
 from eegm2.errors import ConfigError
 
 #: Version of what is written; docs/streaming.md describes it.
@@ -42,6 +42,8 @@ class Layout:
         Samples per step of the representation.
     facts : dict
         What the first JSON line tells besides: model, source, hashes.
+    decisions_only : bool
+        Whether the network runs window by window, so that it gives no signal.
     """
 
     ch_names: tuple[str, ...]
@@ -51,6 +53,7 @@ class Layout:
     sfreq_hz: float
     step_samples: int = 8
     facts: dict[str, Any] = field(default_factory=dict)
+    decisions_only: bool = False
 
     def signal(self, outputs: Outputs) -> np.ndarray:
         """Return the outputs that a sink hands on, (n, steps)."""
@@ -197,17 +200,19 @@ class LslSink:
         what = "reconstruction" if layout.reconstructs else "representation"
         rate_hz = layout.sfreq_hz if layout.reconstructs else layout.sfreq_hz / layout.step_samples
         name = f"{self._name}-{what}"
-        self._signal = LslOutlet(name, OWN_TYPE + what, layout.columns(), rate_hz, "scaled")
+        if not layout.decisions_only:
+            self._signal = LslOutlet(name, OWN_TYPE + what, layout.columns(), rate_hz, "scaled")
         if layout.classes:
             name = f"{self._name}-probabilities"
             self._classes = LslOutlet(name, OWN_TYPE + "probabilities", list(layout.classes), 0.0)
 
     def push(self, outputs: Outputs) -> None:
         """Send what is there."""
-        if self._signal is None:
+        if self._signal is None and self._classes is None:
             self._open()
         last_s = outputs.time_s if outputs.signal_time_s is None else outputs.signal_time_s
-        self._signal.push(self._layout.signal(outputs), last_s)
+        if self._signal is not None:
+            self._signal.push(self._layout.signal(outputs), last_s)
         if self._classes is not None:
             for decision in outputs.decisions:
                 self._classes.push(np.array([decision["probabilities"]]).T, decision["time_s"])

@@ -34,12 +34,15 @@ class Chunk:
         Index of a sample and how many are missing before it.
     fresh : bool
         True for the first chunk after the source came back, or after a join in a recording.
+    why : str
+        What parts it from what was before, where it is neither.
     """
 
     x_uv: np.ndarray
     times_s: np.ndarray
     gaps: tuple[tuple[int, int], ...] = field(default=())
     fresh: bool = False
+    why: str = ""
 
 
 #: What a source returns while nothing comes.
@@ -58,7 +61,8 @@ class Source(Protocol):
     can_wait : bool
         Whether it holds samples back while nobody reads (a file), so that none need to be dropped.
 
-    An optional attribute ``device`` tells one device from another of its kind.
+    Optional attributes: ``device`` tells one device from another of its kind, ``clock`` says which clock its
+    stamps are of, ``lsl`` or ``unix`` (seconds since 1970).
     """
 
     name: str

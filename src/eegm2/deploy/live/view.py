@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from eegm2.deploy.live.pipeline import Outputs
+from eegm2.deploy.live.outputs import Outputs
 
 _QUIET_S = 5.0
 

@@ -1,4 +1,4 @@
-"""A small local web page of the running stream: signal, reconstruction, probabilities.
+"""A small local web page of the running stream: signal, reconstruction, probabilities; or of a session.
 
 Standard library only: an HTTP server with server-sent events. It binds to this machine unless told otherwise,
 and asks for a token then.
@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from eegm2.deploy.live.pipeline import Outputs
+from eegm2.deploy.live.outputs import Outputs
 from eegm2.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,6 +36,8 @@ class WebPage:
         Required as ``?token=`` unless empty.
     facts : dict
         ch_names, sfreq_hz, classes and the like, for the page.
+    page : {"page.html", "session.html"}
+        Of a stream, or of a recording with cues.
 
     Raises
     ------
@@ -43,18 +45,20 @@ class WebPage:
         If others could reach the page without a token, or the address cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, token: str, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, host: str, port: int, token: str, facts: dict[str, Any], page: str = "page.html"
+    ) -> None:
         if host not in LOOPBACK and not token:
             raise ConfigError(
                 f"host: got '{host}', which others can reach; give --token SECRET or use 127.0.0.1"
             )
-        self.facts, self.token, self.local = facts, token, host in LOOPBACK
+        self.facts, self.token, self.local, self.page = facts, token, host in LOOPBACK, page
         self._audience: list[queue.Queue[str]] = []
         self._lock = threading.Lock()
-        page = self
+        this = self
 
         class Handler(_Handler):
-            web = page
+            web = this
 
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
@@ -67,20 +71,25 @@ class WebPage:
         self._thread.start()
 
     def push(self, outputs: Outputs, statistics: dict[str, Any]) -> None:
-        """Send what a chunk brought forth to everybody who watches; slow watchers lose the oldest."""
+        """Send what a chunk brought forth."""
+        if self._audience:
+            self.send(
+                {
+                    "x": outputs.x.round(4).tolist(),
+                    "y": outputs.reconstruction.round(4).tolist(),
+                    "decisions": outputs.decisions,
+                    "events": outputs.events,
+                    "statistics": statistics,
+                }
+            )
+
+    def send(self, values: dict[str, Any]) -> None:
+        """Send plain values to everybody who watches; slow watchers lose the oldest."""
         with self._lock:
             audience = list(self._audience)
         if not audience:
             return
-        message = json.dumps(
-            {
-                "x": outputs.x.round(4).tolist(),
-                "y": outputs.reconstruction.round(4).tolist(),
-                "decisions": outputs.decisions,
-                "events": outputs.events,
-                "statistics": statistics,
-            }
-        )
+        message = json.dumps(values)
         for waiting in audience:
             if waiting.full():
                 with contextlib.suppress(queue.Empty):
@@ -118,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._allowed(parse_qs(url.query).get("token", [""])[0]):
             self.send_error(403, "wrong host or token")
         elif url.path == "/":
-            page = files("eegm2.deploy.live").joinpath("page.html").read_bytes()
+            page = files("eegm2.deploy.live").joinpath(self.web.page).read_bytes()
             self._send(page, "text/html; charset=utf-8")
         elif url.path == "/facts":
             self._send(json.dumps(self.web.facts).encode(), "application/json")

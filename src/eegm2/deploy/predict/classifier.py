@@ -20,7 +20,8 @@ from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import frozen, iterate
-from eegm2.evaluation.protocols.kept import DOWNSTREAM_KEY, HEADS, read_downstream
+from eegm2.evaluation.protocols.downstream import read_downstream
+from eegm2.evaluation.protocols.kept import DOWNSTREAM_KEY, HEADS
 from eegm2.model.features import refuse_kind, window_features
 from eegm2.model.heads import Downstream
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint

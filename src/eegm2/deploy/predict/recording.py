@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eegm2.data.signal.overview import envelope, spectrogram
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import window_dataset
 from eegm2.data.windows.scaling import scale_window
@@ -16,12 +17,12 @@ from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.flags import recording_warnings, window_flags
 from eegm2.errors import DataError
 from eegm2.evaluation.baselines.band_power import log_band_power
+from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.probing.keep import common_share
 from eegm2.plugins import is_plugin
 
-BANDS = ("delta=1:4", "theta=4:8", "alpha=8:13", "beta=13:30", "gamma=30:40")
 SHOWN_CHANNELS, SHOWN_POINTS, SOME_WINDOWS = 6, 1200, 8
 
 
@@ -34,8 +35,9 @@ class Predicted:
     facts : dict
         Recording, windows and warnings, as JSON takes them.
     arrays : dict of str to array
-        What the page draws: signal (channels, 2, points) as lowest and highest values, band_power (n,
-        n_chans, n_bands), and some windows in microvolts to ask for reactions.
+        What the page draws: signal (channels, 2, points) as lowest and highest values, change_db
+        (frequencies, columns) over time, band_power (n, n_chans, n_bands), and some windows in microvolts to
+        ask for reactions.
     """
 
     facts: dict[str, Any]
@@ -124,11 +126,12 @@ def _drawn(
     usable = {name: edges for name, edges in bands.items() if edges[0] < store.sfreq_hz / 2}
     power = log_band_power(raw, store.sfreq_hz, usable, 2.0).reshape(len(raw), len(store.ch_names), -1)
     rows = np.unique(np.linspace(0, len(array) - 1, min(SHOWN_CHANNELS, len(array))).round().astype(int))
-    edges = np.linspace(0, array.shape[1], min(SHOWN_POINTS, array.shape[1] // 2) + 1).astype(int)[:-1]
-    low, high = (ends.reduceat(array[rows], edges, axis=1) for ends in (np.minimum, np.maximum))
+    frequency_hz, change_db = spectrogram(array, store.sfreq_hz)
     some = np.unique(np.linspace(0, len(raw) - 1, min(SOME_WINDOWS, len(raw))).round().astype(int))
     drawn = {
-        "signal": np.stack([low, high], axis=1).astype(np.float16),
+        "signal": envelope(array[rows], SHOWN_POINTS).astype(np.float16),
+        "frequency_hz": frequency_hz,
+        "change_db": change_db.astype(np.float16),
         "shown": np.array(store.ch_names)[rows],
         "ch_names": np.array(store.ch_names),
         "bands": np.array(list(usable)),

@@ -13,20 +13,22 @@ import numpy as np
 from eegm2.atomic import remove_stale_temporaries, write_atomic
 from eegm2.config import to_dict
 from eegm2.data.config import sha256_json
+from eegm2.data.files.written import frame
 from eegm2.data.store.facts import file_stem
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.deploy.predict.classifier import Classifier, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import MOST_WINDOWS, reactions
-from eegm2.deploy.predict.recording import BANDS, predict_recording
+from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import Prepared, Progress, open_sources
 from eegm2.deploy.predict.tables import recording_table, window_table, write_csv
 from eegm2.errors import ConfigError, DataError, EEGM2Error
+from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 
-FORMAT = 1
+FORMAT = 2
 RECORDINGS, RESULT = "recordings", "predictions.json"
 
 
@@ -47,11 +49,11 @@ class Predictions:
 
     def windows(self) -> Any:
         """Return a pandas DataFrame with a row per window."""
-        return _frame(window_table(self.document["recordings"], self.document["model"]["classes"]))
+        return frame(window_table(self.document["recordings"], self.document["model"]["classes"]))
 
     def recordings(self) -> Any:
         """Return a pandas DataFrame with a row per recording."""
-        return _frame(recording_table(self.document["recordings"], self.document["model"]["classes"]))
+        return frame(recording_table(self.document["recordings"], self.document["model"]["classes"]))
 
 
 def predict(
@@ -251,11 +253,3 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
         "utf-8", errors="replace"
     )
-
-
-def _frame(rows: list[dict[str, Any]]) -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ConfigError("a DataFrame needs pandas, which is not installed; pip install pandas") from error
-    return pandas.DataFrame(rows)

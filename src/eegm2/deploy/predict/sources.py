@@ -12,6 +12,7 @@ from eegm2.data.preparing.prepare import prepare
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.deploy.predict.classifier import Classifier
 from eegm2.deploy.predict.config import PredictConfig
+from eegm2.ending import Interruption
 from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.windows.from_store import refuse_mismatch
 
@@ -79,7 +80,7 @@ def _prepared(classifier: Classifier, source: str, place: Path, progress: Progre
             problem = problem or str(error)
             continue
         if made.interrupted:
-            raise KeyboardInterrupt
+            raise Interruption(made.status - 128)
         skipped = {o.recording: o.reason for o in made.outcomes if o.status == "skipped"}
         return Prepared(RecordingStore(place), source, skipped, made.messages)
     return Prepared(None, source, {Path(source).name: problem})

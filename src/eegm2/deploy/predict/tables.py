@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eegm2.atomic import write_atomic
+from eegm2.data.files.written import csv_text
 
 PLAIN = ("recording", "subject", "session", "source", "duration_s")
 QUALITY = ("typical_uv", "line_noise_ratio", "clipped_share")
@@ -55,17 +54,7 @@ def bad_channels(quality: dict[str, Any]) -> list[str]:
     return [*quality.get("flat_channels", ()), *quality.get("noisy_channels", ())]
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; cells that a spreadsheet would run get an apostrophe."""
-    rows = list(rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["recording"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    write_atomic(path, [text.getvalue().encode("utf-8", errors="replace")])
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in "=+-@\t":
-        return f"'{value}" if value else value
-    return "" if value is None else value
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV, whole or not at all."""
+    columns = list(rows[0]) if rows else ["recording"]
+    write_atomic(path, [csv_text(columns, ([row[name] for name in columns] for row in rows))])

@@ -9,11 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import signal
 
-from eegm2.data.channels import Montage, parse_aliases
+from eegm2.data.channels import Montage, canonical, parse_aliases
 from eegm2.data.config import PreprocessingConfig
+from eegm2.data.positions import template_directions
 from eegm2.data.signal.filters import band_filter, notch_filters, resampling_ratio
 from eegm2.data.signal.mixing import mixing_matrix
 from eegm2.deploy.device.filters import BlockFilter, BlockResampler
+from eegm2.deploy.device.flat import LEAST_SOURCES, filled, interpolation_kernel
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.inputs import dense_array
 
@@ -128,6 +130,10 @@ class CausalPreprocessor:
         self.filter, self.note = causal_filter(config, sfreq_hz)
         self.resampler = StreamingResampler(sfreq_hz, config.sfreq_hz)
         self.where, self.n_in = where, len(ch_names)
+        self.used = np.abs(self.matrix).sum(0) > 0
+        self._now = self.matrix
+        names = [canonical(name, montage.aliases) for name in ch_names]
+        self._names = [name if used else "" for name, used in zip(names, self.used)]
         #: The filter lets a hundredth of a constant through, which offline is taken off before it.
         self.from_zero = bool(config.l_freq_hz) and config.offset == "remove"
         self._start: np.ndarray | None = None
@@ -143,8 +149,8 @@ class CausalPreprocessor:
         x_uv = dense_array(x_uv, f"{self.where}: push")
         if x_uv.ndim != 2 or len(x_uv) != self.n_in:
             raise DataError(f"{self.where}: got shape {x_uv.shape}, expected ({self.n_in}, samples)")
-        used = np.abs(self.matrix).sum(0) > 0
-        mixed = self.matrix[:, used] @ np.asarray(x_uv, np.float64)[used] * self.scale
+        used = np.abs(self._now).sum(0) > 0
+        mixed = self._now[:, used] @ np.asarray(x_uv, np.float64)[used] * self.scale
         if not np.isfinite(mixed).all():
             channel = int(np.flatnonzero(~np.isfinite(mixed).all(1))[0])
             raise DataError(f"{self.where}: channel {channel} of the montage has values that are not numbers")
@@ -152,6 +158,25 @@ class CausalPreprocessor:
             self._start = mixed[:, :1].copy() if self._start is None else self._start
             mixed = mixed - self._start
         return self.resampler.push(self.filter.push(mixed)).astype(np.float32)
+
+    def electrodes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the spline kernel of the used channels whose electrode is known, and which those are."""
+        table = template_directions()
+        places = np.array([i for i, name in enumerate(self._names) if name in table], int)
+        directions = np.array([table[self._names[i]] for i in places]).reshape(-1, 3)
+        return interpolation_kernel(directions), places
+
+    def refuse_unknown_electrodes(self) -> None:
+        """Raise a ConfigError where a channel that goes flat could not be taken from the others."""
+        known = set(self.electrodes()[1].tolist())
+        unknown = [self._names[i] for i in np.flatnonzero(self.used) if i not in known]
+        if unknown or len(known) <= LEAST_SOURCES:
+            why = f"no known position for {' '.join(unknown)}" if unknown else f"only {len(known)} channels"
+            raise ConfigError(f"flat: {self.where} cannot be interpolated: {why}; use --flat flag or refuse")
+
+    def without(self, flat: np.ndarray) -> None:
+        """Take other channels instead of flat ones from here on, (n_source_chans,); of none, as at first."""
+        self._now = filled(self.matrix, flat, *self.electrodes()) if flat.any() else self.matrix
 
     def flush(self) -> np.ndarray:
         """Return what the resampler still holds."""

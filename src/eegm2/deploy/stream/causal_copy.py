@@ -1,11 +1,17 @@
-"""A stored recording as a live stream would have filtered it."""
+"""A recording as a live stream would have filtered it: from its file, or restored from a store."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from eegm2.data.config import PreprocessingConfig
-from eegm2.deploy.stream.causal import causal_filter
+from eegm2.data.files.readers import annotation_labels, read_raw
+from eegm2.data.joins import cuts, parts, skipped
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
+from eegm2.deploy.stream.causal import CausalPreprocessor, causal_filter
+from eegm2.errors import DataError
 
 _PADDING_S = 20.0
 #: Squared response below which nothing is restored. The high-pass rings for seconds, so that what lies beyond
@@ -25,7 +31,9 @@ def causal_copy(
     The declared filter has the response H. Forwards and backwards it makes ``|H|^2 X`` of a signal X, which
     is what a store holds; a stream makes ``H X``. One is the other times ``H / |H|^2``, which changes hardly
     anything but the phase within the pass band, and fades out where ``|H|^2`` is below 0.0001, and below 0.01
-    around the edge of the high-pass. Zeros are taken to lie beyond the ends.
+    around the edge of the high-pass. Zeros are taken to lie beyond the ends. What a store does not hold
+    cannot be restored: a stream begins with the first sample, and lets more of slow drifts through than a
+    filter that ran twice. Where drifts are large, :func:`streamed_parts` of the file itself is needed.
 
     Parameters
     ----------
@@ -52,3 +60,62 @@ def causal_copy(
     floor = np.where(frequency_hz < 4 * config.l_freq_hz, _FLOOR_AT_HIGH_PASS, _FLOOR)
     restored = np.fft.irfft(spectrum * response / (np.abs(response) ** 2 + floor), n=x.shape[1], axis=1)
     return restored[:, padding : padding + n_times].astype(np.float32)
+
+
+def restored_parts(store: RecordingStore, info: RecordingInfo) -> list[tuple[float, np.ndarray]]:
+    """Return (first sample, microvolts) of every continuous part of a stored recording: `causal_copy`."""
+    source_hz = float(info.quality.get("source_sfreq_hz") or store.sfreq_hz)
+    x_uv, joins = store.read(info.id), cuts(info.labels, store.sfreq_hz, info.n_times)
+    return [
+        (
+            float(part.start),
+            causal_copy(x_uv[:, part], store.sfreq_hz, store.preprocessing, source_sfreq_hz=source_hz),
+        )
+        for part in parts(info.n_times, joins)
+    ]
+
+
+def streamed_parts(
+    store: RecordingStore, info: RecordingInfo, folder: Path
+) -> list[tuple[float, np.ndarray]]:
+    """Return (first sample, microvolts) of every continuous part of a recording, as a stream has them.
+
+    Parameters
+    ----------
+    store, info
+        Where it is stored.
+    folder : Path
+        What was prepared: the recording's ``source`` lies below it.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, or is not the one that was prepared.
+    """
+    path = folder / info.source
+    if not info.source or not path.exists():
+        raise DataError(f"recordings: {folder} has no '{info.source}'; give the folder that was prepared")
+    raw = read_raw(str(path))
+    sfreq_hz, n_times = float(raw.info["sfreq"]), raw.n_times
+    ratio = store.sfreq_hz / sfreq_hz
+    size = info.source_stat[0][0] if info.source_stat else path.stat().st_size
+    if abs(n_times * ratio - info.n_times) > 1.5 or path.stat().st_size != size:
+        raise DataError(
+            f"{path}: is not what was prepared (the store has {info.n_times} samples of it, the file "
+            f"{n_times * ratio:.0f} at that rate, {path.stat().st_size} bytes): prepare again, or leave out "
+            "--recordings"
+        )
+    causal = CausalPreprocessor(
+        list(raw.ch_names), sfreq_hz, store.preprocessing, store.ch_names, where=str(path)
+    )
+    marks = annotation_labels(raw)
+    gone, made = skipped(marks, sfreq_hz, n_times), []
+    for part in parts(n_times, cuts(marks, sfreq_hz, n_times)):
+        if gone[part.start]:
+            continue
+        causal.reset()
+        x = causal.push(raw[:, part][0] * 1e6)
+        if part.stop == n_times:
+            x = np.concatenate([x, causal.flush()], axis=1)
+        made.append((part.start * ratio, x))
+    return made

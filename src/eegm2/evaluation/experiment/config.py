@@ -20,7 +20,6 @@ from eegm2.evaluation.config import (
     FitConfig,
     ProbeConfig,
     check_c,
-    split_commas,
 )
 from eegm2.model.config import MIXERS, NETWORKS, MixerOptions
 from eegm2.training.config import PretrainConfig
@@ -40,8 +39,6 @@ class DataPlan(WindowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "classes", split_commas(self.classes))
-        object.__setattr__(self, "exclude_s", split_commas(self.exclude_s))
         if len(self.classes) == 1:
             raise ConfigError(f"classes: got only {self.classes[0]}; name at least two")
 
@@ -94,13 +91,20 @@ class PretrainPlan:
 
     name: str
     run: str = option("", "A finished run (or .safetensors file), used for every split.")
-    store: str = option("", "Pretrain on this store instead (once, for every split); relative to the file.")
+    store: str | tuple[str, ...] = option(
+        "", "Pretrain on this store, or on several, instead (once, for every split); relative to the file."
+    )
     which: Literal["best", "last"] = option("best", "Checkpoint.")
     channels: Literal["same", "adapt"] = option(
         "same", "adapt: give a network of other channels new layers at its ends, the rest kept."
     )
     allow_mismatch: bool = option(False, "Go on although the data's preprocessing or scaling differs.")
     options: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The stores to pretrain on; none: the experiment's own."""
+        return (self.store,) * bool(self.store) if isinstance(self.store, str) else self.store
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class ModelPlan(MixerOptions):
         "", "random, scratch: the network (eegm2 …), where no pretraining gives it.", parts=NETWORKS
     )
     width: int = option(0, "random, scratch: its width.")
+    network: tuple[str, ...] = option((), "random, scratch: its other sizes, e.g. n_virtual=0.")
     fit: dict[str, Any] = option({}, "Options of the fit (light, fine, scratch).")
     c: float | str = option(1.0, "linear: inverse penalty, or validation: chosen on validation subjects.")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
@@ -193,6 +198,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "preset": PROTOCOLS,
     "width": PROTOCOLS,
     **dict.fromkeys([entry.name for entry in dataclasses.fields(MixerOptions)], PROTOCOLS),
+    "network": PROTOCOLS,
     "scaling": PROTOCOLS,
 }
 

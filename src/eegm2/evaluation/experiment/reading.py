@@ -91,10 +91,11 @@ def check_names(plan: Plan) -> None:
             raise ConfigError(f"{where}: pretrained: got '{model.pretrained}', there is {known}")
         if model.protocol and model.protocol != "scratch" and not model.pretrained:
             raise ConfigError(f"{where}: pretrained is missing; there is {known}")
-        shape = [name for name in ("preset", "width") if getattr(model, name)] + [*model.mixer_changes()]
-        if shape and model.pretrained not in ("", RANDOM):
+        stated = [name for name in ("preset", "width") if getattr(model, name)]
+        stated += [*model.changes(model.network)]
+        if stated and model.pretrained not in ("", RANDOM):
             raise ConfigError(
-                f"{where}: {', '.join(shape)}: [pretrain.{model.pretrained}] has them; leave them out"
+                f"{where}: {', '.join(stated)}: [pretrain.{model.pretrained}] has them; leave them out"
             )
         if model.choose:
             _check_choice(plan, model, where)

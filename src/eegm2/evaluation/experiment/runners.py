@@ -24,7 +24,7 @@ from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import feature_blocks
+from eegm2.model.features import feature_blocks, has_blocks
 
 
 class DataSource:
@@ -133,7 +133,7 @@ class Runner:
 
     def _blocks(self, cell: Cell) -> tuple[int, ...]:
         """Return the blocks of the features; the network is asked only where there can be any."""
-        if cell.model.features != "tangent_state":
+        if not has_blocks(cell.model.features):
             return ()
         return feature_blocks(
             cell.model.features, self.weights.network(cell.model, cell.split, cell.seed).config

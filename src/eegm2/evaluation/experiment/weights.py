@@ -14,7 +14,7 @@ from eegm2.config import from_dict, to_dict
 from eegm2.data.config import WindowConfig, sha256_json
 from eegm2.data.electrodes import on_montage, read_positions
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.splits import SplitManifest
+from eegm2.data.windows.pool import StorePool
 from eegm2.errors import CheckpointError, ConfigError, DataError
 from eegm2.evaluation.experiment.config import RANDOM, ModelPlan, Plan, PretrainPlan
 from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
@@ -28,6 +28,7 @@ from eegm2.plugins import named_plugins
 from eegm2.records import RUN, parse_json, read_record
 from eegm2.training.checkpoint import INPUT, checkpoint_path, load_checkpoint, model_config, read_header
 from eegm2.training.config import PretrainConfig
+from eegm2.training.run_record import refuse_electrodes
 from eegm2.training.runfolder import remove_stale_lock
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
@@ -51,7 +52,7 @@ class WeightSource:
     def __init__(self, plan: Plan, store: RecordingStore, out: Path, device: str) -> None:
         self.plan, self.store, self.out, self.device = plan, store, out, device
         self._hashes: dict[Path, str] = {}
-        self._stores: dict[str, RecordingStore] = {}
+        self._pools: dict[tuple[str, ...], StorePool] = {}
         self._places: dict[tuple[str, str], Path] = {}
 
     def check(self, model: ModelPlan) -> None:
@@ -91,9 +92,8 @@ class WeightSource:
         """Return the shape of a network without its weights."""
         n_chans = len(self.store.ch_names)
         if model.pretrained in ("", RANDOM):
-            shape = {"n_chans": n_chans, "width": model.width or 64, **model.mixer_changes()}
-            config = EEGM2Config.preset(model.preset or "eegm2", **shape)
-            return config.at_rate(self.store.sfreq_hz)
+            sizes = {"n_chans": n_chans, "width": model.width or 64, **model.changes(model.network)}
+            return EEGM2Config.preset(model.preset or "eegm2", **sizes).at_rate(self.store.sfreq_hz)
         source = self.plan.pretrain[model.pretrained]
         if source.run:
             header = read_header(self.plan.model(source.run), source.which)
@@ -121,11 +121,11 @@ class WeightSource:
         """Return the run folder (or file) of a pretraining for a split."""
         if source.run:
             return Path(self.plan.model(source.run))
-        store = self._opened(source) if source.store else self.store
-        stem = "all" if source.store else split.name.partition("/")[0]
+        pool = self._pool(source)
+        stem = "all" if source.stores else split.name.partition("/")[0]
         if (source.name, stem) not in self._places:
-            manifest = None if source.store else split.manifest
-            about = (source.options, len(store.ch_names), store.manifest_sha256, manifest)
+            manifest = None if source.stores else split.manifest
+            about = (source.options, len(pool.montages[0]), pool.manifest_sha256, manifest)
             found = run_folder(self.out / "pretrained" / source.name, Wanted(stem, *about))
             self._places[source.name, stem] = found
         return self._places[source.name, stem]
@@ -150,15 +150,13 @@ class WeightSource:
         options: dict[str, Any] = {"accelerator": ACCELERATORS.get(kind, "auto")}
         if kind != "cpu":
             options["devices"] = f"{number}," if number else "1"
-        store = self.store
-        if source.store:
-            store = self._opened(source)
-        else:
+        pool = self._pool(source)
+        if not source.stores:
             manifest = self.out / "splits" / f"{run.name}.json"
             split.manifest.to_json(manifest)
             options["splits"] = str(manifest)
         config: PretrainConfig = dataclasses.replace(source.options, **options)
-        done = pretrain(store, run, config, say=lambda line: say(f"{name}: {line}"))
+        done = pretrain(pool.stores, run, config, say=lambda line: say(f"{name}: {line}"))
         losses = (
             f"{key} {done.metrics[key]:.5g}" for key in ("train_loss", "val_loss") if done.metrics.get(key)
         )
@@ -202,25 +200,28 @@ class WeightSource:
             return "no pretraining"
         source = self.plan.pretrain[model.pretrained]
         seen = read_run_split(self.place(source, split), self.store)
-        return pretraining_saw(split.manifest, seen, self._same_store(source, seen))
+        same = seen is not None and seen.manifest_sha256 == self.store.manifest_sha256
+        return pretraining_saw(split.manifest, seen, same)
 
-    def _same_store(self, source: PretrainPlan, seen: SplitManifest | None) -> bool:
-        if not source.run:
-            return not source.store
-        return seen is not None and seen.manifest_sha256 == self.store.manifest_sha256
-
-    def _opened(self, source: PretrainPlan) -> RecordingStore:
-        if source.store not in self._stores:
-            self._stores[source.store] = RecordingStore(self.plan.place(source.store))
-        return self._stores[source.store]
+    def _pool(self, source: PretrainPlan) -> StorePool:
+        """Return the stores of a pretraining; they are opened once."""
+        if source.stores not in self._pools:
+            opened = [RecordingStore(self.plan.place(store)) for store in source.stores] or [self.store]
+            self._pools[source.stores] = StorePool(opened)
+        return self._pools[source.stores]
 
     def _header(self, source: PretrainPlan) -> dict[str, Any]:
         """Return what a checkpoint's header says of its data, of one still to be trained too."""
         if source.run:
             return read_header(self.plan.model(source.run), source.which, needs=INPUT)
-        store = self._opened(source) if source.store else self.store
+        pool = self._pool(source)
+        refuse_electrodes(pool, source.options)
         windows = to_dict(source.options.window_config())
-        return {"ch_names": store.ch_names, "preprocessing": to_dict(store.preprocessing), "windows": windows}
+        return {
+            "ch_names": list(pool.montages[0]),
+            "preprocessing": to_dict(pool.preprocessing),
+            "windows": windows,
+        }
 
 
 def weights_sha256(path: Path) -> str:

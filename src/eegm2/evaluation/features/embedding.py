@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from eegm2.atomic import whole_file
 from eegm2.data.config import WindowConfig
-from eegm2.data.files.readers import read_raw
+from eegm2.data.files.readers import annotation_labels, read_raw
+from eegm2.data.files.written import csv_text, frame
+from eegm2.data.joins import canonical_marks, without_marks
 from eegm2.data.names import shown
+from eegm2.data.preparing.one_file import recording_of
+from eegm2.data.preparing.worker import clip_labels
 from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.signal.quality import typical_amplitude
-from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
 from eegm2.data.windows.dataset import window_dataset
+from eegm2.data.windows.labelling import label_spans, labels_at
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
@@ -32,6 +37,7 @@ from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
 Progress = Callable[[int, int], None]
+TEXT = ("recording", "subject", "session", "label")
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class Embedding:
         Start of each window in its recording.
     window_s : float
         Length of a window.
-    recording, subject, label : array of str, shape (n,)
-        Origin, and the annotation that covers the window ("" where there is none).
+    recording, subject, session, label : array of str, shape (n,)
+        Origin, and the label that covers the window ("" where there is none).
     kind : str
         What `values` are: a kind of :func:`eegm2.model.features.window_features`, or sequence.
     config : EEGM2Config, optional
@@ -59,6 +65,7 @@ class Embedding:
     window_s: float
     recording: NDArray[np.str_]
     subject: NDArray[np.str_]
+    session: NDArray[np.str_]
     label: NDArray[np.str_]
     kind: str = "statistics"
     config: EEGM2Config | None = None
@@ -67,6 +74,10 @@ class Embedding:
         """Return the centre of every step of a representation in its recording, (n, steps)."""
         steps = self.values.shape[-1]
         return self.start_s[:, None] + (np.arange(steps) + 0.5) * (self.window_s / steps)
+
+    def frame(self) -> Any:
+        """Return a pandas DataFrame with a row per window, or per step of a representation."""
+        return frame(_columns(self))
 
 
 def embed(
@@ -85,7 +96,7 @@ def embed(
     source : str or Path
         Store (folder or URL), or an EEG file, which is prepared with the checkpoint's preprocessing.
     out : str or Path
-        ``.npz``, or ``.parquet`` (needs pyarrow).
+        ``.npz``, ``.csv``, or ``.parquet`` (needs pyarrow).
     config : EmbedConfig, optional
         Kind and windows.
     progress : callable, optional
@@ -97,10 +108,7 @@ def embed(
         If the output's suffix is unknown, the source does not fit the checkpoint or is shorter than a window.
     """
     config, out = config or EmbedConfig(), Path(out)
-    if out.suffix.lower() not in (".npz", ".parquet"):
-        raise ConfigError(f"--out {out}: unknown kind of file '{out.suffix}', expected .npz or .parquet")
-    if out.suffix.lower() == ".parquet":
-        _pyarrow()
+    kind_of_file(out, config.format)
     if config.centre != "none" and config.kind == "sequence":
         raise ConfigError("centre: the sequence has no features to centre; choose another --kind")
     refuse_unwritable(out)
@@ -115,10 +123,9 @@ def embed(
         exclude_s=(),
     )
     if is_store(source):
-        checkpoint, data, label = _from_store(checkpoint, source, windows, config)
+        checkpoint, data, session, label = _from_store(checkpoint, source, windows, config)
     else:
-        checkpoint, data = _from_file(checkpoint, Path(source), windows, config.positions)
-        label = np.full(len(data), "")
+        checkpoint, data, session, label = _from_file(checkpoint, Path(source), windows, config.positions)
     values = extract_features(
         checkpoint.model,
         data,
@@ -135,11 +142,12 @@ def embed(
         windows.window_s,
         data.recording,
         data.subject,
+        session,
         label,
         config.kind,
         checkpoint.config,
     )
-    write_embedding(out, made)
+    write_embedding(out, made, config.format)
     return made
 
 
@@ -148,19 +156,42 @@ def is_store(source: str | Path) -> bool:
     return "://" in str(source) or Path(source).is_dir()
 
 
-def write_embedding(out: Path, made: Embedding) -> None:
-    """Write npz (arrays named as in :class:`Embedding`) or parquet (a row per window or step)."""
-    with whole_file(out, ending=out.suffix.lower()) as temporary:
-        if out.suffix.lower() == ".parquet":
+def kind_of_file(out: Path, asked: str = "") -> str:
+    """Return npz, csv or parquet: what is asked for, else by the file's ending.
+
+    Raises
+    ------
+    ConfigError
+        If the ending says nothing of that kind, or parquet has no pyarrow.
+    """
+    kind = asked or out.suffix.lower().removeprefix(".")
+    if kind not in ("npz", "csv", "parquet"):
+        raise ConfigError(
+            f"--out {out}: unknown kind of file '{out.suffix}', expected .npz, .csv or .parquet, or --format"
+        )
+    if kind == "parquet":
+        _pyarrow()
+    return kind
+
+
+def write_embedding(out: Path, made: Embedding, asked: str = "") -> None:
+    """Write npz (arrays named as in :class:`Embedding`), csv or parquet (a row per window or step)."""
+    kind = kind_of_file(out, asked)
+    with whole_file(out, ending=f".{kind}") as temporary:
+        if kind == "parquet":
             import pyarrow.parquet
 
             pyarrow.parquet.write_table(_pyarrow().table(_columns(made)), temporary)
+        elif kind == "csv":
+            columns = _columns(made)
+            rows = zip(*(values.tolist() for values in columns.values()))
+            temporary.write_bytes(csv_text(list(columns), rows))
         else:
-            np.savez_compressed(temporary, **_arrays(made))
+            np.savez(temporary, **_arrays(made))  # compressed it would be 7 % smaller and take a second
 
 
 def _arrays(made: Embedding) -> dict[str, Any]:
-    text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
+    text = {name: getattr(made, name).astype(str) for name in TEXT}
     common = {"start_s": made.start_s, "window_s": np.float64(made.window_s), **text}
     if made.values.ndim == 3:
         return {"representation": made.values, "time_s": made.time_s(), **common}
@@ -172,7 +203,7 @@ def _arrays(made: Embedding) -> dict[str, Any]:
 
 
 def _columns(made: Embedding) -> dict[str, Any]:
-    text = {name: getattr(made, name).astype(str) for name in ("recording", "subject", "label")}
+    text = {name: getattr(made, name).astype(str) for name in TEXT}
     if made.values.ndim == 2:
         columns = dict(zip(feature_names(made.values.shape[1], made.kind, made.config), made.values.T))
         return {**text, "start_s": made.start_s, **columns}
@@ -188,7 +219,7 @@ def _columns(made: Embedding) -> dict[str, Any]:
 
 def _from_store(
     checkpoint: Checkpoint, source: str | Path, windows: WindowConfig, config: EmbedConfig
-) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_]]:
+) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_], NDArray[np.str_]]:
     store = RecordingStore(source)
     checkpoint = checkpoint.on_montage(store.ch_names, config.positions)
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
@@ -198,16 +229,21 @@ def _from_store(
     data = LabelledWindows(
         dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
     )
-    return checkpoint, data, names[y]
+    sessions = np.array([info.session for info in dataset.recordings])
+    return checkpoint, data, sessions[dataset.index["recording"]], names[y]
 
 
 def _from_file(
     checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
-) -> tuple[Checkpoint, LabelledWindows]:
+) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_], NDArray[np.str_]]:
     if is_plugin(windows.dataset):
         checkpoint.plain_windows("a single file")
-    raw = read_raw(path)
-    made = preprocess_alike(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path))
+    source = recording_of(path) if path.is_file() else None
+    raw = source.load() if source is not None else read_raw(path)
+    spans = annotation_labels(raw)
+    if source is not None and source.labels is not None:
+        spans = canonical_marks(source.labels)
+    made = preprocess_alike(raw, checkpoint.preprocessing_of(raw.ch_names), where=str(path), marks=spans)
     checkpoint = checkpoint.on_montage(made.ch_names, positions)
     refuse_other_channels(checkpoint.header, made.ch_names, str(path))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
@@ -228,9 +264,30 @@ def _from_file(
     amplitude_uv = typical_amplitude(made.array) if windows.scaling == "recording" else None
     cut = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2))
     x = scale_window(cut, windows.scaling, amplitude_uv)
-    name = np.full(len(starts), shown(path.stem))
+    whose = (
+        (shown(path.stem), shown(path.stem), "")
+        if source is None
+        else (source.recording_id, source.subject, source.session)
+    )
+    labels = clip_labels(without_marks(spans), total / sfreq_hz)[0] + tuple(made.marks)
+    attributes = source.attributes if source is not None else {}
+    info = RecordingInfo(*whose, total, sfreq_hz, made.ch_names, labels, attributes)
+    recording, subject, session = (np.full(len(starts), text) for text in whose)
     none = np.zeros(len(starts), dtype=np.int64)
-    return checkpoint, LabelledWindows(x, none, name, name, starts / sfreq_hz)
+    data = LabelledWindows(x, none, subject, recording, starts / sfreq_hz)
+    return checkpoint, data, session, _labels(info, windows, starts, length)
+
+
+def _labels(
+    info: RecordingInfo, windows: WindowConfig, starts: NDArray[np.int64], length: int
+) -> NDArray[np.str_]:
+    """Return the label of each window, "" where there is none."""
+    spans = label_spans(info, windows)
+    classes = sorted({span.label for span in spans})
+    found: NDArray[np.str_] = np.array([*classes, ""])[
+        labels_at(info, spans, windows, classes, starts, length)
+    ]
+    return found
 
 
 def _pyarrow() -> Any:

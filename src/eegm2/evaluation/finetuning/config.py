@@ -9,7 +9,7 @@ from typing import Literal
 from eegm2.config import option
 from eegm2.data.config import Scaling
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import FEATURES_HELP, Features, FitConfig, ProbeConfig, split_commas
+from eegm2.evaluation.config import FEATURES_HELP, Features, FitConfig, ProbeConfig
 
 Head = Literal["light", "flatten", "statistics", "attention"]
 
@@ -40,7 +40,7 @@ class FinetuneConfig:
     )
     seed: int = option(0, "Seed of fresh weights, order and dropout.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
-    classes: tuple[str, ...] = option((), "Labels to keep, in this order, with commas; none: all found.")
+    classes: tuple[str, ...] = option((), "Labels to keep, in this order; none: all found.")
     window_s: float | None = option(None, "Window length in seconds; none given: as pretrained.")
     stride_s: float | None = option(None, "Step between windows in seconds; none given: the window's length.")
     label_rule: Literal["whole", "majority", "centre"] = option(
@@ -65,8 +65,6 @@ class FinetuneConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        for name in ("classes", "exclude_s", "freeze"):
-            object.__setattr__(self, name, split_commas(getattr(self, name)))
         if min(self.lr, self.max_epochs, self.patience) < 0:
             raise ConfigError(
                 f"lr, max_epochs, patience: got {self.lr}, {self.max_epochs}, {self.patience}; expected >= 0"

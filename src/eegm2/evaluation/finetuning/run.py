@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,16 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from eegm2.atomic import whole_file
 from eegm2.config import conflicts, to_dict
+from eegm2.data.config import sha256_json
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.finetuning.config import FinetuneConfig
+from eegm2.evaluation.probing.folder import prediction_arrays
 from eegm2.evaluation.probing.keep import learnt_from, write_network
+from eegm2.evaluation.protocols.downstream import write_downstream
 from eegm2.evaluation.protocols.fitting import Task, fit
 from eegm2.evaluation.protocols.frozen import light_probe, predictions
-from eegm2.evaluation.protocols.kept import HEADS, HeadArrays, write_downstream
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays
 from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups
+from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome, evaluate
 from eegm2.evaluation.windows.from_store import (
     ChosenSplit,
@@ -39,6 +45,8 @@ from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance, w
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 
 KIND = "finetune"
+STATE = "checkpoints/fit.pt"
+"""Of an unfinished run: where it goes on."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -70,8 +78,8 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a model (or fit the Light head on it) and write a run folder.
 
-    The folder holds run.json, splits.json, results.json, checkpoints/best.safetensors and heads/. A run that
-    was interrupted begins anew, to the same weights.
+    The folder holds run.json, splits.json, results.json, predictions.npz, checkpoints/best.safetensors and
+    heads/. A run that was interrupted goes on after its last whole epoch, to the same weights.
 
     Parameters
     ----------
@@ -124,17 +132,29 @@ def finetune(
                 progress=lambda done, total: report("features", done, total),
             )  # fmt: skip
         report("fitting", 0, config.fit().max_epochs)
-        outcome, network = _learnt(checkpoint, data, split, config, kind, features)
+        state = FitState(
+            folder / STATE, _mark(checkpoint, facts), lambda done, most: report("fitting", done, most)
+        )
+        outcome, network = _learnt(checkpoint, data, split, config, kind, features, state)
         common = learnt_from(opened, data, split, windows, features if network is None else None)
         row = evaluate(outcome, data, split.indices.test)
-        results = {"format": 1, "classes": list(data.classes), "task": common, **row}
+        task = {
+            **common,
+            "classes": list(data.classes),
+            "n_subjects": len(np.unique(data.subject)),
+            "pretraining_saw": split.statement,
+        }
+        results = {"format": 1, "classes": list(data.classes), "task": task, "protocols": [row], **row}
         results["notes"] = [*split.notes, *(f"store differs from the model's data: {d}" for d in differences)]
         about = {name: facts[name] for name in ("base", "store", "finetune")}
         tuned = replace(checkpoint, header={**checkpoint.header, "finetune": about})
         _keep(folder, tuned, outcome, network, data, row, {**common, "features": kind, "centre": "none"})
         split.manifest.to_json(folder / "splits.json")
+        with whole_file(folder / "predictions.npz", ending=".npz") as temporary:
+            np.savez_compressed(temporary, **prediction_arrays([outcome], data, split))  # type: ignore[arg-type]
         write_json(folder / "results.json", results)
         write_json(folder / "run.json", {**facts, "finished": True})
+        state.remove()
     return FinetuneResult(folder, results)
 
 
@@ -163,6 +183,13 @@ def _begun(folder: Path, facts: dict[str, Any], config: FinetuneConfig) -> dict[
     return results if finished else None
 
 
+def _mark(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
+    """Return what the weights after an epoch depend on, as a hash."""
+    options = {key: value for key, value in facts["finetune"].items() if key != "device"}
+    base = hashlib.sha256(checkpoint.path.read_bytes()).hexdigest()
+    return sha256_json([base, facts["manifest_sha256"], options])
+
+
 def _learnt(
     checkpoint: Checkpoint,
     data: LabelledWindows,
@@ -170,6 +197,7 @@ def _learnt(
     config: FinetuneConfig,
     kind: str,
     features: np.ndarray | None,
+    state: FitState,
 ) -> tuple[Outcome, Any]:
     """Return what was learnt, and the changed network (None where it stays)."""
     how, seed, indices = config.fit(), config.seed, split.indices
@@ -177,7 +205,7 @@ def _learnt(
         assert features is not None
         return light_probe(features, data, indices, seed=seed, config=how), None
     if features is None:
-        return fine_tune("fine", data, indices, model=checkpoint.model, seed=seed, config=how)
+        return fine_tune("fine", data, indices, model=checkpoint.model, seed=seed, config=how, state=state)
     data = data.in_memory()
     mean, scale = features[indices.train].mean(0), features[indices.train].std(0)
     scale[scale <= 1e-6 * (1 + np.abs(mean))] = 1.0
@@ -192,7 +220,7 @@ def _learnt(
         )
     freeze(network, how.freeze)
     task = Task(data.batch, data.y, indices.train, indices.val, len(data.classes))
-    history = fit(network, task, how, seed, layer_groups(network, how))
+    history = fit(network, task, how, seed, layer_groups(network, how), state=state)
     facts = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
@@ -218,9 +246,10 @@ def _keep(
     shutil.rmtree(folder / HEADS, ignore_errors=True)
     for place in (folder / HEADS, folder / "checkpoints"):
         place.mkdir(parents=True, exist_ok=True)
-    write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
+    digest = write_network(folder / "checkpoints" / "best.safetensors", checkpoint, network)
     facts = {
         **common,
+        "model_sha256": digest,
         "protocol": outcome.protocol,
         "seed": outcome.seed,
         "threshold": outcome.threshold,

@@ -12,12 +12,13 @@ import numpy as np
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.evaluation.protocols.kept import HEADS, HeadArrays, write_downstream
+from eegm2.evaluation.protocols.downstream import write_downstream
+from eegm2.evaluation.protocols.kept import HEADS, HeadArrays
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.heads import Downstream
-from eegm2.training.checkpoint import Checkpoint, save_checkpoint
+from eegm2.training.checkpoint import Checkpoint, save_checkpoint, weights_sha256
 from eegm2.zoo.shipped import WEIGHTS
 
 METRICS = ("balanced_accuracy", "auroc", "r2")
@@ -49,7 +50,7 @@ def keep_models(
     classes : sequence of str
         In the order of their numbers.
     """
-    write_network(folder / WEIGHTS, checkpoint)
+    digest = write_network(folder / WEIGHTS, checkpoint)
     for outcome, row in zip(outcomes, rows):
         if outcome.seed or outcome.learnt is None or not classes:
             continue
@@ -63,25 +64,32 @@ def keep_models(
         name = f"{outcome.protocol}.safetensors"
         if isinstance(outcome.learnt, HeadArrays):
             (folder / HEADS).mkdir(exist_ok=True)
-            outcome.learnt.write(folder / HEADS / name, classes, facts)
+            outcome.learnt.write(folder / HEADS / name, classes, {**facts, "model_sha256": digest})
         elif isinstance(outcome.learnt, Downstream):
             own = folder / outcome.protocol
             (own / HEADS).mkdir(parents=True, exist_ok=True)
-            write_network(own / WEIGHTS, checkpoint, outcome.learnt)
-            write_downstream(own / HEADS / name, outcome.learnt, classes, {**facts, "centre": "none"})
+            more = {
+                "centre": "none",
+                "model_sha256": write_network(own / WEIGHTS, checkpoint, outcome.learnt),
+            }
+            write_downstream(own / HEADS / name, outcome.learnt, classes, {**facts, **more})
 
 
-def write_network(path: Path, checkpoint: Checkpoint, tuned: Downstream | None = None) -> None:
-    """Write a checkpoint's network, or what became of it; a file that says the same is copied as it is."""
+def write_network(path: Path, checkpoint: Checkpoint, tuned: Downstream | None = None) -> str:
+    """Write a checkpoint's network, or what became of it; return the hash of its weights.
+
+    A file that says the same is copied as it is.
+    """
     if tuned is None and checkpoint.path.suffix == ".safetensors" and "trained_on" not in checkpoint.header:
         shutil.copyfile(checkpoint.path, path)
-        return
+        return weights_sha256(checkpoint.model)
     model = checkpoint.model
     if tuned is not None:
         model = copy.deepcopy(model)  # whose decoder stays where the head read none
         model.load_state_dict(tuned.network.state_dict(), strict=False)
     header = {key: value for key, value in checkpoint.header.items() if key not in ("format", "model")}
     save_checkpoint(path, model, header)
+    return weights_sha256(model)
 
 
 def learnt_from(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from eegm2.errors import DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.features.representation import usable_device
+from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.training.optimiser import decay_groups
 
 Batch = Callable[[NDArray[np.int64]], Tensor]
@@ -72,7 +73,14 @@ class History:
 
 
 def fit(
-    network: nn.Module, task: Task, config: FitConfig, seed: int, groups: list[dict[str, Any]] | None = None
+    network: nn.Module,
+    task: Task,
+    config: FitConfig,
+    seed: int,
+    groups: list[dict[str, Any]] | None = None,
+    *,
+    state: FitState | None = None,
+    counts_as_it_is: bool = False,
 ) -> History:
     """Train `network` on a task with AdamW, clipping and early stopping on the validation loss.
 
@@ -91,6 +99,10 @@ def fit(
         Seeds the order of windows and dropout.
     groups : list of dict, optional
         Optimiser parameter groups; :func:`parameter_groups` by default.
+    state : FitState, optional
+        Kept after every epoch, and where to go on from if there is one.
+    counts_as_it_is : bool
+        Keep the network as it comes (best epoch -1) where no epoch has a lower validation loss.
 
     Raises
     ------
@@ -109,10 +121,18 @@ def fit(
     loss_of = _loss(task, config, device)
     targets = task.targets().to(device)
     history, best, best_loss = History(), copy.deepcopy(network.state_dict()), math.inf
+    if counts_as_it_is:
+        best_loss = float(loss_of(outputs(network, task, task.val, config), targets[task.val]))
+        history.best_epoch = -1
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for epoch in range(config.max_epochs):
+        if state is not None and (kept := state.read()) is not None:
+            best, best_loss, history = kept["best"], kept["best_loss"], History(**kept["history"])
+            _go_on(kept, network, optimiser, generator, device)
+        for epoch in range(len(history.val_loss), config.max_epochs):
+            if epoch - 1 - history.best_epoch >= config.patience:
+                break
             network.train()
             order = task.train[torch.randperm(len(task.train), generator=generator).numpy()]
             losses: list[float] = []
@@ -139,11 +159,42 @@ def fit(
                     history.val_loss[-1],
                     epoch,
                 )
-            elif epoch - history.best_epoch >= config.patience:
-                break
+            if state is not None:
+                kept = _as_it_is(network, optimiser, generator, device)
+                kept |= {"best": best, "best_loss": best_loss, "history": vars(history)}
+                state.write(kept, epoch + 1, config.max_epochs)
     network.load_state_dict(best)
     network.eval()
     return history
+
+
+def _as_it_is(
+    network: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator, device: torch.device
+) -> dict[str, Any]:
+    """Return what the next epoch depends on, chance included."""
+    return {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "order": generator.get_state(),
+        "chance": torch.get_rng_state(),
+        "chance_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _go_on(
+    kept: dict[str, Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    device: torch.device,
+) -> None:
+    """Put back what :func:`_as_it_is` returned."""
+    network.load_state_dict(kept["network"])
+    optimiser.load_state_dict(kept["optimiser"])
+    generator.set_state(kept["order"])
+    torch.set_rng_state(kept["chance"])
+    if device.type == "cuda" and kept["chance_cuda"] is not None:
+        torch.cuda.set_rng_state(kept["chance_cuda"], device)
 
 
 def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: FitConfig) -> Tensor:

@@ -113,6 +113,16 @@ def choose_c(
     return best, table
 
 
+def probe_arrays(
+    features: NDArray[np.floating], data: LabelledWindows, split: Split, blocks: Sequence[int] = ()
+) -> HeadArrays:
+    """Return the linear probe of features with C chosen on validation, as :func:`linear_probe` fits it."""
+    features, used = usable_features(features, split)
+    members = block_members(blocks, used)
+    model, _ = _fitted(features, data, split, choose_c(features, data, split, members)[0], members)
+    return HeadArrays.of_pipeline(model).among(used)
+
+
 def _fitted(
     features: NDArray[np.floating],
     data: LabelledWindows,

@@ -6,14 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from eegm2.model.config import EEGM2Config
-    from eegm2.model.heads import Downstream
 
 HEAD_KEY = "eegm2_head"
 DOWNSTREAM_KEY = "eegm2_downstream"
@@ -47,7 +43,7 @@ class HeadArrays:
         """Take over a fitted StandardScaler and (one-vs-rest) logistic regression of scikit-learn."""
         scaler, last = pipeline[0], pipeline[-1]
         estimators = getattr(last, "estimators_", [last])
-        weight = np.concatenate([e.coef_ for e in estimators])
+        weight = np.concatenate([np.atleast_2d(e.coef_) for e in estimators])
         bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
         multinomial = not hasattr(last, "estimators_") and len(weight) > 1
         link = "softmax" if multinomial else "one-vs-rest"
@@ -87,44 +83,42 @@ class HeadArrays:
         write_atomic(path, [save(plain, metadata={HEAD_KEY: json.dumps(header, ensure_ascii=False)})])
 
 
-def write_downstream(path: Path, network: Downstream, classes: Sequence[str], facts: dict[str, Any]) -> None:
-    """Write a fine-tuned network with its head, whole or not at all."""
-    from safetensors.torch import save
+def copy_without_people(path: Path, out: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Copy a head, or a fine-tuned network, with the number of people in the place of their names.
 
-    from eegm2.atomic import write_atomic
-
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    header = {"format": 1, "classes": list(classes), "head": network.head_name, "facts": facts}
-    write_atomic(path, [save(state, metadata={DOWNSTREAM_KEY: json.dumps(header, ensure_ascii=False)})])
-
-
-def read_downstream(path: Path, config: EEGM2Config) -> tuple[Downstream, tuple[str, ...], dict[str, Any]]:
-    """Read a file of :func:`write_downstream`: the network in evaluation mode, its classes and facts.
+    Returns
+    -------
+    classes : tuple of str
+    facts : dict
+        As they are in the copy.
 
     Raises
     ------
     CheckpointError
-        If it is missing, damaged, something else, or of a network of another shape.
+        If it is damaged or something else.
     """
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save
 
-    from eegm2.errors import CheckpointError, EEGM2Error
-    from eegm2.model.heads import Downstream
-    from eegm2.model.network import build_model
+    from eegm2.atomic import write_atomic
+    from eegm2.errors import CheckpointError
 
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[DOWNSTREAM_KEY])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        facts = dict(header["facts"])
-        n_outputs, n_times = max(len(header["classes"]), 1), int(facts["n_times"])
-        network = Downstream(build_model(config), n_outputs, n_times, header["head"])
-        network.load_state_dict(state)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a fine-tuned network ({error})") from error
-    except (KeyError, ValueError, TypeError, RuntimeError, EEGM2Error) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{path}: is not a fine-tuned network that eegm2 wrote for this model ({reason})"
-        ) from error
-    return network.eval(), tuple(header["classes"]), facts
+            metadata = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        key = HEAD_KEY if HEAD_KEY in metadata else DOWNSTREAM_KEY
+        header = json.loads(metadata[key])
+        classes, facts = tuple(map(str, header["classes"])), dict(header["facts"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is not a head that eegm2 wrote ({error}); delete it") from error
+    people = facts.pop("people", {})
+    if isinstance(people, dict) and people.get("train"):
+        facts["n_subjects"] = len(people["train"])
+    judged = facts.get("validation")
+    if isinstance(judged, dict):  # of eegm2 head
+        facts["validation"] = {k: v for k, v in judged.items() if k not in ("fitted_on", "left_out")}
+    metadata[key] = json.dumps({**header, "facts": facts}, ensure_ascii=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, [save(arrays, metadata=metadata)])
+    return classes, facts

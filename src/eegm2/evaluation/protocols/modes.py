@@ -24,10 +24,12 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
-from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions
+from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions, probe_arrays
+from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
-from eegm2.model.heads import Downstream
+from eegm2.model.features import feature_blocks
+from eegm2.model.heads import Downstream, TokensHead
 from eegm2.model.network import EEGM2, fresh_copy
 from eegm2.model.unet import UNet
 
@@ -105,9 +107,16 @@ def run_protocol(
 
 
 def fine_tune(
-    name: str, data: LabelledWindows, split: Split, *, model: EEGM2 | UNet, seed: int, config: FitConfig
+    name: str,
+    data: LabelledWindows,
+    split: Split,
+    *,
+    model: EEGM2 | UNet,
+    seed: int,
+    config: FitConfig,
+    state: FitState | None = None,
 ) -> tuple[Outcome, Downstream]:
-    """Run fine or scratch and return the trained network too; see :func:`run_protocol`."""
+    """Run fine or scratch and return the trained network too; see :func:`run_protocol` and :func:`fit`."""
     check_targets(data, split.train, "train")
     data = data.in_memory()
     n_times = int(data.batch(split.train[:1]).shape[-1])
@@ -117,7 +126,11 @@ def fine_tune(
         downstream = Downstream(network, max(len(data.classes), 1), n_times, config.head, config.head_dropout)
     freeze(downstream, config.freeze)
     task = Task(data.batch, data.y, split.train, split.val, len(data.classes))
-    history = fit(downstream, task, config, seed, layer_groups(downstream, config))
+    from_probe = config.begin == "probe"
+    if from_probe:
+        begin_with_probe(downstream, data, split, task, config.device)
+    groups = layer_groups(downstream, config)
+    history = fit(downstream, task, config, seed, groups, state=state, counts_as_it_is=from_probe)
     facts: dict[str, Any] = {
         "epochs": len(history.val_loss),
         "best_epoch": history.best_epoch,
@@ -126,6 +139,39 @@ def fine_tune(
         "head": config.head,
     }
     return predictions(name, seed, downstream, task, data, split, config, facts), downstream
+
+
+def begin_with_probe(
+    downstream: Downstream, data: LabelledWindows, split: Split, task: Task, device: str
+) -> None:
+    """Set a head to the linear probe of the network's frozen features, so that tuning begins where it ends.
+
+    Raises
+    ------
+    ConfigError
+        If the head is not linear in features: any but statistics of the covariance preset.
+
+    References
+    ----------
+    Kumar et al. (2022), "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+    arXiv 2202.10054.
+    """
+    head = downstream.head
+    if not isinstance(head, TokensHead):
+        raise ConfigError(
+            f"begin: got 'probe' with head '{downstream.head_name}' of preset "
+            f"{downstream.network.config.preset_name}; it is for head 'statistics' of preset covariance"
+        )
+    kind = "tangent_state"
+    features = extract_features(downstream.network, data, device=device, kind=kind)
+    arrays = probe_arrays(features, data, split, feature_blocks(kind, downstream.network.config))
+    ((weight, bias),) = arrays.layers
+    if not task.n_classes:
+        mean, scale = task.target_scale()
+        weight, bias = weight / scale, (bias - mean) / scale
+    elif len(weight) == 1:  # one score of two classes
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    head.begin_with(*(torch.from_numpy(a) for a in (arrays.mean, arrays.scale, weight, bias)))
 
 
 def freeze(network: nn.Module, patterns: tuple[str, ...] | list[str]) -> list[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eegm2.model.config import EEGM2Config
-from eegm2.model.covariance.tokens import CovarianceTokens, known_samples
+from eegm2.model.covariance.tokens import SILENCE, CovarianceTokens, known_samples
 from eegm2.model.streaming.incremental import PoolState, zeroed
+from eegm2.ops.dispatch import choose_backend
+
+#: Most tokens (batch x steps) of a push that are taken on one thread without a check per call.
+FEW_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Covariances:
         self.tokens, self.like, self.config = tokens, like, tokens.config
         self.matrix = tokens.bank.matrix().detach()
         self.shape = (self.config.n_bands, self.config.inner_chans, self.config.inner_chans)
+        self.prepared = _prepared(tokens, like)
 
     def start(self, batch: int) -> CovarianceState:
         """Return the state before the first sample."""
@@ -65,10 +71,13 @@ class Covariances:
         bank = self.tokens.bank
         fresh = bank.cross_spectra(bank.segments(now, before), self.matrix).flatten(2)
         spectra = torch.cat([state.spectra, fresh], dim=1)
-        summed = spectra.unfold(1, self.config.window_tokens, 1).sum(-1)
         age = state.age + torch.arange(ready, device=x.device)
         total = known_samples(age, self.config).clamp_min(1).to(x.dtype)
-        tangent = self.tokens.tangent((summed / total[..., None]).unflatten(2, self.shape))
+        if self.prepared is not None and x.shape[0] * ready <= FEW_TOKENS:
+            tangent = self.prepared(spectra, total)
+        else:
+            summed = spectra.unfold(1, self.config.window_tokens, 1).sum(-1)
+            tangent = self.tokens.tangent((summed / total[..., None]).unflatten(2, self.shape))
         kept = spectra[:, ready:].clone()
         return tangent, CovarianceState(index, rows[:, used:].clone(), kept, state.age + ready)
 
@@ -76,6 +85,19 @@ class Covariances:
         """Forget the past of some batch items."""
         tail, spectra, age = (zeroed(tensor, items) for tensor in (state.tail, state.spectra, state.age))
         return replace(state, tail=tail, spectra=spectra, age=age)
+
+
+def _prepared(tokens: CovarianceTokens, like: Tensor) -> Any:
+    """Return the compiled way from running sums to tangent vectors, None where there is none."""
+    config = tokens.config
+    if choose_backend("auto", like.device) != "numba" or like.dtype != torch.float32:
+        return None
+    from eegm2.ops.cpu.prepared_tangent import SMALL, PreparedTangent
+
+    if config.inner_chans > SMALL:
+        return None
+    shares = tokens.shrinkage_logit.sigmoid()
+    return PreparedTangent(shares, config.inner_chans, config.window_tokens, SILENCE)
 
 
 class MeanPool:

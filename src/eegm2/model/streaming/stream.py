@@ -202,6 +202,8 @@ class StreamNetwork:
         """Return states and tangent vectors of the tokens that are complete, (batch, ready, channels)."""
         assert self.trunk is not None
         joined = run.meet("tokens", run("covariances", rows), run("means", encoded))
+        if joined.shape[1] == 0:
+            return joined.new_zeros(joined.shape[0], 0, self.config.representation_channels)
         tangent, raw = joined.split([self.config.tangent_size, 4 * self.config.width], dim=2)
         state = self.trunk.join(tangent, raw)
         for place in range(len(self.trunk.blocks)):

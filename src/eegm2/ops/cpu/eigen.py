@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from eegm2.ops.cpu.eigen_kernels import eigen_groups
+from eegm2.ops.cpu.operators import operator
 from eegm2.ops.cpu.runtime import launch
 
 #: Matrices side by side: lanes of float64.
@@ -14,7 +14,7 @@ TOGETHER = 8
 WORK = 30
 
 
-@torch.library.custom_op("eegm2::symmetric_eigen", mutates_args=(), device_types="cpu")
+@operator("symmetric_eigen")
 def eigen_operator(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (count, n), in no order, and vectors (count, n, n), as columns.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eegm2.ops.cpu.mix_kernels import mix_gate, mix_norm, mix_scan
 from eegm2.ops.cpu.mix_slopes import ROWS_EACH, activated, conv_backward, gate_backward
+from eegm2.ops.cpu.operators import operator
 from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
 from eegm2.ops.cpu.ssd import ssd_backward_operator, ssd_operator, time_segments
 from eegm2.ops.cpu.steps import SPAN
@@ -50,7 +51,7 @@ def _tail(before: Tensor, inputs: Tensor) -> Tensor:
     return torch.cat([before, inputs], dim=1)[:, inputs.shape[1] :].clone()
 
 
-@torch.library.custom_op("eegm2::mamba2_mix", mutates_args=(), device_types="cpu")
+@operator("mamba2_mix")
 def mix_operator(
     zxbcdt: Tensor,
     conv_weight: Tensor,
@@ -119,7 +120,7 @@ def _(zxbcdt: Tensor, conv_weight: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return zxbcdt.new_empty(batch, length, heads * headdim), *states, spans
 
 
-@torch.library.custom_op("eegm2::mamba2_mix_backward", mutates_args=(), device_types="cpu")
+@operator("mamba2_mix_backward")
 def mix_backward_operator(
     zxbcdt: Tensor,
     conv_weight: Tensor,

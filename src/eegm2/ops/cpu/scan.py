@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
+from eegm2.ops.cpu.operators import operator
 from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients
 from eegm2.ops.cpu.scan_kernels import LANES, SPAN, scan_backward, scan_forward
 
@@ -21,7 +22,7 @@ def _sizes(x: Tensor, A: Tensor, others: tuple[Tensor, ...], skip: bool, keep: b
     return [*x.shape, A.shape[1], _groups(x.shape[2]), *strides, skip, keep]
 
 
-@torch.library.custom_op("eegm2::selective_scan", mutates_args=(), device_types="cpu")
+@operator("selective_scan")
 def scan_operator(
     x: Tensor,
     dt: Tensor,
@@ -56,7 +57,7 @@ def _(x: Tensor, dt: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor, T
     return x.new_empty(batch, length, channels), x.new_empty(batch, channels, d_state), spans
 
 
-@torch.library.custom_op("eegm2::selective_scan_backward", mutates_args=(), device_types="cpu")
+@operator("selective_scan_backward")
 def scan_backward_operator(
     x: Tensor,
     dt: Tensor,

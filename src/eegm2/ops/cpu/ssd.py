@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
+from eegm2.ops.cpu.operators import operator
 from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients, useful_threads
 from eegm2.ops.cpu.ssd_kernels import SPAN, ssd_backward, ssd_forward
 from eegm2.ops.cpu.ssd_states import ssd_states
@@ -53,7 +54,7 @@ def _starts(
     return torch.stack(states[::-1] if back else states, dim=2)
 
 
-@torch.library.custom_op("eegm2::ssd", mutates_args=(), device_types="cpu")
+@operator("ssd")
 def ssd_operator(
     x: Tensor,
     dt: Tensor,
@@ -89,7 +90,7 @@ def _(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *others: Any) -> tuple[Tensor
     return y, x.new_empty(batch, heads, headdim, d_state), spans
 
 
-@torch.library.custom_op("eegm2::ssd_backward", mutates_args=(), device_types="cpu")
+@operator("ssd_backward")
 def ssd_backward_operator(
     x: Tensor,
     dt: Tensor,

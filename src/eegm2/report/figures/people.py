@@ -65,7 +65,7 @@ def person_scores(
         return figure
 
 
-def calibration(
+def calibration_curves(
     is_class: np.ndarray, probability: Mapping[str, np.ndarray], class_name: str, *, bins: int = 8
 ) -> Figure:
     """Draw the share of windows that are of a class against the probability a model gave it.

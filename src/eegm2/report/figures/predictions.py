@@ -34,8 +34,9 @@ def probability_over_time(
     labels: Sequence[str] = (),
     flagged: np.ndarray | None = None,
     threshold: float | None = None,
+    spectrum: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
-    """Draw the signal of some channels and, below on the same time, the probability of the classes.
+    """Draw the signal of some channels and, below on the same time, its spectrogram and the probabilities.
 
     Parameters
     ----------
@@ -56,12 +57,18 @@ def probability_over_time(
         Windows to doubt, drawn as grey ticks.
     threshold : float, optional
         From which the second of two classes is decided.
+    spectrum : tuple of (array, shape (n_frequencies,), and array, shape (n_frequencies, n_columns)), optional
+        Frequencies in Hz and power over the recording in dB, as `eegm2.data.signal.overview.spectrogram`
+        returns them.
     """
     same_length(spans_s=spans_s, probabilities=probabilities)
     require(len(spans_s) > 0, "there is no window to draw")
     with figure_style():
-        figure = new_figure(3.9)
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.25, 1])
+        figure = new_figure(3.9 if spectrum is None else 5.2)
+        ratios = [1.25, 1] if spectrum is None else [1.25, 0.85, 1]
+        above, *between, below = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
+        if spectrum is not None:
+            _spectrum(figure, between[0], *spectrum, duration_s)
         _signal(above, np.asarray(signal, float), shown, duration_s)
         colours = class_colours(len(classes))
         _labels(above, below, spans_s, labels, classes, colours)
@@ -84,6 +91,29 @@ def probability_over_time(
         below.set_xlabel("time in the recording (s)")
         below.set_xlim(0, duration_s)
         return figure
+
+
+def _spectrum(
+    figure: Figure, axes: Axes, frequency_hz: np.ndarray, change_db: np.ndarray, duration_s: float
+) -> None:
+    """Draw power over time and frequency, in dB from the median of each frequency."""
+    change = np.asarray(change_db, float)
+    reach = float(np.nanquantile(np.abs(change), 0.98)) if np.isfinite(change).any() else 1.0
+    half = (frequency_hz[1] - frequency_hz[0]) / 2 if len(frequency_hz) > 1 else 0.5
+    image = axes.imshow(
+        change,
+        aspect="auto",
+        origin="lower",
+        extent=(0, duration_s, float(frequency_hz[0] - half), float(frequency_hz[-1] + half)),
+        cmap="RdBu_r",
+        vmin=-max(reach, 1e-3),
+        vmax=max(reach, 1e-3),
+        interpolation="nearest",
+    )
+    axes.grid(visible=False)
+    axes.set_ylabel("frequency (Hz)")
+    axes.set_title("power, mean over channels (dB from the median of each frequency)")
+    figure.colorbar(image, ax=axes, pad=0.01, fraction=0.04, aspect=12)
 
 
 def _signal(axes: Axes, signal: np.ndarray, shown: Sequence[str], duration_s: float) -> None:

@@ -62,7 +62,7 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
         grid = figure.subplots(n_rows, 2 if n_panels > 1 else 1, squeeze=False, sharex=True).ravel()
         for axes, (title, train, val, unit) in zip(grid, panels):
             _loss_panel(axes, x, known.get(train), known.get(val), title, unit)
-        direct_legend(grid[0], loc="upper right")
+        direct_legend(grid[0], loc="best")
         if stores:
             _stores_panel(grid[len(panels)], x, stores)
         if "lr" in known:
@@ -98,7 +98,7 @@ def _stores_panel(axes: Axes, x: np.ndarray, stores: Mapping[str, np.ndarray]) -
         axes.plot(x[seen], values[seen], "--", color=colour, marker=marker, markersize=3, label=name)
     axes.set_ylabel("loss")
     axes.set_title("Validation loss of each store")
-    direct_legend(axes, loc="upper right")
+    direct_legend(axes, loc="best")
 
 
 def _loss_panel(

@@ -3,7 +3,12 @@
 from eegm2.report.sections.downstream import confusion_section, downstream_section
 from eegm2.report.sections.evaluation import evaluation_section
 from eegm2.report.sections.reconstruction import reconstruction_section, spectra_section
-from eegm2.report.sections.recordings import data_section, quality_section
+from eegm2.report.sections.recordings import (
+    data_section,
+    power_section,
+    quality_section,
+    weights_section,
+)
 from eegm2.report.sections.representation import representation_section
 from eegm2.report.sections.summary import summary
 from eegm2.report.sections.training import provenance_section, training_section
@@ -13,6 +18,7 @@ __all__ = [
     "data_section",
     "downstream_section",
     "evaluation_section",
+    "power_section",
     "provenance_section",
     "quality_section",
     "reconstruction_section",
@@ -20,4 +26,5 @@ __all__ = [
     "spectra_section",
     "summary",
     "training_section",
+    "weights_section",
 ]

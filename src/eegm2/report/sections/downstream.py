@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from eegm2.report import figures
 from eegm2.report.contents import Probe, ReportData
@@ -14,7 +15,13 @@ from eegm2.report.figures.style import mean_and_spread
 
 def downstream_section(data: ReportData) -> Section:
     """Show every probe's scores as table and figure."""
-    section = Section("downstream", "Downstream results")
+    section = Section(
+        "downstream",
+        "Downstream results",
+        look="The distance of every score from its dashed line, and the number of test subjects it rests on.",
+        then="Put a simple method beside it, eegm2 compare RUN band_power STORE --out DIR, before you "
+        "believe a score.",
+    )
     if data.missing.get("probes"):
         section.note(data.missing["probes"])
     if not data.probes and not data.missing.get("probes"):
@@ -86,7 +93,14 @@ def _scores(section: Section, probe: Probe) -> None:
 
 def confusion_section(data: ReportData) -> Section:
     """Show confusion matrices, ROC curves and the spread over test subjects."""
-    section = Section("confusion", "Confusion, ROC and persons")
+    section = Section(
+        "confusion",
+        "Confusion, calibration and persons",
+        look="Which class is taken for which, whether probabilities lie on the diagonal, and who is far "
+        "from the mean.",
+        then="Look at the recordings of the worst subjects, eegm2 predict PROBE FILES --out DIR, before you"
+        " tune anything.",
+    )
     probes = [p for p in data.probes if p.scores and len(p.classes) >= 2 and len(p.y_true)]
     if not probes:
         section.note(
@@ -113,6 +127,13 @@ def confusion_section(data: ReportData) -> Section:
             caption=f"ROC of {positive}: thin lines are seeds, the thick line their mean. Dashed: no skill.",
             alt="ROC curves",
         )
+        section.figure(
+            partial(_calibration, probe),
+            caption="Calibration: the share of windows that are of a class against the probability given to "
+            "it, "
+            "in groups of equally many windows (mean over seeds). Flatter than the diagonal: too sure.",
+            alt="calibration",
+        )
         correct = {
             p: np.mean([predicted == probe.y_true for predicted in probe.predicted(p)], axis=0)
             for p in probe.scores
@@ -126,6 +147,17 @@ def confusion_section(data: ReportData) -> Section:
                 alt="scores per test subject",
             )
     return section
+
+
+def _calibration(probe: Probe) -> Figure:
+    """Draw the calibration of two classes' second, or of all classes against the rest together."""
+    mean = {protocol: np.mean(scores, axis=0) for protocol, scores in probe.scores.items()}
+    if len(probe.classes) == 2:
+        of_second = {protocol: score[:, 1] for protocol, score in mean.items()}
+        return figures.calibration_curves(probe.y_true == 1, of_second, probe.classes[1])
+    is_class = probe.y_true[:, None] == np.arange(len(probe.classes))
+    flat = {protocol: score.ravel() for protocol, score in mean.items()}
+    return figures.calibration_curves(is_class.ravel(), flat, "each class")
 
 
 def _confusions(probe: Probe, n_classes: int) -> dict[str, np.ndarray]:

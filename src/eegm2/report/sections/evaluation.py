@@ -14,7 +14,14 @@ def evaluation_section(data: ReportData) -> Section | None:
     """Show the evaluations (models compared over folds), if there are any."""
     if not data.evaluations:
         return None
-    section = Section("evaluation", "Evaluation")
+    section = Section(
+        "evaluation",
+        "Evaluation",
+        look="Whether an interval leaves out the simple methods, and the paired differences rather than two"
+        " means.",
+        then="Where an interval is too wide to decide, add people before seeds; eegm2 evaluate goes on from"
+        " what is done.",
+    )
     for evaluation in data.evaluations:
         if len(data.evaluations) > 1:
             section.heading(evaluation.name)

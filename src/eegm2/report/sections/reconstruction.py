@@ -21,7 +21,13 @@ _SPLIT_NOTE = {
 
 def reconstruction_section(data: ReportData) -> Section:
     """Show originals against reconstructions in time: typical and worst window, error per channel."""
-    section = Section("reconstruction", "Reconstruction")
+    section = Section(
+        "reconstruction",
+        "Reconstruction",
+        look="The worst window and the worst channels: what the model does not reproduce is often noise, "
+        "and rightly so.",
+        then="Judge the representation by labels: eegm2 probe RUN STORE --out DIR.",
+    )
     made = _made(section, data)
     if made is None:
         return section
@@ -80,7 +86,12 @@ def reconstruction_section(data: ReportData) -> Section:
 
 def spectra_section(data: ReportData) -> Section:
     """Show the power spectra of originals and reconstructions."""
-    section = Section("spectra", "Power spectra")
+    section = Section(
+        "spectra",
+        "Power spectra",
+        look="Bands in which the reconstruction loses power: the network has not learnt these rhythms.",
+        then="Where the rhythms that you need are lost, pretrain longer, or with another loss or objective.",
+    )
     made = _made(section, data)
     if made is None:
         return section

@@ -7,6 +7,7 @@ import numpy as np
 from eegm2.report import figures
 from eegm2.report.contents import Recording, ReportData
 from eegm2.report.document import Section
+from eegm2.report.figures.topography import FEWEST
 from eegm2.report.quality import quality_columns, quality_heading
 from eegm2.report.sections.words import duration, option, setting, split_counts
 from eegm2.words import count
@@ -14,7 +15,14 @@ from eegm2.words import count
 
 def data_section(data: ReportData) -> Section:
     """Show the recording and preprocessing facts, the montage and the labels over time."""
-    section = Section("data", "Data and preprocessing")
+    section = Section(
+        "data",
+        "Data and preprocessing",
+        look="Whether subjects, labels and channels are those that you expect: what is wrong here is wrong "
+        "everywhere.",
+        then="Mend names and labels with eegm2 prepare --table and a new store; the rest of the report "
+        "follows from it.",
+    )
     prepared, windows = data.header.get("preprocessing", {}), data.header.get("windows", {})
     lengths = [r.duration_s for r in data.recordings]
     facts: list[tuple[str, object]] = [
@@ -82,6 +90,52 @@ def data_section(data: ReportData) -> Section:
     return section
 
 
+def power_section(data: ReportData) -> Section | None:
+    """Show the power of rhythms over the head for every class, where recordings carry labels."""
+    power = data.class_power
+    if power is None or len(data.positions) < FEWEST:
+        return None
+    section = Section(
+        "power",
+        "Band power per class",
+        look="What differs between the rows of a column: gamma at the rim of the head is muscle, delta at "
+        "the "
+        "front is eyes.",
+        then="Keep it in mind as what needs no network: eegm2 compare RUN band_power STORE --out DIR.",
+    )
+    section.figure(
+        lambda: figures.band_power_maps(power.ch_names, power.power_db, power.bands, power.classes),
+        caption=f"Over {count(power.n_windows, 'window')} of {count(power.n_subjects, 'subject')}, averaged "
+        "within each subject first; each column of the upper rows has its own scale.",
+        alt="maps of band power per class",
+    )
+    return section
+
+
+def weights_section(data: ReportData) -> Section | None:
+    """Show how strongly the network's first layers read each electrode, on maps of the head."""
+    if not data.electrode_weights or len(data.positions) < FEWEST:
+        return None
+    section = Section(
+        "weights",
+        "What the network reads from each electrode",
+        look="Single electrodes far from the rest, and whether those are the noisy ones of the quality "
+        "control.",
+        then="For what an answer depends on, look at the occlusion maps of eegm2 predict: later layers may "
+        "undo "
+        "these weights.",
+    )
+    section.figure(
+        lambda: figures.topographic_maps(
+            data.ch_names, data.electrode_weights, value_name="relative to the mean"
+        ),
+        caption="Root of the summed squares of the weights that read an electrode, 1 being the mean over "
+        "electrodes. Windows are scaled before, so amplitudes do not count.",
+        alt="maps of the weights of electrodes",
+    )
+    return section
+
+
 def _store_row(entry: dict[str, object]) -> list[str]:
     """Return what a run recorded of one of its stores."""
     names = entry.get("ch_names")
@@ -100,7 +154,12 @@ def _store_row(entry: dict[str, object]) -> list[str]:
 
 def quality_section(data: ReportData) -> Section:
     """Show what preparation measured on every recording, and what it rejected."""
-    section = Section("quality", "Quality control")
+    section = Section(
+        "quality",
+        "Quality control",
+        look="Recordings far wider than the others, flat or noisy channels, and what preparation left out.",
+        then="Leave windows beyond an amplitude out with --reject-uv, or whole recordings out of the folder.",
+    )
     recordings = data.recordings
     if not recordings:
         section.note(data.missing.get("store") or "No store was read, so there are no quality facts to show.")

@@ -15,7 +15,12 @@ from eegm2.words import count
 
 def representation_section(data: ReportData, method: str = "pca") -> Section:
     """Show two-dimensional maps of the representation of each probe's test windows."""
-    section = Section("representation", "Representation")
+    section = Section(
+        "representation",
+        "Representation",
+        look="Whether dots part by label more than by subject.",
+        then="Where subjects part and labels mix, probe again with --centre recording.",
+    )
     probes = [probe for probe in data.probes if probe.features is not None]
     if not probes:
         section.note(

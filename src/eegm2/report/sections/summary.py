@@ -22,7 +22,12 @@ TASK_WORDS = {
 
 def summary(data: ReportData) -> Section:
     """Say what was trained on what, with the caveats that its size asks for."""
-    section = Section("summary", "Summary")
+    section = Section(
+        "summary",
+        "Summary",
+        look="The number of people, and the notes on what a result of this size cannot say.",
+        then="Read the sections from the top: what is wrong with the data explains most of what comes after.",
+    )
     pretrain, header = data.header.get("pretrain", {}), data.header.get("data", {})
     n_subjects = len({r.subject for r in data.recordings}) or int(header.get("n_subjects") or 0)
     n_recordings = len(data.recordings) or int(header.get("n_recordings") or 0)
@@ -65,12 +70,16 @@ def summary(data: ReportData) -> Section:
             f" {'Recordings' if data.split_by == 'recording' else 'Subjects'} were split: {', '.join(parts)}."
         )
     if data.log is not None:
-        text.append(f" It saw {count(len(data.log.epoch), 'epoch')} of training.")
-    if len(data.probes):
-        tasks = dict.fromkeys(" / ".join(probe.classes) or "classes unknown" for probe in data.probes)
+        of = "tuning" if data.tuned else "training"
+        text.append(f" It saw {count(len(data.log.epoch), 'epoch')} of {of}.")
+    if data.tuned:
+        text.append(" It was then tuned on labels; all below is of that.")
+    probes = [probe for probe in data.probes if probe.frozen]
+    if probes:
+        tasks = dict.fromkeys(" / ".join(probe.classes) or "classes unknown" for probe in probes)
         text.append(
-            f" On the frozen encoder, {count(len(data.probes), 'probe')} "
-            f"{'was' if len(data.probes) == 1 else 'were'} trained ({'; '.join(tasks)})."
+            f" On the frozen encoder, {count(len(probes), 'probe')} "
+            f"{'was' if len(probes) == 1 else 'were'} trained ({'; '.join(tasks)})."
         )
     section.text("".join(text))
     for caveat in _caveats(data, n_subjects):
@@ -135,6 +144,6 @@ def _caveats(data: ReportData, n_subjects: int) -> list[str]:
     if data.log is not None and "val_loss" not in data.log.curves:
         what = "recordings that it did not see" if _shares_people(data, n_subjects) else "unseen people"
         notes.append(f"No validation loss was logged: nothing here shows how the model does on {what}.")
-    if data.log is not None and len(data.log.epoch) < 10:
+    if data.log is not None and not data.tuned and len(data.log.epoch) < 10:
         notes.append(f"Training was short ({count(len(data.log.epoch), 'epoch')}; the paper trains for 500).")
     return notes

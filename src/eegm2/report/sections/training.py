@@ -15,14 +15,21 @@ from eegm2.report.sections.words import option, setting
 
 def training_section(data: ReportData) -> Section:
     """Show the loss curves and how the run was configured."""
-    section = Section("training", "Training")
+    more = "eegm2 finetune with more --max-epochs" if data.tuned else "eegm2 pretrain with more --epochs"
+    section = Section(
+        "training",
+        "Learning curves",
+        look="Whether the validation loss (dashed) has stopped falling or begins to rise while training "
+        "goes on.",
+        then=f"Still falling: {more} into a new run; rising: fewer, or more people.",
+    )
     log = data.log
     if log is None:
         section.note(data.missing.get("log") or "The run holds no training log.")
     else:
         section.figure(
             lambda: figures.loss_curves(log.epoch, log.curves),
-            caption=_loss_caption(data.header.get("pretrain", {})),
+            caption=_loss_caption({} if data.tuned else data.header.get("pretrain", {}), tuned=data.tuned),
             alt="loss curves",
         )
         last = len(log.epoch) - 1
@@ -35,17 +42,23 @@ def training_section(data: ReportData) -> Section:
                     (option(name), number(float(values[np.isfinite(values)][0])), number(best), number(final))
                 )
         section.table(["metric", "first epoch", "lowest", f"last (epoch {int(log.epoch[last])})"], rows)
-    if data.header.get("pretrain"):
+    options = data.header.get("finetune" if data.tuned else "pretrain")
+    if isinstance(options, dict):
         section.table(
             ["option", "value"],
-            [(option(k), setting(v)) for k, v in data.header["pretrain"].items()],
+            [(option(k), setting(v)) for k, v in options.items()],
             title="Options of the run",
             folded=True,
         )
     return section
 
 
-def _loss_caption(pretrain: dict[str, object]) -> str:
+def _loss_caption(pretrain: dict[str, object], *, tuned: bool = False) -> str:
+    if tuned:
+        return (
+            "Training (solid) and validation (dashed) loss per epoch of the tuning: cross-entropy, classes "
+            "weighted equally. The weights kept are those of the lowest validation loss."
+        )
     if pretrain.get("objective") == "oscillatory":
         return (
             "Training (solid) and validation (dashed) loss per epoch; the total is the weighted sum of the "
@@ -68,7 +81,13 @@ def _loss_caption(pretrain: dict[str, object]) -> str:
 
 def provenance_section(data: ReportData) -> Section:
     """Show what is needed to repeat the run."""
-    section = Section("provenance", "Provenance")
+    section = Section(
+        "provenance",
+        "Provenance",
+        look="Commit, versions and seed: the same ones give the same weights on a CPU.",
+        then="Keep this page with the run; eegm2 share RUN --out MODEL writes a model card from the same "
+        "facts.",
+    )
     header = data.header
     stored = header.get("data", {})
     section.facts(

@@ -11,7 +11,7 @@ import numpy as np
 from eegm2.config import from_dict, read_toml
 from eegm2.data.files.headsets.programs import onsets
 from eegm2.data.files.headsets.samples import Samples, by_counter
-from eegm2.data.files.headsets.text import cells, clock_times, column, head_lines, read_rows
+from eegm2.data.files.headsets.text import cells, head_lines, read_columns
 from eegm2.data.files.units import microvolts_per
 from eegm2.errors import ConfigError, DataError
 
@@ -101,10 +101,8 @@ def read_declared(path: Path, declaration: Path) -> Samples:
     lines = head_lines(path)
     titled = cells(lines[known.skip], known.separator) if known.header and len(lines) > known.skip else []
     first_line = known.skip + bool(titled) + 1
-    rows = read_rows(path, skip=first_line - 1, separator=known.separator, width=len(titled))
-    if not rows:
-        raise DataError(f"{path}: holds no samples; record or export it again")
-    width = len(titled) or len(rows[0])
+    following = lines[first_line - 1] if len(lines) >= first_line else ""
+    width = len(titled) or len(cells(following, known.separator))
 
     def place(name: str) -> int:
         if name in titled:
@@ -114,20 +112,27 @@ def read_declared(path: Path, declaration: Path) -> Samples:
         there = ", ".join(titled) if titled else f"0 to {width - 1}"
         raise DataError(f"{declaration}: column '{name}' is not in {path.name}, which has {there}")
 
-    def texts(name: str) -> list[str]:
-        at = place(name)
-        return [row[at] if at < len(row) else "" for row in rows]
-
-    def numbers(name: str) -> np.ndarray:
-        return column(path, rows, place(name), name, first_line)
-
-    times_s = None
-    if known.time:
-        times_s = known.time_unit_s * clock_times(path, texts(known.time))
+    wanted = [place(name) for name in known.channels]
+    counter = [place(known.counter)] if known.counter else []
+    markers = {name: place(name) for name in known.markers}
+    numbers = dict(zip((*wanted, *counter), (*known.channels, known.counter)))
+    found = read_columns(
+        path,
+        skip=first_line - 1,
+        numbers=numbers,
+        time=place(known.time) if known.time else None,
+        texts=markers.values(),
+        separator=known.separator,
+        width=len(titled),
+    )
+    if not len(found):
+        raise DataError(f"{path}: holds no samples; record or export it again")
+    times_s = known.time_unit_s * found.times_s if known.time else None
+    lost = by_counter(found.numbers[counter[0]]) if counter else None
+    marks = [mark for name, at in markers.items() for mark in _marks(found.texts[at], name)]
     factor = (microvolts_per(known.unit) or 1.0) * known.factor  # refused where it is unknown
-    x = factor * np.stack([numbers(name) for name in known.channels])
-    lost = by_counter(numbers(known.counter)) if known.counter else None
-    marks = [mark for name in known.markers for mark in _marks(texts(name), name)]
+    x = found.stacked(wanted)
+    x *= factor
     names = list(known.channels.values())
     return Samples(path, names, x, known.rate_hz or None, times_s, lost, sorted(marks))
 

@@ -9,55 +9,56 @@ import numpy as np
 
 from eegm2.data.channels import is_known
 from eegm2.data.files.headsets.samples import Samples, by_counter
-from eegm2.data.files.headsets.text import cells, clock_times, column, head_lines, read_rows
+from eegm2.data.files.headsets.text import cells, head_lines, read_columns
 from eegm2.errors import DataError
+
+_MARKERS = ("MARKERVALUEINT", "MARKER", "MARKERHARDWARE", "MARKER_HARDWARE")
 
 
 def read_mindmonitor(path: Path) -> Samples:
     """Read a CSV of Mind Monitor: the columns ``RAW_…`` in microvolts; elements are markers."""
     names = cells(head_lines(path)[0])
-    rows = read_rows(path, skip=1, width=len(names))
     raw = [place for place, name in enumerate(names) if name.startswith("RAW_")]
-    is_sample = np.array([any(place < len(row) and row[place] for place in raw) for row in rows], bool)
-    kept = [row for row, there in zip(rows, is_sample) if there]
-    if not kept:
+    elements = [names.index("Elements")] if "Elements" in names else []
+    found = read_columns(
+        path, skip=1, numbers={i: names[i] for i in raw}, time=0, texts=elements, width=len(names)
+    )
+    if not found.given.any():
         raise DataError(f"{path}: holds no raw samples; record with a constant interval in Mind Monitor")
-    times_s = clock_times(path, [row[0] for row in kept])
-    x = np.stack([column(path, kept, place, names[place], 2) for place in raw])
-    if "Elements" in names:
-        place = names.index("Elements")
-        before = np.cumsum(is_sample) - is_sample
-        marks = [
-            (float(at), row[place].rsplit("/", 1)[-1])
-            for at, row in zip(before, rows)
-            if place < len(row) and row[place]
-        ]
-    else:
-        marks = []
-    duration_s = times_s[-1] - times_s[0]
-    if len(kept) > 2 and duration_s > 0 and (len(kept) - 1) / duration_s < 60:
+    times_s = found.times_s[found.given]
+    before = np.cumsum(found.given) - found.given
+    marks = [
+        (float(at), text.rsplit("/", 1)[-1])
+        for place in elements
+        for at, text in zip(before, found.texts[place])
+        if text
+    ]
+    count, duration_s = len(times_s), times_s[-1] - times_s[0]
+    if count > 2 and duration_s > 0 and (count - 1) / duration_s < 60:
         raise DataError(
-            f"{path}: holds {(len(kept) - 1) / duration_s:.3g} rows a second, not the samples themselves; "
+            f"{path}: holds {(count - 1) / duration_s:.3g} rows a second, not the samples themselves; "
             "record with a constant interval in Mind Monitor"
         )
+    x = found.stacked(raw)
+    x = x if found.given.all() else x[:, found.given]
     return Samples(path, [names[place].removeprefix("RAW_") for place in raw], x, None, times_s, None, marks)
 
 
 def read_muselsl(path: Path) -> Samples:
     """Read a CSV of muselsl: ``timestamps``, channels in microvolts, and ``Marker…`` columns."""
     names = cells(head_lines(path)[0])
-    rows = read_rows(path, skip=1, width=len(names))
-    times_s = column(path, rows, 0, names[0], 2)
     marked = [place for place, name in enumerate(names) if name.lower().startswith("marker")]
     wanted = [place for place in range(1, len(names)) if place not in marked and names[place] != "Right AUX"]
-    x = np.stack([column(path, rows, place, names[place], 2) for place in wanted])
+    numbers = {place: names[place] for place in (0, *wanted)}
+    found = read_columns(path, skip=1, numbers=numbers, texts=marked, width=len(names))
     marks = [
-        (float(at), f"marker {row[place].removesuffix('.0')}")
-        for at, row in enumerate(rows)
+        (float(at), f"marker {text.removesuffix('.0')}")
         for place in marked
-        if place < len(row) and row[place] not in ("", "0", "0.0", "[]", "nan")
+        for at, text in enumerate(found.texts[place])
+        if text not in ("", "0", "0.0", "[]", "nan")
     ]
-    return Samples(path, [names[place] for place in wanted], x, None, times_s, None, marks)
+    times_s, x = found.numbers[0], found.stacked(wanted)
+    return Samples(path, [names[place] for place in wanted], x, None, times_s, None, sorted(marks))
 
 
 def read_openbci(path: Path) -> Samples:
@@ -69,7 +70,6 @@ def read_openbci(path: Path) -> Samples:
     following = lines[len(head)] if len(lines) > len(head) else ""
     titled = bool(re.search(r"[A-Za-z]{3}", following.split(",")[0]))
     first_line = len(head) + titled + 1
-    rows = read_rows(path, skip=first_line - 1, width=len(cells(following)) if titled else 0)
     if titled:
         names = cells(following)
         wanted = [place for place, name in enumerate(names) if name.startswith("EXG Channel")]
@@ -78,18 +78,18 @@ def read_openbci(path: Path) -> Samples:
         names = ["Sample Index", *(f"EXG Channel {i}" for i in range(len(wanted)))]
     if not wanted:
         raise DataError(f"{path}: names no EXG channel; save it again with the OpenBCI GUI")
-    x = np.stack([column(path, rows, place, names[place], first_line) for place in wanted])
-    times_s = None
-    if "Timestamp" in names:
-        times_s = column(path, rows, names.index("Timestamp"), "Timestamp", first_line)
-    marks = []
-    place = next((i for i, name in enumerate(names) if name.lower().startswith("marker")), None)
-    if place is not None:
-        values = column(path, rows, place, names[place], first_line)
-        marks = [(float(at), f"marker {values[at]:g}") for at in np.flatnonzero(np.nan_to_num(values))]
-    lost = by_counter(column(path, rows, 0, "Sample Index", first_line))
+    timed = names.index("Timestamp") if "Timestamp" in names else None
+    marked = next((i for i, name in enumerate(names) if name.lower().startswith("marker")), None)
+    others = [place for place in (timed, marked) if place is not None]
+    numbers = {0: "Sample Index"} | {place: names[place] for place in (*wanted, *others)}
+    width = len(names) if titled else 0
+    found = read_columns(path, skip=first_line - 1, numbers=numbers, width=width)
+    times_s = None if timed is None else found.numbers[timed]
+    values = np.zeros(0) if marked is None else np.nan_to_num(found.numbers[marked])
+    marks = [(float(at), f"marker {values[at]:g}") for at in np.flatnonzero(values)]
+    lost = by_counter(found.numbers[0])
     rate_hz = float(stated[1]) if stated else None
-    return Samples(path, [names[i] for i in wanted], x, rate_hz, times_s, lost, marks)
+    return Samples(path, [names[i] for i in wanted], found.stacked(wanted), rate_hz, times_s, lost, marks)
 
 
 def read_emotiv(path: Path) -> Samples:
@@ -106,23 +106,23 @@ def read_emotiv(path: Path) -> Samples:
     wanted = [i for i, name in enumerate(names) if _is_emotiv_channel(name)]
     if not wanted:
         raise DataError(f"{path}: has no EEG columns; export the raw EEG")
-    rows = read_rows(path, skip=skip, width=len(names) if lines[skip - 1] != about else 0)
-    x = np.stack([column(path, rows, i, names[i], skip + 1) for i in wanted])
-    stated = re.search(r"sampling(?: rate)?:\s*(?:eeg_)?([\d.]+)", about)
-    times_s = None
     timed = next((i for i, name in enumerate(names) if name.lower() == "timestamp"), None)
-    if timed is not None:
-        times_s = column(path, rows, timed, names[timed], skip + 1)
-    marks: list[tuple[float, str]] = []
-    for i, name in enumerate(short):
-        if name.upper() in ("MARKERVALUEINT", "MARKER", "MARKERHARDWARE", "MARKER_HARDWARE"):
-            values = np.nan_to_num(column(path, rows, i, names[i], skip + 1))
-            marks += [(float(at), f"marker {values[at]:g}") for at in onsets(values)]
     counter = next((i for i, name in enumerate(short) if name.upper() == "COUNTER"), None)
-    lost = None
-    if counter is not None:
-        lost = by_counter(column(path, rows, counter, names[counter], skip + 1))
+    markers = [i for i, name in enumerate(short) if name.upper() in _MARKERS]
+    others = [place for place in (timed, counter, *markers) if place is not None]
+    numbers = {place: names[place] for place in (*wanted, *others)}
+    found = read_columns(
+        path, skip=skip, numbers=numbers, width=len(names) if lines[skip - 1] != about else 0
+    )
+    stated = re.search(r"sampling(?: rate)?:\s*(?:eeg_)?([\d.]+)", about)
+    times_s = None if timed is None else found.numbers[timed]
+    marks: list[tuple[float, str]] = []
+    for place in markers:
+        values = np.nan_to_num(found.numbers[place])
+        marks += [(float(at), f"marker {values[at]:g}") for at in onsets(values)]
+    lost = None if counter is None else by_counter(found.numbers[counter])
     rate_hz = float(stated[1]) if stated else None
+    x = found.stacked(wanted)
     return Samples(path, [short[i] for i in wanted], x, rate_hz, times_s, lost, sorted(set(marks)))
 
 

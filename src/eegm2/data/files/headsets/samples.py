@@ -25,6 +25,10 @@ LONGEST_FILLED_S = 0.25
 #: Rates of devices; a measured one that lies within 2 % is the nearest of these.
 _RATES_HZ = (100, 125, 128, 160, 200, 220, 250, 256, 300, 500, 512, 600, 1000, 1024, 2000, 2048)
 _BLOCK = 256
+#: Times as many samples as there are, at most, where packets are missing.
+_MOST_LOST = 1.5
+#: A stretch that lasts so much longer or shorter than others has a pause in it.
+_WITH_A_PAUSE = 0.3
 JOIN, FILLED = "BAD boundary", "BAD filled"
 
 
@@ -58,7 +62,7 @@ class Samples:
 
 
 def as_raw(samples: Samples) -> mne.io.BaseRaw:
-    """Return a recording in volts; gaps are marked as joins, filled samples as bad spans.
+    """Return a recording in volts, in the samples' own memory; gaps are joins, filled samples bad spans.
 
     Raises
     ------
@@ -82,7 +86,8 @@ def as_raw(samples: Samples) -> mne.io.BaseRaw:
     index = np.arange(x.shape[1] if not len(places) else len(places))
     spans += [(float(np.interp(at, index, places)), 0.0, text) for at, text in samples.marks]
     info = mne.create_info(list(samples.ch_names), rate_hz, "eeg")
-    raw = mne.io.RawArray(x * 1e-6, info, verbose="error")
+    x *= 1e-6
+    raw = mne.io.RawArray(x, info, verbose="error")
     if spans:
         starts, lengths, texts = zip(*sorted(spans))
         raw.set_annotations(mne.Annotations(np.array(starts) / rate_hz, np.array(lengths) / rate_hz, texts))
@@ -90,7 +95,7 @@ def as_raw(samples: Samples) -> mne.io.BaseRaw:
 
 
 def measured_rate(times_s: np.ndarray | None, path: Path) -> float:
-    """Return the sampling rate by the time stamps: the median over stretches, and a device's if that is near.
+    """Return the sampling rate by the time stamps, and a device's if that is near.
 
     Raises
     ------
@@ -101,13 +106,32 @@ def measured_rate(times_s: np.ndarray | None, path: Path) -> float:
         raise DataError(f"{path}: states neither times nor a rate; declare rate_hz in {path.stem}.toml")
     if not np.isfinite(times_s).all():
         raise DataError(f"{path}: row {int(np.isfinite(times_s).argmin()) + 1} has no time; export it again")
-    block = min(_BLOCK, len(times_s) - 1)
-    passed = times_s[block:] - times_s[:-block]
-    if not np.median(passed) > 0:
+    measured = _rate(times_s)
+    if not measured > 0:
         raise DataError(f"{path}: its times do not advance; export it again, or declare rate_hz")
-    measured = float(block / np.median(passed))
     nearest = min(_RATES_HZ, key=lambda rate: abs(rate - measured))
     return float(nearest) if abs(nearest - measured) <= 0.02 * measured else float(f"{measured:.4g}")
+
+
+def _rate(times_s: np.ndarray, lost: np.ndarray | None = None) -> float:
+    """Return samples a second by their times; 0 where these do not advance.
+
+    Packets give all their samples one time, arrive late, or not at all. Over stretches, those with a pause
+    left out, packets even out; where most steps are alike they say the rate although some are missing.
+    """
+    places = np.arange(len(times_s)) + (0 if lost is None else np.cumsum(lost))
+    block = min(max(_BLOCK, len(times_s) // 16), 16 * _BLOCK, len(times_s) - 1)
+    each_s = (times_s[block:] - times_s[:-block]) / (places[block:] - places[:-block])
+    usual = float(np.median(each_s))
+    if not usual > 0:
+        return 0.0
+    over_stretches = float(each_s[np.abs(each_s - usual) <= _WITH_A_PAUSE * usual].mean())
+    steps = np.diff(times_s)
+    usual = float(np.median(steps))
+    alike = steps[np.abs(steps - usual) < usual / 2]
+    if len(alike) > len(steps) / 2 and over_stretches / _MOST_LOST <= alike.mean() <= over_stretches:
+        return float(1 / alike.mean())
+    return 1 / over_stretches
 
 
 def _refuse_repeated(samples: Samples) -> None:
@@ -115,9 +139,12 @@ def _refuse_repeated(samples: Samples) -> None:
     times_s, x = samples.times_s, samples.x_uv
     if times_s is None:
         return
+    order = np.argsort(times_s, kind="stable")
+    ordered = times_s[order]
     for i in np.flatnonzero(np.diff(times_s) < 0) + 1:
-        for earlier in np.flatnonzero(times_s[:i] == times_s[i]):
-            if np.array_equal(x[:, earlier], x[:, i]):
+        first, stop = np.searchsorted(ordered, times_s[i]), np.searchsorted(ordered, times_s[i], "right")
+        for earlier in order[first:stop]:
+            if earlier < i and np.array_equal(x[:, earlier], x[:, i]):
                 raise DataError(
                     f"{samples.path}: sample {i + 1} is sample {earlier + 1} again, of the same time; "
                     "take out what is there twice"
@@ -129,10 +156,10 @@ def _refuse_other_rate(samples: Samples) -> None:
     stated_hz, times_s = samples.sfreq_hz, samples.times_s
     if not stated_hz or times_s is None or len(times_s) <= 2 * _BLOCK or not np.isfinite(times_s).all():
         return
-    passed = float(np.median(times_s[_BLOCK:] - times_s[:-_BLOCK]))
-    if passed > 0 and abs(_BLOCK / passed / stated_hz - 1) > _RATE_OFF:
+    measured = _rate(times_s, samples.lost)
+    if measured > 0 and abs(measured / stated_hz - 1) > _RATE_OFF:
         raise DataError(
-            f"{samples.path}: states {stated_hz:g} samples a second, its times say {_BLOCK / passed:.4g}; "
+            f"{samples.path}: states {stated_hz:g} samples a second, its times say {measured:.4g}; "
             "correct the one that is wrong"
         )
 

@@ -41,7 +41,9 @@ def read_xdf(path: Path) -> Samples:
             "record the others apart"
         )
     stream = eeg[0]
-    values, times_s = np.asarray(stream["time_series"], float), np.asarray(stream["time_stamps"], float)
+    if stream["info"]["channel_format"][0] == "string":
+        raise DataError(f"{path}: its EEG stream holds texts, expected numbers; record it again")
+    values, times_s = np.asarray(stream.pop("time_series")), np.asarray(stream["time_stamps"], float)
     names, units = _channels(stream, values.shape[1])
     factors = [microvolts_per(unit) if unit else 1.0 for unit in units]
     unknown = sorted({unit for unit, factor in zip(units, factors) if factor is None})
@@ -55,7 +57,6 @@ def read_xdf(path: Path) -> Samples:
     counted = str((((stream.get("footer") or {}).get("info") or {}).get("sample_count") or [""])[0] or "")
     if counted.isdigit() and int(counted) != len(values):
         tell(f"{path}: holds {len(values)} of the {counted} samples that its end counts")
-    scales = np.array(factors, float)
     marks, outside = [], 0
     for other in streams:
         if _text(other, "type").lower() != "markers":
@@ -68,10 +69,12 @@ def read_xdf(path: Path) -> Samples:
                 outside += bool(text)
     if outside:
         tell(f"{path}: {outside} markers outside the EEG's time left out")
-    if stream["info"]["channel_format"][0] == "string":
-        raise DataError(f"{path}: its EEG stream holds texts, expected numbers; record it again")
     rate_hz = float(_text(stream, "nominal_srate") or 0) or None
-    return Samples(path, names, (values * scales).T, rate_hz, times_s, None, sorted(marks))
+    x = np.empty(values.shape[::-1])
+    for row, factor in enumerate(factors):
+        assert factor is not None  # refused above
+        np.multiply(values[:, row], factor, out=x[row], dtype=float)
+    return Samples(path, names, x, rate_hz, times_s, None, sorted(marks))
 
 
 def _text(stream: dict[str, Any], name: str) -> str:

@@ -1,0 +1,67 @@
+"""Declared choices of ``eegm2 calibrate`` (no heavy import here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from eegm2.config import option
+from eegm2.data.config import POSITIONS_HELP, Scaling
+from eegm2.deploy.config import RecordConfig
+from eegm2.errors import ConfigError
+from eegm2.evaluation.config import AUTO_HELP, FEATURES_HELP, Features
+
+#: Fewest blocks of a class from which a head is fitted and judged.
+LEAST_BLOCKS = 2
+
+
+@dataclass(frozen=True)
+class CalibrateConfig(RecordConfig):
+    """What ``eegm2 calibrate`` asks of a person, and how the head is fitted on it."""
+
+    cue: tuple[str, ...] = option(
+        ("eyes_open:20", "eyes_closed:20"),
+        "A class and the seconds of one block of it, e.g. left_hand:8; repeat, two classes or more.",
+    )
+    rounds: int = option(4, "Blocks of each class; every second round goes backwards.")
+    pause_s: float = option(3.0, "Seconds before each block, which belong to none.")
+    settle_s: float = option(1.0, "Seconds at the start of each block that are not learnt from.")
+    baseline_s: float = option(20.0, "Seconds of baseline before the blocks, from which the scale is taken.")
+    contact: Literal["refuse", "warn"] = option(
+        "refuse", "What to do where channels that the model needs are flat, loose, clip or carry the mains."
+    )
+    contact_s: float = option(30.0, "How long to wait for good contact before the baseline.")
+    person: str = option("", "Who wears the device; kept with the calibration, another's is refused.")
+    features: Literal["auto", Features] = option("auto", AUTO_HELP + FEATURES_HELP)
+    scaling: Scaling | None = option(None, "Scaling by the baseline; none given: as pretrained.")
+    window_s: float | None = option(None, "Length of a window in seconds; none given: as pretrained.")
+    hop_s: float = option(0.5, "Seconds between two decisions.")
+    wrong: float = option(
+        0.1, "Share of wrong decisions that is aimed at when the threshold is chosen (--enter of a stream)."
+    )
+    positions: str = option("", POSITIONS_HELP)
+    aliases: tuple[str, ...] = option(
+        (), "Another name of a channel, as 'name in the source=our name'; repeat for more."
+    )
+    seed: int = option(0, "Draws the blocks on which the penalty is chosen.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [label for label, _ in self.cues()]
+        if len(set(names)) < 2 or len(set(names)) < len(names):
+            raise ConfigError(
+                f"cue: got {', '.join(names) or 'none'}; expected two classes or more, each named once"
+            )
+        if self.rounds < LEAST_BLOCKS:
+            raise ConfigError(
+                f"rounds: got {self.rounds}, expected at least {LEAST_BLOCKS} blocks of each class: one is "
+                "left out to judge the head"
+            )
+        if not (self.baseline_s > 0 and self.hop_s > 0 and self.contact_s > 0):
+            raise ConfigError("baseline_s, hop_s, contact_s: expected seconds above 0")
+        if self.settle_s < 0 or (self.window_s is not None and not self.window_s > 0):
+            raise ConfigError("settle_s, window_s: expected 0 or more, and seconds above 0")
+        if not 0 < self.wrong < 0.5:
+            raise ConfigError(f"wrong: got {self.wrong}, expected a share above 0 and below 0.5")
+        if self.duration_s:
+            raise ConfigError("duration_s: cues and rounds say how long a calibration takes")

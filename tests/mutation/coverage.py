@@ -1,0 +1,174 @@
+"""Which tests run which statements of the modules that are tried, measured once and kept.
+
+Every statement of the modules' functions is made to say that it runs. What is kept holds for a test file as
+long as it and the modules are as they were; a file that has changed is measured again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.mutation.planting import ROOT, Planted, forget, forked, source_of
+
+KEPT = ROOT / "build" / "mutation-coverage.json"
+LOG = os.dup(1)  # a forked process has none of its own
+OPTIONS = [
+    *("-q", "-n", "0", "-s", "-p", "no:cacheprovider", "--no-header", "--tb=no"),
+    *("-o", "filterwarnings=default"),  # the libraries that are there already cannot be rewritten, and say so
+]
+
+
+class Spoken(ast.NodeTransformer):
+    """Makes every statement in a function say that it runs."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for name in ("body", "orelse", "finalbody"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list) and not isinstance(node, ast.Module | ast.ClassDef):
+                said = [ast.parse(f"_runs({statement.lineno})").body[0] for statement in statements]
+                setattr(node, name, [part for pair in zip(said, statements) for part in pair])
+        return node
+
+
+class Listening:
+    """A pytest plugin that notes what every test runs, and keeps what the tests of a file ran."""
+
+    def __init__(self, states: dict[str, str]) -> None:
+        self.states = states
+        self.now: set[tuple[str, int]] = set()
+        self.files: dict[str, dict[str, Any]] = {}
+        self.began_s = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        file = report.nodeid.split("::")[0]
+        if file not in self.files:
+            self.keep()
+            self.files[file] = {"state": self.states[file], "setup": set(), "tests": {}, "bad": []}
+        entry = self.files[file]
+        if report.when == "setup":  # what a shared fixture runs counts for every test of the file
+            entry["setup"] |= self.now
+            self.setup_s = report.duration
+        elif report.when == "call" and report.passed:
+            seconds = round(report.duration + self.setup_s, 3)
+            entry["tests"][report.nodeid] = {"seconds": seconds, "lines": _by_module(self.now)}
+        if report.failed:
+            entry["bad"].append(report.nodeid)
+        self.now.clear()
+
+    def pytest_sessionfinish(self) -> None:
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep the file that has just ended."""
+        if not self.files:
+            return
+        file, entry = self.files.popitem()
+        self.files[file] = entry
+        kept = _kept()
+        kept[file] = {**entry, "setup": _by_module(entry["setup"])}
+        KEPT.parent.mkdir(exist_ok=True)
+        temporary = KEPT.with_suffix(".tmp")
+        temporary.write_text(json.dumps(kept))
+        temporary.replace(KEPT)
+        seconds, self.began_s = time.monotonic() - self.began_s, time.monotonic()
+        bad = f", NOT PASSING {entry['bad']}" if entry["bad"] else ""
+        os.write(LOG, f"{file}: {len(entry['tests'])} tests in {seconds:.0f} s{bad}\n".encode())
+
+
+def _kept() -> dict[str, Any]:
+    return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def _by_module(lines: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for module, line in sorted(lines):
+        found[module].append(line)
+    return dict(found)
+
+
+def measured(modules: list[str], tests: list[str]) -> dict[str, dict[str, Any]]:
+    """Return of every test file what its set-up and its tests run; measure what is not kept."""
+    sources = hashlib.sha256("".join(source_of(m).read_text() for m in modules).encode()).hexdigest()
+    files = sorted({str(f.relative_to(ROOT)) for place in tests for f in _files(ROOT / place.split("::")[0])})
+    states = {
+        file: hashlib.sha256((sources + (ROOT / file).read_text()).encode()).hexdigest()[:16]
+        for file in files
+    }
+    kept = _kept()
+    stale = [file for file in files if kept.get(file, {}).get("state") != states[file]]
+    if stale:
+        found = forked(lambda: _measure(modules, stale, states), 3600)
+        if "code" not in found:
+            raise RuntimeError(f"the tests could not be measured: {found}")
+        kept = _kept()
+    return {file: kept[file] for file in files if file in kept}
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.rglob("test_*.py"))
+
+
+def _measure(modules: list[str], files: list[str], states: dict[str, str]) -> dict[str, int]:
+    import pytest
+
+    plugin = Listening(states)
+    for module in modules:
+        forget(module)
+    for module in modules:
+        tree = Spoken().visit(ast.parse(source_of(module).read_text()))
+        source = ast.unparse(ast.fix_missing_locations(tree))
+        sys.meta_path.insert(0, Planted(module, source, _runs=_saying(plugin, module)))
+    return {"code": int(pytest.main([*OPTIONS, *files], plugins=[plugin]))}
+
+
+def _saying(plugin: Listening, module: str) -> Any:
+    return lambda line: plugin.now.add((module, line))
+
+
+def choose(
+    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float
+) -> tuple[list[str], float]:
+    """Return the tests that run a line (all that run any of the module for line 0), the quickest first.
+
+    Parameters
+    ----------
+    files : dict
+        From `measured`.
+    module : str
+    line : int
+        Of the statement.
+    longest_s : float
+        So long all may take together; 0: as long as they take.
+
+    Returns
+    -------
+    list of str, float
+        Tests, and their seconds.
+    """
+
+    def runs(lines: dict[str, list[int]]) -> bool:
+        return line in lines.get(module, ()) if line else module in lines
+
+    found: dict[str, list[tuple[float, str]]] = {}
+    for file, entry in files.items():
+        in_setup = runs(entry["setup"])
+        hit = [(t["seconds"], name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])]
+        if hit:
+            found[file] = sorted(hit)
+    chosen, seconds = [], 0.0
+    for tests in sorted(found.values(), key=lambda tests: tests[0]):
+        for one, name in tests:
+            if not chosen or not longest_s or seconds + one <= longest_s:
+                chosen.append(name)
+                seconds += one
+    return chosen, seconds

@@ -1,0 +1,198 @@
+"""How a fault gets into a loaded module: a function's code is exchanged, or the module is read anew."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.abc
+import importlib.util
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def source_of(module: str) -> Path:
+    return ROOT / "src" / "eegm2" / (module.replace(".", "/") + ".py")
+
+
+class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module another source."""
+
+    def __init__(self, module: str, source: str, **given: Any) -> None:
+        self.name, self.path, self.source = f"eegm2.{module}", source_of(module), source
+        self.given = given
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        return (
+            importlib.util.spec_from_file_location(name, self.path, loader=self)
+            if name == self.name
+            else None
+        )
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        module.__dict__.update(self.given)
+        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+
+
+def plant(module: str, source: str, **given: Any) -> None:
+    """Let this process import the module, and all that import it, from a source of its own."""
+    forget(module)
+    sys.meta_path.insert(0, Planted(module, source, **given))
+
+
+def forget(module: str) -> None:
+    """Drop a module, and all that imports it by any way, from what is loaded."""
+    todo, gone = [f"eegm2.{module}"], set[str]()
+    users = _users()
+    while todo:
+        name = todo.pop()
+        if name not in gone:
+            gone.add(name)
+            todo += users.get(name, ())
+    for name in gone:
+        package, _, last = name.rpartition(".")
+        if sys.modules.pop(name, None) is not None and last in vars(sys.modules.get(package, sys)):
+            delattr(sys.modules[package], last)
+
+
+@functools.cache
+def _users() -> dict[str, set[str]]:
+    """Return what imports each module of ours, read from the sources once."""
+    users: dict[str, set[str]] = defaultdict(set)
+    for top in ("src/eegm2", "tests"):
+        base = ROOT / "src" if top.startswith("src") else ROOT
+        for path in (ROOT / top).rglob("*.py"):
+            name = ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom):
+                    for alias in node.names:
+                        users[f"{node.module}.{alias.name}"].add(name)
+                    users[str(node.module)].add(name)
+                elif isinstance(node, ast.Import):
+                    for alias in node.names:
+                        users[alias.name].add(name)
+    return users
+
+
+def exchange(module: str, source: str, line: int) -> Callable[[], None] | None:
+    """Return what gives the function around a line the code that it has in another source of its module.
+
+    Every name that holds the function then runs that code, and nothing is read anew. None where the line runs
+    at import, or the function is not one of Python's own (compiled, say).
+    """
+    found = _function_at(ast.parse(source_of(module).read_text()), line)
+    live = sys.modules.get(f"eegm2.{module}")
+    if found is None or live is None:
+        return None
+    path, first = found
+    code = dict(_codes(compile(source, str(source_of(module)), "exec"))).get((".".join(path), first))
+    function = _live(vars(live), path)
+    if code is None or function is None or function.__code__.co_firstlineno != first:
+        return None
+    if code.co_freevars != function.__code__.co_freevars:
+        return None
+    return functools.partial(setattr, function, "__code__", code)
+
+
+def _function_at(tree: ast.AST, line: int, path: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int] | None:
+    """Return the names to the outermost function whose body has a line, and the function's first line."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and node.lineno <= line <= (node.end_lineno or 0):
+            return _function_at(node, line, (*path, node.name))
+        if isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line <= (node.end_lineno or 0):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            return (*path, node.name), first
+        if isinstance(node, ast.If | ast.Try) and node.lineno <= line <= (node.end_lineno or 0):
+            return _function_at(node, line, path)
+    return None
+
+
+def _codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield (constant.co_qualname, constant.co_firstlineno), constant
+            if "<locals>" not in constant.co_qualname:
+                yield from _codes(constant)
+
+
+def _live(names: Any, path: tuple[str, ...]) -> FunctionType | None:
+    """Return the function that names lead to, within what wraps it."""
+    thing: Any = None
+    for name in path:
+        if name not in names:
+            return None
+        thing = names[name]
+        names = getattr(thing, "__dict__", {})
+    if isinstance(thing, property):
+        thing = thing.fget
+    while not isinstance(thing, FunctionType) or hasattr(thing, "__wrapped__"):
+        if hasattr(thing, "py_func"):  # numba has compiled it
+            return None
+        inner = getattr(thing, "__func__", None) or getattr(thing, "__wrapped__", None)
+        if inner is None:
+            inner = getattr(thing, "func", None)
+        if inner is None:
+            return None
+        thing = inner
+    return thing
+
+
+def forked(task: Callable[[], Any], limit_s: float) -> dict[str, Any]:
+    """Run a task in a process of its own and return what it returned, or that it took too long or died.
+
+    The limit is on the processor's time; by the clock the process may take many times as long, for machines
+    are shared.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reader)
+            os.setsid()
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            limit = int(used.ru_utime + used.ru_stime + limit_s) + 1
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(null, stream)
+            with os.fdopen(writer, "w") as out:
+                try:
+                    json.dump(task(), out)
+                except BaseException as error:  # a mutant may do anything
+                    json.dump({"raised": repr(error)}, out)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    done: list[str] = []
+    reading = threading.Thread(target=lambda: done.append(os.fdopen(reader).read()))
+    reading.start()
+    end = time.monotonic() + 60 + 12 * limit_s
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return {"timeout": True}
+        time.sleep(0.01)
+    reading.join(5)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+        return {"timeout": True}
+    return json.loads(done[0]) if done and done[0] else {"died": True}
