@@ -100,10 +100,8 @@ def with_trust(command: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         annotation=Annotated[
             list[str] | None,
-            typer.Option(
-                "--trust",
-                metavar="PACKAGE",
-                help="Import this package's code where a model names it; only what you know; repeatable.",
+            several(
+                "--trust", help="Import this package's code where a model names it: what you know alone."
             ),
         ],
     )
