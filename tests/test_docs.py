@@ -60,7 +60,7 @@ def test_commands_exist_with_their_options(path: Path) -> None:
     [
         ("eegm2 prepare x --out y --no-such 3", "No such option"),
         ("eegm2 pretrain x --out y --width wide", "valid integer"),
-        ("eegm2 pretrain x --out y --preset eegm3", "is not one of"),
+        ("eegm2 pretrain x --out y --preset eegm3", "expected one of"),
         ("eegm2 nothing", "there is no command"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "ending", "errors", "compiling", "code_cache", "records", "words", "atomic"],
+    ["config", "ending", "errors", "compiling", "code_cache", "records", "words", "atomic", "plugins"],
     ["ops"],
     ["model"],
     ["data"],
@@ -20,24 +20,14 @@ LAYERS = [
     ["training", "evaluation"],
     ["deploy", "hub"],
     ["report"],
-    ["benchmark"],
+    ["benchmark", "contracts"],
     ["cli"],
 ]
 #: The same inside a package: its rooms, and the modules that lie beside them.
 ROOMS = {
     "model": [
-        [
-            "config",
-            "state",
-            "statistics",
-            "layers",
-            "inputs",
-            "shapes",
-            "mamba1",
-            "mamba2",
-            "block",
-            "pretrained",
-        ],
+        ["config", "state", "statistics", "layers", "inputs", "shapes", "mixer"],
+        ["mamba1", "mamba2", "block", "pretrained"],
         ["covariance"],
         ["features"],
         ["unet", "network", "fused"],

@@ -15,6 +15,7 @@ _EXPORTS = {
     "EEGM2": "eegm2.model.network",
     "EEGM2Config": "eegm2.model.config",
     "build_model": "eegm2.model.network",
+    "Mixer": "eegm2.model.mixer",
     "time_statistics": "eegm2.model.statistics",
     "log_covariance": "eegm2.model.statistics",
     "load_authors_checkpoint": "eegm2.model.authors",
@@ -37,6 +38,7 @@ _EXPORTS = {
     # Training
     "PretrainConfig": "eegm2.training.config",
     "pretrain": "eegm2.training.pretrain",
+    "Objective": "eegm2.training.objectives.base",
     "load_checkpoint": "eegm2.training.checkpoint",
     "save_checkpoint": "eegm2.training.checkpoint",
     # Evaluation
@@ -46,6 +48,9 @@ _EXPORTS = {
     "adapt_channels": "eegm2.evaluation.features.transfer",
     "labelled_windows": "eegm2.evaluation.windows.from_store",
     "baseline_runner": "eegm2.evaluation.baselines.registry",
+    "Baseline": "eegm2.evaluation.baselines.declaration",
+    "BaselineRunner": "eegm2.evaluation.baselines.windows",
+    "linear_probe": "eegm2.evaluation.protocols.frozen",
     "subject_splits": "eegm2.evaluation.scores.crossval",
     "cross_validate": "eegm2.evaluation.scores.crossval",
     "compare": "eegm2.evaluation.scores.resampling",
@@ -53,7 +58,6 @@ _EXPORTS = {
     "EEGM2Classifier": "eegm2.evaluation.estimators.sklearn",
     "EEGM2Regressor": "eegm2.evaluation.estimators.sklearn",
     "EEGM2ForClassification": "eegm2.evaluation.estimators.braindecode",
-    "linear_probe": "eegm2.evaluation.protocols.frozen",
     "EmbedConfig": "eegm2.evaluation.config",
     "embed": "eegm2.evaluation.features.embedding",
     "FinetuneConfig": "eegm2.evaluation.finetuning.config",
@@ -76,6 +80,13 @@ _EXPORTS = {
     "push_to_hub": "eegm2.hub",
     "model_card": "eegm2.hub",
     "write_report": "eegm2.report.html",
+    # Parts of one's own
+    "option": "eegm2.config",
+    "trusting": "eegm2.plugins",
+    "check_baseline": "eegm2.contracts",
+    "check_dataset": "eegm2.contracts",
+    "check_mixer": "eegm2.contracts",
+    "check_objective": "eegm2.contracts",
     # Figures
     "band_power_maps": "eegm2.report.figures",
     "calibration_curves": "eegm2.report.figures",
@@ -98,6 +109,11 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:  # the same for type checkers and editors
+    from eegm2.config import option as option
+    from eegm2.contracts import check_baseline as check_baseline
+    from eegm2.contracts import check_dataset as check_dataset
+    from eegm2.contracts import check_mixer as check_mixer
+    from eegm2.contracts import check_objective as check_objective
     from eegm2.data.config import PrepareConfig as PrepareConfig
     from eegm2.data.config import PreprocessingConfig as PreprocessingConfig
     from eegm2.data.config import SplitConfig as SplitConfig
@@ -126,7 +142,9 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.errors import DataError as DataError
     from eegm2.errors import EEGM2Error as EEGM2Error
     from eegm2.evaluation.baselines.class_power import band_power_by_class as band_power_by_class
+    from eegm2.evaluation.baselines.declaration import Baseline as Baseline
     from eegm2.evaluation.baselines.registry import baseline_runner as baseline_runner
+    from eegm2.evaluation.baselines.windows import BaselineRunner as BaselineRunner
     from eegm2.evaluation.config import EmbedConfig as EmbedConfig
     from eegm2.evaluation.config import ProbeConfig as ProbeConfig
     from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification as EEGM2ForClassification
@@ -152,10 +170,12 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.model.authors import load_authors_checkpoint as load_authors_checkpoint
     from eegm2.model.authors import save_authors_checkpoint as save_authors_checkpoint
     from eegm2.model.config import EEGM2Config as EEGM2Config
+    from eegm2.model.mixer import Mixer as Mixer
     from eegm2.model.network import EEGM2 as EEGM2
     from eegm2.model.network import build_model as build_model
     from eegm2.model.statistics import log_covariance as log_covariance
     from eegm2.model.statistics import time_statistics as time_statistics
+    from eegm2.plugins import trusting as trusting
     from eegm2.report.figures import band_power_maps as band_power_maps
     from eegm2.report.figures import calibration_curves as calibration_curves
     from eegm2.report.figures import evaluation_scores as evaluation_scores
@@ -171,6 +191,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from eegm2.training.checkpoint import load_checkpoint as load_checkpoint
     from eegm2.training.checkpoint import save_checkpoint as save_checkpoint
     from eegm2.training.config import PretrainConfig as PretrainConfig
+    from eegm2.training.objectives.base import Objective as Objective
     from eegm2.training.pretrain import pretrain as pretrain
 
 

@@ -21,7 +21,7 @@ from eegm2.errors import ConfigError
 T = TypeVar("T")
 
 
-def option(default: Any, help: str) -> Any:
+def option(default: Any, help: str, *, later: bool = False, parts: Any = None) -> Any:
     """Declare a dataclass field with its help text.
 
     Parameters
@@ -30,10 +30,16 @@ def option(default: Any, help: str) -> Any:
         Default value; lists and dicts are copied for every instance.
     help : str
         One sentence, shown by ``--help``; states the unit where there is one.
+    later : bool
+        The option came after files had been written with `to_dict`: it leaves its default out, so that these
+        files and their hashes stay as they are.
+    parts : eegm2.plugins.Registry, optional
+        The value names one of these, or none where it is empty; see `check_parts`.
     """
+    metadata = {"help": help, "later": later, "parts": parts}
     if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return dataclasses.field(default=default, metadata={"help": help})
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def split_commas(values: Iterable[str]) -> tuple[str, ...]:
@@ -47,7 +53,42 @@ def split_commas(values: Iterable[str]) -> tuple[str, ...]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a dataclass as plain JSON-serialisable values (tuples become lists)."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {
+        field.name: _plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if not (field.metadata.get("later") and getattr(config, field.name) == _usual(field, None))
+    }
+
+
+def check_parts(config: Any) -> None:
+    """Refuse names of parts (objectives, mixers …) that can be none, importing nothing; see `option`."""
+    for field in dataclasses.fields(config):
+        if field.metadata.get("parts") is not None and getattr(config, field.name):
+            field.metadata["parts"].check(getattr(config, field.name))
+
+
+def pairs(texts: Iterable[str], where: str) -> dict[str, Any]:
+    """Return ``name=value`` texts as a table; values are read as TOML has them, else as text.
+
+    Raises
+    ------
+    ConfigError
+        If one is of another form, or a name comes twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"{where}: got {text!r}, expected name=value")
+        if name in found:
+            raise ConfigError(f"{where}: {name} is given twice; give it once")
+        try:
+            read = tomllib.loads(f"value = {value}")
+        except (ValueError, RecursionError):
+            read = {}
+        plain = len(read) == 1 and isinstance(read["value"], int | float | bool | str | list)
+        found[name] = read["value"] if plain else value
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -103,6 +144,7 @@ def conflicts(record: Any, config: Any, base: Any = None) -> list[str]:
         return [field.name for field in dataclasses.fields(config)]
     now = to_dict(config)
     usual = {field.name: _plain(_usual(field, base)) for field in dataclasses.fields(config)}
+    now = {name: now.get(name, value) for name, value in usual.items()}
     gone = [name for name in record if name not in now]
     return gone + [name for name, value in now.items() if record.get(name, usual[name]) != value]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from eegm2.config import to_dict
@@ -13,6 +16,8 @@ from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore, StoreWriter
 from eegm2.data.windows.splits import SplitManifest
+from eegm2.errors import ConfigError
+from eegm2.evaluation.baselines.library import braindecode_models
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2
@@ -60,6 +65,18 @@ def labelled_store(
         info = replace(info, split=(official or {}).get(number))
         writer.write(info, array[: len(preprocessing.channels)])
     return RecordingStore(path)
+
+
+def installed_braindecode() -> object:
+    """Return braindecode's models, imported as eegm2 does; skip with the reason that a user would see."""
+    if importlib.util.find_spec("braindecode") is None:
+        pytest.skip("braindecode is not installed (extra baselines)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return braindecode_models()
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 def tiny_model(n_chans: int = 3, preset: str = "eegm2") -> EEGM2:

@@ -55,14 +55,14 @@ def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, recording: str, start_s: float) -> None:
     """Make one window of the store not finite."""
-    read = WindowDataset._read
+    read = WindowDataset.read
 
     def reading(self: WindowDataset, recording_row: int, start: int, out: Any) -> None:
         read(self, recording_row, start, out)
         if self.recordings[recording_row].id == recording and start == start_s * self.store.sfreq_hz:
             out[1, 5] = float("nan")
 
-    monkeypatch.setattr(WindowDataset, "_read", reading)
+    monkeypatch.setattr(WindowDataset, "read", reading)
 
 
 class TestWhatItLeaves:
@@ -314,7 +314,7 @@ class TestFaults:
         def die(self: WindowDataset, *place: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr(WindowDataset, "_read", die)
+        monkeypatch.setattr(WindowDataset, "read", die)
         with pytest.raises(
             EEGM2Error, match=r"workers: a process that reads windows died .*use fewer --workers"
         ):

@@ -79,7 +79,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
 def signal_after(monkeypatch: pytest.MonkeyPatch, reads: int, number: int) -> None:
     """Send this process a signal while the given window is read."""
-    read, count = WindowDataset._read, 0
+    read, count = WindowDataset.read, 0
 
     def reading(self: WindowDataset, *place: Any) -> None:
         nonlocal count
@@ -88,7 +88,7 @@ def signal_after(monkeypatch: pytest.MonkeyPatch, reads: int, number: int) -> No
             os.kill(os.getpid(), number)
         read(self, *place)
 
-    monkeypatch.setattr(WindowDataset, "_read", reading)
+    monkeypatch.setattr(WindowDataset, "read", reading)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 from pathlib import Path
@@ -12,13 +13,16 @@ import typer
 from eegm2.atomic import whole_file, write_atomic
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import CENTRE_HELP, CLASSIFICATION, FEATURES_HELP, Centre, Features
+from eegm2.plugins import is_plugin
 from eegm2.zoo.find import MODEL_HELP
 
 
 def compare(
     context: typer.Context,
     a: Annotated[str, typer.Argument(metavar="RUN_A", help=MODEL_HELP)],
-    b: Annotated[str, typer.Argument(metavar="RUN_B", help="Another, or a baseline such as band_power.")],
+    b: Annotated[
+        str, typer.Argument(metavar="RUN_B", help="Another, or a baseline such as band_power or one's own.")
+    ],
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Labelled store written by eegm2 prepare.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the comparison; it goes on.")],
     *,
@@ -35,7 +39,7 @@ def compare(
 
     The penalty is chosen on validation subjects. For protocols, seeds and learning curves use eegm2 evaluate.
     """
-    from eegm2.evaluation.baselines.registry import BASELINES
+    from eegm2.evaluation.baselines.registry import BASELINES, find_baseline
     from eegm2.model.config import EEGM2Config
     from eegm2.model.features import usual_kind
     from eegm2.training.checkpoint import read_header
@@ -47,9 +51,11 @@ def compare(
     lines = ["[data]", f"store = {json.dumps(str(store.resolve()))}", f"window_s = {window_s}"]
     lines += [f"target = {json.dumps(target)}", "[splits]", f"n_folds = {folds}"]
     for key, name in (("a", a), ("b", b)):
-        if name in BASELINES:
+        if name in BASELINES or is_plugin(name):
+            known = {field.name for field in dataclasses.fields(find_baseline(name).options)}
+            told = {"c": "validation", "centre": centre}
             lines += ["[[models]]", f"name = {json.dumps(name)}", f"baseline = {json.dumps(name)}"]
-            lines += ["[models.options]", 'c = "validation"', f"centre = {json.dumps(centre)}"]
+            lines += ["[models.options]", *(f"{k} = {json.dumps(v)}" for k, v in told.items() if k in known)]
             continue
         near = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.75)
         if near and not Path(name).exists():

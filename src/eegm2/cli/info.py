@@ -74,8 +74,14 @@ def _backend() -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from eegm2.training.checkpoint import load_checkpoint
+    from eegm2.model.config import EEGM2Config
+    from eegm2.plugins import is_plugin, trusted
+    from eegm2.training.checkpoint import load_checkpoint, read_header
 
+    header = read_header(path)
+    mixer = EEGM2Config.from_dict(header["model"]).mixer
+    if is_plugin(mixer) and not trusted(mixer):
+        return {"path": str(path), "parameters": f"unknown: {mixer} is not imported (--trust)", **header}
     loaded = load_checkpoint(path)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     return {"path": str(path), "parameters": parameters, **loaded.header}

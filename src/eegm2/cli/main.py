@@ -35,6 +35,7 @@ from eegm2.cli import (
     stream,
     verify,
 )
+from eegm2.cli.options import with_trust
 from eegm2.ending import name_of, orderly, status_of
 from eegm2.errors import EEGM2Error
 
@@ -83,25 +84,25 @@ def _root(
 
 app.command("demo")(demo.demo)
 app.command("datasets")(datasets.datasets)
-app.command("export")(export.export)
-app.command("head")(head.head)
-app.command("info")(info.info)
+app.command("export")(with_trust(export.export))
+app.command("head")(with_trust(head.head))
+app.command("info")(with_trust(info.info))
 app.command("models")(models.models)
 app.command("prepare")(prepare.prepare)
-app.command("pretrain")(pretrain.pretrain)
-app.command("probe")(probe.probe)
-app.command("finetune")(finetune.finetune)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("predict")(predict.predict)
-app.command("embed")(embed.embed)
-app.command("reconstruct")(reconstruct.reconstruct)
+app.command("pretrain")(with_trust(pretrain.pretrain))
+app.command("probe")(with_trust(probe.probe))
+app.command("finetune")(with_trust(finetune.finetune))
+app.command("evaluate")(with_trust(evaluate.evaluate))
+app.command("compare")(with_trust(compare.compare))
+app.command("predict")(with_trust(predict.predict))
+app.command("embed")(with_trust(embed.embed))
+app.command("reconstruct")(with_trust(reconstruct.reconstruct))
 app.command("record")(record.record)
-app.command("calibrate")(calibrate.calibrate)
-app.command("report")(report.report)
-app.command("share")(share.share)
+app.command("calibrate")(with_trust(calibrate.calibrate))
+app.command("report")(with_trust(report.report))
+app.command("share")(with_trust(share.share))
 app.command("verify")(verify.verify)
-app.command("stream")(stream.stream)
+app.command("stream")(with_trust(stream.stream))
 app.command("benchmark")(benchmark.benchmark)
 
 

@@ -15,8 +15,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from eegm2.config import from_dict, read_toml, split_commas
+from eegm2.config import from_dict, pairs, read_toml, split_commas
 from eegm2.errors import ConfigError
+from eegm2.plugins import trusting
 
 SEVERAL = "Several: with commas, or given again."
 """Ends the help of every option that takes a list."""
@@ -91,17 +92,47 @@ def options(cls: type[Any]) -> Callable[[Callable[..., None]], Callable[..., Non
     return decorate
 
 
+def with_trust(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that reads models the option ``--trust``."""
+    trust = inspect.Parameter(
+        "trust",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[str] | None,
+            several(
+                "--trust", help="Import this package's code where a model names it: what you know alone."
+            ),
+        ],
+    )
+
+    @functools.wraps(command)
+    def run(*, trust: list[str] | None = None, **arguments: Any) -> None:
+        with trusting(*(trust or ())):
+            command(**arguments)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = inspect.Signature([*parameters, trust])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*parameters, trust]}
+    return run
+
+
 def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
     """Return the Typer parameter of one dataclass field."""
     default = field.default
     if default is dataclasses.MISSING:
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
-    flag = "--" + field.name.replace("_", "-")
-    names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [flag]
-    text = field.metadata.get("help", "")
+    flag, whole = _flag(field), "--" + field.name.replace("_", "-")
+    names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [*dict.fromkeys([flag, whole])]
+    text, parts = field.metadata.get("help", ""), field.metadata.get("parts")
+    more: dict[str, Any] = {}
+    if parts is not None:
+        text = f"{text} One of {', '.join(parts.names)}; or package.module:Name."
+        more["callback"] = _checked(parts)
     item = _item_of(annotation)
     if item is not None:
-        kept = [str(value) for value in default] if isinstance(default, tuple) else default
+        kept = [str(value) for value in default] if isinstance(default, tuple | dict) else default
         several_of = Annotated[list[str], several(*names, help=text)]
         return inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=kept, annotation=several_of
@@ -112,12 +143,31 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[annotation, typer.Option(*names, help=text)],
+        annotation=Annotated[annotation, typer.Option(*names, help=text, **more)],
     )
 
 
+def _checked(parts: Any) -> Callable[[str], str]:
+    """Return what refuses a name that can be no part's; none is fine."""
+
+    def check(value: str) -> str:
+        if value:
+            parts.check(value)
+        return value
+
+    return check
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    """Return a field's flag; that of a table, of which it gives one entry at a time, is in the singular."""
+    name = field.name.removesuffix("s") if str(field.type).startswith("dict[") else field.name
+    return "--" + name.replace("_", "-")
+
+
 def _item_of(annotation: Any) -> Any:
-    """Return the type of the items where a field is a tuple of any length, else None."""
+    """Return the type of the items where a field is a tuple of any length (text: a table), else None."""
+    if get_origin(annotation) is dict:
+        return str
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
         return get_args(annotation)[0]
     return None
@@ -125,6 +175,8 @@ def _item_of(annotation: Any) -> Any:
 
 def _items(name: str, value: Any, annotation: Any) -> Any:
     """Return what was given for an option, the items of a list as the numbers they are to be."""
+    if get_origin(annotation) is dict:
+        return pairs(value, name)
     item = _item_of(annotation)
     if item not in (int, float):
         return value

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from eegm2.config import option, to_dict
+from eegm2.config import check_parts, option, to_dict
 from eegm2.errors import ConfigError
+from eegm2.plugins import Registry
 
 PREPROCESSING_VERSION = 1
 """Raised whenever the same `PreprocessingConfig` would give other samples than before."""
@@ -175,8 +176,25 @@ class PrepareConfig(PreprocessingConfig):
         return PreprocessingConfig(**{name: getattr(self, name) for name in names})
 
 
+DATASETS = Registry(
+    "dataset",
+    "eegm2.data.windows.dataset:WindowDataset",
+    {"windows": "eegm2.data.windows.dataset:WindowDataset"},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """Who cuts and reads the windows, where it is a data set of one's own."""
+
+    dataset: str = option("", "Data set that cuts and reads the windows.", later=True, parts=DATASETS)
+    dataset_options: dict[str, Any] = option(
+        {}, "An option of a data set of one's own, name=value; repeat for more.", later=True
+    )
+
+
 @dataclass(frozen=True)
-class WindowConfig:
+class WindowConfig(DatasetOptions):
     """How windows are cut from whole recordings while reading."""
 
     window_s: float = option(4.0, "Length of a window in seconds.")
@@ -204,6 +222,7 @@ class WindowConfig:
     )
 
     def __post_init__(self) -> None:
+        check_parts(self)
         if not self.reject_uv >= 0:
             raise ConfigError(f"reject_uv: got {self.reject_uv}, expected microvolts, or 0 to keep all")
         if not self.window_s > 0:

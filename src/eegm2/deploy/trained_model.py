@@ -115,7 +115,7 @@ def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
     """
     checkpoint = load_checkpoint(path, which, needs=INPUT)  # type: ignore[arg-type]
     header = checkpoint.header
-    windows: WindowConfig = checkpoint.windows
+    windows: WindowConfig = checkpoint.plain_windows("a stream")
     return TrainedModel(
         checkpoint.model,
         tuple(header["ch_names"]),

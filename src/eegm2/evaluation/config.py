@@ -8,6 +8,7 @@ from typing import Literal
 from eegm2.config import option
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
+from eegm2.plugins import Registry, lazily
 
 Centre = Literal["none", "recording", "running"]
 CENTRE_HELP = (
@@ -33,6 +34,12 @@ FEATURES_HELP = (
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
 PROTOCOLS = ("linear", "light", "fine", "scratch")
+BASELINE_REGISTRY = Registry(
+    "baseline",
+    "eegm2.evaluation.baselines.declaration:Baseline",
+    lazily("eegm2.evaluation.baselines.registry:BASELINES"),
+    instances=True,
+)
 #: Metrics of classes and of values; of all but ``mae`` more is better.
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
 REGRESSION = ("r2", "mae", "pearson_r")

@@ -13,6 +13,7 @@ from typing import Any
 from eegm2.data.windows.splits import PARTS, SplitManifest
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
+from eegm2.plugins import is_plugin
 from eegm2.words import count
 
 _PREPROCESSING = {
@@ -86,7 +87,7 @@ def model_card(
         _results(probes),
         _heads(heads),
         f"## Limits\n\n{_limits(model)}{_one_person(header)}",
-        _use(),
+        _use(model),
     ]
     return "\n".join(section for section in sections if section)
 
@@ -176,6 +177,8 @@ def _input(model: EEGM2 | UNet, header: Mapping[str, Any]) -> str:
         ("scaling", windows.get("scaling", "unknown")),
         ("window of training", f"{windows['window_s']} s" if "window_s" in windows else "unknown"),
     ]
+    if windows.get("dataset"):
+        rows.append(("windows cut and read by", f"{windows['dataset']}, not part of eegm2"))
     for key, label in _PREPROCESSING.items():
         if key in preprocessing:
             unused = key in ("l_freq_hz", "h_freq_hz", "notch_hz") and preprocessing[key] == 0
@@ -293,10 +296,18 @@ def _one_person(header: Mapping[str, Any]) -> str:
     return ""
 
 
-def _use() -> str:
+def _use(model: EEGM2 | UNet) -> str:
+    needed, trust = "", ""
+    if is_plugin(model.config.mixer):
+        package = model.config.mixer.partition(":")[0].partition(".")[0]
+        trust = f', trust="{package}"'
+        needed = (
+            f"Its mixer is `{model.config.mixer}`, which is not part of eegm2: loading the model imports the "
+            f"package {plain(package)} and so runs its code. Install it if you know it.\n\n"
+        )
     return (
-        "## Use\n\n```python\nfrom eegm2 import EEGM2\n\n"
-        'model = EEGM2.from_pretrained("FOLDER OR OWNER/NAME")\n'
+        f"## Use\n\n{needed}```python\nfrom eegm2 import EEGM2\n\n"
+        f'model = EEGM2.from_pretrained("FOLDER OR OWNER/NAME"{trust})\n'
         'print(model.header["ch_names"], model.header["sfreq_hz"])\n'
         "features = model.features(x)  # x: (batch, n_chans, n_times), prepared and scaled as above\n```\n"
     )

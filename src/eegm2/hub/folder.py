@@ -122,6 +122,7 @@ def from_pretrained(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     token: str | None = None,
+    trust: str | Sequence[str] = (),
 ) -> EEGM2 | UNet:
     """Read a model that `save_pretrained`, ``eegm2 pretrain`` or `push_to_hub` wrote.
 
@@ -131,6 +132,8 @@ def from_pretrained(
         Any name of a model, see :func:`eegm2.zoo.find_weights`.
     revision, cache_dir, local_files_only, token
         As in huggingface_hub; only for models of the hub.
+    trust : str or sequence of str
+        Packages whose code may be imported where the model names it, see :func:`eegm2.trusting`.
 
     Returns
     -------
@@ -150,7 +153,7 @@ def from_pretrained(
         "token": token,
     }
     path = find_weights(name_or_folder, **hub)
-    loaded = load_checkpoint(path)
+    loaded = load_checkpoint(path, trust=trust)
     loaded.model.header = loaded.header
     return loaded.model
 

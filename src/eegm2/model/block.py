@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eegm2.errors import ConfigError
-from eegm2.model.config import EEGM2Config, largest_divisor
-from eegm2.model.mamba1 import Mamba1
+from eegm2.model.config import MIXERS, EEGM2Config, largest_divisor
 from eegm2.model.mamba2 import GatedRMSNorm, Mamba2
+from eegm2.model.mixer import Mixer
 from eegm2.model.state import MambaState
 from eegm2.ops import Kept, as_made, compiled_inference
+from eegm2.plugins import is_plugin
 
 if TYPE_CHECKING:
     from eegm2.ops.cpu.block import BlockWeights
 
 
-class Attention(nn.Module):
+class Attention(Mixer):
     """Multi-head self-attention over the whole window (S5); looks both ways, so it has no state."""
 
     def __init__(self, channels: int, config: EEGM2Config) -> None:
@@ -27,7 +28,7 @@ class Attention(nn.Module):
         heads = largest_divisor(channels, config.n_heads)
         self.mha = nn.MultiheadAttention(channels, heads, dropout=config.dropout, batch_first=True)
 
-    def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, None]:
+    def forward(self, u: Tensor, state: Any = None) -> tuple[Tensor, None]:
         """Mix over time; `u` is (batch, length, channels).
 
         Raises
@@ -41,9 +42,6 @@ class Attention(nn.Module):
             )
         y, _ = self.mha(u, u, u, need_weights=False)
         return y, None
-
-
-MIXERS: dict[str, type[nn.Module]] = {"mamba2": Mamba2, "mamba1": Mamba1, "attention": Attention}
 
 
 class SequenceBlock(nn.Module):
@@ -72,13 +70,15 @@ class SequenceBlock(nn.Module):
     def __init__(self, channels: int, config: EEGM2Config) -> None:
         super().__init__()
         self.norm_first = config.norm_order == "before_residual"
-        self.mixer = MIXERS[config.mixer](channels, config)
+        self.mixer: nn.Module = MIXERS.make(config.mixer, channels, config, options=config.mixer_options)
+        if is_plugin(config.mixer):
+            _refuse_other_output(self.mixer, channels, config.mixer)
         self.norm = nn.LayerNorm(channels)
         self.checkpointed = False
         self.checkpoint_windows = 0
         self.kept = Kept()
 
-    def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState | None]:
+    def forward(self, u: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Return the block's output, (batch, length, channels), and its state after `u`."""
         if self.checkpointed and torch.is_grad_enabled():
             if self.checkpoint_windows and state is None:
@@ -86,14 +86,14 @@ class SequenceBlock(nn.Module):
                 return torch.cat(
                     [checkpoint(self._output, part, use_reentrant=False) for part in parts]
                 ), None
-            result: tuple[Tensor, MambaState | None] = checkpoint(self._run, u, state, use_reentrant=False)
+            result: tuple[Tensor, Any] = checkpoint(self._run, u, state, use_reentrant=False)
             return result
         return self._run(u, state)
 
     def _output(self, u: Tensor) -> Tensor:
         return self._run(u, None)[0]
 
-    def _run(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState | None]:
+    def _run(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         compiled = self.compiled(u, state)
         if compiled is not None:
             from eegm2.ops.cpu.block import sequence_block
@@ -131,3 +131,23 @@ class SequenceBlock(nn.Module):
             d_state=mixer.d_state, headdim=mixer.headdim,
             eps=(mixer.norm.eps, self.norm.eps), norm_first=self.norm_first,
         )  # fmt: skip
+
+
+def _refuse_other_output(mixer: nn.Module, channels: int, name: str) -> None:
+    """Raise a ConfigError if a mixer that is not ours returns something else than :meth:`Mixer.forward`."""
+    if any(tensor.is_meta for tensor in [torch.empty(0), *mixer.parameters(), *mixer.buffers()]):
+        return
+    given = torch.zeros(1, 4, channels)
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            found = mixer(given)
+        good = isinstance(found, tuple) and len(found) == 2 and found[0].shape == given.shape
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"mixer {name}: fails on (1, 4, {channels}): {reason}") from error
+    if not good:
+        first = found[0] if isinstance(found, tuple) else found
+        raise ConfigError(
+            f"mixer {name}: gave {tuple(getattr(first, 'shape', ()))} for (1, 4, {channels}), expected "
+            "(y, state) with y of the same shape"
+        )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from eegm2.config import from_dict, option, to_dict
+from eegm2.config import check_parts, from_dict, option, to_dict
 from eegm2.errors import ConfigError
+from eegm2.plugins import Registry
 
 #: Shortest input, in samples: three poolings by two leave one step of representation.
 MIN_TIMES = 8
@@ -27,6 +28,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 #: Ours, which the paper does not have.
 OWN_PRESETS: dict[str, dict[str, Any]] = {"covariance": {"embedding": "covariance", "decoder": False}}
 ALL_PRESETS = {**PRESETS, **OWN_PRESETS}
+NETWORKS = Registry("preset", "builtins:dict", ALL_PRESETS, instances=True)
+#: Those that are trained as they are; light is taken from a trained one.
+TRAINED = Registry(
+    "preset", "builtins:dict", {k: v for k, v in ALL_PRESETS.items() if k != "light"}, instances=True
+)
+
+MIXERS = Registry(
+    "mixer",
+    "eegm2.model.mixer:Mixer",
+    {
+        "mamba2": "eegm2.model.mamba2:Mamba2",
+        "mamba1": "eegm2.model.mamba1:Mamba1",
+        "attention": "eegm2.model.block:Attention",
+    },
+    methods=("forward",),
+)
 
 #: Options of the covariance embedding; left out of records of networks that have none.
 COVARIANCE_OPTIONS = (
@@ -41,6 +58,42 @@ COVARIANCE_OPTIONS = (
     "trunk_width",
     "trunk_blocks",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerOptions:
+    """The mixer of a network and its sizes, where they are others than the preset's."""
+
+    mixer: str = option("", "What mixes over time, in place of the preset's.", later=True, parts=MIXERS)
+    mixer_options: dict[str, Any] = option(
+        {}, "An option of a mixer of one's own, name=value; repeat for more.", later=True
+    )
+    d_state: int = option(0, "State size of the mixer's scan; 0: the preset's.", later=True)
+    expand: int = option(0, "Inner channels of the mixer per channel; 0: the preset's.", later=True)
+    headdim: int = option(0, "Upper bound of the channels per Mamba-2 head; 0: the preset's.", later=True)
+
+    def changes(self, network: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what differs from the preset, as fields of `EEGM2Config`.
+
+        Parameters
+        ----------
+        network : sequence of str
+            Other sizes, see `stated_sizes`.
+
+        Raises
+        ------
+        ConfigError
+            If a size is below 0, given twice, or one of `network` cannot be used.
+        """
+        names = [field.name for field in dataclasses.fields(MixerOptions)]
+        found = {name: getattr(self, name) for name in names if getattr(self, name)}
+        stated = stated_sizes(network)
+        for name in ("d_state", "expand", "headdim"):
+            if found.get(name, 1) < 1:
+                raise ConfigError(f"{name}: got {found[name]}, expected at least 1, or 0 for the preset's")
+            if name in found and name in stated:
+                raise ConfigError(f"{name}: given by itself and in network; give it once")
+        return {**stated, **found}
 
 
 @dataclass(frozen=True)
@@ -58,8 +111,10 @@ class EEGM2Config:
     embedding : {"branches", "conv3", "covariance"}
         Parallel kernels 1, 3 and 7 fused by a kernel-1 convolution; (S1) a single kernel-3 convolution; or
         the parallel kernels and, beside them, tokens of band-wise covariances with a trunk of their own.
-    mixer : {"mamba2", "mamba1", "attention"}
-        What mixes over time inside a block.
+    mixer : str
+        What mixes over time inside a block: mamba2, mamba1, attention, or ``package.module:Name``.
+    mixer_options : dict
+        Options of a mixer of one's own.
     norm_order : {"before_residual", "after_residual"}
         ``LayerNorm(mixer(u)) + u``, or (S5) ``LayerNorm(mixer(u) + u)``.
     decoder : bool
@@ -100,7 +155,7 @@ class EEGM2Config:
     width: int = option(64, "Channels at full time resolution (w of the paper).")
     architecture: Literal["eegm2", "unet"] = option("eegm2", "Network: EEGM2 or the convolutional U-Net.")
     embedding: Literal["branches", "conv3", "covariance"] = option("branches", "Input embedding.")
-    mixer: Literal["mamba2", "mamba1", "attention"] = option("mamba2", "What mixes over time inside a block.")
+    mixer: str = option("mamba2", "What mixes over time inside a block.", parts=MIXERS)
     norm_order: Literal["before_residual", "after_residual"] = option(
         "before_residual", "Order of norm and residual."
     )
@@ -122,8 +177,10 @@ class EEGM2Config:
     shrinkage: float = option(0.1, "Share of the identity in a covariance, to begin with.")
     trunk_width: int = option(4, "Channels of the trunk over covariance tokens, as a multiple of the width.")
     trunk_blocks: int = option(1, "Sequence blocks of the trunk.")
+    mixer_options: dict[str, Any] = option({}, "Options of a mixer of one's own.", later=True)
 
     def __post_init__(self) -> None:
+        check_parts(self)
         for name in ("n_chans", "width", "d_state", "d_conv", "expand", "headdim", "ngroups", "n_heads"):
             value = getattr(self, name)
             if value < 1:
@@ -170,8 +227,8 @@ class EEGM2Config:
 
         Parameters
         ----------
-        name : {"eegm2", "light", "s1", "s3", "s4", "s5", "unet", "covariance"}
-            Variant, see ``PRESETS`` and ``OWN_PRESETS``.
+        name : str
+            Variant, see ``PRESETS`` and ``OWN_PRESETS``; or ``package.module:NAME``, a dict of changes.
         **changes
             Fields to override, ``n_chans`` and ``width`` usually.
 
@@ -180,27 +237,16 @@ class EEGM2Config:
         ConfigError
             If the name or a field is unknown; the message lists the known ones.
         """
-        if name not in ALL_PRESETS:
-            raise ConfigError(f"preset: got '{name}', expected one of {', '.join(ALL_PRESETS)}")
-        return from_dict(cls, {**ALL_PRESETS[name], **changes}, where=f"preset {name}")
+        return from_dict(cls, {**NETWORKS.find(name), **changes}, where=f"preset {name}")
 
     @property
     def preset_name(self) -> str:
         """Name of the preset that this configuration varies only in sizes, or "custom"."""
-        sizes = (
-            "n_chans",
-            "width",
-            "d_state",
-            "d_conv",
-            "expand",
-            "headdim",
-            "ngroups",
-            "n_heads",
-            "dropout",
-            *COVARIANCE_OPTIONS,
-        )
-        kept = {name: getattr(self, name) for name in sizes}
-        return next((name for name in ALL_PRESETS if EEGM2Config.preset(name, **kept) == self), "custom")
+        kinds = ("architecture", "embedding", "mixer", "mixer_options", "norm_order", "decoder")
+        usual = {field.name: _default(field) for field in dataclasses.fields(self) if field.name in kinds}
+        mine = {name: getattr(self, name) for name in kinds}
+        fits = (name for name, changes in ALL_PRESETS.items() if {**usual, **_among(changes, kinds)} == mine)
+        return next(fits, "custom")
 
     @property
     def representation_channels(self) -> int:
@@ -269,6 +315,14 @@ class EEGM2Config:
     def from_dict(cls, values: dict[str, Any], *, where: str = "model config") -> EEGM2Config:
         """Build from plain values; unknown keys are errors."""
         return from_dict(cls, values, where=where)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _among(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def stated_sizes(texts: Sequence[str]) -> dict[str, int | float]:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from eegm2.model.config import EEGM2Config
 from eegm2.model.layers import channels_last, linear
 from eegm2.model.mamba2 import DT_RANGE, inverse_softplus, log_uniform
+from eegm2.model.mixer import Mixer
 from eegm2.model.state import MambaState
 from eegm2.ops import causal_conv1d, compute_dtype, needs_gradient, selective_scan
 
 MOST_ROWS = 1024  # batch x steps of a piece
 
 
-class Mamba1(nn.Module):
+class Mamba1(Mixer):
     """Mamba-1 mixer over time: a selective scan with one state per inner channel.
 
     Parameters
@@ -32,6 +33,8 @@ class Mamba1(nn.Module):
     config : EEGM2Config
         Supplies d_state, d_conv and expand.
     """
+
+    causal = True
 
     def __init__(self, channels: int, config: EEGM2Config) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from eegm2.errors import ConfigError
 from eegm2.model.config import EEGM2Config, largest_divisor
 from eegm2.model.layers import linear
+from eegm2.model.mixer import Mixer
 from eegm2.model.state import MambaState
 from eegm2.ops import compute_dtype, mamba2_mix
 
@@ -39,7 +40,7 @@ class GatedRMSNorm(nn.Module):
         return ((gated * scale).flatten(-2) * self.weight).to(z.dtype)
 
 
-class Mamba2(nn.Module):
+class Mamba2(Mixer):
     """Mamba-2 mixer over time.
 
     One projection gives z (gate), x (input), B, C and dt. After a causal depthwise convolution and SiLU of
@@ -53,6 +54,8 @@ class Mamba2(nn.Module):
     config : EEGM2Config
         Supplies d_state, d_conv, expand, headdim and ngroups (mamba_ssm's names).
     """
+
+    causal = True
 
     def __init__(self, channels: int, config: EEGM2Config) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
 from eegm2.model.block import SequenceBlock
-from eegm2.model.config import EEGM2Config
+from eegm2.model.config import MIXERS, EEGM2Config
 from eegm2.model.covariance.trunk import CovarianceTrunk, Tokens
 from eegm2.model.features import usual_kind, window_features
 from eegm2.model.fused import embedding_weights, join_and_convolve, pointwise
@@ -134,6 +134,11 @@ class EEGM2(Pretrained, nn.Module):
         self.trunk = CovarianceTrunk(config) if config.embedding == "covariance" else None
         self.mediator = Mediator(config) if config.decoder else None
         self.decoder = Decoder(config) if config.decoder else None
+
+    @property
+    def causal(self) -> bool:
+        """Whether its mixer goes on from a state, so that the network can be streamed."""
+        return bool(MIXERS.find(self.config.mixer).causal)
 
     def forward(self, x: Tensor, spread: Tensor | None = None) -> Tensor:
         """Reconstruct the input; networks without decoder return the representation instead.

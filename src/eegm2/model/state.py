@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 
-@dataclass
-class MambaState:
+class MambaState(NamedTuple):
     """What a Mamba mixer remembers of the past.
 
     Attributes
@@ -25,3 +25,14 @@ class MambaState:
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Return the state as a flat tuple."""
         return self.conv, self.ssm
+
+
+def state_names(state: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Return the names of a mixer state's tensors: its own, or numbers."""
+    return getattr(state, "_fields", None) or tuple(f"state{i}" for i in range(len(state)))
+
+
+def map_state(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """Return a mixer's state of the same kind with every tensor changed."""
+    changed = [change(tensor) for tensor in state]
+    return type(state)(*changed) if hasattr(state, "_fields") else tuple(changed)

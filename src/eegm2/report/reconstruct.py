@@ -31,15 +31,15 @@ def reconstruct_windows(model: Any, store: RecordingStore, data: ReportData) -> 
 
     from eegm2.config import from_dict
     from eegm2.data.config import WindowConfig
-    from eegm2.data.windows.dataset import WindowDataset
+    from eegm2.data.windows.dataset import window_dataset
 
     config = from_dict(WindowConfig, data.header.get("windows", {}), where="the run's windows")
     split = next((part for part in ("val", "test", "train") if data.splits.get(part)), "train")
     names = data.splits.get(split) or None
     if data.split_by == "recording":
-        windows = WindowDataset(store, config, recordings=names)
+        windows = window_dataset(store, config, recordings=names)
     else:
-        windows = WindowDataset(store, config, subjects=names)
+        windows = window_dataset(store, config, subjects=names)
     rows = spread_pick(len(windows), int(np.clip(_MOST_SAMPLES // windows.n_times, 2, _MOST_WINDOWS)))
     original = torch.stack([windows[int(row)]["x"] for row in rows])
     model.eval()

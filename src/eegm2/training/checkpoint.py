@@ -20,13 +20,14 @@ import eegm2
 from eegm2.atomic import write_atomic
 from eegm2.config import from_dict
 from eegm2.data.channels import eeg_channels
-from eegm2.data.config import PreprocessingConfig, WindowConfig
+from eegm2.data.config import DATASETS, PreprocessingConfig, WindowConfig
 from eegm2.data.electrodes import on_montage
 from eegm2.errors import CheckpointError, ConfigError
-from eegm2.model.config import EEGM2Config
+from eegm2.model.config import MIXERS, EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.shapes import without_memory
 from eegm2.model.unet import UNet
+from eegm2.plugins import is_plugin, refuse_untrusted, trusting
 from eegm2.records import HEADER, Record, checked, parse_json
 from eegm2.training.commit import source_commit
 from eegm2.zoo.find import AUTHORS_SUFFIXES, find_weights
@@ -64,8 +65,33 @@ class Checkpoint:
 
     @property
     def windows(self) -> WindowConfig:
-        """How the training windows were cut and scaled."""
-        return from_dict(WindowConfig, self.header.get("windows", {}), where=f"{self.path}: windows")
+        """How the training windows were cut and scaled.
+
+        Raises
+        ------
+        CheckpointError
+            If a data set of somebody's own cut them, and nobody has consented to it.
+        """
+        where = f"{self.path}: windows"
+        found = from_dict(WindowConfig, self.header.get("windows", {}), where=where)
+        refuse_untrusted(where, DATASETS.what, found.dataset)
+        return found
+
+    def plain_windows(self, what: str) -> WindowConfig:
+        """Return the same where eegm2's own windows are; `what` cannot use others.
+
+        Raises
+        ------
+        ConfigError
+            If a data set of one's own cut them.
+        """
+        found = from_dict(WindowConfig, self.header.get("windows", {}), where=f"{self.path}: windows")
+        if is_plugin(found.dataset):
+            raise ConfigError(
+                f"{self.path}: trained on windows of dataset {found.dataset}, which reads them from a store; "
+                f"{what} cannot; prepare a store, and use eegm2 probe or embed on it"
+            )
+        return found
 
     @property
     def preprocessing(self) -> PreprocessingConfig:
@@ -147,6 +173,7 @@ def load_checkpoint(
     *,
     config: EEGM2Config | None = None,
     needs: tuple[str, ...] = (),
+    trust: str | Sequence[str] = (),
 ) -> Checkpoint:
     """Read a model and its header, strictly.
 
@@ -161,6 +188,8 @@ def load_checkpoint(
         Required shape of the network.
     needs : tuple of str
         Fields of the header that the caller cannot do without, such as `INPUT`.
+    trust : str or sequence of str
+        Packages whose code may be imported where the header names it, see :func:`eegm2.trusting`.
 
     Returns
     -------
@@ -170,18 +199,24 @@ def load_checkpoint(
     ------
     CheckpointError
         If there is no such file, it is damaged or of a newer format, a field of its header is missing or of
-        another kind (it is named), its weights do not fit its header, or `config` differs from the header's
-        (every differing field is named with both values).
+        another kind (it is named), its weights do not fit its header, `config` differs from the header's
+        (every differing field is named with both values), or the network has a mixer that is not eegm2's and
+        nobody has consented to import it.
     """
     path = checkpoint_path(path_or_run, which)
     if path.suffix in AUTHORS_SUFFIXES:
         return _of_the_authors(path, config)
-    header, tensors = _read(path)
+    header, tensors = read_weights(path)
     _refuse_without(path, header, needs)
-    try:
-        found = EEGM2Config.from_dict(header["model"], where=f"{path}: model")
-    except ConfigError as error:
-        raise CheckpointError(f"{error}; was it written by a newer eegm2?") from error
+    with trusting(*([trust] if isinstance(trust, str) else trust)):
+        return _of_eegm2(path, header, tensors, config)
+
+
+def _of_eegm2(
+    path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor], config: EEGM2Config | None
+) -> Checkpoint:
+    """Return a network of ours from what its file holds; see :func:`load_checkpoint`."""
+    found = model_config(path, header)
     if not found.any_electrodes and len(header.get("ch_names", ())) not in (0, found.n_chans):
         raise CheckpointError(
             f"{path}: ch_names has {len(header['ch_names'])} names, the network {found.n_chans} channels; "
@@ -200,6 +235,22 @@ def load_checkpoint(
     return Checkpoint(model.eval(), header, path)
 
 
+def model_config(path: str | Path, header: dict[str, Any]) -> EEGM2Config:
+    """Return the shape of a header's network, to be built.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none that this eegm2 knows, or has a mixer that is not ours and nobody has consented to it.
+    """
+    try:
+        found = EEGM2Config.from_dict(header["model"], where=f"{path}: model")
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; was it written by a newer eegm2?") from error
+    refuse_untrusted(path, MIXERS.what, found.mixer)
+    return found
+
+
 def checkpoint_path(path_or_run: str | Path, which: str) -> Path:
     """Return the weights file that `path_or_run` and `which` name; see :func:`load_checkpoint`."""
     path = find_weights(path_or_run, which)
@@ -216,7 +267,7 @@ def read_header(
     path = checkpoint_path(path_or_run, which)
     if path.suffix in AUTHORS_SUFFIXES:
         return _of_the_authors(path, None).header
-    header = _read(path)[0]
+    header = read_weights(path)[0]
     _refuse_without(path, header, needs)
     return header
 
@@ -276,7 +327,8 @@ def provenance() -> dict[str, Any]:
     return {"versions": versions, "commit": source_commit()}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return header and tensors of a file of :func:`write_weights`; errors as :func:`load_checkpoint`."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from eegm2.config import check_parts
 from eegm2.errors import ConfigError
-from eegm2.model.config import ALL_PRESETS, EEGM2Config, largest_divisor, stated_sizes
+from eegm2.model.config import TRAINED, EEGM2Config, largest_divisor
 from eegm2.training.objectives.options import (
+    OBJECTIVES,
     TOGETHER,
-    WITHOUT_DECODER,
     AugmentOptions,
     ObjectiveOptions,
     OscillatoryOptions,
@@ -106,10 +107,10 @@ class PretrainConfig(
         ConfigError
             If an entry of `network` cannot be used.
         """
-        changes: dict[str, Any] = stated_sizes(self.network)
-        if self.objective in WITHOUT_DECODER:
+        changes = self.changes(self.network)
+        if not OBJECTIVES.find(self.objective).decoder:
             changes["decoder"] = False
-        if ALL_PRESETS[self.preset].get("embedding") == "covariance":
+        if TRAINED.find(self.preset).get("embedding") == "covariance":
             changes["sfreq_hz"] = sfreq_hz
         shape = {"n_chans": n_chans, "width": self.width, **changes}
         return EEGM2Config.preset(self.preset, **shape)
@@ -132,6 +133,8 @@ class PretrainConfig(
         return found
 
     def __post_init__(self) -> None:
+        check_parts(self)
+        self.changes()
         self.window_config()
         self.split_config()
         for expected, (good, names) in RANGES.items():

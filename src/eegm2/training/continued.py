@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from eegm2.data.config import signal_differences
 from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.splits import EARLIER, SplitManifest, splits_of
 from eegm2.errors import ConfigError
-from eegm2.model.config import ALL_PRESETS, COVARIANCE_OPTIONS, EEGM2Config
+from eegm2.model.config import COVARIANCE_OPTIONS, TRAINED, EEGM2Config
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
 from eegm2.training.config import PretrainConfig
@@ -43,15 +44,15 @@ class Beginning:
     splits: tuple[SplitManifest, ...]
 
     @classmethod
-    def read(cls, name: str) -> Beginning:
-        """Read a run, a folder, a file or a model of the hub.
+    def read(cls, name: str, trust: Sequence[str] = ()) -> Beginning:
+        """Read a run, a folder, a file or a model of the hub; `trust` as in :func:`eegm2.trusting`.
 
         Raises
         ------
         CheckpointError
             If there is no such model, or it is damaged.
         """
-        network = EEGM2.from_pretrained(name)
+        network = EEGM2.from_pretrained(name, trust=trust)
         return cls(network, tuple(SplitManifest.from_json(path) for path in splits_of(Path(name))))
 
     def facts(self, name: str) -> dict[str, Any]:
@@ -113,22 +114,37 @@ def of_shape(config: PretrainConfig, shape: EEGM2Config, name: str) -> PretrainC
     usual = PretrainConfig()
     same = {key: getattr(shape, key) for key in ("n_chans", "width", "sfreq_hz")}
     sizes = {key: getattr(shape, key) for key in SIZES}
-    for preset in ALL_PRESETS:
-        whole = EEGM2Config.preset(preset, **same, **sizes)
-        if preset != "light" and shape in (whole, whole.replace(decoder=False)):
-            break
-    else:
+    mixing = {"mixer": shape.mixer, "mixer_options": shape.mixer_options}
+    own: dict[str, Any] = {"mixer": "", "mixer_options": {}}
+    preset = _preset_of(shape, {**same, **sizes})
+    if preset is None:  # a preset with another mixer
+        preset, own = _preset_of(shape, {**same, **sizes, **mixing}), mixing
+    if preset is None:
         raise ConfigError(f"init: {name} is a network that no preset and sizes give; begin with another one")
     plain = EEGM2Config.preset(preset, **same)
     changed = [f"{key}={value}" for key, value in sizes.items() if getattr(plain, key) != value]
-    found: dict[str, Any] = {"preset": preset, "width": shape.width, "network": tuple(changed)}
-    for key, value in found.items():
+    found: dict[str, Any] = {"preset": preset, "width": shape.width, "network": tuple(changed), **own}
+    alone = ("d_state", "expand", "headdim")
+    has = {**found, **mixing, **{key: sizes[key] for key in alone}}
+    for key, value in has.items():
         asked = getattr(config, key)
         if asked != getattr(usual, key) and asked != value:
+            flag = key.removesuffix("s") if key == "mixer_options" else key
             raise ConfigError(
-                f"{key}: got {asked!r} with --init {name}, which has {value!r}; leave --{key} out"
+                f"{key}: got {asked!r} with --init {name}, which has {value!r}; "
+                f"leave --{flag.replace('_', '-')} out"
             )
+    found |= dict.fromkeys(alone, 0)  # said by `network`
     return dataclasses.replace(config, **found)
+
+
+def _preset_of(shape: EEGM2Config, sizes: dict[str, Any]) -> str | None:
+    """Return the preset that gives a network with these sizes, with or without its decoder."""
+    for preset in TRAINED.names:
+        whole = EEGM2Config.preset(preset, **sizes)
+        if shape in (whole, whole.replace(decoder=False)):
+            return preset
+    return None
 
 
 @torch.no_grad()

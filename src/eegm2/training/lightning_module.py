@@ -146,8 +146,7 @@ class PretrainModule(LightningModule):
         index = batch["index"].tolist()
         seeds = [window_seed(self.config.seed, epoch, int(window)) for window in index]
         origin = Origin.of(windows, index)
-        losses: Sequence[Tensor] = self.objective(model, batch["x"], seeds, origin)
-        return losses
+        return self.objective.losses(model, batch["x"], seeds, origin)
 
     def _mean_over_processes(self, values: Tensor) -> list[float]:
         if dist.is_available() and dist.is_initialized():

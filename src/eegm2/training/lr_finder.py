@@ -14,6 +14,7 @@ from eegm2.atomic import write_atomic
 from eegm2.data.windows.pool import StorePool, Stores
 from eegm2.data.windows.pooled import PoolWindows
 from eegm2.errors import DataError
+from eegm2.plugins import consent
 from eegm2.training.config import PretrainConfig
 from eegm2.training.continued import Beginning
 from eegm2.training.first_network import first_network
@@ -80,6 +81,7 @@ def find_learning_rate(
     ----------
     Smith, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3.
     """
+    consent(config)
     pool = StorePool(store)
     config, beginning = begin(Path(run), pool, config)
     windows = run_windows(pool, run_splits(Path(run), pool, config, beginning, write=False), config)[0]
@@ -153,7 +155,8 @@ def _losses(
             seeds = [window_seed(config.seed, 0, int(window)) for window in index]
             origin = Origin.of(windows, index)
             with torch.autocast(device.type, dtype=half, enabled=half is not None):
-                loss = objective(model, batch["x"].to(device), seeds, origin)[0] / config.accumulate
+                x = batch["x"].to(device)
+                loss = objective.losses(model, x, seeds, origin)[0] / config.accumulate
             scaler.scale(loss).backward()
             loss_sum += float(loss.detach())
         if not losses and not math.isfinite(loss_sum):

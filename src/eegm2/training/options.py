@@ -9,19 +9,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
-from eegm2.data.config import POSITIONS_HELP, SCALING_HELP, Scaling, SplitConfig, WindowConfig
+from eegm2.data.config import (
+    POSITIONS_HELP,
+    SCALING_HELP,
+    DatasetOptions,
+    Scaling,
+    SplitConfig,
+    WindowConfig,
+)
+from eegm2.model.config import TRAINED, MixerOptions
 
 Decayed = Literal["all", "matrices"]
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(MixerOptions):
     """Which network."""
 
-    preset: Literal["eegm2", "s1", "s3", "s4", "s5", "unet", "covariance"] = option(
+    preset: str = option(
         "eegm2",
         "Network; s1, s3, s4, s5 are the paper's ablations, the light preset is any eegm2's encoder; "
         "covariance takes any electrodes.",
+        parts=TRAINED,
     )
     width: int = option(64, "Channels at full time resolution (w of the paper).")
     network: tuple[str, ...] = option(
@@ -34,7 +43,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(DatasetOptions):
     """Which windows, and who is held out."""
 
     window_s: float = option(4.0, "Length of a window in seconds.")
@@ -71,6 +80,8 @@ class DataOptions:
             scaling=self.scaling,
             exclude_s=self.exclude_s,
             reject_uv=self.reject_uv,
+            dataset=self.dataset,
+            dataset_options=self.dataset_options,
         )
 
     def split_config(self) -> SplitConfig:

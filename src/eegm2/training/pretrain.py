@@ -16,6 +16,7 @@ from eegm2.data.windows.pool import StorePool, Stores
 from eegm2.data.windows.pooled import PoolWindows, shares
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, EEGM2Error
+from eegm2.plugins import consent
 from eegm2.training.checkpoint import write_json
 from eegm2.training.config import PretrainConfig
 from eegm2.training.continued import Beginning
@@ -87,6 +88,7 @@ def pretrain(
     Interrupted
         If a signal ended the run; the same call goes on with it.
     """
+    consent(config)
     pool = StorePool(store)
     folder = Path(run)
     main_process = environment_rank() == 0

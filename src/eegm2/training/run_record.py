@@ -15,6 +15,7 @@ from eegm2.data.windows.pooled import PoolWindows, pool_windows
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import EEGM2Config
+from eegm2.plugins import named_plugins
 from eegm2.records import DATA, RUN, Record, read_record
 from eegm2.training.checkpoint import provenance, write_json
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
@@ -42,7 +43,7 @@ def begin(folder: Path, pool: StorePool, config: PretrainConfig) -> tuple[Pretra
             shape = EEGM2Config.from_dict(read_record(folder / "run.json", _BEGUN, ConfigError)["model"])
             return of_shape(config, shape, config.init), None
         return config, None
-    beginning = Beginning.read(config.init)
+    beginning = Beginning.read(config.init, trust=named_plugins(config))
     config = of_shape(config, beginning.network.config, config.init)
     refuse_other_data(beginning, config.init, pool, config)
     return config, beginning

@@ -16,10 +16,17 @@ from eegm2.data.config import PreprocessingConfig
 from eegm2.data.windows.scaling import scale_window
 from eegm2.deploy.heads.decisions import StreamingClassifier, TorchHead
 from eegm2.errors import ConfigError, DataError
+from eegm2.model.config import MIXERS
+from eegm2.model.config import PRESETS as ALL_PAPERS
 from eegm2.model.statistics import FEATURES
 from tests.deploy.helpers import cuts, network, recording, signal
 
-PRESETS = ["eegm2", "light", "s1", "s3", "s4"]
+#: Every one of the paper's that can be streamed, a new one too.
+PRESETS = [
+    name
+    for name, changes in ALL_PAPERS.items()
+    if changes.get("architecture") != "unet" and MIXERS.find(changes.get("mixer", "mamba2")).causal
+]
 CUTS = [1, 7, 64, 1000, None]
 
 

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from eegm2.evaluation.scores.crossval import cross_validate, subject_splits
 from eegm2.evaluation.scores.outcome import evaluate
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from tests.evaluation.helpers import SFREQ_HZ, labelled_arrays, labelled_store, rhythm
+from tests.evaluation.helpers import SFREQ_HZ, installed_braindecode, labelled_arrays, labelled_store, rhythm
 
 BANDS = ["delta=1:4", "theta=4:8", "alpha=8:13"]
 HAS_PYRIEMANN = importlib.util.find_spec("pyriemann") is not None
@@ -48,15 +47,8 @@ def bands_of(name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def braindecode() -> object:
-    """Return braindecode's models, or skip with the reason that a user would see."""
-    if importlib.util.find_spec("braindecode") is None:
-        pytest.skip("braindecode is not installed (extra baselines)")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return library_module.braindecode_models()
-    except ConfigError as error:
-        pytest.skip(str(error))
+    """Return braindecode's models, or skip."""
+    return installed_braindecode()
 
 
 def loudness(n_subjects: int = 6, per_subject: int = 8) -> LabelledWindows:

@@ -26,7 +26,15 @@ from eegm2 import (
 )
 from eegm2.errors import ConfigError
 from eegm2.evaluation.features.representation import extract_features
-from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_arrays, labelled_store, tiny_model
+from tests.evaluation.helpers import (
+    CHANNELS,
+    SFREQ_HZ,
+    fake_run,
+    installed_braindecode,
+    labelled_arrays,
+    labelled_store,
+    tiny_model,
+)
 
 SMALL = {"width": 2, "scaling": "none"}
 
@@ -235,10 +243,9 @@ def test_another_sampling_rate_than_the_checkpoints_is_refused(tmp_path: Path) -
 
 
 def test_braindecodes_classifier_trains_it(windows: tuple) -> None:
-    try:
-        from braindecode import EEGClassifier
-    except (ImportError, OSError) as error:
-        pytest.skip(f"braindecode cannot be imported here: {str(error)[:60]}")
+    installed_braindecode()
+    from braindecode import EEGClassifier
+
     x, y, _ = windows
     module = EEGM2ForClassification(3, 32, 2, width=2)
     network = EEGClassifier(module, train_split=None, max_epochs=1, batch_size=16, verbose=0)

@@ -348,7 +348,7 @@ def test_pretraining_of_other_preprocessing_is_refused_with_the_difference(place
         (
             ('baseline = "band_power"', 'baseline = "band_powr"'),
             ConfigError,
-            "got 'band_powr', there is band_power, biot",
+            "got 'band_powr', expected one of band_power, .*did you mean 'band_power'",
         ),
         (
             ("segment_s = 1.0", "segment = 1.0"),

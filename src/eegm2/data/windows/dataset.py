@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from eegm2.data.config import WindowConfig
+from eegm2.data.config import DATASETS, WindowConfig
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
 from eegm2.data.windows.labelling import label_spans, recording_windows
 from eegm2.data.windows.scaling import scale_stored
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import MIN_TIMES
+from eegm2.plugins import read_options
 
 INDEX_DTYPE = np.dtype([("recording", np.int32), ("start", np.int64), ("label", np.int32)])
 
@@ -56,6 +57,9 @@ def _empty(shape: tuple[int, ...]) -> torch.Tensor:
 class WindowDataset(Dataset[dict[str, Any]]):
     """A map-style dataset of scaled windows of a store.
 
+    One's own is a subclass that overrides `read`, or takes rows out of `index` after ``__init__``; see
+    `window_dataset`.
+
     Parameters
     ----------
     store : RecordingStore
@@ -80,6 +84,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
         The recordings selected.
     unlabelled : tuple of str
         Selected recordings without any label of `classes`.
+    options : dataclass or None
+        What a data set of one's own was told: `config.dataset_options` as its class `Options` has them.
 
     Raises
     ------
@@ -89,6 +95,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
     ConfigError
         If a window has fewer than one sample.
     """
+
+    Options: ClassVar[type[Any] | None] = None
 
     def __init__(
         self,
@@ -102,6 +110,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.store = store
         self.config = config
+        where = f"dataset {config.dataset or type(self).__name__}"
+        self.options = read_options(type(self), config.dataset_options, where)
         self.n_times = round(config.window_s * store.sfreq_hz)
         self.stride = round(
             (config.stride_s if config.stride_s is not None else config.window_s) * store.sfreq_hz
@@ -182,16 +192,26 @@ class WindowDataset(Dataset[dict[str, Any]]):
         x = _empty((len(places), len(self.store.ch_names), self.n_times))
         out = x.numpy()
         for i in np.lexsort((rows["start"], rows["recording"])):  # in the order in which they lie in files
-            self._read(int(rows["recording"][i]), int(rows["start"][i]), out[i])
+            self.read(int(rows["recording"][i]), int(rows["start"][i]), out[i])
         return WindowBatch(x, torch.from_numpy(rows["label"].astype(np.int64)), torch.from_numpy(places))
 
     def window(self, recording: int, start: int) -> np.ndarray:
         """Return the scaled window of row `recording` of `recordings` that starts at sample `start`."""
         out = np.empty((len(self.store.ch_names), self.n_times), np.float32)
-        self._read(recording, start, out)
+        self.read(recording, start, out)
         return out
 
-    def _read(self, recording: int, start: int, out: np.ndarray) -> None:
+    def read(self, recording: int, start: int, out: np.ndarray) -> None:
+        """Fill `out`, float32 (n_chans, n_times), with a scaled window.
+
+        A data set of one's own overrides this. The same window is always the same numbers: what is random
+        belongs into augmentation, which follows from the run's seed.
+
+        Parameters
+        ----------
+        recording, start : int
+            As for `window`.
+        """
         name, scaling = self.recordings[recording].id, self.config.scaling
         stored = self.store.view(name, start, start + self.n_times)
         amplitude_uv = self.store.typical_uv(name) if scaling == "recording" else None
@@ -216,6 +236,23 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def labels(self) -> np.ndarray:
         """Class number of each window, -1 without a label."""
         return self.index["label"]
+
+
+def window_dataset(store: RecordingStore, config: WindowConfig, **chosen: Any) -> WindowDataset:
+    """Return the windows of a store, cut and read by the data set that `config` names.
+
+    Parameters
+    ----------
+    store, config, **chosen
+        As for `WindowDataset`.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        If it names one that cannot be used, see `eegm2.plugins.Registry.find`; else as `WindowDataset`.
+    """
+    made: WindowDataset = DATASETS.find(config.dataset or "windows")(store, config, **chosen)
+    return made
 
 
 def _select(

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from eegm2.data.config import WindowConfig
-from eegm2.data.windows.dataset import WindowBatch, WindowDataset
+from eegm2.data.windows.dataset import WindowBatch, WindowDataset, window_dataset
 from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import ConfigError
@@ -145,5 +145,5 @@ def pool_windows(
         own = manifest.part_of(pool.names[number]) if len(pool.stores) > 1 else manifest
         if getattr(own, part):
             chosen: dict[str, Any] = dict(own.selection(part))
-            datasets[number] = WindowDataset(store, config, **chosen)
+            datasets[number] = window_dataset(store, config, **chosen)
     return PoolWindows(pool, datasets) if datasets else None

@@ -24,6 +24,8 @@ from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
 from eegm2.model.network import EEGM2
 
+#: Mixers whose streaming step has a form that can be traced.
+EXPORTED_MIXERS = ("mamba2", "mamba1")
 #: What each format imports, and how to get it.
 NEEDED = {
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "pip install 'eegm2[export]'"),
@@ -73,9 +75,10 @@ def export_model(
         raise ConfigError(f"{out}: is there already; name a new folder or remove it")
     model = trained.model
     whole = isinstance(head, WindowedHead) and not (config.parts or config.format)
-    if not whole and (not isinstance(model, EEGM2) or model.config.mixer == "attention"):
-        name = getattr(getattr(model, "config", None), "preset_name", type(model).__name__)
-        raise ConfigError(f"export: preset {name} is not supported; export eegm2, light, s1, s3 or s4")
+    if not whole and (not isinstance(model, EEGM2) or model.config.mixer not in EXPORTED_MIXERS):
+        name = trained.config.preset_name
+        what = f"mixer {trained.config.mixer}" if name == "custom" else f"preset {name}"
+        raise ConfigError(f"export: {what} is not supported; export eegm2, light, s1, s3 or s4")
     parts = []
     if isinstance(head, WindowedHead) and "executorch" in config.format:
         raise ConfigError(

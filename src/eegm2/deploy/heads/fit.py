@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eegm2.data.config import Scaling
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import WindowDataset, window_dataset
 from eegm2.data.windows.splits import SplitManifest, subject_folds
 from eegm2.deploy.heads.as_streamed import StreamedAs, StreamedWindows, streamed_windows, usual_baseline
 from eegm2.deploy.heads.dense import DenseHead
@@ -114,9 +114,10 @@ def fit_head(
     if features == "auto":
         features = usual_kind(checkpoint.config)
     model = _streamable(checkpoint, data, run, features)
-    scaling = scaling or checkpoint.windows.scaling
-    config = replace(checkpoint.windows, target=target, stride_s=None, scaling=scaling)
-    windows = WindowDataset(data, config, subjects=subjects, classes=classes, labelled=True)
+    cut = checkpoint.plain_windows("a stream")
+    scaling = scaling or cut.scaling
+    config = replace(cut, target=target, stride_s=None, scaling=scaling)
+    windows = window_dataset(data, config, subjects=subjects, classes=classes, labelled=True)
     _refuse_one_class(str(store), windows.labels, windows.classes, "")
     baseline_s = calibration_s if calibration_s is not None else _baseline(windows)
     how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up)

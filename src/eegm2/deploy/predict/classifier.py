@@ -63,8 +63,10 @@ class Classifier:
     @property
     def windows(self) -> WindowConfig:
         """How windows are cut and scaled."""
-        known = {"window_s": float(self.facts.get("window_s", self.checkpoint.windows.window_s))}
-        known["scaling"] = self.facts.get("scaling", self.checkpoint.windows.scaling)
+        trained = self.checkpoint.windows
+        known: dict[str, Any] = {"window_s": float(self.facts.get("window_s", trained.window_s))}
+        known["scaling"] = self.facts.get("scaling", trained.scaling)
+        known |= {"dataset": trained.dataset, "dataset_options": trained.dataset_options}
         return from_dict(WindowConfig, known, where=f"head {self.name}")
 
     @property

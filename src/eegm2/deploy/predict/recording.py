@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eegm2.data.signal.overview import envelope, spectrogram
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import window_dataset
 from eegm2.data.windows.scaling import scale_window
 from eegm2.deploy.predict.classifier import Classifier
 from eegm2.deploy.predict.config import PredictConfig
@@ -21,6 +21,7 @@ from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.probing.keep import common_share
+from eegm2.plugins import is_plugin
 
 SHOWN_CHANNELS, SHOWN_POINTS, SOME_WINDOWS = 6, 1200, 8
 
@@ -65,7 +66,7 @@ def predict_recording(
             "or take a model with shorter windows"
         )
     try:
-        dataset = WindowDataset(store, windows, recordings=[recording])
+        dataset = window_dataset(store, windows, recordings=[recording])
     except DataError as error:
         raise DataError(
             f"{recording}: no stretch of {windows.window_s:g} s is free of joins and of marks such as BAD; "
@@ -76,7 +77,10 @@ def predict_recording(
     typical_uv = store.typical_uv(recording)
     view = np.lib.stride_tricks.sliding_window_view(array, n_times, axis=1)
     raw = np.ascontiguousarray(view[:, starts].transpose(1, 0, 2)).astype(np.float32)
-    x = scale_window(raw, windows.scaling, typical_uv if windows.scaling == "recording" else None)
+    if is_plugin(windows.dataset):
+        x = np.stack([dataset[i]["x"].numpy() for i in range(len(dataset))])
+    else:
+        x = scale_window(raw, windows.scaling, typical_uv if windows.scaling == "recording" else None)
     own = classifier.on_montage(store.ch_names, config.positions)
     features = own.features(x, config.batch_size, config.device)
     probabilities = own.probabilities(x, features, config.batch_size, config.device)

@@ -25,6 +25,7 @@ from eegm2.deploy.predict.tables import recording_table, window_table, write_csv
 from eegm2.errors import ConfigError, DataError, EEGM2Error
 from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
+from eegm2.plugins import is_plugin
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 
@@ -198,8 +199,11 @@ def _finished(out: Path, stem: str, mark: str) -> dict[str, Any] | None:
 def _reactions(
     classifier: Classifier, out: Path, done: list[dict[str, Any]], config: PredictConfig, report: Progress
 ) -> dict[str, Any] | None:
-    """Return what the model reacts to in some windows of recordings with the first one's channels."""
-    if not config.reaction:
+    """Return what the model reacts to in some windows of recordings with the first one's channels.
+
+    Nothing where a data set of one's own reads the windows: changed samples cannot be read through it.
+    """
+    if not config.reaction or is_plugin(classifier.windows.dataset):
         return None
     report("asking what the model reacts to", 0, 1)
     windows: list[Any] = []

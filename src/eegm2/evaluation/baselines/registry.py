@@ -11,6 +11,8 @@ from typing import Any
 from eegm2.config import from_dict
 from eegm2.errors import ConfigError
 from eegm2.evaluation.baselines.declaration import Baseline, Runner
+from eegm2.evaluation.config import BASELINE_REGISTRY
+from eegm2.plugins import is_plugin, trusting
 
 
 def _declared() -> dict[str, Baseline]:
@@ -29,13 +31,26 @@ def _declared() -> dict[str, Baseline]:
 BASELINES: dict[str, Baseline] = _declared()
 
 
+def find_baseline(name: str) -> Baseline:
+    """Return the declaration of a baseline that the user has named: ours, or ``package.module:NAME``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it cannot be imported.
+    """
+    with trusting(*([name] if is_plugin(name) else [])):
+        found: Baseline = BASELINE_REGISTRY.find(name)
+    return found
+
+
 def baseline_runner(name: str, *, sfreq_hz: float, options: Mapping[str, Any] | None = None) -> Runner:
     """Return a runner of one baseline, for `eegm2.evaluation.scores.crossval.cross_validate` and the like.
 
     Parameters
     ----------
     name : str
-        A key of :data:`BASELINES`.
+        A key of :data:`BASELINES`, or ``package.module:NAME`` of a `Baseline` of one's own.
     sfreq_hz : float
         Sampling rate of the windows in Hz.
     options : mapping, optional
@@ -57,11 +72,9 @@ def baseline_runner(name: str, *, sfreq_hz: float, options: Mapping[str, Any] | 
         If the name or an option is unknown, the sampling rate is not positive, or a library is missing (the
         message has the command that installs it).
     """
-    if name not in BASELINES:
-        raise ConfigError(f"baseline: got '{name}', expected one of {', '.join(BASELINES)}")
+    baseline = find_baseline(name)
     if not sfreq_hz > 0:
         raise ConfigError(f"baseline {name}: got sfreq_hz {sfreq_hz}, expected a rate in Hz above 0")
-    baseline = BASELINES[name]
     values = {**baseline.defaults, **(options or {})}
     return baseline.factory(
         name, float(sfreq_hz), from_dict(baseline.options, values, where=f"baseline {name}")

@@ -11,6 +11,7 @@ from eegm2.config import from_dict, option, to_dict
 from eegm2.data.config import POSITIONS_HELP, Scaling, WindowConfig
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import (
+    BASELINE_REGISTRY,
     CENTRE_HELP,
     FEATURES_HELP,
     PROTOCOLS,
@@ -20,6 +21,7 @@ from eegm2.evaluation.config import (
     ProbeConfig,
     check_c,
 )
+from eegm2.model.config import MIXERS, NETWORKS, MixerOptions
 from eegm2.training.config import PretrainConfig
 from eegm2.zoo.find import is_name
 
@@ -106,13 +108,15 @@ class PretrainPlan:
 
 
 @dataclass(frozen=True)
-class ModelPlan:
+class ModelPlan(MixerOptions):
     """``[[models]]``: one row of the results."""
 
     name: str = option("", "Name in the results.")
     protocol: str = option("", "linear, light, fine or scratch; or give a baseline, or choose.")
     pretrained: str = option("", "Name of a [pretrain.NAME], or random: the same network, fresh weights.")
-    preset: str = option("", "random, scratch: the network (eegm2 …), where no pretraining gives it.")
+    preset: str = option(
+        "", "random, scratch: the network (eegm2 …), where no pretraining gives it.", parts=NETWORKS
+    )
     width: int = option(0, "random, scratch: its width.")
     network: tuple[str, ...] = option((), "random, scratch: its other sizes, e.g. n_virtual=0.")
     fit: dict[str, Any] = option({}, "Options of the fit (light, fine, scratch).")
@@ -120,7 +124,7 @@ class ModelPlan:
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
     features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
-    baseline: str = option("", "Name of a baseline, instead of a protocol.")
+    baseline: str = option("", "Name of a baseline, instead of a protocol.", parts=BASELINE_REGISTRY)
     options: dict[str, Any] = option({}, "Options of the baseline.")
     choose: tuple[str, ...] = option(
         (), "Instead: models of this file, of which each split takes the best on its validation part."
@@ -130,6 +134,9 @@ class ModelPlan:
     seeds: tuple[int, ...] = option((), "Seeds of this model, if others than the file's.")
 
     def __post_init__(self) -> None:
+        for registry, part in ((NETWORKS, self.preset), (MIXERS, self.mixer)):
+            if part:
+                registry.check(part)
         if not self.name:
             raise ConfigError("name: missing; every model needs one")
         if bool(self.protocol) + bool(self.baseline) + bool(self.choose) != 1:
@@ -190,6 +197,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "pretrained": PROTOCOLS,
     "preset": PROTOCOLS,
     "width": PROTOCOLS,
+    **dict.fromkeys([entry.name for entry in dataclasses.fields(MixerOptions)], PROTOCOLS),
     "network": PROTOCOLS,
     "scaling": PROTOCOLS,
 }

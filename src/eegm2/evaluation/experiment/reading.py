@@ -91,9 +91,11 @@ def check_names(plan: Plan) -> None:
             raise ConfigError(f"{where}: pretrained: got '{model.pretrained}', there is {known}")
         if model.protocol and model.protocol != "scratch" and not model.pretrained:
             raise ConfigError(f"{where}: pretrained is missing; there is {known}")
-        if (model.preset or model.width or model.network) and model.pretrained not in ("", RANDOM):
+        stated = [name for name in ("preset", "width") if getattr(model, name)]
+        stated += [*model.changes(model.network)]
+        if stated and model.pretrained not in ("", RANDOM):
             raise ConfigError(
-                f"{where}: preset, width, network: [pretrain.{model.pretrained}] has them; leave them out"
+                f"{where}: {', '.join(stated)}: [pretrain.{model.pretrained}] has them; leave them out"
             )
         if model.choose:
             _check_choice(plan, model, where)
@@ -149,7 +151,8 @@ def _pretrain(name: str, table: Any, data: DataPlan, where: str) -> PretrainPlan
     for key in rest:
         if key in refused:
             raise ConfigError(f"{where}: {key} is decided by {refused[key]}; leave it out")
-    windows = {"window_s": data.window_s, "scaling": data.scaling, "exclude_s": list(data.exclude_s)}
+    alike = ("window_s", "scaling", "exclude_s", "dataset", "dataset_options")
+    windows = {name: getattr(data, name) for name in alike}
     options = _table(PretrainConfig, {**windows, "test": 0.0, **rest}, where)
     return _table(PretrainPlan, {"name": name, **mine, "options": options}, where)
 

@@ -49,16 +49,15 @@ def baseline_options(model: ModelPlan, device: str = "cpu") -> Any:
     ConfigError
         If there is no such baseline (those there are are listed), or an option is unknown.
     """
-    from eegm2.evaluation.baselines import BASELINES
+    from eegm2.evaluation.baselines.registry import find_baseline
 
     where = f"model '{model.name}'"
-    if model.baseline not in BASELINES:
-        raise ConfigError(
-            f"{where}: baseline: got '{model.baseline}', there is {', '.join(sorted(BASELINES))}"
-        )
+    try:
+        known = find_baseline(model.baseline)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     if "device" in model.options:
         raise ConfigError(f"{where}: options: device is --device's; leave it out")
-    known = BASELINES[model.baseline]
     values = {**known.defaults, **model.options}
     if any(field.name == "device" for field in dataclasses.fields(known.options)):
         values["device"] = device

@@ -18,6 +18,7 @@ from eegm2.evaluation.experiment.settings import Settings, baseline_options, set
 from eegm2.evaluation.experiment.splits import named_splits
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.features.representation import usable_device
+from eegm2.plugins import consent
 
 
 class Experiment:
@@ -50,6 +51,7 @@ class Experiment:
         if unknown:
             raise ConfigError(f"--only: got '{unknown[0]}', {plan.path} has {', '.join(names)}")
         self.only = set(only or names)
+        consent(plan.data, *(source.options for source in plan.pretrain.values()), *plan.models)
         _refuse_foreign_folder(self.out)
         self.store = RecordingStore(plan.data.store)
         self.data = DataSource(plan, self.store)

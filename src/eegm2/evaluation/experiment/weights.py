@@ -21,11 +21,12 @@ from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.features.transfer import adapt_channels
 from eegm2.evaluation.windows.from_store import preprocessing_differences, pretraining_saw, read_run_split
-from eegm2.model.config import EEGM2Config, stated_sizes
+from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2, build_model
 from eegm2.model.unet import UNet
+from eegm2.plugins import named_plugins
 from eegm2.records import RUN, parse_json, read_record
-from eegm2.training.checkpoint import INPUT, checkpoint_path, load_checkpoint, read_header
+from eegm2.training.checkpoint import INPUT, checkpoint_path, load_checkpoint, model_config, read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.run_record import refuse_electrodes
 from eegm2.training.runfolder import remove_stale_lock
@@ -77,9 +78,12 @@ class WeightSource:
             raise ConfigError(f"{where}: {'; '.join(differences)}; {remedy}")
         differences = [text for text in differences if text not in other]
         scaling = model.scaling or self.plan.data.scaling
-        trained = from_dict(WindowConfig, header.get("windows", {}), where=f"{where}: windows").scaling
-        if trained != scaling:
-            differences.append(f"scaling: {trained} in pretraining, {scaling} here")
+        trained = from_dict(WindowConfig, header.get("windows", {}), where=f"{where}: windows")
+        here = self.plan.data.windows(scaling)
+        for name in ("scaling", "dataset", "dataset_options"):
+            before, now = getattr(trained, name), getattr(here, name)
+            if before != now:
+                differences.append(f"{name}: {before or 'none'} in pretraining, {now or 'none'} here")
         if differences and not source.allow_mismatch:
             remedy = "prepare the recordings alike, or set allow_mismatch = true"
             raise ConfigError(f"{where}: {'; '.join(differences)}; {remedy}")
@@ -88,12 +92,12 @@ class WeightSource:
         """Return the shape of a network without its weights."""
         n_chans = len(self.store.ch_names)
         if model.pretrained in ("", RANDOM):
-            sizes = {"n_chans": n_chans, "width": model.width or 64, **stated_sizes(model.network)}
+            sizes = {"n_chans": n_chans, "width": model.width or 64, **model.changes(model.network)}
             return EEGM2Config.preset(model.preset or "eegm2", **sizes).at_rate(self.store.sfreq_hz)
         source = self.plan.pretrain[model.pretrained]
         if source.run:
             header = read_header(self.plan.model(source.run), source.which)
-            return EEGM2Config.from_dict(header["model"]).replace(n_chans=n_chans)
+            return model_config(self.plan.model(source.run), header).replace(n_chans=n_chans)
         return source.options.network_config(n_chans, self.store.sfreq_hz)
 
     def fingerprint(self, model: ModelPlan, split: NamedSplit, seed: int) -> str | None:
@@ -165,7 +169,8 @@ class WeightSource:
                 torch.manual_seed(seed)
                 return self._on_montage(build_model(self.fresh_config(model)).eval(), [])
         source = self.plan.pretrain[model.pretrained]
-        checkpoint = load_checkpoint(self.place(source, split), source.which, needs=INPUT)
+        trust = named_plugins(source.options)
+        checkpoint = load_checkpoint(self.place(source, split), source.which, needs=INPUT, trust=trust)
         trained_on, here = list(checkpoint.header["ch_names"]), list(self.store.ch_names)
         if checkpoint.config.any_electrodes:
             return self._on_montage(checkpoint.model, trained_on)

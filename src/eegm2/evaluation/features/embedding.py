@@ -21,7 +21,7 @@ from eegm2.data.preparing.worker import clip_labels
 from eegm2.data.signal.preprocessing import preprocess_alike
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import window_dataset
 from eegm2.data.windows.labelling import label_spans, labels_at
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
@@ -32,6 +32,7 @@ from eegm2.evaluation.windows.from_store import refuse_mismatch, refuse_other_ch
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_names, usual_kind
+from eegm2.plugins import is_plugin
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -222,7 +223,7 @@ def _from_store(
     store = RecordingStore(source)
     checkpoint = checkpoint.on_montage(store.ch_names, config.positions)
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
-    dataset = WindowDataset(store, windows)
+    dataset = window_dataset(store, windows)
     names = np.array([*dataset.classes, ""])
     y = dataset.labels.astype(np.int64)
     data = LabelledWindows(
@@ -235,6 +236,8 @@ def _from_store(
 def _from_file(
     checkpoint: Checkpoint, path: Path, windows: WindowConfig, positions: str
 ) -> tuple[Checkpoint, LabelledWindows, NDArray[np.str_], NDArray[np.str_]]:
+    if is_plugin(windows.dataset):
+        checkpoint.plain_windows("a single file")
     source = recording_of(path) if path.is_file() else None
     raw = source.load() if source is not None else read_raw(path)
     spans = annotation_labels(raw)

@@ -118,7 +118,7 @@ def reconstruct_file(
     made = preprocess_alike(raw, checkpoint.preprocessing, where=str(file))
     refuse_other_channels(checkpoint.header, made.ch_names, str(file))
     sfreq_hz = float(checkpoint.header["sfreq_hz"])
-    windows = checkpoint.windows
+    windows = checkpoint.plain_windows("eegm2 reconstruct")
     n_times = round((config.window_s or windows.window_s) * sfreq_hz)
     cleaned = _by_parts(checkpoint, made, n_times, config, progress)
     scores = {

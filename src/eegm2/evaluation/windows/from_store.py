@@ -12,7 +12,7 @@ from eegm2.config import to_dict
 from eegm2.data.channels import unnamed
 from eegm2.data.config import SplitConfig, WindowConfig, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import window_dataset
 from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
@@ -105,11 +105,11 @@ def labelled_windows(
     DataError
         If a class asked for has no window (the labels there are listed), or a label is no number.
     """
-    dataset = WindowDataset(store, windows, classes=classes or None, labelled=True)
+    dataset = window_dataset(store, windows, classes=classes or None, labelled=True)
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     absent = [name for name, count in zip(dataset.classes, counts) if not count]
     if classes and absent:
-        there = WindowDataset(store, windows).classes
+        there = window_dataset(store, windows).classes
         raise DataError(
             f"{store.url}: no window of {windows.window_s:g} s is labelled {', '.join(absent)}; "
             f"labels there for target '{windows.target}': {', '.join(there) or 'none'}"

@@ -10,13 +10,13 @@ integers. Their tensors are copies, so that a state never keeps a block alive.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from eegm2.model.block import SequenceBlock
-from eegm2.model.state import MambaState
+from eegm2.model.state import MambaState, map_state
 
 if TYPE_CHECKING:
     from eegm2.ops.cpu.block import BlockWeights
@@ -40,10 +40,10 @@ class PoolState:
 
 @dataclass(frozen=True)
 class BlockState:
-    """Past of a sequence block: `index` inputs seen; the mixer's `mamba` state, None at the start."""
+    """Past of a sequence block: `index` inputs seen; the mixer's state `mamba`, None at the start."""
 
     index: int
-    mamba: MambaState | None
+    mamba: Any
 
 
 def zeroed(tail: Tensor, items: list[int]) -> Tensor:
@@ -140,14 +140,14 @@ class Block:
         if x.shape[1] == 0:
             return x, state
         y, mamba = self.block(x, state.mamba)
-        mamba = MambaState(*(tensor.clone() for tensor in mamba.tensors()))
+        mamba = map_state(torch.clone, mamba)
         return y, BlockState(state.index + x.shape[1], mamba)
 
     def restart(self, state: BlockState, items: list[int], first: Tensor) -> BlockState:
         """Forget the past of some batch items."""
         if state.mamba is None:
             return state
-        return replace(state, mamba=MambaState(*(zeroed(t, items) for t in state.mamba.tensors())))
+        return replace(state, mamba=map_state(lambda tensor: zeroed(tensor, items), state.mamba))
 
 
 class Mamba2Block(Block):

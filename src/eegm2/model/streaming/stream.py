@@ -262,10 +262,11 @@ def check_streamable(model: nn.Module, reconstruct: bool) -> None:
             f"streaming: got a {type(model).__name__}; only EEGM2 with a Mamba mixer can be streamed "
             "(the U-Net pools over 16 samples and has no bounded incremental form here)"
         )
-    if model.config.mixer == "attention":
+    if not model.causal:
+        preset = " (preset s5)" if model.config.mixer == "attention" else ""
         raise ConfigError(
-            "streaming: mixer 'attention' (preset s5) looks at the whole window and cannot be streamed; "
-            "use eegm2, light, s1, s3 or s4"
+            f"streaming: mixer '{model.config.mixer}'{preset} looks at the whole window and cannot be "
+            "streamed; use eegm2, light, s1, s3 or s4"
         )
     if reconstruct and not model.config.decoder:
         raise ConfigError(

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from eegm2.errors import ConfigError
-from eegm2.model.state import MambaState
+from eegm2.model.mamba1 import Mamba1
+from eegm2.model.mamba2 import Mamba2
+from eegm2.model.state import MambaState, map_state, state_names
 from eegm2.model.streaming.incremental_decoder import LayerState
 from eegm2.model.streaming.stream import StreamNetwork, StreamState
 
@@ -21,7 +23,8 @@ def flatten_state(state: StreamState) -> dict[str, Tensor]:
         for key, value in vars(layer).items():
             if key == "mamba":
                 if value is not None:
-                    flat |= {f"{name}.{part}": getattr(value, part).clone() for part in ("conv", "ssm")}
+                    parts = zip(state_names(value), value)
+                    flat |= {f"{name}.{part}": tensor.clone() for part, tensor in parts}
             else:
                 flat[f"{name}.{key}"] = torch.tensor(value) if isinstance(value, int) else value.clone()
     return flat
@@ -44,13 +47,7 @@ def unflatten_state(network: StreamNetwork, flat: dict[str, Tensor]) -> StreamSt
             changes: dict[str, Any] = {}
             for key, value in vars(fresh).items():
                 if key == "mamba":
-                    if f"{name}.ssm" in flat:
-                        parts = [
-                            flat.pop(f"{name}.{part}").to(network.like.device).clone()
-                            for part in ("conv", "ssm")
-                        ]
-                        _check_mamba(network, name, parts, len(starts))
-                        changes[key] = MambaState(*parts)
+                    changes[key] = _mixer_state(network, name, flat, len(starts))
                 elif isinstance(value, int):
                     changes[key] = int(flat.pop(f"{name}.{key}"))
                 else:
@@ -71,6 +68,34 @@ def unflatten_state(network: StreamNetwork, flat: dict[str, Tensor]) -> StreamSt
     return StreamState(position, layers, starts)
 
 
+def _mixer_state(network: StreamNetwork, name: str, flat: dict[str, Tensor], batch: int) -> Any:
+    """Take a mixer's state out of `flat`; None where it had none."""
+    mixer, device = network.layers[name][1].block.mixer, network.like.device
+    if isinstance(mixer, Mamba1 | Mamba2):
+        if f"{name}.ssm" not in flat:
+            return None
+        parts = [flat.pop(f"{name}.{part}").to(device).clone() for part in MambaState._fields]
+        _check_mamba(network, name, parts, batch)
+        return MambaState(*parts)
+    channels = network.layers[name][1].block.norm.normalized_shape[0]
+    with torch.no_grad():
+        _, usual = mixer(network.like.new_zeros(batch, 1, channels))
+    names = [f"{name}.{part}" for part in state_names(usual)]
+    if names[0] not in flat:
+        return None
+    taken = {key: flat.pop(key).to(device).clone() for key in names}
+    for (key, tensor), like in zip(taken.items(), usual):
+        if tensor.shape != like.shape:
+            raise _of_another_model(key, tensor, tuple(like.shape))
+    tensors = iter(taken.values())
+    return map_state(lambda _: next(tensors), usual)
+
+
+def _of_another_model(key: str, tensor: Tensor, shape: tuple[int, ...]) -> ConfigError:
+    found = f"'{key}' has shape {tuple(tensor.shape)}, expected {shape}"
+    return ConfigError(f"stream state: {found}; it belongs to another model")
+
+
 def _check_mamba(network: StreamNetwork, name: str, parts: list[Tensor], batch: int) -> None:
     """Refuse a mixer state of another size."""
     layer = network.layers[name][1]
@@ -83,7 +108,4 @@ def _check_mamba(network: StreamNetwork, name: str, parts: list[Tensor], batch: 
     )
     for part, tensor, shape in zip(("conv", "ssm"), parts, (conv, ssm)):
         if tuple(tensor.shape) != shape:
-            raise ConfigError(
-                f"stream state: '{name}.{part}' has shape {tuple(tensor.shape)}, expected {shape}; "
-                "it belongs to another model"
-            )
+            raise _of_another_model(f"{name}.{part}", tensor, shape)

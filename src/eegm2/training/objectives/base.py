@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from eegm2.errors import ConfigError
-from eegm2.training.objectives.options import TASKS
+from eegm2.training.objectives.options import OBJECTIVES
 
 if TYPE_CHECKING:
     from eegm2.data.windows.pool import StorePool
@@ -54,11 +53,14 @@ class Setting(NamedTuple):
         With its first weights.
     pool : StorePool
         Montages, rate and names of the stores.
+    options : dataclass, optional
+        What the task itself was told (``objective_options``), where it declares `Options`.
     """
 
     config: PretrainConfig
     network: Any
     pool: StorePool
+    options: Any = None
 
 
 class Objective(nn.Module):
@@ -66,18 +68,34 @@ class Objective(nn.Module):
 
     Its parameters (heads) are trained with the network's and kept in the run's state, not in the weights.
 
+    Parameters
+    ----------
+    setting : Setting, optional
+        The run; what its ``options`` hold is kept as `options`.
+
     Attributes
     ----------
     terms : tuple of str
         Names of what calling it returns: ``loss`` and the parts that are logged beside it.
+    decoder : bool
+        Whether the network keeps its decoder; False where nothing is to be passed on at full resolution.
+    Options : type, optional
+        A frozen dataclass of what it can be told (``--objective-option``, ``objective_options``); its fields
+        are made with `eegm2.option`.
     """
 
     terms: tuple[str, ...] = ("loss",)
+    decoder: ClassVar[bool] = True
+    Options: ClassVar[type[Any] | None] = None
+
+    def __init__(self, setting: Setting | None = None) -> None:
+        super().__init__()
+        self.options: Any = None if setting is None else setting.options
 
     @classmethod
     def build(cls, setting: Setting) -> Objective:
         """Return the task of a run."""
-        raise NotImplementedError
+        return cls(setting)
 
     def forward(
         self, model: Any, x: Tensor, seeds: Sequence[int], origin: Origin | None = None
@@ -97,15 +115,37 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def losses(self, model: Any, x: Tensor, seeds: Sequence[int], origin: Origin) -> Sequence[Tensor]:
+        """Return what calling the task gives, as many numbers as it has `terms`.
+
+        Raises
+        ------
+        ConfigError
+            If it gives something else.
+        """
+        found: Sequence[Tensor] = self(model, x, seeds, origin)
+        if not isinstance(found, tuple | list) or len(found) != len(self.terms) or found[0].ndim:
+            raise ConfigError(
+                f"objective {type(self).__name__}: forward gave {_what(found)}, expected a tuple of "
+                f"{len(self.terms)} numbers: {', '.join(self.terms)}"
+            )
+        return found
+
     def follow(self, model: Any, progress: float) -> None:
         """Take note of a step of the optimiser; `progress` is the share of the training that is done."""
 
 
+def _what(found: Any) -> str:
+    shapes = [tuple(getattr(part, "shape", ())) for part in found] if isinstance(found, tuple | list) else ""
+    return f"a {type(found).__name__}" + (f" of shapes {shapes}" if shapes else "")
+
+
 def make_objective(setting: Setting) -> Objective:
     """Return the task that a run's options name."""
-    place, _, name = TASKS[setting.config.objective].partition(":")
-    task: type[Objective] = getattr(import_module(place), name)
-    return task.build(setting)
+    config = setting.config
+    options = OBJECTIVES.options(config.objective, config.objective_options)
+    task: type[Objective] = OBJECTIVES.find(config.objective)
+    return task.build(setting._replace(options=options))
 
 
 def refuse_network(setting: Setting, good: bool, needed: str) -> None:

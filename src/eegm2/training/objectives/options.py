@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from eegm2.config import option
+from eegm2.plugins import Registry, declared
 
 Loss = Literal["l1+spectral", "l1", "mse+spectral"]
 Spectrum = Literal["complex", "amplitude"]
 Norm = Literal["backward", "ortho", "forward"]
 
-#: Every task and the class that carries it out.
-TASKS = {
-    "reconstruction": "eegm2.training.objectives.reconstruction:Reconstruction",
-    "masked": "eegm2.training.objectives.reconstruction:Reconstruction",
-    "denoising": "eegm2.training.objectives.reconstruction:Reconstruction",
-    "oscillatory": "eegm2.training.objectives.oscillatory:Oscillatory",
-}
-#: Tasks that leave a network's decoder out: nothing is passed on at full resolution.
-WITHOUT_DECODER = ("oscillatory",)
+#: Every task: what the modules beside this one have in ``OBJECTIVES``.
+OBJECTIVES = Registry(
+    "objective",
+    "eegm2.training.objectives.base:Objective",
+    functools.cache(lambda: declared("eegm2.training.objectives", Path(__file__).parent, "OBJECTIVES")),
+    methods=("forward",),
+)
 #: Windows of a recording in a batch, where the task compares them and nothing else is said.
 TOGETHER = 8
 
@@ -28,10 +29,14 @@ TOGETHER = 8
 class ObjectiveOptions:
     """What is minimised."""
 
-    objective: Literal["reconstruction", "masked", "denoising", "oscillatory"] = option(
+    objective: str = option(
         "reconstruction",
-        "Task: the paper's; reconstruct what was hidden, or what was covered by noise; or predict the "
-        "oscillations of what was hidden.",
+        "Task: reconstruct (the paper's), reconstruct what was hidden (masked), or what was covered by noise "
+        "(denoising); or predict the oscillations of what was hidden (oscillatory).",
+        parts=OBJECTIVES,
+    )
+    objective_options: dict[str, Any] = option(
+        {}, "An option of an objective of one's own, name=value; repeat for more.", later=True
     )
     loss: Loss = option(
         "l1+spectral", "Eq. 1 of the paper; l1 alone (S2); squares in place of absolute values."

@@ -31,6 +31,7 @@ from eegm2.training.objectives.regularise import contrast_term, covariance_term,
 from eegm2.training.objectives.targets import BandPower, Standard, Tangents, covariance_tokens, less_mean
 from eegm2.training.objectives.views import EncoderView, TokenView
 
+OBJECTIVES = {"oscillatory": "Oscillatory"}
 POOLED = "pooled_"
 REGULAR = ("neighbours", "variance", "covariance", "contrast")
 _HEAD = 256
@@ -56,6 +57,8 @@ class Oscillatory(Objective):
     ConfigError
         If options do not fit one another or the network.
     """
+
+    decoder = False
 
     def __init__(self, config: Any, network: Any, ch_names: Sequence[Sequence[str]], sfreq_hz: float) -> None:
         super().__init__()

@@ -19,6 +19,8 @@ from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.base import Objective, Origin, Setting, refuse_network
 from eegm2.training.objectives.options import Loss, Norm, ObjectiveOptions, Spectrum
 
+OBJECTIVES = {"reconstruction": "Reconstruction", "masked": "Reconstruction", "denoising": "Reconstruction"}
+
 
 class Losses(NamedTuple):
     """One batch's loss, and its parts for the log (detached)."""
@@ -209,7 +211,7 @@ class Reconstruction(Objective):
 
     def __init__(self, options: ObjectiveOptions, sfreq_hz: float, augment: Augment | None = None) -> None:
         super().__init__()
-        self.options = options
+        self.options: ObjectiveOptions = options
         self.augment = augment
         self.patch = max(1, round(options.mask_patch_s * sfreq_hz))
 
