@@ -27,7 +27,7 @@ def open_head(
     from eegm2.deploy.heads.windowed import refuse_other_model, windowed_head
     from eegm2.deploy.predict.classifier import load_classifier
     from eegm2.deploy.trained_model import load_trained
-    from eegm2.evaluation.protocols.kept import HEADS
+    from eegm2.zoo.shipped import HEADS
     from eegm2.zoo.find import model_folder
 
     trained = load_trained(model)
