@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eegm2.data.config import WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
-from eegm2.data.windows.labelling import is_excluded_label, label_spans, recording_windows
+from eegm2.data.windows.labelling import is_excluded_label, label_spans, labels_at, recording_windows
 from eegm2.data.windows.scaling import scale_stored, scale_window
 
 RATE_HZ = 8.0
@@ -155,11 +155,18 @@ def test_a_discontinuity_is_left_out_whatever_else_is_not(label: str) -> None:
     assert not is_excluded_label("BAD", WindowConfig(window_s=2.0, exclude_labels=()))
 
 
-def test_an_event_whose_window_is_not_there_labels_no_other() -> None:
-    """The second event's window would end behind the recording; the first's holds not its middle."""
-    starts, labels = cut([(17.75, 0.5, "a"), (19.25, 0.5, "b")], label_rule="centre")
-    assert starts.tolist() == [17 * 8]
-    assert labels.tolist() == [0]
+@pytest.mark.parametrize(
+    ("middle_s", "expected"), [(3.5, [0, -1]), (4.5, [0, -1]), (4.75, [-1, -1]), (9.0, [-1, -1])]
+)
+def test_an_event_labels_the_window_that_holds_its_middle_or_none(
+    middle_s: float, expected: list[int]
+) -> None:
+    """Windows of 1 s around 4 s and 6 s: half a second away from a centre is the last that counts."""
+    span = LabelSpan(middle_s - 0.25, 0.5, "a")
+    info = RecordingInfo("r", "s", "", 160, RATE_HZ, ("Cz",), (span,))
+    config = WindowConfig(window_s=1.0, label_rule="centre")
+    starts = np.array([28, 44])
+    assert labels_at(info, [span], config, CLASSES, starts, 8).tolist() == expected
 
 
 def test_a_window_that_begins_where_a_span_ends_is_not_touched_by_it() -> None:

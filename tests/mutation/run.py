@@ -83,8 +83,8 @@ def pending(module: str, sample: int, again: bool, kept: dict[str, Any]) -> list
     todo = [m for m in (every[:sample] if sample else every) if m.key not in entry["done"]]
     if again:
         excused = equivalents().get(module, {})
-        lived = {(s["line"], s["change"]) for s in entry["survived"] if s["change"] not in excused}
-        todo += [m for m in every if (m.line, m.change) in lived]
+        lived = {s["key"] for s in entry["survived"] if s["change"] not in excused}
+        todo += [m for m in every if m.key in lived]
     return todo
 
 
@@ -155,13 +155,13 @@ def try_all(
 
 def keep(entry: dict[str, Any], mutant: Mutant, lives: bool) -> None:
     """Note a verdict."""
-    this = {"line": mutant.line, "change": mutant.change}
+    this = {"key": mutant.key, "line": mutant.line, "change": mutant.change}
     if mutant.key not in entry["done"]:
         entry["done"].append(mutant.key)
         entry["survived"] += [this] if lives else []
         entry["killed"] += not lives
     elif not lives:
-        entry["survived"].remove(this)
+        entry["survived"] = [lived for lived in entry["survived"] if lived["key"] != mutant.key]
         entry["killed"] += 1
 
 
