@@ -40,7 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "head": ("head {run} {store} --out {out}.safetensors", WRITES),
     "report": ("report {run} --out {out}.html --store {store}", WRITES),
     "demo": ("demo --out {out}", WRITES),
-    "benchmark": ("benchmark --out {out}.json --quick --lengths 256 --models plain", "subprocess:Popen.wait"),
+    "benchmark": (
+        "benchmark --out {out}.json --quick --lengths 256 --models plain",
+        "eegm2.benchmark.run:_watch",
+    ),
 }
 
 

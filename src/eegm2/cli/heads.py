@@ -27,8 +27,8 @@ def open_head(
     from eegm2.deploy.heads.windowed import refuse_other_model, windowed_head
     from eegm2.deploy.predict.classifier import load_classifier
     from eegm2.deploy.trained_model import load_trained
-    from eegm2.zoo.shipped import HEADS
     from eegm2.zoo.find import model_folder
+    from eegm2.zoo.shipped import HEADS
 
     trained = load_trained(model)
     any_of, names = trained.config.any_electrodes, () if device else split_commas(channels)
