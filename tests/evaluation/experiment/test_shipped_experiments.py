@@ -62,6 +62,8 @@ def test_what_the_readmes_say_of_results_is_what_they_are() -> None:
     ]
     said = " ".join((ROOT / "README.md").read_text().split())
     assert f"an AUROC of {demo[0]}; log band power on the same splits gives {demo[1]}" in said
+    weights = ROOT / "src" / "eegm2" / "zoo" / "weights" / "oscillations" / "model.safetensors"
+    assert f"`oscillations` ({weights.stat().st_size / 1e6:.2f} MB, any electrodes" in said
     few, random = (
         ["{:.3f}".format(found[f"{model}, {n} subjects", n]["mean"]) for n in (5, 10)]
         for model in ("pretrained_state", "random")
