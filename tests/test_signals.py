@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from tests.deploy.predict.test_predict import write_edf
 from tests.evaluation.helpers import fake_run, labelled_store
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.test_signals"])
 WRITES = "os:fsync"  # a file is there under its temporary name
 COMMANDS: dict[str, tuple[str, str]] = {
     "share": ("share {run} --out {out}", WRITES),
@@ -69,23 +72,31 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def ended(
     arguments: list[str], said: Path, point: str = "", name: str = "", times: int = 0
 ) -> tuple[int, list[str]]:
-    """Run a command in a forked process, signal it where it comes to `point`; return status and words."""
+    """Run a command in a process of its own, signal it where it comes to `point`; return status and words.
+
+    It is forked from a process that has computed nothing: the threads of a product do not survive a fork.
+    """
     ready = said.with_suffix(".ready")
     ready.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
-        os._exit(_inside(arguments, said, point, ready))
+    process = PROCESSES.Process(target=_leave, args=(arguments, said, point, ready))
+    process.start()
+    assert process.pid is not None
     for number in range(times):
         while number == 0 and not ready.exists():
-            assert os.waitpid(child, os.WNOHANG)[0] == 0, f"left before {point}: {said.read_text()}"
+            assert process.exitcode is None, f"left before {point}: {said.read_text()}"
             time.sleep(0.02)
         time.sleep(0.05)
-        os.kill(child, getattr(signal, name))
+        os.kill(process.pid, getattr(signal, name))
     ready.unlink(missing_ok=True)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    process.join()
     words = said.read_text().splitlines()
     assert not any("Traceback" in line or line.startswith("error:") for line in words), "\n".join(words)
-    return status, [line for line in words if line.startswith(("ended by", "stopped;"))]
+    assert process.exitcode is not None
+    return process.exitcode, [line for line in words if line.startswith(("ended by", "stopped;"))]
+
+
+def _leave(arguments: list[str], said: Path, point: str, ready: Path) -> None:
+    os._exit(_inside(arguments, said, point, ready))
 
 
 def _inside(arguments: list[str], said: Path, point: str, ready: Path) -> int:
