@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.hostile import writers
 from tests.hostile.seeds import signal_uv
 
 PLENTY = Limits(60.0, 2**30)
+READY: list[int] = []
 #: Nothing is changed: what is stored is what was read.
 AS_READ: dict[str, Any] = {
     "l_freq_hz": 0.0, "h_freq_hz": 0.0, "sfreq_hz": 128.0, "offset": "keep", "flat": "keep",
@@ -85,6 +87,21 @@ def test_what_a_library_prints_is_no_answer_and_errors_of_ours_come_through() ->
     assert dict(run([Task(fall, ("printed",), PLENTY)], 1)) == {0: 1}
     with pytest.raises(DataError, match="x: refused"):
         dict(run([Task(fall, ("refuse",), PLENTY)], 1))
+
+
+def get_ready() -> None:
+    """As a module of tasks has it: called before the limits hold."""
+    READY.append(resource.getrlimit(resource.RLIMIT_AS)[0])
+
+
+def what_is_ready() -> list[int]:
+    return [*READY, resource.getrlimit(resource.RLIMIT_AS)[0]]
+
+
+def test_what_a_task_imports_is_not_held_to_its_limits() -> None:
+    before, within = dict(run([Task(what_is_ready, (), PLENTY)], 1))[0][-2:]
+    assert before == resource.RLIM_INFINITY or before > within
+    assert within != resource.RLIM_INFINITY
 
 
 @pytest.mark.parametrize(

