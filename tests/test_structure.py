@@ -215,6 +215,10 @@ def test_every_export_resolves() -> None:
     import eegm2
 
     for name in eegm2.__all__:
-        assert getattr(eegm2, name) is not None
+        try:
+            assert getattr(eegm2, name) is not None
+        except ModuleNotFoundError as error:
+            if error.name != "onnxruntime":  # of an extra
+                raise
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = eegm2.nothing

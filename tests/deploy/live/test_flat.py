@@ -11,7 +11,6 @@ import pytest
 from eegm2.data.positions import template_directions
 from eegm2.deploy.config import ExportConfig
 from eegm2.deploy.device.flat import FlatWatch, filled, interpolation_kernel
-from eegm2.deploy.export.decoder import Decoder
 from eegm2.deploy.export.run import export_model
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.live.pipeline import Pipeline
@@ -22,6 +21,8 @@ from eegm2.errors import ConfigError, DataError
 from tests.data.samples import eeg
 from tests.deploy.helpers import checkpoint
 from tests.deploy.live.test_live import RATE, Collect, Fake
+
+Decoder: Any = pytest.importorskip("eegm2.deploy.export.decoder", exc_type=ImportError).Decoder
 
 NAMES = ("Fz", "Cz", "Pz", "Oz", "C3", "C4")
 

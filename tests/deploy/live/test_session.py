@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ import pytest
 from eegm2.data.files.readers import annotation_labels, read_raw
 from eegm2.data.joins import JOIN
 from eegm2.deploy.config import ExportConfig, RecordConfig, StreamConfig
-from eegm2.deploy.export.decoder import Decoder
 from eegm2.deploy.export.run import export_model
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.live.clock import ClockTracker
@@ -28,6 +28,8 @@ from eegm2.deploy.trained_model import TrainedModel, load_trained
 from tests.data.samples import eeg
 from tests.deploy.helpers import checkpoint
 from tests.deploy.live.test_live import RATE, Collect, Fake
+
+Decoder: Any = pytest.importorskip("eegm2.deploy.export.decoder", exc_type=ImportError).Decoder
 
 NAMES = ("Fz", "Cz", "Pz", "Oz")
 WINDOW_S, LOST = 2.0, 0.02
