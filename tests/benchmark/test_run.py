@@ -376,4 +376,5 @@ def test_a_command_is_measured_against_the_bare_forward_pass(
         assert found["status"] == "ok", found
         assert (found["unit"], found["files"]) == (unit, 4)
         assert found["rate"] > 0 < found["bare_rate"]
-    assert not list(Path(tempfile.gettempdir()).iterdir())
+    left = [path.name for path in Path(tempfile.gettempdir()).iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor")] == []  # a folder of torch's

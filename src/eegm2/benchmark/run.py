@@ -64,7 +64,7 @@ def run(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "code": code(),
-        "options": to_dict(config),
+        "options": {**to_dict(config), "data": Path(config.data).name},  # no path of this machine
         "bounds": bounds,
         "results": [],
     }
