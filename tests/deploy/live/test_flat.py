@@ -25,6 +25,10 @@ from tests.deploy.live.test_live import RATE, Collect, Fake
 Decoder: Any = pytest.importorskip("eegm2.deploy.export.decoder", exc_type=ImportError).Decoder
 
 NAMES = ("Fz", "Cz", "Pz", "Oz", "C3", "C4")
+TEN_TWENTY = (
+    "Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2",
+    "F7", "F8", "T7", "T8", "P7", "P8", "Fz", "Cz", "Pz",
+)  # fmt: skip
 
 
 def signal(n: int = 1280, flat: tuple[int, int] = (512, 900)) -> np.ndarray:
@@ -46,28 +50,7 @@ def test_it_is_flat_after_a_second_however_the_stream_is_cut(sizes: int) -> None
 
 
 def test_splines_find_a_smooth_field_again() -> None:
-    names = [
-        "Fp1",
-        "Fp2",
-        "F3",
-        "F4",
-        "C3",
-        "C4",
-        "P3",
-        "P4",
-        "O1",
-        "O2",
-        "F7",
-        "F8",
-        "T7",
-        "T8",
-        "P7",
-        "P8",
-        "Fz",
-        "Cz",
-        "Pz",
-    ]
-    directions = np.stack([template_directions()[name] for name in names])
+    directions = np.stack([template_directions()[name] for name in TEN_TWENTY])
     field = directions @ np.array([1.0, -2.0, 0.5]) + 0.3 * directions[:, 0] * directions[:, 1]
     flat = np.zeros(19, bool)
     flat[[17, 4]] = True
@@ -82,35 +65,16 @@ def test_splines_find_a_smooth_field_again() -> None:
 def test_splines_are_those_of_mne() -> None:
     import mne
 
-    names = [
-        "Fp1",
-        "Fp2",
-        "F3",
-        "F4",
-        "C3",
-        "C4",
-        "P3",
-        "P4",
-        "O1",
-        "O2",
-        "F7",
-        "F8",
-        "T7",
-        "T8",
-        "P7",
-        "P8",
-        "Fz",
-        "Cz",
-        "Pz",
-    ]
-    directions = np.stack([template_directions()[name] for name in names])
+    directions = np.stack([template_directions()[name] for name in TEN_TWENTY])
     x = np.random.default_rng(0).standard_normal((19, 5))
-    info = mne.create_info(names, 100.0, "eeg", verbose="error")
-    info.set_montage(mne.channels.make_dig_montage(dict(zip(names, 0.095 * directions))), verbose="error")
+    info = mne.create_info(list(TEN_TWENTY), 100.0, "eeg", verbose="error")
+    info.set_montage(
+        mne.channels.make_dig_montage(dict(zip(TEN_TWENTY, 0.095 * directions))), verbose="error"
+    )
     raw = mne.io.RawArray(x, info, verbose="error")
     raw.info["bads"] = ["Cz"]
     raw.interpolate_bads(origin=(0.0, 0.0, 0.0), verbose="error")
-    flat = np.arange(19) == names.index("Cz")
+    flat = np.arange(19) == TEN_TWENTY.index("Cz")
     ours = filled(np.eye(19), flat, interpolation_kernel(directions), np.arange(19)) @ x
     np.testing.assert_allclose(ours[flat], raw.get_data()[flat], rtol=1e-6, atol=1e-9)
 
