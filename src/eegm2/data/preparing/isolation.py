@@ -258,6 +258,13 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _end_with_parent()
+    try:
+        _serve(tasks, answers)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while Python shuts down, an exit would be a traceback
+
+
+def _serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
     while _more(tasks):
         try:
             task: Task = _read(tasks)
