@@ -32,7 +32,7 @@ def test_shapes_are_those_of_a_real_network(preset: str) -> None:
 def test_loading_imports_no_compiler(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     code = (
-        "import sys; from eegm2 import *; "
+        "import sys; from eegm2 import EEGM2, EEGM2Config, load_checkpoint, save_checkpoint; "
         "model = EEGM2(EEGM2Config.preset('eegm2', n_chans=3, width=8)); "
         f"save_checkpoint({str(path)!r}, model, {{}}); load_checkpoint({str(path)!r}); "
         "print('torch._dynamo' in sys.modules)"
