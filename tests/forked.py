@@ -17,7 +17,7 @@ PRELOAD = [
     "tensorboard",
     "eegm2.training.trainer",
     "eegm2.training.pretrain",
-    "eegm2.training.progress",
+    "eegm2.training.shown",
     "eegm2.evaluation.experiment.run",
     "eegm2.evaluation.baselines.band_power",
     "eegm2.evaluation.probing.run",

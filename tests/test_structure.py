@@ -15,7 +15,18 @@ import eegm2
 SOURCE = Path(__file__).parents[1] / "src" / "eegm2"
 #: A package may import from its own layer and the ones before it.
 LAYERS = [
-    ["config", "ending", "errors", "compiling", "code_cache", "records", "words", "atomic", "plugins"],
+    [
+        "config",
+        "ending",
+        "errors",
+        "compiling",
+        "code_cache",
+        "records",
+        "words",
+        "atomic",
+        "plugins",
+        "progress",
+    ],
     ["ops"],
     ["model"],
     ["data"],
