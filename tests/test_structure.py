@@ -215,10 +215,6 @@ def test_every_export_resolves() -> None:
     import eegm2
 
     for name in eegm2.__all__:
-        try:
-            assert getattr(eegm2, name) is not None
-        except ModuleNotFoundError as error:
-            if error.name != "onnxruntime":  # of an extra
-                raise
+        assert getattr(eegm2, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = eegm2.nothing
