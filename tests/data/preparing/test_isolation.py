@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import resource
 import signal
 import time
@@ -51,6 +52,49 @@ def fall(how: str) -> int:
         os.write(1, b"garbage on standard output\n")
         return 1
     raise KeyError(how)
+
+
+class Callback:
+    """What a library calls where an exception cannot come out."""
+
+    def __init__(self, ready: Path) -> None:
+        self.ready = ready
+
+    def __del__(self) -> None:
+        self.ready.touch()
+        time.sleep(1.0)
+
+
+def stay(how: str, ready: Path) -> None:
+    """Work until a signal comes; what is being written is taken away then."""
+    writing = ready.with_name("writing")
+    writing.touch()
+    try:
+        if how == "callback":
+            callback = Callback(ready)
+            del callback
+        ready.touch()
+        time.sleep(600.0)
+    finally:
+        time.sleep(0.3)
+        writing.unlink()
+
+
+@pytest.mark.parametrize(("how", "times"), [("work", 1), ("work", 3), ("callback", 1)])
+def test_a_process_that_is_ended_tidies_up_and_says_nothing(
+    how: str, times: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = isolation._take(1)
+    worker.send(Task(stay, (how, tmp_path / "ready"), PLENTY), queue.SimpleQueue())
+    while not (tmp_path / "ready").exists():
+        assert worker.process.poll() is None
+        time.sleep(0.02)
+    for _ in range(times):
+        time.sleep(0.1)
+        os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.process.wait(20.0) == 143
+    assert not (tmp_path / "writing").exists()
+    assert capfd.readouterr().err == ""
 
 
 def test_answers_come_with_their_numbers() -> None:
