@@ -21,7 +21,7 @@ from eegm2.errors import ConfigError
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, *, later: bool = False, parts: Any = None) -> Any:
+def option(default: Any, help: str, *, later: bool = False, parts: Any = None, alias: str = "") -> Any:
     """Declare a dataclass field with its help text.
 
     Parameters
@@ -35,8 +35,10 @@ def option(default: Any, help: str, *, later: bool = False, parts: Any = None) -
         files and their hashes stay as they are.
     parts : eegm2.plugins.Registry, optional
         The value names one of these, or none where it is empty; see `check_parts`.
+    alias : str
+        Another flag of it, such as the singular of a list.
     """
-    metadata = {"help": help, "later": later, "parts": parts}
+    metadata = {"help": help, "later": later, "parts": parts, "alias": alias}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

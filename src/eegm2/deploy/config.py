@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eegm2.config import option
-from eegm2.data.config import POSITIONS_HELP
+from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
+from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
 
 #: When a class is decided and until when it stays so, where neither user nor head says.
 ENTER, LEAVE = 0.6, 0.5
@@ -81,6 +82,46 @@ class ExportConfig:
     def formats(self) -> tuple[str, ...]:
         """Formats to write."""
         return self.format or ("onnx", "torch")
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How ``eegm2 head`` fits a head on the features that a stream gives, and judges it."""
+
+    subjects: tuple[str, ...] = option((), "Use these subjects only.", alias="--subject")
+    target: str = option("annotations", "annotations, or a recordings' attribute.")
+    classes: tuple[str, ...] = option(
+        (), "Classes in the order of their numbers; none given: all.", alias="--class"
+    )
+    val: float = option(0.2, "Share of the subjects left out of the fit, to judge it; 0: none.")
+    seed: int = option(0, "Draws the subjects who are left out, with their labels balanced.")
+    features: Literal["auto", Features] = option("auto", AUTO_HELP + FEATURES_HELP)
+    scaling: Scaling | None = option(None, "Scaling by the baseline; none given: as pretrained.")
+    protocol: Literal["linear", "light"] = option(
+        "linear", "linear: logistic regression; light: the paper's small perceptron."
+    )
+    hop_s: float = option(0.5, "Seconds between two decisions on which it is judged.")
+    calibration_s: float | None = option(
+        None,
+        "Baseline of every recording, as on the stream; none given: a minute, or a fifth of a usual "
+        "recording where that is less.",
+    )
+    adapt_s: float = option(0.0, "Time constant of the running scale after the baseline; 0: fixed.")
+    centre: Centre = option("none", CENTRE_HELP + " A stream takes the running mean.")
+    warm_up: int = option(15, "Windows, side by side, before a stream's running mean is known.")
+    positions: str = option("", POSITIONS_HELP)
+    recordings: str = option(
+        "",
+        "Folder that the store was prepared from: its files are streamed exactly as they are; none given: "
+        "their streams are restored from the store, which large drifts make inexact.",
+    )
+    batch_size: int = option(64, "Windows encoded at a time for the offline figure.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val < 1:
+            raise ConfigError(f"val: got {self.val}, expected a share from 0 to below 1")
+        if self.protocol not in ("linear", "light"):
+            raise ConfigError(f"protocol: got '{self.protocol}', expected linear or light")
 
 
 @dataclass(frozen=True)
