@@ -22,14 +22,7 @@ from eegm2.data.preparing.isolation import Ended, Limits, Task
 from eegm2.data.preparing.isolation import run as run_isolated
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
 from eegm2.data.preparing.settled import ACROSS, across_joins, settled
-from eegm2.data.preparing.worker import (
-    Job,
-    Outcome,
-    first_channels,
-    prepare_one,
-    source_files,
-    source_name,
-)
+from eegm2.data.preparing.worker import Job, Outcome, first_channels, prepare_one, source_files, source_name
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.data.storage import LocalStorage, Storage, open_storage
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter

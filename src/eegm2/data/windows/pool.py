@@ -11,12 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eegm2.config import to_dict
-from eegm2.data.config import (
-    PreprocessingConfig,
-    SplitConfig,
-    sha256_json,
-    signal_differences,
-)
+from eegm2.data.config import PreprocessingConfig, SplitConfig, sha256_json, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import PARTS, SplitManifest, split_subjects
 from eegm2.errors import ConfigError, DataError
