@@ -17,8 +17,21 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eegm2.errors import ConfigError
+from eegm2.records import Kind
 
 T = TypeVar("T")
+
+NOT_NEGATIVE = Kind("0 or more", lambda value: value >= 0)
+ABOVE_0 = Kind("above 0", lambda value: value > 0)
+SECONDS = Kind("seconds above 0", ABOVE_0.fits)
+AT_LEAST_1 = Kind("at least 1", lambda value: value >= 1)
+SHARE = Kind("a share between 0 and 1", lambda value: 0 <= value <= 1)
+BELOW_1 = Kind("0 <= {name} < 1", lambda value: 0 <= value < 1)
+
+
+def one_of(*names: str, words: str = "one of") -> Kind:
+    """Return the kind of what is one of `names`."""
+    return Kind(f"{words} {', '.join(names)}", lambda value: value in names)
 
 
 def option(default: Any, help: str, *, later: bool = False, parts: Any = None, alias: str = "") -> Any:
@@ -67,6 +80,21 @@ def check_parts(config: Any) -> None:
     for field in dataclasses.fields(config):
         if field.metadata.get("parts") is not None and getattr(config, field.name):
             field.metadata["parts"].check(getattr(config, field.name))
+
+
+def expect(config: Any, kind: Kind, *names: str) -> None:
+    """Refuse options of a dataclass that are not of a kind, each value of a list; None always is.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, its value and what was expected.
+    """
+    for name in names:
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not kind.fits(value):
+                raise ConfigError(f"{name}: got {value!r}, expected {kind.name.format(name=name)}")
 
 
 def pairs(texts: Iterable[str], where: str) -> dict[str, Any]:
