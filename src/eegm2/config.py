@@ -29,9 +29,10 @@ SHARE = Kind("a share between 0 and 1", lambda value: 0 <= value <= 1)
 BELOW_1 = Kind("0 <= {name} < 1", lambda value: 0 <= value < 1)
 
 
-def one_of(*names: str, words: str = "one of") -> Kind:
-    """Return the kind of what is one of `names`."""
-    return Kind(f"{words} {', '.join(names)}", lambda value: value in names)
+def one_of(*names: str, words: str = "") -> Kind:
+    """Return the kind of what is one of `names`: "a, b or c", or `words` and all of them."""
+    text = f"{words} {', '.join(names)}" if words else f"{', '.join(names[:-1])} or {names[-1]}"
+    return Kind(text, lambda value: value in names)
 
 
 def option(default: Any, help: str, *, later: bool = False, parts: Any = None, alias: str = "") -> Any:

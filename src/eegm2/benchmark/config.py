@@ -40,7 +40,7 @@ class BenchmarkConfig:
     minutes: float = option(20.0, "No measurement is started after this many minutes.")
 
     def __post_init__(self) -> None:
-        expect(self, one_of(*OURS, *PEERS), "models")
+        expect(self, one_of(*OURS, *PEERS, words="one of"), "models")
         expect(self, AT_LEAST_1, "n_chans", "width", "batch")
         expect(self, Kind("at least 8 samples", lambda length: length >= 8), "lengths")
         expect(self, Kind("more than 0", ABOVE_0.fits), "timeout_s", "minutes")
