@@ -121,7 +121,7 @@ class Reader(threading.Thread):
             self._final(error)
 
     def chunks(self, stop: threading.Event) -> Iterator[tuple[float, Chunk]]:
-        """Give what was read and when it was put, until the source ends or `stop` is set, or raise its error."""
+        """Give what was read and when it was put, until the end or `stop`; raise what ended reading."""
         while not stop.is_set():
             try:
                 put_s, item = self.queue.get(timeout=0.2)
