@@ -68,7 +68,7 @@ _RC: Any = {
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Apply the house style within a ``with`` block, or the function it decorates, and leave matplotlib's own settings alone."""
+    """Apply the house style in a ``with`` block or decorated function, and leave matplotlib be."""
     with mpl.rc_context(_RC):
         yield
 
