@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from eegm2.config import option
+from eegm2.config import ABOVE_0, AT_LEAST_1, BELOW_1, SECONDS, expect, option
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 from eegm2.plugins import Registry, lazily
+from eegm2.records import Kind
 
 Centre = Literal["none", "recording", "running"]
 CENTRE_HELP = (
@@ -114,10 +115,7 @@ class ProbeConfig:
                 f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}"
             )
         self.penalty()
-        if self.seeds < 1:
-            raise ConfigError(f"seeds: got {self.seeds}, expected at least 1")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: got {self.batch_size}, expected at least 1")
+        expect(self, AT_LEAST_1, "seeds", "batch_size")
         if len(self.classes) == 1:
             raise ConfigError(
                 f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b"
@@ -184,15 +182,9 @@ class FitConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ConfigError(f"lr: got {self.lr}, expected above 0")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"layer_decay: got {self.layer_decay}, expected 0 < layer_decay <= 1")
-        if min(self.batch_size, self.max_epochs, self.patience) < 1:
-            raise ConfigError(
-                f"batch_size, max_epochs, patience: got {self.batch_size}, {self.max_epochs}, "
-                f"{self.patience}; expected >= 1"
-            )
+        expect(self, ABOVE_0, "lr")
+        expect(self, Kind("a factor above 0, at most 1", lambda value: 0 < value <= 1), "layer_decay")
+        expect(self, AT_LEAST_1, "batch_size", "max_epochs", "patience")
 
 
 @dataclass(frozen=True)
@@ -213,10 +205,8 @@ class ReconstructConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
-            raise ConfigError(f"overlap: got {self.overlap}, expected 0 <= overlap < 1")
-        if self.window_s is not None and not self.window_s > 0:
-            raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
+        expect(self, BELOW_1, "overlap")
+        expect(self, SECONDS, "window_s")
 
 
 @dataclass(frozen=True)

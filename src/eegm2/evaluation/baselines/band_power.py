@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import option, to_dict
+from eegm2.config import ABOVE_0, expect, option, to_dict
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.baselines.declaration import Baseline
-from eegm2.evaluation.baselines.options import Threshold, above_zero, band_edges, linear_options
+from eegm2.evaluation.baselines.options import Threshold, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
 from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
@@ -48,7 +48,7 @@ class BandPowerOptions:
     )
 
     def __post_init__(self) -> None:
-        above_zero(self, "segment_s")
+        expect(self, ABOVE_0, "segment_s")
         check_c(self.c)
         if not self.bands:
             raise ConfigError("bands: got none, expected at least one such as alpha=8:13")

@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import option, to_dict
+from eegm2.config import ABOVE_0, expect, option, to_dict
 from eegm2.errors import DataError
 from eegm2.evaluation.baselines.declaration import Baseline
-from eegm2.evaluation.baselines.options import Threshold, above_zero, linear_options
+from eegm2.evaluation.baselines.options import Threshold, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
 from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
@@ -38,7 +38,7 @@ class SlowOptions:
     )
 
     def __post_init__(self) -> None:
-        above_zero(self, "stretches")
+        expect(self, ABOVE_0, "stretches")
         check_c(self.c)
 
 
