@@ -1,7 +1,7 @@
 """Which tests run which statements of the modules that are tried, measured once and kept.
 
 Every statement of the modules' functions is made to say that it runs. What is kept holds for a test file as
-long as it and the modules are as they were; a file that has changed is measured again.
+long as it and the modules that it reached are as they were; otherwise it is measured again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ KEPT = ROOT / "build" / "mutation-coverage.json"
 LOG = os.dup(1)  # a forked process has none of its own
 OPTIONS = [
     *("-q", "-n", "0", "-s", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--disable-warnings"),
+    "--timeout=0",  # by the clock a busy machine takes any time
     *("-o", "filterwarnings=default"),  # the libraries that are there already cannot be rewritten, and say so
 ]
 
@@ -43,8 +44,7 @@ class Spoken(ast.NodeTransformer):
 class Listening:
     """A pytest plugin that notes what every test runs, and keeps what the tests of a file ran."""
 
-    def __init__(self, states: dict[str, str]) -> None:
-        self.states = states
+    def __init__(self) -> None:
         self.now: set[tuple[str, int]] = set()
         self.files: dict[str, dict[str, Any]] = {}
         self.began_s = time.monotonic()
@@ -53,7 +53,7 @@ class Listening:
         file = report.nodeid.split("::")[0]
         if file not in self.files:
             self.keep()
-            self.files[file] = {"state": self.states[file], "setup": set(), "tests": {}, "bad": []}
+            self.files[file] = {"setup": set(), "tests": {}, "bad": []}
         entry = self.files[file]
         if report.when == "setup":  # what a shared fixture runs counts for every test of the file
             entry["setup"] |= self.now
@@ -75,7 +75,10 @@ class Listening:
         file, entry = self.files.popitem()
         self.files[file] = entry
         kept = _kept()
-        kept[file] = {**entry, "setup": _by_module(entry["setup"])}
+        setup = _by_module(entry["setup"])
+        modules = set(setup).union(*(test["lines"] for test in entry["tests"].values()))
+        reached = [str(source_of(module).relative_to(ROOT)) for module in sorted(modules)]
+        kept[file] = {**entry, "setup": setup, "state": _state([file, *reached])}
         KEPT.parent.mkdir(exist_ok=True)
         temporary = KEPT.with_suffix(".tmp")
         temporary.write_text(json.dumps(kept))
@@ -89,6 +92,15 @@ def _kept() -> dict[str, Any]:
     return json.loads(KEPT.read_text()) if KEPT.exists() else {}
 
 
+def _state(paths: Iterable[str]) -> dict[str, str]:
+    """Return what files are now; empty for one that is not there."""
+    there = {path: ROOT / path for path in paths}
+    return {
+        path: hashlib.sha256(full.read_bytes()).hexdigest()[:16] if full.exists() else ""
+        for path, full in there.items()
+    }
+
+
 def _by_module(lines: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     for module, line in sorted(lines):
@@ -98,16 +110,11 @@ def _by_module(lines: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
 
 def measured(modules: list[str], tests: list[str]) -> dict[str, dict[str, Any]]:
     """Return of every test file what its set-up and its tests run; measure what is not kept."""
-    sources = hashlib.sha256("".join(source_of(m).read_text() for m in modules).encode()).hexdigest()
     files = sorted({str(f.relative_to(ROOT)) for place in tests for f in _files(ROOT / place.split("::")[0])})
-    states = {
-        file: hashlib.sha256((sources + (ROOT / file).read_text()).encode()).hexdigest()[:16]
-        for file in files
-    }
     kept = _kept()
-    stale = [file for file in files if kept.get(file, {}).get("state") != states[file]]
+    stale = [f for f in files if f not in kept or kept[f]["state"] != _state(kept[f]["state"])]
     if stale:
-        found = forked(lambda: _measure(modules, stale, states), 3600)
+        found = forked(lambda: _measure(modules, stale), 3600)
         if "code" not in found:
             raise RuntimeError(f"the tests could not be measured: {found}")
         kept = _kept()
@@ -118,10 +125,10 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(path.rglob("test_*.py"))
 
 
-def _measure(modules: list[str], files: list[str], states: dict[str, str]) -> dict[str, int]:
+def _measure(modules: list[str], files: list[str]) -> dict[str, int]:
     import pytest
 
-    plugin = Listening(states)
+    plugin = Listening()
     for module in modules:
         forget(module)
     for module in modules:
@@ -165,7 +172,8 @@ def choose(
         hit = [(t["seconds"], name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])]
         if hit:
             found[file] = sorted(hit)
-    chosen, seconds = [], 0.0
+    chosen: list[str] = []
+    seconds = 0.0
     for tests in sorted(found.values(), key=lambda tests: tests[0]):
         for one, name in tests:
             if not chosen or not longest_s or seconds + one <= longest_s:

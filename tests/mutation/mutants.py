@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ class Mutant:
         return hashlib.sha256(f"{self.change}/{self.which}".encode()).hexdigest()[:12]
 
 
+@functools.cache
 def mutants(source: str) -> list[Mutant]:
     """Return every single fault of a module, in an order as good as random and always the same."""
     tree = ast.parse(source)
@@ -50,27 +52,27 @@ def mutants(source: str) -> list[Mutant]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    found: dict[tuple[int, int, str], tuple[int, str]] = {}
-    for node, after in _changes(tree):
-        begin = starts[node.lineno - 1] + node.col_offset
-        end = starts[node.end_lineno - 1] + node.end_col_offset
-        whole = source.encode()
-        before = whole[begin:end].decode()
-        text = ast.unparse(after) if isinstance(after, ast.AST) else after
-        new = (whole[:begin] + f"({text})".encode() + whole[end:]).decode()
-        if isinstance(node, ast.stmt):
-            new = (whole[:begin] + text.encode() + whole[end:]).decode()
-        try:
-            ast.parse(new)
-        except SyntaxError:
-            continue
-        before, text = " ".join(before.split()), " ".join(text.split())
-        if before != text:
-            found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, new))
+    found: dict[tuple[int, int, str], tuple[int, bytes]] = {}
+    whole = source.encode()
+    for top in tree.body:
+        first, last = starts[top.lineno - 1], starts[top.end_lineno or 0]
+        for node, after in _changes(top):
+            begin = starts[node.lineno - 1] + node.col_offset
+            end = starts[node.end_lineno - 1] + node.end_col_offset
+            before = whole[begin:end].decode()
+            text = ast.unparse(after) if isinstance(after, ast.AST) else after
+            new = (text if isinstance(node, ast.stmt) else f"({text})").encode()
+            try:
+                ast.parse(whole[first:begin] + new + whole[end:last])
+            except SyntaxError:
+                continue
+            before, text = " ".join(before.split()), " ".join(text.split())
+            if before != text:
+                found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, new))
     seen: Counter[str] = Counter()
     made = []
-    for (_, _, change), (line, new) in sorted(found.items()):
-        made.append(Mutant(line, change, seen[change], new))
+    for (begin, end, change), (line, new) in sorted(found.items()):
+        made.append(Mutant(line, change, seen[change], (whole[:begin] + new + whole[end:]).decode()))
         seen[change] += 1
     return sorted(made, key=lambda mutant: mutant.key)
 
