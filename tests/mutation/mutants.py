@@ -16,6 +16,14 @@ SWAPS: dict[type, type] = {
     ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
 
+#: Keywords that decide how a file or a figure looks, or what a warning says, and nothing that is computed.
+LOOKS = {
+    "indent", "ensure_ascii", "stacklevel", "strict", "where", "columns", "figsize", "dpi", "color", "colors",
+    "facecolor", "edgecolor", "edgecolors", "linewidth", "linewidths", "linestyle", "markersize", "zorder",
+    "fontsize", "title_fontsize", "labelsize", "fontweight", "rotation", "ha", "va", "handlelength", "cmap",
+    "capsize", "frameon", "folded",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -61,18 +69,19 @@ def mutants(source: str) -> list[Mutant]:
             end = starts[node.end_lineno - 1] + node.end_col_offset
             before = whole[begin:end].decode()
             text = ast.unparse(after) if isinstance(after, ast.AST) else after
-            new = (text if isinstance(node, ast.stmt) else f"({text})").encode()
+            put = (text if isinstance(node, ast.stmt) else f"({text})").encode()
             try:
-                ast.parse(whole[first:begin] + new + whole[end:last])
+                ast.parse(whole[first:begin] + put + whole[end:last])
             except SyntaxError:
                 continue
             before, text = " ".join(before.split()), " ".join(text.split())
             if before != text:
-                found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, new))
+                found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, put))
     seen: Counter[str] = Counter()
     made = []
-    for (begin, end, change), (line, new) in sorted(found.items()):
-        made.append(Mutant(line, change, seen[change], (whole[:begin] + new + whole[end:]).decode()))
+    for (begin, end, change), (at, put) in sorted(found.items()):
+        new = (whole[:begin] + put + whole[end:]).decode()
+        made.append(Mutant(at, change, seen[change], new))
         seen[change] += 1
     return sorted(made, key=lambda mutant: mutant.key)
 
@@ -102,11 +111,10 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.AST | str
             yield node, node.value
         elif isinstance(node, ast.Call):
             for keyword in node.keywords:
-                if keyword.arg in ("indent", "ensure_ascii", "stacklevel", "strict", "where", "columns"):
+                if keyword.arg in LOOKS:
                     continue
                 kept = [other for other in node.keywords if other is not keyword]
                 yield node, ast.Call(node.func, node.args, kept)
-            name = ast.unparse(node.func)
             name = ast.unparse(node.func)
             if len(node.args) == 1 and not node.keywords and name in ("sorted", "abs", "round", "set"):
                 yield node, node.args[0]
@@ -139,7 +147,7 @@ def _computing(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes that compute: no annotation, decorator, raised message, import or printed line."""
     if isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return
-    if isinstance(node, ast.keyword) and node.arg in ("indent", "ensure_ascii", "stacklevel", "strict"):
+    if isinstance(node, ast.keyword) and node.arg in LOOKS - {"where", "columns"}:
         return
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return

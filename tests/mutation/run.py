@@ -8,7 +8,9 @@
 
 Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
 faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
-first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``.
+first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``;
+tests that take long are left out unless `--longest 0` asks for all, and a test that falls must stand where
+nothing is planted.
 Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
 equivalent only if ``equivalent.toml`` says why.
 """
@@ -274,6 +276,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
+    parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
     parser.add_argument("--survivors", action="store_true", help="run nothing, say what lived")
     arguments = parser.parse_args()
@@ -307,13 +310,15 @@ def main() -> int:
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
         load_everything()
-        todo = []
+        groups: dict[tuple[str, ...], list[tuple[str, Mutant]]] = {}
         for module in known:
             if module.startswith(tuple(arguments.only)):
+                todo = groups.setdefault(tuple(known[module]), [])
                 todo += [(module, m) for m in pending(module, arguments.sample, arguments.again, kept)]
-        places = sorted({place for module, _ in todo for place in known[module]})
-        tests = measured(list(known), places) if todo else {}
-        try_all(todo, tests, arguments.seconds, note)
+        for places, todo in groups.items():
+            if todo:
+                tests = measured(list(known), list(places), arguments.longest)
+                try_all(todo, tests, arguments.seconds, note)
     found = counts(results)
     print(json.dumps(found))
     return int(found["survived"] > 0)
