@@ -66,7 +66,7 @@ def mutants(source: str) -> list[Mutant]:
         first, last = starts[top.lineno - 1], starts[top.end_lineno or 0]
         for node, after in _changes(top):
             begin = starts[node.lineno - 1] + node.col_offset
-            end = starts[node.end_lineno - 1] + node.end_col_offset
+            end = starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
             before = whole[begin:end].decode()
             text = ast.unparse(after) if isinstance(after, ast.AST) else after
             put = (text if isinstance(node, ast.stmt) else f"({text})").encode()
