@@ -24,6 +24,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import IO, Any
 
+from eegm2.ending import orderly, status_of
 from eegm2.errors import EEGM2Error
 
 _FRAME = struct.Struct("<Q")
@@ -252,19 +253,19 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 def serve() -> None:
     """Do tasks from standard input under their limits until there are no more (in a process of its own)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with orderly():
+            _end_with_parent()
+            _do_tasks()
+    except KeyboardInterrupt as error:
+        sys.exit(status_of(error))
+
+
+def _do_tasks() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes where errors go
     tasks = os.fdopen(os.dup(0), "rb", buffering=0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    _end_with_parent()
-    try:
-        _serve(tasks, answers)
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while Python shuts down, an exit would be a traceback
-
-
-def _serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
     while _more(tasks):
         try:
             task: Task = _read(tasks)
