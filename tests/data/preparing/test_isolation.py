@@ -134,8 +134,7 @@ def test_what_a_library_prints_is_no_answer_and_errors_of_ours_come_through() ->
         dict(run([Task(fall, ("refuse",), PLENTY)], 1))
 
 
-def get_ready() -> None:
-    """As a module of tasks has it: called before the limits hold."""
+def ready() -> None:
     READY.append(resource.getrlimit(resource.RLIMIT_AS)[0])
 
 
@@ -144,7 +143,7 @@ def what_is_ready() -> list[int]:
 
 
 def test_what_a_task_imports_is_not_held_to_its_limits() -> None:
-    before, within = dict(run([Task(what_is_ready, (), PLENTY)], 1))[0][-2:]
+    before, within = dict(run([Task(what_is_ready, (), PLENTY, ready)], 1))[0][-2:]
     assert before == resource.RLIM_INFINITY or before > within
     assert within != resource.RLIM_INFINITY
 

@@ -66,11 +66,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Task:
-    """A function of a module, its arguments, and what it may use."""
+    """A function of a module, its arguments, and what it may use.
+
+    ``ready`` is called before the limits hold: what it imports is nothing of the file's.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     limits: Limits
+    ready: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class _Worker:
         """Hand over a task; its answer comes through `answers`."""
         assert self.process.stdin is not None
         try:
-            _write(self.process.stdin, (task.function, task.arguments, task.limits))
+            _write(self.process.stdin, task)
         except OSError:
             answers.put((self, Ended("the process that was to read it has gone; run again")))
             return
@@ -264,15 +268,14 @@ def _do_tasks() -> None:
     tasks = os.fdopen(os.dup(0), "rb", buffering=0)
     while _more(tasks):
         try:
-            function, arguments, limits = _read(tasks)
+            task: Task = _read(tasks)
         except EOFError:
             return
-        get_ready = getattr(sys.modules.get(getattr(function, "__module__", "")), "get_ready", None)
-        if get_ready is not None:  # what is imported is nothing of the file's, and is not held to its limits
-            get_ready()
-        with _held_to(limits):
+        if task.ready is not None:
+            task.ready()
+        with _held_to(task.limits):
             try:
-                answer = function(*arguments)
+                answer = task.function(*task.arguments)
             except EEGM2Error as error:
                 answer = error
             except MemoryError:

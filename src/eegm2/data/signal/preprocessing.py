@@ -180,11 +180,7 @@ def _bad_to_fill(
 
 
 def preprocess_alike(
-    raw: mne.io.BaseRaw,
-    config: PreprocessingConfig,
-    *,
-    where: str,
-    marks: Iterable[LabelSpan] = (),
+    raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str, marks: Iterable[LabelSpan] = ()
 ) -> Preprocessed:
     """Prepare a recording as a checkpoint's data were; no advice names options, as there are none to give.
 
