@@ -30,7 +30,17 @@ from eegm2.ops.cpu.simd import (
     softplus,
     store,
 )
-from eegm2.ops.cpu.steps import BLOCK, LANES, ROWS, advance, block_decays, round_up, scaled_row, sum_row, transposed
+from eegm2.ops.cpu.steps import (
+    BLOCK,
+    LANES,
+    ROWS,
+    advance,
+    block_decays,
+    round_up,
+    scaled_row,
+    sum_row,
+    transposed,
+)
 
 ROWS_EACH = 96  # steps at a time: whole blocks of the scan, and whole tiles of either height
 MOST_GROUPS = 8
