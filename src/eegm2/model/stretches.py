@@ -1,0 +1,161 @@
+"""Layers over stretches of time: each takes the next steps of its input and gives what can be known by then.
+
+Every layer is the network's own. A convolution or an interpolation of a stretch also gives steps next to a
+cut, which miss what lies beyond it; these are left out, and computed with the next stretch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eegm2.model.block import SequenceBlock
+from eegm2.model.fused import join_and_convolve
+from eegm2.model.layers import TimeConv, pool, source_index
+from eegm2.ops import Kept
+
+#: Steps after which the kernel of sequence blocks stores its state: cut there, it computes the same.
+WHOLE = 96
+
+
+class Rows:
+    """Steps of a signal that are still needed, (batch, steps, channels), and their place in it."""
+
+    def __init__(self) -> None:
+        self.first = self.stop = 0
+        self._held: Tensor | None = None
+
+    def add(self, rows: Tensor) -> None:
+        """Put the next steps behind those that are held."""
+        held = self._held
+        if held is None or held.shape[1] == 0:
+            self._held = rows
+        elif rows.shape[1]:
+            from eegm2.ops.cpu.memory import empty
+
+            joined = empty((rows.shape[0], held.shape[1] + rows.shape[1], rows.shape[2]), rows.dtype)
+            self._held = torch.cat([held, rows], dim=1, out=joined)
+        self.stop += rows.shape[1]
+
+    def between(self, first: int, stop: int) -> Tensor:
+        """Return some of the steps that are held."""
+        assert self._held is not None
+        return self._held[:, first - self.first : stop - self.first]
+
+    def take(self, stop: int) -> Tensor:
+        """Return the steps before one, and forget them."""
+        rows = self.between(self.first, stop)
+        self.drop(stop)
+        return rows
+
+    def drop(self, first: int) -> None:
+        """Forget the steps before one."""
+        first = min(max(first, self.first), self.stop)
+        if self._held is not None:
+            self._held = self._held[:, first - self.first :]
+        self.first = first
+
+
+class Blocks:
+    """Sequence blocks in a row, each with its state and with the steps that wait to be a whole number."""
+
+    def __init__(self, *blocks: Any) -> None:
+        self.blocks: tuple[SequenceBlock, ...] = blocks
+        self.waiting = [Rows() for _ in blocks]
+        self.states: list[Any] = [None for _ in blocks]
+
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """Take the next steps and return those that are ready."""
+        for place, (block, waiting) in enumerate(zip(self.blocks, self.waiting)):
+            waiting.add(rows)
+            rows = waiting.take(waiting.stop if last else waiting.stop // WHOLE * WHOLE)
+            if rows.shape[1]:
+                rows, self.states[place] = block(rows, self.states[place])
+        return rows
+
+
+def convolved_pairs(source: Rows, conv: TimeConv, done: int, last: bool) -> Tensor:
+    """Return the convolution of pooled pairs, from step `done` on to the last that is known."""
+    known, side = source.stop // 2, conv.kernel_size[0] // 2
+    ready, low = known if last else max(known - side, done), max(done - side, 0)
+    pairs = source.between(2 * low, 2 * known).transpose(1, 2)
+    return conv(pairs, pooled=True).transpose(1, 2)[:, done - low : ready - low]
+
+
+def pooled_pairs(source: Rows, done: int) -> Tensor:
+    """Return the maxima of pairs, from pair `done` on."""
+    return pool(source.between(2 * done, source.stop // 2 * 2).transpose(1, 2)).transpose(1, 2)
+
+
+class Join:
+    """Interpolation to the steps of a skip connection, and the convolution of both.
+
+    Parameters
+    ----------
+    skip : Rows
+        Of the skip connection; filled by somebody else, who may drop what lies before `needs`.
+    lengths : (int, int)
+        Steps of the whole signal below, and of the skip.
+    kept, conv, output
+        As of `eegm2.model.fused.join_and_convolve`.
+    """
+
+    def __init__(
+        self,
+        skip: Rows,
+        lengths: tuple[int, int],
+        kept: Kept,
+        conv: TimeConv,
+        output: TimeConv | None = None,
+    ) -> None:
+        self.skip, self.lengths = skip, lengths
+        self.kept, self.conv, self.output = kept, conv, output
+        self.low, self.done = Rows(), 0
+
+    @property
+    def needs(self) -> int:
+        """First step of the skip that is still needed."""
+        return max(self.done - 3, 0)
+
+    def __call__(self, rows: Tensor, last: bool) -> Tensor:
+        """Take the next steps from below and return the steps that are ready."""
+        self.low.add(rows)
+        if not rows.shape[1]:
+            channels = (self.conv if self.output is None else self.output).out_channels
+            return rows.new_empty(rows.shape[0], 0, channels)
+        doubles = self.lengths[1] == 2 * self.lengths[0]
+        y = self._doubled(last) if doubles else self._stretched(last)
+        self.done += y.shape[1]
+        return y
+
+    def _doubled(self, last: bool) -> Tensor:
+        first, known = max(self.done // 2 - 1, 0), self.low.stop
+        ready = 2 * known if last else max(2 * known - 2, self.done)
+        below, skip = self.low.between(first, known), self.skip.between(2 * first, 2 * known)
+        y = join_and_convolve(
+            skip.transpose(1, 2), below.transpose(1, 2), self.kept, self.conv, self.output
+        ).transpose(1, 2)[:, self.done - 2 * first : ready - 2 * first]
+        self.low.drop(max(ready // 2 - 1, 0))
+        return y
+
+    def _stretched(self, last: bool) -> Tensor:
+        """Interpolate where the length does not double: the places depend on the length of the whole."""
+        (short, long), first = self.lengths, max(self.done - 1, 0)
+        places, share = source_index(torch.arange(first, min(2 * self.low.stop + 3, long)), self.lengths)
+        after = (places + 1).clamp(max=short - 1)
+        known = int((after < self.low.stop).sum())
+        known = min(known, self.skip.stop - first)
+        before, behind = (
+            self.low.between(self.low.first, self.low.stop)[:, index[:known] - self.low.first]
+            for index in (places, after)
+        )
+        share = share[:known, None].to(before.dtype)
+        raised = before * (1 - share) + behind * share
+        ready = first + known if last else max(first + known - 1, self.done)
+        joined = torch.cat([self.skip.between(first, first + known), raised], dim=2)
+        y = self.conv(joined.transpose(1, 2))
+        y = (y if self.output is None else self.output(y)).transpose(1, 2)
+        self.low.drop(int(source_index(torch.tensor([max(ready - 1, 0)]), self.lengths)[0]))
+        return y[:, self.done - first : ready - first]
