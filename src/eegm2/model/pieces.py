@@ -24,8 +24,9 @@ from eegm2.ops import compiled_inference
 if TYPE_CHECKING:
     from eegm2.model.network import EEGM2
 
-#: Samples of a piece, of all windows together, and what the samples of each are a multiple of.
-SAMPLES, LEAST = 6144, 8 * WHOLE
+#: Samples of a piece, of all windows together, and what the samples of each are a multiple of. Smaller pieces
+#: cost more than the cache that they fit into saves.
+SAMPLES, LEAST = 12_288, 8 * WHOLE
 
 
 def in_pieces(network: EEGM2, x: Tensor, spread: Tensor | None, *, reconstruct: bool) -> Tensor | None:
@@ -76,7 +77,8 @@ class _Pass:
         self.network, self.x, self.spread, self.n_times = network, x, spread, x.shape[-1]
         self.x1, self.x2, self.x3, self.encoded = Rows(), Rows(), Rows(), Rows()
         self.block1 = Blocks(network.encoder.block1)
-        self.tokens = None if network.trunk is None else _Tokens(network.trunk, self.encoded)
+        trunk = network.trunk
+        self.tokens = None if trunk is None else _Tokens(trunk, self.encoded, raises=reconstruct)
         self.decoding = _Decoding(network, (self.x1, self.x2, self.x3), self.n_times) if reconstruct else None
 
     def pieces(self, size: int) -> Iterator[Tensor]:
@@ -141,10 +143,10 @@ class _Decoding:
 
 
 class _Tokens:
-    """The trunk over covariance tokens: what it gives, and what it adds to the encoder's steps."""
+    """The trunk over covariance tokens: what it gives, and where it `raises` what it adds to the encoder."""
 
-    def __init__(self, trunk: CovarianceTrunk, encoded: Rows) -> None:
-        self.trunk, self.encoded, self.config = trunk, encoded, trunk.config
+    def __init__(self, trunk: CovarianceTrunk, encoded: Rows, *, raises: bool) -> None:
+        self.trunk, self.encoded, self.config, self.raises = trunk, encoded, trunk.config, raises
         self.each = self.config.token_step // MIN_TIMES
         self.blocks, self.done, self.told = Blocks(*trunk.blocks), 0, 0
         self.spectra, self.tangents, self.risen = Rows(), Rows(), Rows()
@@ -160,15 +162,18 @@ class _Tokens:
             Samples that are there.
         """
         ready = min(self.encoded.stop // self.each, end // self.config.token_step)
-        tangent = self._tangents(samples, ready)
-        raw = self.encoded.between(self.done * self.each, ready * self.each).transpose(1, 2)
-        states = self.blocks(self.trunk.join(tangent, pooled(raw, self.config)), last)
-        self.done = ready
-        self.tangents.add(tangent)
-        if self.trunk.rise is not None:
-            if not self.risen.stop:
-                self.risen.add(states.new_zeros(states.shape[0], 1, self.trunk.rise.out_features))
-            self.risen.add(self.trunk.rise(states))
+        if ready > self.done:
+            raw = self.encoded.between(self.done * self.each, ready * self.each).transpose(1, 2)
+            tangent = self._tangents(samples, ready)
+            self.tangents.add(tangent)
+            states = self.blocks(self.trunk.join(tangent, pooled(raw, self.config)), last)
+            self.done = ready
+        else:  # none is complete: those that wait for a whole number may still be told to come
+            nothing = self.encoded.between(self.encoded.stop, self.encoded.stop)
+            self.tangents.add(nothing.new_zeros(nothing.shape[0], 0, self.config.tangent_size))
+            states = self.blocks(nothing.new_zeros(nothing.shape[0], 0, self.config.trunk_channels), last)
+        if self.raises:
+            self._rise(states)
         else:
             self.encoded.drop(ready * self.each)
         known = self.tangents.take(self.tangents.first + states.shape[1])
@@ -188,6 +193,13 @@ class _Tokens:
         total = known_samples(torch.arange(self.done, ready), config).clamp_min(1)[None, :, None]
         shape = (config.n_bands, config.inner_chans, config.inner_chans)
         return self.trunk.tokens.tangent((summed / total).unflatten(2, shape))
+
+    def _rise(self, states: Tensor) -> None:
+        """Keep what tokens add to the encoder's steps; before the first there is nothing to add."""
+        assert self.trunk.rise is not None
+        if not self.risen.stop:
+            self.risen.add(states.new_zeros(states.shape[0], 1, 4 * self.config.width))
+        self.risen.add(self.trunk.rise(states))
 
     def raised(self, last: bool) -> Tensor:
         """Return the encoder's steps whose token is complete, and what it adds to them."""

@@ -152,7 +152,9 @@ class Join:
             for index in (places, after)
         )
         share = share[:known, None].to(before.dtype)
-        raised = before * (1 - share) + behind * share
+        raised = ((1 - share).double() * before + (behind * share).double()).to(
+            before.dtype
+        )  # as torch rounds
         ready = first + known if last else max(first + known - 1, self.done)
         joined = torch.cat([self.skip.between(first, first + known), raised], dim=2)
         y = self.conv(joined.transpose(1, 2))
