@@ -7,6 +7,7 @@ another way than of the whole, and what the compiled kernels give is the same to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +18,8 @@ from eegm2.model.config import MIN_TIMES
 from eegm2.model.covariance.tokens import known_samples, running_sum
 from eegm2.model.covariance.trunk import CovarianceTrunk, pooled
 from eegm2.model.fused import pointwise
-from eegm2.model.layers import BRANCH_KERNELS
-from eegm2.model.stretches import WHOLE, Blocks, Join, Rows, convolved_pairs, pooled_pairs
+from eegm2.model.layers import BRANCH_KERNELS, pool
+from eegm2.model.stretches import WHOLE, Blocks, Join, Rows, over_pairs
 from eegm2.ops import compiled_inference
 
 if TYPE_CHECKING:
@@ -86,14 +87,17 @@ class _Pass:
         for begin in range(0, self.n_times, size):
             end = min(begin + size, self.n_times)
             last = end == self.n_times
-            self._encode(begin, end, last)
-            if self.tokens is None:
-                rows = self.encoded.take(self.encoded.stop)
-            else:
+            for rows in self._encoded(begin, end, last):
+                if self.tokens is None and self.decoding is None:
+                    yield rows
+                self.encoded.add(rows)
+            if self.tokens is not None:
                 rows = self.tokens(self._input, end, last)
-                if self.decoding is not None:
-                    rows = self.tokens.raised(last)
-            yield rows if self.decoding is None else self.decoding(rows, last)
+                if self.decoding is None:
+                    yield rows
+            if self.decoding is not None:
+                held = self.encoded
+                yield self.decoding(self.tokens.raised(last) if self.tokens else held.take(held.stop), last)
             self._forget()
 
     def _input(self, begin: int, end: int) -> Tensor:
@@ -101,20 +105,24 @@ class _Pass:
         x, trunk = self.x[..., begin:end], self.network.trunk
         return x if trunk is None else trunk.virtual(x, self.spread)
 
-    def _encode(self, begin: int, end: int, last: bool) -> None:
-        """Take the encoder's levels as far as can be known."""
+    def _encoded(self, begin: int, end: int, last: bool) -> Iterator[Tensor]:
+        """Take the encoder's levels as far as can be known, and yield what comes out at the end."""
         encoder, side = self.network.encoder, max(BRANCH_KERNELS) // 2
         low = max(begin - side, 0)
         u = encoder.embed(self._input(low, min(end + side, self.n_times)))
         self.x1.add(self.block1(u[:, begin - low : end - low], last))
-        self.x2.add(convolved_pairs(self.x1, encoder.conv2, self.x2.stop, last))
-        self.x3.add(convolved_pairs(self.x2, encoder.conv3, self.x3.stop, last))
-        self.encoded.add(pooled_pairs(self.x3, self.encoded.stop))
+        for source, conv, target in ((self.x1, encoder.conv2, self.x2), (self.x2, encoder.conv3, self.x3)):
+            side, layer = conv.kernel_size[0] // 2, partial(conv, pooled=True)
+            for rows in [*over_pairs(source, layer, side, target.stop, last)]:
+                target.add(rows)
+        yield from over_pairs(self.x3, pool, 0, self.encoded.stop, last)
 
     def _forget(self) -> None:
         """Drop the steps that neither the next level nor the decoder needs."""
         joins = None if self.decoding is None else self.decoding.joins
         ahead = (2 * self.x2.stop - 2, 2 * self.x3.stop - 2, 2 * self.encoded.stop)
+        if self.tokens is None and joins is None:
+            self.encoded.drop(self.encoded.stop)
         for place, rows in enumerate((self.x1, self.x2, self.x3)):
             rows.drop(ahead[place] if joins is None else min(ahead[place], joins[place].needs))
 

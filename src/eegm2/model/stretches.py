@@ -6,6 +6,7 @@ cut, which miss what lies beyond it; these are left out, and computed with the n
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from eegm2.model.block import SequenceBlock
 from eegm2.model.fused import join_and_convolve
-from eegm2.model.layers import TimeConv, pool, source_index
+from eegm2.model.layers import TimeConv, source_index
 from eegm2.ops import Kept
 
 #: Steps after which the kernel of sequence blocks stores its state: cut there, it computes the same.
@@ -21,28 +22,36 @@ WHOLE = 96
 
 
 class Rows:
-    """Steps of a signal that are still needed, (batch, steps, channels), and their place in it."""
+    """Steps of a signal that are still needed, (batch, steps, channels), and their place in it.
+
+    Attributes
+    ----------
+    first, stop : int
+        Of the steps that are held.
+    seam : int
+        First of the steps that came last: from here on, stretches are read where they lie.
+    """
 
     def __init__(self) -> None:
-        self.first = self.stop = 0
-        self._held: Tensor | None = None
+        self.first = self.seam = self.stop = 0
+        self._older: Tensor | None = None
+        self._newer: Tensor | None = None
 
     def add(self, rows: Tensor) -> None:
         """Put the next steps behind those that are held."""
-        held = self._held
-        if held is None or held.shape[1] == 0:
-            self._held = rows
-        elif rows.shape[1]:
-            from eegm2.ops.cpu.memory import empty
-
-            joined = empty((rows.shape[0], held.shape[1] + rows.shape[1], rows.shape[2]), rows.dtype)
-            self._held = torch.cat([held, rows], dim=1, out=joined)
+        if self._newer is not None:
+            self._older = self.between(self.first, self.stop)
+        self._newer, self.seam = rows, self.stop
         self.stop += rows.shape[1]
 
     def between(self, first: int, stop: int) -> Tensor:
         """Return some of the steps that are held."""
-        assert self._held is not None
-        return self._held[:, first - self.first : stop - self.first]
+        assert self._newer is not None
+        older, newer = self._older, self._newer[:, max(first - self.seam, 0) : max(stop - self.seam, 0)]
+        if older is None or first >= self.seam:
+            return newer
+        older = older[:, first - self.first : stop - self.first]
+        return torch.cat([older, newer], dim=1) if newer.shape[1] else older
 
     def take(self, stop: int) -> Tensor:
         """Return the steps before one, and forget them."""
@@ -53,8 +62,10 @@ class Rows:
     def drop(self, first: int) -> None:
         """Forget the steps before one."""
         first = min(max(first, self.first), self.stop)
-        if self._held is not None:
-            self._held = self._held[:, first - self.first :]
+        if self._older is not None:
+            self._older = self._older[:, first - self.first :] if first < self.seam else None
+        if self._newer is not None and first > self.seam:
+            self._newer, self.seam = self._newer[:, first - self.seam :], first
         self.first = first
 
 
@@ -76,17 +87,26 @@ class Blocks:
         return rows
 
 
-def convolved_pairs(source: Rows, conv: TimeConv, done: int, last: bool) -> Tensor:
-    """Return the convolution of pooled pairs, from step `done` on to the last that is known."""
-    known, side = source.stop // 2, conv.kernel_size[0] // 2
-    ready, low = known if last else max(known - side, done), max(done - side, 0)
-    pairs = source.between(2 * low, 2 * known).transpose(1, 2)
-    return conv(pairs, pooled=True).transpose(1, 2)[:, done - low : ready - low]
+def over_pairs(
+    source: Rows, layer: Callable[[Tensor], Tensor], side: int, done: int, last: bool
+) -> Iterator[Tensor]:
+    """Yield what a layer makes of pairs of steps, from its step `done` on to the last that is known.
 
+    Steps around the seam are taken apart from the others, so that none but them are copied.
 
-def pooled_pairs(source: Rows, done: int) -> Tensor:
-    """Return the maxima of pairs, from pair `done` on."""
-    return pool(source.between(2 * done, source.stop // 2 * 2).transpose(1, 2)).transpose(1, 2)
+    Parameters
+    ----------
+    layer : callable
+        Maps (batch, channels, 2 n) to (batch, channels, n), and looks `side` steps of the latter around.
+    """
+    known = source.stop // 2
+    ready, after = known if last else known - side, (source.seam + 1) // 2 + side
+    cut = after if done - side < after - side and source.first < source.seam else done
+    for begin, end in ((done, min(cut, ready)), (max(cut, done), ready)):
+        if begin < end:
+            low, high = max(begin - side, 0), min(end + side, known)
+            rows = layer(source.between(2 * low, 2 * high).transpose(1, 2)).transpose(1, 2)
+            yield rows[:, begin - low : end - low]
 
 
 class Join:
