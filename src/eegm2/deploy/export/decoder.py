@@ -225,8 +225,10 @@ class Decoder(Flow):
         return self.network.position + self.network.waiting.shape[2]
 
     def _run(self, x: np.ndarray, total: Made) -> None:
-        windowed = isinstance(self.network, OnnxWindow)
-        self._steps(x[None] if windowed else self.network.push(x[None])["representation"], total)
+        network = self.network
+        self._steps(
+            x[None] if isinstance(network, OnnxWindow) else network.push(x[None])["representation"], total
+        )
 
     def _steps(self, steps: np.ndarray, total: Made) -> None:
         """Decide on the windows that are complete with new steps: of the representation, or samples."""
