@@ -180,9 +180,8 @@ class EDFHeader:
             expected = onset + self.record_s
         if gaps:
             raise DataError(
-                f"{path}: {self.reserved} with {len(gaps)} gaps, "
-                f"the first from {gaps[0][0]:g} s to {gaps[0][1]:g} s; "
-                "export each continuous part as a file of its own"
+                f"{path}: {self.reserved} with {len(gaps)} gaps, the first from {gaps[0][0]:g} s to "
+                f"{gaps[0][1]:g} s; export each continuous part as a file of its own"
             )
 
 

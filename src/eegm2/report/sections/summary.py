@@ -128,17 +128,15 @@ def _caveats(data: ReportData, n_subjects: int) -> list[str]:
         )
     if 1 < n_subjects < FEW_SUBJECTS:
         notes.append(
-            f"Only {n_subjects} subjects. Differences between people are large beside the effects "
-            "measured here; "
-            "take the scores as a check of the pipeline, not as a finding."
+            f"Only {n_subjects} subjects. Differences between people are large beside the effects measured "
+            "here; take the scores as a check of the pipeline, not as a finding."
         )
     for probe in data.probes:
         tested = len(np.unique(probe.subject)) if len(probe.subject) else 0
         if n_subjects > 1 and 0 < tested < FEW_SUBJECTS:
             notes.append(
-                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the "
-                "spread over "
-                "random seeds of the probe, not over people: another draw of people would move the "
+                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the spread "
+                "over random seeds of the probe, not over people: another draw of people would move the "
                 "scores more."
             )
     if data.log is not None and "val_loss" not in data.log.curves:
