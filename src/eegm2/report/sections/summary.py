@@ -110,11 +110,6 @@ def _best_probe(data: ReportData) -> tuple[str, float, str] | None:
     return None
 
 
-def _shares_people(data: ReportData, n_subjects: int) -> bool:
-    """Return whether the same person was trained on and tested on."""
-    return n_subjects == 1 or data.split_by == "recording"
-
-
 def _caveats(data: ReportData, n_subjects: int) -> list[str]:
     notes = []
     if n_subjects == 1:
@@ -140,7 +135,8 @@ def _caveats(data: ReportData, n_subjects: int) -> list[str]:
                 "scores more."
             )
     if data.log is not None and "val_loss" not in data.log.curves:
-        what = "recordings that it did not see" if _shares_people(data, n_subjects) else "unseen people"
+        same = n_subjects == 1 or data.split_by == "recording"  # people trained on and tested on
+        what = "recordings that it did not see" if same else "unseen people"
         notes.append(f"No validation loss was logged: nothing here shows how the model does on {what}.")
     if data.log is not None and not data.tuned and len(data.log.epoch) < 10:
         notes.append(f"Training was short ({count(len(data.log.epoch), 'epoch')}; the paper trains for 500).")
