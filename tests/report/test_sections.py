@@ -236,7 +236,7 @@ class TestDownstream:
     def probe(self, **changes: Any) -> Probe:
         scores = np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.9, 0.1]])
         protocols = [
-            {"protocol": "linear", "metrics": {"auroc": 0.7, "kappa": None}},
+            {"protocol": "linear", "metrics": {"auroc": 0.7, "kappa": None, "accuracy": 0.8}},
             {"protocol": "light", "metrics": {"auroc": 0.6, "kappa": 0.2}},
             {"protocol": "light", "metrics": {"auroc": 0.8, "kappa": float("nan")}},
         ]
@@ -265,9 +265,9 @@ class TestDownstream:
         }
         table = rows(section)[0]
         assert table[1:] == [
-            ("linear", "1", "0.700", "–"),
-            ("light", "2", "0.700 ± 0.100", "0.200"),
-            ("no skill", "", "0.500", "0.000"),
+            ("linear", "1", "0.700", "0.800", "–"),
+            ("light", "2", "0.700 ± 0.100", "–", "0.200"),
+            ("no skill", "", "0.500", "0.750", "0.000"),
         ]
         assert said(section, "note") == ["One array is torn."]
         assert said(section, "heading") == []
@@ -297,6 +297,8 @@ class TestDownstream:
         assert len(captions) == 4
         assert "averaged over 2 seeds" in captions[0]
         assert "“open” against “shut”" in captions[1]
+        assert said(section, "heading") == []
+        assert said(confusion_section(ReportData("r", probes=[large, large])), "heading") == ["p", "p"]
         one = replace(large, scores={"light": [scores]}, subject=np.repeat("a", 100))
         captions = said(confusion_section(ReportData("r", probes=[one])), "figure")
         assert len(captions) == 3, "one person has no spread between people"
