@@ -17,6 +17,7 @@ import pytest
 
 from eegm2.cli.main import app, main
 from eegm2.data.files.readers import read_raw
+from eegm2.deploy.live.calibrate import RECORDING
 from tests.data.samples import eeg
 from tests.data.samples import write_edf as write_samples
 from tests.deploy.predict.test_predict import write_edf
@@ -171,8 +172,9 @@ def test_a_signal_ends_a_command_in_order(
     assert len(words) == 1
     assert words[0].startswith((f"ended by {name}; ", "stopped; finished cells are kept"))
     assert leftovers(tmp_path) == []
-    if command == "record":
-        assert read_raw(out.with_suffix(".edf")).n_times > 0
+    kept = {"record": out.with_suffix(".edf"), "calibrate": out / RECORDING}
+    if command in kept:  # what came until then; the same command would write over it
+        assert read_raw(kept[command]).n_times > 0
     elif name == "SIGINT" and command not in ("demo", "benchmark"):
         assert ended(arguments, places["folder"] / "said") == (0, [])
 
