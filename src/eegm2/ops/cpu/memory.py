@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SMALL, KEPT = 64 << 10, 32 << 20  # bytes: what the C library keeps by itself; what a thread keeps at most
+SMALL, KEPT = 64 << 10, 64 << 20  # bytes: what the C library keeps by itself; what a thread keeps at most
 ALIGNED = 64  # bytes of a cache line
 _UNUSED = 3  # references to a block: the list's, the loop's and that of the question
 

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import struct
 import threading
+from array import array
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from numba.core.registry import CPUDispatcher
 from torch import Tensor
 
 from eegm2 import compiling
-from eegm2.ops.cpu.entries import array_words
 from eegm2.ops.cpu.threads import NativeCall
 
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
+_INTEGER, _REAL = struct.Struct("q"), struct.Struct("d")
 _compiling = threading.RLock()
 
 
@@ -98,18 +98,27 @@ def launch(
     """
     first = tensors[0]
     assert first is not None
-    dtypes = tuple(first.dtype if tensor is None else tensor.dtype for tensor in tensors)
-    held = np.array(sizes, np.int64)
-    words: list[int] = []
+    dtypes = tuple([first.dtype if tensor is None else tensor.dtype for tensor in tensors])
+    words = [tasks, 0]
     for tensor in tensors:
         words += words_of(tensor)
-    words += array_words(held.ctypes.data, held.size, held.itemsize)
-    words += np.array(scalars, np.float64).view(np.int64).tolist()
+    words += (0, len(sizes))
+    words += [_as_integer(scalar) for scalar in scalars]
+    block = array("q", [*words, *sizes])
+    block[2 + 2 * len(tensors)] = block.buffer_info()[0] + len(words) * block.itemsize  # the sizes follow
     call = _native(worker, dtypes, len(scalars))
-    seen = torch.autograd._profiler_enabled()
-    named = torch.profiler.record_function(f"eegm2::{worker.py_func.__name__}") if seen else nullcontext()
-    with named:
-        call(words, tasks, min(useful_threads(work), tasks))
+    threads = min(useful_threads(work), tasks)
+    if torch.autograd._profiler_enabled():
+        with torch.profiler.record_function(f"eegm2::{worker.py_func.__name__}"):
+            call(block, tasks, threads)
+    else:
+        call(block, tasks, threads)
+
+
+def _as_integer(number: float) -> int:
+    """Return the bits of a float64 as an integer."""
+    bits: int = _INTEGER.unpack(_REAL.pack(number))[0]
+    return bits
 
 
 @functools.cache
@@ -120,16 +129,13 @@ def _native(worker: Any, dtypes: tuple[torch.dtype, ...], n_scalars: int) -> Nat
     return NativeCall(worker, signature)
 
 
-def words_of(tensor: Tensor | None) -> list[int]:
-    """Return a tensor's memory from its first to its last element as compiled code takes it, no copy."""
+def words_of(tensor: Tensor | None) -> tuple[int, int]:
+    """Return where a tensor's memory begins and how many elements lie from its first to its last."""
     if tensor is None or tensor.numel() == 0:
-        return array_words(0, 0, 0)
-    return array_words(tensor.data_ptr(), span_of(tensor), tensor.element_size())
-
-
-def span_of(tensor: Tensor) -> int:
-    """Return how many elements lie from a tensor's first to its last."""
-    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
+        return 0, 0
+    if tensor.is_contiguous():
+        return tensor.data_ptr(), tensor.numel()
+    return tensor.data_ptr(), 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
 
 
 def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> tuple[Tensor | None, ...]:
