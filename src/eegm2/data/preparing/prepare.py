@@ -17,6 +17,7 @@ from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.files.opened import stat_of
 from eegm2.data.files.tree import NOT_FETCHED
 from eegm2.data.names import shown
+from eegm2.data.preparing import worker
 from eegm2.data.preparing.finding import find_recordings, settle_gone
 from eegm2.data.preparing.isolation import Ended, Limits, Task
 from eegm2.data.preparing.isolation import run as run_isolated
@@ -26,7 +27,6 @@ from eegm2.data.preparing.worker import (
     Job,
     Outcome,
     first_channels,
-    import_readers,
     prepare_one,
     source_files,
     source_name,
@@ -164,7 +164,7 @@ def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -
     """Return a recording's channels, read in a process of its own, or none and why."""
     if not config.isolate or not _portable(source):
         return first_channels(source, root)
-    task = Task(first_channels, (source, root), _limits(source, root, config), import_readers)
+    task = Task(first_channels, (source, root), _limits(source, root, config), worker.import_readers)
     ((_, answer),) = run_isolated([task], 1)
     found: tuple[tuple[str, ...], str] = (
         answer if isinstance(answer, tuple) else ((), _ended(source, root, answer))
@@ -223,7 +223,8 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
         yield from (prepare_one(source, job) for source in todo)
         return
     tasks = [
-        Task(prepare_one, (source, job), _limits(source, job.root, config), import_readers) for source in todo
+        Task(prepare_one, (source, job), _limits(source, job.root, config), worker.import_readers)
+        for source in todo
     ]
     for number, answer in run_isolated(tasks, jobs):
         source = todo[number]

@@ -14,8 +14,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import refuse_kind, window_features
-
-Progress = Callable[[int, int], None]
+from eegm2.progress import Counted
 
 
 def iterate(n: int, batch_size: int) -> list[NDArray[np.int64]]:
@@ -30,7 +29,7 @@ def extract_features(
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     kind: str = "statistics",
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> NDArray[np.float32]:
     """Return the frozen model's features of every window.
 
