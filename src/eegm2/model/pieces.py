@@ -64,7 +64,7 @@ def in_pieces(network: Network, x: Tensor, spread: Tensor | None, *, reconstruct
     longest = max(SAMPLES // (together * LEAST), 1) * LEAST
     if n_times <= 2 * longest or not _possible(network, x, spread):
         return None
-    from eegm2.ops.cpu.memory import empty
+    from eegm2.ops.cpu.runtime import empty
 
     size = -(-n_times // (-(-n_times // longest) * LEAST)) * LEAST
     config = network.config

@@ -8,16 +8,12 @@ somebody included. NumPy asks for pages of 2 MB where a block is large, a few hu
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
-from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-SMALL, KEPT = 64 << 10, 64 << 20  # bytes: what the C library keeps by itself; what a thread keeps at most
+KEPT = 64 << 20  # bytes that a thread keeps at most
 ALIGNED = 64  # bytes of a cache line
 _UNUSED = 3  # references to a block: the list's, the loop's and that of the question
 
@@ -56,9 +52,6 @@ class _Blocks(threading.local):
 _blocks = _Blocks()
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return memory for a result on the CPU, with values of no meaning."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
-        return torch.empty(shape, dtype=dtype)
-    return torch.from_numpy(_blocks.take(size))[:size].view(dtype).view(shape)
+def block(size: int) -> np.ndarray:
+    """Return at least `size` bytes, from the start of a cache line on; whoever views them holds them."""
+    return _blocks.take(size)
