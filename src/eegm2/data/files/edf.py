@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,12 +134,6 @@ class EDFHeader:
         """Return the number of whole records: as declared, or as many as there are where that is -1."""
         there = (path.stat().st_size - self.n_header_bytes) // self.record_bytes
         return self.n_records if self.n_records > 0 else there
-
-    def n_times(self, path: Path, names: Iterable[str]) -> int:
-        """Return how many samples the first of the channels `names` has."""
-        wanted = set(names)
-        first = next((n for name, n in zip(self.labels, self.samples) if name in wanted), max(self.samples))
-        return first * self.records(path)
 
     def annotations(self, path: Path) -> list[LabelSpan]:
         """Return the labels of the file in seconds after its first sample; say what cannot be read."""
