@@ -5,8 +5,8 @@
     eegm2 prepare planted --out stores/planted
 
 Every other 12 s of a recording are "task": theta (4 to 8 Hz) is stronger and alpha (8 to 13 Hz) weaker on all
-electrodes, by 15 % of the amplitude on average; how much differs from person to person (standard deviation 7.5 %,
-each band for itself). The rest is "rest" and stays as it was recorded.
+electrodes, by 15 % of the amplitude on average; how much differs from person to person (standard deviation
+7.5 %, each band for itself). The rest is "rest" and stays as it was recorded.
 """
 
 import sys

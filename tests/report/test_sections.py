@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eegm2.report.reconstruct import reconstruct_windows
 
 from eegm2.data.config import WindowConfig
 from eegm2.report.contents import Evaluation, Probe, Recording, ReportData, TrainingLog
