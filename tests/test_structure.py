@@ -44,7 +44,7 @@ ROOMS = {
         ["mamba1", "mamba2", "block", "pretrained"],
         ["covariance"],
         ["features"],
-        ["unet", "network", "fused"],
+        ["unet", "network", "fused", "pieces", "stretches"],
         ["heads", "authors", "streaming", "electrode_weights"],
     ],
     "data": [

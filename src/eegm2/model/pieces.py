@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from eegm2.model.config import MIN_TIMES
+from eegm2.model.config import MIN_TIMES, EEGM2Config
 from eegm2.model.covariance.tokens import known_samples, running_sum
 from eegm2.model.covariance.trunk import CovarianceTrunk, pooled
 from eegm2.model.fused import pointwise
@@ -22,15 +22,32 @@ from eegm2.model.layers import BRANCH_KERNELS, pool
 from eegm2.model.stretches import WHOLE, Blocks, Join, Rows, over_pairs
 from eegm2.ops import compiled_inference
 
-if TYPE_CHECKING:
-    from eegm2.model.network import EEGM2
-
 #: Samples of a piece, of all windows together, and what the samples of each are a multiple of. Smaller pieces
 #: cost more than the cache that they fit into saves.
 SAMPLES, LEAST = 12_288, 8 * WHOLE
 
 
-def in_pieces(network: EEGM2, x: Tensor, spread: Tensor | None, *, reconstruct: bool) -> Tensor | None:
+class Network(Protocol):
+    """What pieces ask of a network, that is of `eegm2.EEGM2`."""
+
+    config: EEGM2Config
+    encoder: Any
+    trunk: CovarianceTrunk | None
+    mediator: Any
+    decoder: Any
+
+    @property
+    def causal(self) -> bool:
+        """Whether its mixer hands over a state."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return its weights."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Return itself, and its layers."""
+
+
+def in_pieces(network: Network, x: Tensor, spread: Tensor | None, *, reconstruct: bool) -> Tensor | None:
     """Return what ``network(x)`` or ``network.encode(x)`` returns; None where it is better taken as a whole.
 
     Parameters
@@ -47,7 +64,7 @@ def in_pieces(network: EEGM2, x: Tensor, spread: Tensor | None, *, reconstruct: 
     longest = max(SAMPLES // (together * LEAST), 1) * LEAST
     if n_times <= 2 * longest or not _possible(network, x, spread):
         return None
-    from eegm2.ops.cpu.memory import empty
+    from eegm2.ops.cpu.runtime import empty
 
     size = -(-n_times // (-(-n_times // longest) * LEAST)) * LEAST
     config = network.config
@@ -63,7 +80,7 @@ def in_pieces(network: EEGM2, x: Tensor, spread: Tensor | None, *, reconstruct: 
     return result.transpose(1, 2)
 
 
-def _possible(network: EEGM2, x: Tensor, spread: Tensor | None) -> bool:
+def _possible(network: Network, x: Tensor, spread: Tensor | None) -> bool:
     """Return whether the mixer hands over a state, compiled kernels can run, and nobody looks at layers."""
     if not network.causal or not compiled_inference(x, (*network.parameters(), spread)):
         return False
@@ -74,7 +91,7 @@ def _possible(network: EEGM2, x: Tensor, spread: Tensor | None) -> bool:
 class _Pass:
     """One pass of a network over some windows."""
 
-    def __init__(self, network: EEGM2, x: Tensor, spread: Tensor | None, *, reconstruct: bool) -> None:
+    def __init__(self, network: Network, x: Tensor, spread: Tensor | None, *, reconstruct: bool) -> None:
         self.network, self.x, self.spread, self.n_times = network, x, spread, x.shape[-1]
         self.x1, self.x2, self.x3, self.encoded = Rows(), Rows(), Rows(), Rows()
         self.block1 = Blocks(network.encoder.block1)
@@ -130,7 +147,7 @@ class _Pass:
 class _Decoding:
     """Mediator and decoder on what the encoder gives, as far as can be known."""
 
-    def __init__(self, network: EEGM2, skips: tuple[Rows, Rows, Rows], n_times: int) -> None:
+    def __init__(self, network: Network, skips: tuple[Rows, Rows, Rows], n_times: int) -> None:
         assert network.mediator is not None
         assert network.decoder is not None
         self.mediator, decoder = network.mediator, network.decoder

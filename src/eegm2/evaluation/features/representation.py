@@ -66,7 +66,7 @@ def extract_features(
     config: EEGM2Config = model.config  # type: ignore[assignment]
     if kind != "sequence":
         refuse_kind(kind, config)
-    parts: list[NDArray[np.float32]] = []
+    features: NDArray[np.float32] | None = None
     with frozen(model, device) as encode:
         for indices in iterate(len(windows), batch_size):
             x = windows.batch(indices)
@@ -76,12 +76,13 @@ def extract_features(
                 )
             representation = encode(x.to(device))
             made = representation if kind == "sequence" else window_features(representation, kind, config)
-            parts.append(made.float().cpu().numpy())
+            if features is None:
+                features = np.empty((len(windows), *made.shape[1:]), np.float32)
+            features[indices] = made.float().cpu().numpy()
             if progress is not None:
                 progress(int(indices[-1]) + 1, len(windows))
-    if not parts:
+    if features is None:
         raise DataError("features: got no window; check the window length and the labels")
-    features = np.concatenate(parts)
     bad = ~np.isfinite(features).reshape(len(features), -1).all(axis=1)
     if bad.any():
         raise DataError(

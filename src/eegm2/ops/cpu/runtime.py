@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import struct
 import threading
 from array import array
@@ -22,9 +23,11 @@ from numba.core.registry import CPUDispatcher
 from torch import Tensor
 
 from eegm2 import compiling
+from eegm2.ops.cpu.memory import block
 from eegm2.ops.cpu.threads import NativeCall
 
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
+SMALL = 64 << 10  # bytes that the C library keeps by itself
 _INTEGER, _REAL = struct.Struct("q"), struct.Struct("d")
 _compiling = threading.RLock()
 
@@ -104,15 +107,15 @@ def launch(
         words += words_of(tensor)
     words += (0, len(sizes))
     words += [_as_integer(scalar) for scalar in scalars]
-    block = array("q", [*words, *sizes])
-    block[2 + 2 * len(tensors)] = block.buffer_info()[0] + len(words) * block.itemsize  # the sizes follow
+    given = array("q", [*words, *sizes])
+    given[2 + 2 * len(tensors)] = given.buffer_info()[0] + len(words) * given.itemsize  # the sizes follow
     call = _native(worker, dtypes, len(scalars))
     threads = min(useful_threads(work), tasks)
     if torch.autograd._profiler_enabled():
         with torch.profiler.record_function(f"eegm2::{worker.py_func.__name__}"):
-            call(block, tasks, threads)
+            call(given, tasks, threads)
     else:
-        call(block, tasks, threads)
+        call(given, tasks, threads)
 
 
 def _as_integer(number: float) -> int:
@@ -150,6 +153,14 @@ def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> t
     gradients = operator(*saved, *slopes)
     given = [None if t is None else gradient for t, gradient in zip(saved, gradients)]
     return *given, None
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return memory for a result on the CPU, with values of no meaning; see `eegm2.ops.cpu.memory`."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(block(size))[:size].view(dtype).view(shape)
 
 
 def dense_last(tensor: Tensor) -> Tensor:
