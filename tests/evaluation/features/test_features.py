@@ -26,7 +26,7 @@ from tests.evaluation.helpers import fake_run, labelled_store
 
 def test_a_probe_takes_them(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run", labelled_store(tmp_path / "store"))
-    config = ProbeConfig(protocols=("linear",), features="covariance", val=0.3, test=0.3)
+    config = ProbeConfig(protocols=("linear",), features="covariance", c="validation", val=0.3, test=0.3)
     results = probe(run, tmp_path / "store", tmp_path / "out", config).results
     assert results["provenance"]["config"]["features"] == "covariance"
     assert results["protocols"][0]["n_features"] == 136
@@ -37,10 +37,11 @@ def test_a_probe_takes_them(tmp_path: Path) -> None:
 
 def test_the_penalty_of_a_probe_follows_its_features_unless_it_is_given() -> None:
     assert ProbeConfig().penalty() == 1.0
-    assert ProbeConfig(features="covariance").penalty() == "validation"
+    assert ProbeConfig(features="covariance").penalty() == "people"
+    assert ProbeConfig(features="covariance", c="validation").penalty() == "validation"
     assert ProbeConfig(features="covariance", c="0.01").penalty() == 0.01
     for wrong in ("0", "-1", "nan", "best"):
-        with pytest.raises(ConfigError, match=r"c: got .*expected above 0, or 'validation'"):
+        with pytest.raises(ConfigError, match=r"c: got .*expected above 0, 'people' or 'validation'"):
             ProbeConfig(c=wrong)
 
 
