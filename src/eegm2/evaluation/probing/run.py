@@ -28,7 +28,7 @@ from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.outcome import Outcome, evaluate, summarise
 from eegm2.evaluation.windows.from_store import ChosenSplit, LabelledTask
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import feature_blocks, feature_views, usual_kind
+from eegm2.model.features import feature_views, usual_kind
 from eegm2.progress import Progress, of_stage, unseen
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
@@ -156,7 +156,6 @@ def _outcomes(
                 c=config.penalty(),
                 threshold=config.threshold,
                 centre=config.centre,
-                blocks=feature_blocks(config.features, checkpoint.model.config),
                 views=feature_views(config.features, checkpoint.model.config),
             )
         elif name == "light":

@@ -28,7 +28,7 @@ from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predict
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
-from eegm2.model.features import feature_blocks
+from eegm2.model.features import feature_views
 from eegm2.model.heads import Downstream, TokensHead
 from eegm2.model.network import EEGM2, fresh_copy
 from eegm2.model.unet import UNet
@@ -164,7 +164,7 @@ def begin_with_probe(
         )
     kind = "tangent_state"
     features = extract_features(downstream.network, data, device=device, kind=kind)
-    arrays = probe_arrays(features, data, split, feature_blocks(kind, downstream.network.config))
+    arrays = probe_arrays(features, data, split, feature_views(kind, downstream.network.config))
     ((weight, bias),) = arrays.layers
     if not task.n_classes:
         mean, scale = task.target_scale()
