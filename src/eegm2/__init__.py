@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eegm2.model.pretrained import shared_by
+
 __version__ = "0.1.0.dev0"
 
 _PLACES = {
@@ -166,6 +168,9 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'eegm2' has no attribute '{name}'")
+
+
+shared_by(lambda: importlib.import_module("eegm2.hub"))
 
 
 def __dir__() -> list[str]:

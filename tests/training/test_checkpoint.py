@@ -17,6 +17,7 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import (
     FORMAT,
+    Checkpoint,
     load_checkpoint,
     provenance,
     read_header,
@@ -131,6 +132,37 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "best_model.pth")
     with pytest.raises(CheckpointError, match="not a state dict of tensors"):
         load_checkpoint(tmp_path / "best_model.pth")
+
+
+def test_a_header_of_other_channels_or_without_an_input_is_refused(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="ch_names has 2 names, the network 3 channels"):
+        load_checkpoint(rewritten(saved, ch_names=["Fz", "Cz"]))
+    assert load_checkpoint(rewritten(saved, ch_names=["Fz", "Cz", "Pz"])).header["ch_names"][2] == "Pz"
+    for read in (load_checkpoint, read_header):
+        with pytest.raises(CheckpointError, match="its header has no sfreq_hz, preprocessing, so the input"):
+            read(saved, needs=("ch_names", "sfreq_hz", "preprocessing"))
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "covariance"])
+@pytest.mark.parametrize(
+    ("there", "as_trained"),
+    [
+        (("Fz", "Cz", "Pz", "Oz"), True),
+        (("Fz", "Cz", "Pz"), True),
+        (("EEG Fz-REF", "Cz", "P3", "Pz"), True),
+        (("Fz", "Cz"), False),
+        (("O1", "O2"), False),
+    ],
+)
+def test_what_lacks_an_electrode_is_prepared_as_it_is_where_any_will_do(
+    preset: str, there: tuple[str, ...], as_trained: bool
+) -> None:
+    trained = ["Fz", "Cz", "Pz-Cz"]
+    config = EEGM2Config.preset(preset, n_chans=4, width=4)
+    header = {"ch_names": trained, "preprocessing": {"channels": trained, "l_freq_hz": 0.7}}
+    found = Checkpoint(build_model(config), header, Path("m")).preprocessing_of(there)
+    assert found.l_freq_hz == 0.7
+    assert found.channels == (("Fz", "Cz", "Pz-Cz") if as_trained or preset == "eegm2" else ())
 
 
 def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

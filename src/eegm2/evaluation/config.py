@@ -34,6 +34,11 @@ FEATURES_HELP = (
     "standard deviation over time) and tangent_spread_state."
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
+C_HELP = (
+    "linear: inverse strength of the L2 penalty; or people: chosen by leaving people out in turn among those "
+    "who train and validate, as is how far each kind of feature is trusted; or validation: chosen on "
+    "validation people alone"
+)
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 BASELINE_REGISTRY = Registry(
     "baseline",
@@ -47,9 +52,9 @@ REGRESSION = ("r2", "mae", "pearson_r")
 
 
 def check_c(c: float | str) -> None:
-    """Refuse an inverse penalty that is neither above 0 nor ``validation`` (chosen on that part)."""
-    if c != "validation" and (isinstance(c, str) or not c > 0):
-        raise ConfigError(f"c: got {c!r}, expected above 0, or 'validation'")
+    """Refuse an inverse penalty that is neither above 0 nor a word of :data:`C_HELP`."""
+    if c not in ("validation", "people") and (isinstance(c, str) or not c > 0):
+        raise ConfigError(f"c: got {c!r}, expected above 0, 'people' or 'validation'")
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,7 @@ class ProbeConfig:
     features: Literal["auto", Features] = option("auto", "linear, light: " + AUTO_HELP + FEATURES_HELP)
     c: str = option(
         "",
-        "linear: inverse strength of the L2 penalty, or validation: chosen there; none given: 1 for "
-        "statistics, validation for all other features.",
+        C_HELP + "; none given: 1 for statistics, people for all other features.",
     )
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
@@ -122,15 +126,15 @@ class ProbeConfig:
             )
 
     def penalty(self) -> float | str:
-        """Return C of the linear protocol, or ``validation``.
+        """Return C of the linear protocol, or how it is chosen.
 
         Raises
         ------
         ConfigError
-            If it is neither a number above 0 nor that word.
+            If it is neither a number above 0 nor such a word.
         """
         if not self.c:
-            return 1.0 if self.features in ("auto", "statistics") else "validation"
+            return 1.0 if self.features in ("auto", "statistics") else "people"
         try:
             c: float | str = float(self.c)
         except ValueError:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.model.layers import MultiBranchEmbedding, TimeConv, join
 from eegm2.ops import Kept, as_made, compiled_inference
-
-if TYPE_CHECKING:
-    from eegm2.model.network import Encoder
 
 
 def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
@@ -21,9 +16,11 @@ def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
     return layer.weight.detach().clone(), layer.bias.detach().clone()
 
 
-def embedding_weights(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Return the one convolution that equals embedding and first linear layer, (w, n_chans, k) and (w,)."""
-    embedding = encoder.embedding
+def embedding_weights(embedding: MultiBranchEmbedding | TimeConv, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Return the one convolution that equals an embedding and the linear layer behind it.
+
+    Weight and bias have shapes (w, n_chans, k) and (w,).
+    """
     if isinstance(embedding, MultiBranchEmbedding):
         branches = [weights(branch) for branch in embedding.branches if isinstance(branch, nn.Conv1d)]
         longest = max(weight.shape[2] for weight, _ in branches)
@@ -32,7 +29,6 @@ def embedding_weights(encoder: Encoder) -> tuple[Tensor, Tensor]:
         weight, bias = compose(embedding.fuse, torch.cat(padded), bias)
     else:
         weight, bias = (tensor.double() for tensor in weights(embedding))
-    linear = encoder.linear1
     weight, bias = compose(linear, weight, bias)
     return weight.to(linear.weight), bias.to(linear.weight)
 

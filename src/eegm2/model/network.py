@@ -61,7 +61,9 @@ class Encoder(nn.Module):
         if as_made(self.linear1, nn.Linear) and compiled_inference(x, weights):
             from eegm2.ops.cpu.conv import ConvWeights, convolved
 
-            laid_out = self.kept.of(weights, lambda: ConvWeights.of(*embedding_weights(self)))
+            laid_out = self.kept.of(
+                weights, lambda: ConvWeights.of(*embedding_weights(self.embedding, self.linear1))
+            )
             return convolved(x.transpose(1, 2), laid_out)
         return self.linear1(self.embedding(x).transpose(1, 2))
 

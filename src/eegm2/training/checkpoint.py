@@ -46,7 +46,7 @@ class Checkpoint:
     Attributes
     ----------
     model : EEGM2 or UNet
-        In evaluation mode.
+        In evaluation mode, with the header as its `header`.
     header : dict
         format, model, preprocessing, windows, ch_names, sfreq_hz, data, pretrain, epoch, step, val_loss,
         versions, commit.
@@ -290,6 +290,7 @@ def _of_the_authors(path: Path, config: EEGM2Config | None) -> Checkpoint:
         "preprocessing": to_dict(preprocessing),
         "windows": to_dict(WindowConfig()),
     }
+    model.header = header
     return Checkpoint(model, header, path)
 
 

@@ -121,11 +121,25 @@ class BrainVisionHeader:
                 )
         if self.markers is not None:
             _check_markers(self.markers)
+        if self.missing or self.markers is None:
+            self._check_without_markers()
         if self.missing:
             instead = f"those of {self.markers.name} were read" if self.markers else "its labels are unknown"
             tell(f"the marker file {self.missing} is missing, {instead}")
         elif self.markers is None and self.path.with_suffix(".vmrk").is_file():
             tell(f"the header names no marker file; {self.path.stem}.vmrk beside it was not read")
+
+    def _check_without_markers(self) -> None:
+        """Refuse what the installed MNE does not open: before 1.13 it wants the marker file."""
+        if mne_reads_without_markers():
+            return
+        what, remedy = "names no marker file", "name one in it"
+        if self.missing:
+            what, remedy = f"the marker file {self.missing} is missing", "copy it beside the header"
+        raise DataError(
+            f"{self.path}: {what}, and the installed MNE reads no BrainVision without; {remedy}, or "
+            "pip install 'mne>=1.13'"
+        )
 
     def factor(self, name: str) -> float | None:
         """Return microvolts per unit of a channel; None if its unit is no voltage."""
@@ -134,6 +148,13 @@ class BrainVisionHeader:
     def misread(self, name: str) -> bool:
         """Return whether MNE does not know the spelling of a channel's unit and takes it for volts."""
         return name in self.units and self.units[name] not in _KNOWN_TO_MNE
+
+
+def mne_reads_without_markers() -> bool:
+    """Return whether the installed MNE opens a header whose marker file is missing or not named."""
+    import mne
+
+    return tuple(int(part) for part in mne.__version__.split(".")[:2]) >= (1, 13)
 
 
 def _sections(path: Path) -> dict[str, dict[str, str]]:

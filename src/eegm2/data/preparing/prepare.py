@@ -22,7 +22,15 @@ from eegm2.data.preparing.isolation import Ended, Limits, Task
 from eegm2.data.preparing.isolation import run as run_isolated
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
 from eegm2.data.preparing.settled import ACROSS, across_joins, settled
-from eegm2.data.preparing.worker import Job, Outcome, first_channels, prepare_one, source_files, source_name
+from eegm2.data.preparing.worker import (
+    Job,
+    Outcome,
+    first_channels,
+    import_readers,
+    prepare_one,
+    source_files,
+    source_name,
+)
 from eegm2.data.recipes.base import Recipe, SourceRecording
 from eegm2.data.storage import LocalStorage, Storage, open_storage
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
@@ -156,7 +164,7 @@ def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -
     """Return a recording's channels, read in a process of its own, or none and why."""
     if not config.isolate or not _portable(source):
         return first_channels(source, root)
-    task = Task(first_channels, (source, root), _limits(source, root, config))
+    task = Task(first_channels, (source, root), _limits(source, root, config), import_readers)
     ((_, answer),) = run_isolated([task], 1)
     found: tuple[tuple[str, ...], str] = (
         answer if isinstance(answer, tuple) else ((), _ended(source, root, answer))
@@ -214,7 +222,9 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
     if not isolate or job.out.startswith("memory:"):  # which no other process sees
         yield from (prepare_one(source, job) for source in todo)
         return
-    tasks = [Task(prepare_one, (source, job), _limits(source, job.root, config)) for source in todo]
+    tasks = [
+        Task(prepare_one, (source, job), _limits(source, job.root, config), import_readers) for source in todo
+    ]
     for number, answer in run_isolated(tasks, jobs):
         source = todo[number]
         if isinstance(answer, Ended):

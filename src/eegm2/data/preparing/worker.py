@@ -53,8 +53,8 @@ class Job:
     dtype: str
 
 
-def get_ready() -> None:
-    """Import what reading a recording takes, before its limits hold."""
+def import_readers() -> None:
+    """Import what reading and preparing a recording take: a second or two that are no file's."""
     import eegm2.data.files.readers
     import eegm2.data.signal.preprocessing  # noqa: F401
 

@@ -225,10 +225,10 @@ class Decoder(Flow):
         return self.network.position + self.network.waiting.shape[2]
 
     def _run(self, x: np.ndarray, total: Made) -> None:
-        network = self.network
-        self._steps(
-            x[None] if isinstance(network, OnnxWindow) else network.push(x[None])["representation"], total
-        )
+        if isinstance(self.network, OnnxWindow):
+            self._steps(x[None], total)
+        else:
+            self._steps(self.network.push(x[None])["representation"], total)
 
     def _steps(self, steps: np.ndarray, total: Made) -> None:
         """Decide on the windows that are complete with new steps: of the representation, or samples."""

@@ -68,7 +68,6 @@ def export_model(
     """
     config = config or ExportConfig()
     out = Path(out)
-    _require_packages(config)
     if head is None and config.source_hz:
         raise ConfigError("source_hz: belongs to a bundle; give --head as well")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -88,6 +87,7 @@ def export_model(
     if head is None or config.parts or set(config.format) - {"executorch"}:
         assert isinstance(model, EEGM2)
         parts = chosen_parts(model, config)
+    _require_packages(config)
     with _unfinished(out) as folder:
         files: dict[str, Any] = {}
         for name in parts:

@@ -19,11 +19,12 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.protocols.frozen import block_members, choose_c, fit_light, linear_model
+from eegm2.evaluation.protocols.frozen import fit_light, linear_model
+from eegm2.evaluation.protocols.people import Views, fit_by_people
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
+from eegm2.model.features import feature_views, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, weights_sha256
 
@@ -87,8 +88,8 @@ def fit_head(
     left_out = _left_out(made.subjects, made.y, asked.val, seed)
     without = f" without {', '.join(left_out)}; use --val 0"
     _refuse_one_class(str(store), made.y[~np.isin(made.subjects, left_out)], windows.classes, without)
-    blocks = feature_blocks(features, model.config)
-    head = _fitted(made, windows.classes, left_out, protocol, features, blocks, seed)
+    views = feature_views(features, model.config)
+    head = _fitted(made, windows.classes, left_out, protocol, features, views, seed)
     head.facts |= {
         **asdict(how),
         "target": asked.target,
@@ -108,7 +109,7 @@ def fit_head(
     }
     if left_out:
         offline = _offline(model, windows, how, asked.batch_size)
-        other = _fitted(offline, windows.classes, left_out, protocol, features, blocks, seed)
+        other = _fitted(offline, windows.classes, left_out, protocol, features, views, seed)
         head.facts["validation"]["offline"] = _judgement(other, offline, windows.classes, left_out)
     return head
 
@@ -162,13 +163,13 @@ def _fitted(
     left_out: tuple[str, ...],
     protocol: str,
     kind: str,
-    blocks: tuple[int, ...],
+    views: Views,
     seed: int,
 ) -> DenseHead:
     """Fit a head on the windows of those who are not left out that do not overlap."""
     learnt = made.apart & ~np.isin(made.subjects, left_out)
     return fit_dense(
-        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, blocks, seed
+        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, views, seed
     )
 
 
@@ -179,7 +180,7 @@ def fit_dense(
     classes: tuple[str, ...],
     protocol: str,
     kind: str,
-    blocks: tuple[int, ...],
+    views: Views,
     seed: int,
 ) -> DenseHead:
     """Fit a head on windows that do not overlap.
@@ -190,14 +191,15 @@ def fit_dense(
     y : array of int, shape (n,)
         Class numbers.
     groups : array of str, shape (n,)
-        People, or blocks of one person, on some of whom the penalty is chosen (or fitting stopped).
+        People, or blocks of one person, who are left out in turn for choosing (light: on some of whom
+        fitting stops).
     classes : tuple of str
         In the order of their numbers; the head has those that are there.
     protocol : {"linear", "light"}
     kind : str
         Of the features.
-    blocks : tuple of int
-        Of the features, see :func:`eegm2.model.features.feature_blocks`.
+    views : mapping of str to array of int
+        Of the features, see :func:`eegm2.model.features.feature_views`.
     seed : int
         Draws those groups.
     """
@@ -210,11 +212,13 @@ def fit_dense(
         parts = split or Split(np.arange(len(y)), np.arange(len(y)), np.zeros(0, np.int64))
         scaler, network, _, _ = fit_light(features, data, parts, seed=seed, config=ProbeConfig().light())
         head = DenseHead.from_network(scaler.mean_, scaler.scale_, network, names)
+    elif kind == "statistics":
+        head = DenseHead.from_pipeline(linear_model(c=1.0).fit(features, y), names)
+        head.facts["c"] = 1.0
     else:
-        members = block_members(blocks, np.ones(features.shape[1], bool))
-        c = 1.0 if kind == "statistics" or split is None else choose_c(features, data, split, members)[0]
-        head = DenseHead.from_pipeline(linear_model(c=c, members=members).fit(features, y), names)
-        head.facts["c"] = c
+        made = fit_by_people(features, y, groups, views)
+        head = DenseHead.from_arrays(made.arrays, names)
+        head.facts |= {name: made.facts[name] for name in ("c", "shares", "n_left_out")}
     head.facts["n_windows"] = len(y)
     return head
 

@@ -35,7 +35,7 @@ from eegm2.evaluation.windows.from_store import (
     refuse_mismatch,
 )
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import feature_blocks, usual_kind
+from eegm2.model.features import feature_blocks, feature_views, usual_kind
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
 FORMAT = 1
@@ -167,6 +167,7 @@ def _outcomes(
                 threshold=config.threshold,
                 centre=config.centre,
                 blocks=feature_blocks(config.features, checkpoint.model.config),
+                views=feature_views(config.features, checkpoint.model.config),
             )
         elif name == "light":
             yield light_probe(

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eegm2.ops.cpu.block_kernels import MOST_GROUPS, block_join, block_scan
+from eegm2.ops.cpu.memory import empty
 from eegm2.ops.cpu.products import COLUMNS, packed
-from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
 from eegm2.ops.cpu.steps import LANES
 
 ROOM = 8 << 20  # bytes of sums that wait for the second pass: they stay in the last-level cache
@@ -110,8 +111,8 @@ def sequence_block(
     work = 4 * heads * headdim * (d_state + channels)  # per step
     parts = _parts(batch, groups, useful_threads(batch * length * work))
     steps = max(STEPS, ROOM // (u.element_size() * parts * columns * batch) // STEPS * STEPS)
-    room = u.new_empty(parts * batch * min(steps, length) * columns)
-    squares = u.new_empty(batch, heads, min(steps, length))
+    room = empty((parts, batch, min(steps, length), columns), u.dtype)
+    squares = empty((batch, heads, min(steps, length)), u.dtype)
     for begin in range(0, length, steps):
         here, target = u[:, begin : begin + steps], y[:, begin : begin + steps]
         now = here.shape[1]

@@ -30,7 +30,17 @@ from eegm2.ops.cpu.simd import (
     softplus,
     store,
 )
-from eegm2.ops.cpu.steps import BLOCK, LANES, ROWS, advance, block_decays, round_up, scaled_row, transposed
+from eegm2.ops.cpu.steps import (
+    BLOCK,
+    LANES,
+    ROWS,
+    advance,
+    block_decays,
+    round_up,
+    scaled_row,
+    sum_row,
+    transposed,
+)
 
 ROWS_EACH = 96  # steps at a time: whole blocks of the scan, and whole tiles of either height
 MOST_GROUPS = 8
@@ -274,7 +284,7 @@ def block_join(partial, squares, u, weight, bias, y, sizes, eps, norm_eps, start
         sizes[8],
     )
     n_out = round_up(channels, COLUMNS)
-    total = np.zeros(MOST_GROUPS * n_out, y.dtype)
+    total, one = np.zeros(MOST_GROUPS * n_out, y.dtype), y.dtype.type(1)
     for row in range(start, stop):
         b, t = row // length, row % length
         square = 0.0
@@ -292,9 +302,7 @@ def block_join(partial, squares, u, weight, bias, y, sizes, eps, norm_eps, start
         at_u, at_y = b * sizes[9] + t * sizes[10], b * sizes[12] + t * sizes[13]
         if sizes[11]:
             normed(total, 0, channels, weight, bias, norm_eps, y, at_y)
-            for m in range(channels):
-                y[at_y + m] += u[at_u + m]
+            sum_row(y, at_y, u, at_u, y, at_y, channels, one, one)
         else:
-            for m in range(channels):
-                total[m] += u[at_u + m]
+            sum_row(total, 0, u, at_u, total, 0, channels, one, one)
             normed(total, 0, channels, weight, bias, norm_eps, y, at_y)

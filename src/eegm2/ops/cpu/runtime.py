@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -27,7 +26,6 @@ from eegm2.ops.cpu.entries import array_words
 from eegm2.ops.cpu.threads import NativeCall
 
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
-LARGE, ALIGNED = 4 << 20, 64  # bytes: from where NumPy asks for large pages; a cache line
 _compiling = threading.RLock()
 
 
@@ -146,20 +144,6 @@ def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> t
     gradients = operator(*saved, *slopes)
     given = [None if t is None else gradient for t, gradient in zip(saved, gradients)]
     return *given, None
-
-
-def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return memory for a result on the CPU; large ones in large pages where the system has them.
-
-    The C library asks the system anew for most large results, and every first touch of a page is a fault.
-    NumPy asks for pages of 2 MB, a few hundred times fewer.
-    """
-    count, size = math.prod(shape), dtype.itemsize
-    if count * size < LARGE:
-        return torch.empty(shape, dtype=dtype)
-    whole = torch.from_numpy(np.empty(count * size + ALIGNED, np.uint8))
-    begin = -whole.data_ptr() % ALIGNED
-    return whole[begin : begin + count * size].view(dtype).view(shape)
 
 
 def dense_last(tensor: Tensor) -> Tensor:
