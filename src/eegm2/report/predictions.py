@@ -120,7 +120,8 @@ def _summary(document: dict[str, Any]) -> Section:
     )
     learnt = model.get("n_people_learnt_from")
     test = model["facts"].get("test", {})
-    judged = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in test.items())
+    spelt = {"mae": "a mean absolute error of", "r2": "an R² of"}
+    judged = ", ".join(f"{spelt.get(k, k.replace('_', ' '))} {number:.3f}" for k, number in test.items())
     section.text(
         f"The head '{model['head']}' "
         + (f"predicts the value {value['target']}" if value else f"tells {' from '.join(classes)}")
@@ -221,9 +222,9 @@ def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) ->
     found = document["recordings"]
     section.text(
         "From above: the signal, its spectrogram (power relative to the median of each frequency, so that "
-        "what "
-        f"comes and goes is seen), and the {answer} for each window. Shading shows annotations of the "
-        "classes where the recording has them; grey ticks below mark windows to doubt."
+        f"what comes and goes is seen), and the {answer} for each window. "
+        + ("" if value else "Shading shows annotations of the classes where the recording has them. ")
+        + "Grey ticks below mark windows to doubt."
     )
     for facts, stored in list(zip(found, arrays))[:MOST_DRAWN]:
         section.heading(facts["recording"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.store.recording_store import RecordingStore
+from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict.classifier import load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.run import predict
@@ -21,6 +23,7 @@ from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.finetuning.run import finetune
 from eegm2.evaluation.probing.run import probe
+from eegm2.evaluation.protocols.kept import HeadArrays
 from eegm2.hub import share_run
 from eegm2.report.gather import gather
 from eegm2.report.html import write_report
@@ -330,3 +333,17 @@ def test_a_stream_takes_no_value_and_a_shared_one_predicts(ages: dict[str, Path]
     (facts,) = made.document["recordings"]
     assert np.isfinite(facts["value"])
     assert "age" in (tmp_path / "shared" / "README.md").read_text()
+
+
+def test_a_value_beyond_what_was_learnt_is_noted(ages: dict[str, Path], tmp_path: Path) -> None:
+    head = DenseHead.load(ages["probe"] / "heads" / "linear.safetensors")
+    low, high = head.facts["range"]["target"]
+    assert 20 <= low < high <= 25
+    weight, bias = head.layers[0]
+    model = tmp_path / "model"
+    shutil.copytree(ages["probe"], model)
+    arrays = HeadArrays(head.mean, head.scale, ((0 * weight, bias * 0 + 80.0),), "value")
+    arrays.write(model / "heads" / "linear.safetensors", (), head.facts)
+    made = predict(model, [ages["store"]], tmp_path / "out", PredictConfig(head="linear", reaction=False))
+    for facts in made.document["recordings"]:
+        assert facts["warnings"][-1] == f"value: 80, the head was learnt on {low:g} to {high:g}"

@@ -111,7 +111,10 @@ def predict_recording(
         **whole,
         "n_windows": len(rows),
         "n_flagged": sum(bool(found) for found in flags),
-        "warnings": recording_warnings(info, typical_uv, common_share(store, recording), own, notes),
+        "warnings": [
+            *recording_warnings(info, typical_uv, common_share(store, recording), own, notes),
+            *_beyond_what_was_learnt(own, whole),
+        ],
         "quality": info.quality,
         "windows": rows,
     }
@@ -135,6 +138,14 @@ def _answers(
         "decision": own.classes[int(own.decide(mean[None], threshold)[0])],
         "shares": {name: float(np.mean(decided == i)) for i, name in enumerate(own.classes)},
     }
+
+
+def _beyond_what_was_learnt(own: Classifier, whole: dict[str, Any]) -> list[str]:
+    """Say where a value is none that the head has seen: there it goes on in a straight line, or guesses."""
+    low, high = own.facts.get("range", {}).get("target") or (-np.inf, np.inf)
+    if "value" not in whole or low <= whole["value"] <= high:
+        return []
+    return [f"value: {whole['value']:.4g}, the head was learnt on {low:.4g} to {high:.4g}"]
 
 
 def _drawn(
