@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -23,10 +22,9 @@ from tests.data.samples import eeg
 from tests.data.samples import write_edf as write_samples
 from tests.deploy.predict.test_predict import write_edf
 from tests.evaluation.helpers import fake_run, labelled_store
+from tests.forked import forked
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.test_signals"])
 WRITES = "os:fsync"  # a file is there under its temporary name
 COMMANDS: dict[str, tuple[str, str]] = {
     "share": ("share {run} --out {out}", WRITES),
@@ -73,13 +71,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def ended(
     arguments: list[str], said: Path, point: str = "", name: str = "", times: int = 0
 ) -> tuple[int, list[str]]:
-    """Run a command in a process of its own, signal it where it comes to `point`; return status and words.
-
-    It is forked from a process that has computed nothing: the threads of a product do not survive a fork.
-    """
+    """Run a command in a process of its own, signal it where it comes to `point`; return status and words."""
     ready = said.with_suffix(".ready")
     ready.unlink(missing_ok=True)
-    process = PROCESSES.Process(target=_leave, args=(arguments, said, point, ready))
+    process = forked().Process(target=_leave, args=(arguments, said, point, ready))
     process.start()
     assert process.pid is not None
     for number in range(times):

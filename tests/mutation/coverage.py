@@ -136,7 +136,8 @@ def measured(modules: list[str], tests: list[str], longest_s: float) -> dict[str
         Of the processor's time; tests that take longer are not asked. 0: all are.
     """
     files = sorted({str(f.relative_to(ROOT)) for place in tests for f in _files(ROOT / place.split("::")[0])})
-    stale = [f for f in files if f not in _current(longest_s)]
+    known = _current(longest_s)
+    stale = [file for file in files if file not in known]
     if stale:
         found = forked(lambda: _measure(modules, stale, longest_s), 3600)
         if "code" not in found:

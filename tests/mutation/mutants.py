@@ -154,6 +154,9 @@ def _computing(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("option", "warn", "print"):
         return
     yield node
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("reshape"):
+        # of -1 NumPy and torch take the sign, and the length that follows from the others
+        node = ast.Call(node.func, [a for a in node.args if ast.unparse(a) != "-1"], node.keywords)
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases"):
             continue

@@ -277,6 +277,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
     parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
+    parser.add_argument("--tests", nargs="+", help="files and folders of tests to ask instead of all known")
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
     parser.add_argument("--survivors", action="store_true", help="run nothing, say what lived")
     arguments = parser.parse_args()
@@ -309,15 +310,18 @@ def main() -> int:
                 if lived["change"] not in excused.get(module, {}):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
-        load_everything()
+        if arguments.only == [""]:
+            load_everything()
         groups: dict[tuple[str, ...], list[tuple[str, Mutant]]] = {}
         for module in known:
             if module.startswith(tuple(arguments.only)):
-                todo = groups.setdefault(tuple(known[module]), [])
+                todo = groups.setdefault(tuple(arguments.tests or known[module]), [])
                 todo += [(module, m) for m in pending(module, arguments.sample, arguments.again, kept)]
         for places, todo in groups.items():
             if todo:
                 tests = measured(list(known), list(places), arguments.longest)
+                if arguments.tests:
+                    tests = {file: tests[file] for file in tests if file.startswith(places)}
                 try_all(todo, tests, arguments.seconds, note)
     found = counts(results)
     print(json.dumps(found))

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.dataset import WindowDataset, collate_windows
 from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.pooled import PoolWindows
 from eegm2.data.windows.splits import SplitManifest
@@ -147,6 +148,41 @@ def test_a_folder_and_a_split_that_are_no_runs_are_refused(pool: StorePool, tmp_
         run_splits(tmp_path, one, config, write=False)
 
 
+def test_a_run_that_has_begun_goes_on_as_it_began_and_as_nothing_else(
+    pool: StorePool, tmp_path: Path
+) -> None:
+    one = StorePool(pool.stores[0])
+    facts = open_run(tmp_path, one, TINY, write=True)
+    split = run_splits(tmp_path, one, TINY, write=True)
+    other = replace(TINY, seed=TINY.seed + 1, width=8)
+    assert open_run(tmp_path, one, other, write=False)["pretrain"]["width"] == 8, "it has no checkpoint yet"
+    redrawn = run_splits(tmp_path, one, replace(TINY, split_seed=5), write=True)
+    assert redrawn != split
+    assert SplitManifest.from_json(tmp_path / "splits.json").test == redrawn.test
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"")
+    assert open_run(tmp_path, one, TINY, write=True) == facts
+    assert open_run(tmp_path, one, replace(TINY, workers=3, devices="2"), write=True) == facts
+    assert run_splits(tmp_path, one, replace(TINY, split_seed=9), write=True).test == redrawn.test
+    with pytest.raises(
+        ConfigError, match=r"other options: width is 4 there, got 8; seed is 0 there, got 1; give"
+    ):
+        open_run(tmp_path, one, other, write=True)
+    with pytest.raises(ConfigError, match="cannot be lengthened; give the same options"):
+        open_run(tmp_path, one, replace(TINY, epochs=9), write=True)
+    with pytest.raises(DataError, match=r"the store is not the one the run in .* give that one, or choose"):
+        open_run(tmp_path, StorePool(pool.stores[1]), TINY, write=True)
+
+
+def test_every_store_has_somebody_to_train_on(pool: StorePool, tmp_path: Path) -> None:
+    parts = SplitManifest(("large/sub0",), ("small/sub1",), ("small/sub2",))
+    parts.to_json(tmp_path / "own.json")
+    with pytest.raises(
+        DataError, match="small: the split leaves nobody of this store to train on; leave the"
+    ):
+        run_splits(tmp_path, pool, replace(TINY, splits=str(tmp_path / "own.json")), write=False)
+
+
 @pytest.mark.parametrize("has_val", [True, False])
 def test_the_trainer_is_told_what_was_asked_for(has_val: bool, tmp_path: Path) -> None:
     options = {"accumulate": 3, "precision": "bf16-mixed", "devices": "1"}
@@ -264,12 +300,13 @@ def test_the_result_is_the_last_row(tmp_path: Path) -> None:
 
 def test_a_loader_is_set_up_as_asked() -> None:
     handler = signal.getsignal(signal.SIGINT)
-    for workers in (0, 2):
+    for workers in (0, 1, 2):
         order = BatchOrder(23, batch_size=6)
         loader = make_loader(TensorDataset(torch.arange(23)), order, workers=workers, pin=workers > 0)
         assert (loader.num_workers, loader.persistent_workers) == (workers, workers > 0)
         assert loader.pin_memory == (workers > 0)
         assert loader.batch_sampler is order
+        assert loader.collate_fn is collate_windows
         assert loader.generator is not torch.default_generator
         assert loader.generator.initial_seed() == 0
     assert loader.worker_init_fn is not None

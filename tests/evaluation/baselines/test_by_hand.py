@@ -140,6 +140,10 @@ def test_options_reach_the_linear_model_and_what_is_declared_is_so(name: str) ->
     assert declared.deterministic is made["plain"].facts["deterministic"] is True
     assert declared.requires == (("pyriemann",) if "riemann" in name else ())
     assert bool(declared.reference) == ("riemann" in name)
+    if "band" in name and name != "riemann_bands":
+        assert made["plain"].facts["bands"] == ["delta", "theta", "alpha"]
+    with pytest.raises(ConfigError, match=r"c: got 0\.0, expected above 0"):
+        baseline_runner(name, sfreq_hz=SFREQ_HZ, options={**options, "c": 0.0})
 
 
 def test_windows_are_read_in_parts_in_order_and_the_first_bad_one_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from eegm2.atomic import temporary_name
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.deploy.heads.dense import DenseHead
@@ -17,12 +19,14 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.probing.folder import (
+    append_to_run,
     embedding_arrays,
     listed_probes,
     prediction_arrays,
     refuse_foreign_folder,
     score_name,
     scored_by,
+    write_folder,
 )
 from eegm2.evaluation.probing.keep import (
     common_share,
@@ -65,12 +69,16 @@ def split(store: RecordingStore, data: LabelledWindows) -> ChosenSplit:
 def test_how_far_windows_usually_are_from_their_middle() -> None:
     features = np.random.default_rng(0).standard_normal((500, 4)) * np.array([1.0, 5.0, 0.0, 100.0]) + 7
     found = usual_distance(features)
-    centre, spread = np.array(found["centre"]), np.array(found["spread"])
-    np.testing.assert_allclose(centre, np.median(features, 0), atol=1e-6)
+    spread = np.array(found["spread"])
+    assert found["centre"] == np.round(np.median(features, 0), 6).tolist()
     np.testing.assert_allclose(spread, features.std(0), atol=1e-6)
+    assert found["spread"] == np.round(spread, 6).tolist()
     assert spread[2] == 0, "a constant feature has no spread, and takes no part"
     parts = [((features[:, i] - np.median(features[:, i])) / features[:, i].std()) ** 2 for i in (0, 1, 3)]
     assert found["limit"] == pytest.approx(np.quantile(np.sqrt(sum(parts) / 4), 0.99))
+    rounded = features.copy()
+    rounded[:, 2] = 1e6 + 1e-5 * np.random.default_rng(1).standard_normal(500)
+    assert usual_distance(rounded)["limit"] == found["limit"], "what differs by rounding alone is constant"
 
 
 def test_what_is_common_to_all_channels(store: RecordingStore) -> None:
@@ -194,6 +202,43 @@ def test_the_arrays_of_a_folder_are_of_the_test_windows(data: LabelledWindows, s
     assert [scored_by(name) for name in found] == [("linear", "0"), ("my_own", "3"), None, None, None, None]
     assert scored_by(score_name("a", 1)) == ("a", "1")
     assert scored_by("_score") is scored_by("3_score") is scored_by("a_3_scores") is None
+
+
+def test_a_folder_is_written_whole_beside_the_old_one_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "probe"
+    write_folder(
+        out, {"a": 1}, {"x": np.ones(2)}, {"f": np.zeros(3)}, lambda new: (new / "more").write_text("1")
+    )
+    assert sorted(path.name for path in out.iterdir()) == [
+        "embedding.npz",
+        "more",
+        "predictions.npz",
+        "results.json",
+    ]
+    (out / "stray").write_text("x")
+    stale = out.parent / temporary_name(out).name.replace(f"-{os.getpid()}-", "-999999999-")
+    stale.mkdir()
+    write_folder(out, {"a": 2}, {"x": np.ones(2)}, {"f": np.zeros(3)})
+    assert sorted(path.name for path in out.iterdir()) == ["embedding.npz", "predictions.npz", "results.json"]
+    assert [path.name for path in out.parent.iterdir()] == ["probe"], "what a killed process left is gone"
+
+    def fails(new: Path) -> None:
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write_folder(out, {"a": 3}, {}, {}, fails)
+    assert json.loads((out / "results.json").read_text()) == {"a": 2}
+    with np.load(out / "predictions.npz") as made:
+        assert made["x"].tolist() == [1, 1]
+    assert [path.name for path in out.parent.iterdir()] == ["probe"]
+
+
+def test_a_run_lists_each_probe_once_by_its_place(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for name in ("run/probes/a", "b", "run/probes/a"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        append_to_run(run, tmp_path / name)
+    assert json.loads((run / "probes.json").read_text()) == [str((tmp_path / "b").resolve()), "probes/a"]
 
 
 def test_a_list_of_probes_that_is_damaged_is_said(tmp_path: Path) -> None:

@@ -55,8 +55,16 @@ def test_the_spectral_error_is_relative_and_summed_over_channels() -> None:
     assert math.isnan(spectral_error(0 * X[0], X[0]))
 
 
-def test_whole_numbers_count_as_numbers() -> None:
-    """Samples in int8, whose squares and sums do not fit it."""
+def test_whole_and_short_numbers_count_as_double_ones() -> None:
+    """Samples in int8, whose squares and sums do not fit it, and in float32."""
+    for short in (X.astype(np.float32), Y.astype(np.float32)):
+        other = (short * 1.1).astype(np.float32)
+        for figure in (acmse, acmse_authors_code, spectral_error):
+            assert figure(short, other) == figure(short.astype(float), other.astype(float))
+        found = channel_correlation(short[0], other[0])
+        np.testing.assert_array_equal(
+            found, channel_correlation(short[0].astype(float), other[0].astype(float))
+        )
     x, y = (np.array([[100, -100, 90, 3], [7, 9, -120, 5]], np.int8) for _ in range(2))
     y = (y // 3).astype(np.int8)
     for figure, a, b in (

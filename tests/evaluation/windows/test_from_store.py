@@ -8,17 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eegm2.config import to_dict
+from eegm2.data.channels import placeholders
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
-from eegm2.errors import DataError
+from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.windows.from_store import (
     choose_split,
     labelled_windows,
+    preprocessing_differences,
     pretraining_saw,
     probe_windows,
     read_run_split,
+    refuse_mismatch,
+    refuse_other_channels,
 )
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from tests.evaluation.helpers import labelled_store
@@ -44,6 +49,33 @@ def test_windows_are_cut_as_in_pretraining_where_nothing_else_is_asked() -> None
     asked |= {"exclude_s": ("2:3",), "reject_uv": 90.0, "label_rule": "whole"}
     made = probe_windows(cut, ProbeConfig(**asked))
     assert {name: getattr(made, name) for name in asked} == asked
+
+
+def test_a_store_of_other_data_is_refused_or_its_differences_told(store: RecordingStore) -> None:
+    here = list(store.ch_names)
+    header = {"ch_names": here, "preprocessing": to_dict(store.preprocessing)}
+    assert refuse_mismatch(header, store, "run") == []
+    assert preprocessing_differences({**header, "ch_names": placeholders(3)}, store) == []
+    other = {**header, "preprocessing": {**header["preprocessing"], "l_freq_hz": 1.0}}
+    with pytest.raises(
+        ConfigError, match=r"prepared otherwise than the data of run: l_freq_hz: 1\.0 in the ch"
+    ):
+        refuse_mismatch(other, store, "run")
+    assert len(refuse_mismatch(other, store, "run", allow=True)) == 1
+    for names, words in (
+        (here[::-1], "the same channels in another order"),
+        ([*here[:2], "Oz"], "missing Oz, extra P3"),
+    ):
+        (found,) = refuse_mismatch({**header, "ch_names": names}, store, "run", allow=True)
+        assert found == f"channels: 3 in the checkpoint, 3 in the store ({words})"
+    for names, words in ((here[:2], "missing none, extra P3"), ([*here, "Oz"], "missing Oz, extra none")):
+        with pytest.raises(ConfigError, match=rf"does not fit run: channels: .*\({words}\); prepare the"):
+            refuse_mismatch({**header, "ch_names": names}, store, "run", allow=True)
+    refuse_other_channels(header, store.ch_names, "file")
+    refuse_other_channels({"ch_names": placeholders(3)}, store.ch_names, "file")
+    for names in (here[::-1], here[:2], placeholders(2)):
+        with pytest.raises(DataError, match="file: gives channels F3 C3 P3, the checkpoint was trained on"):
+            refuse_other_channels({"ch_names": names}, store.ch_names, "file")
 
 
 @pytest.mark.parametrize(("val", "test", "sizes"), [(0.1, 0.4, (5, 1, 4)), (0.3, 0.1, (6, 3, 1))])
