@@ -120,7 +120,13 @@ def probe(
         },
     }
     made = centred(features, data.recording, config.centre, data.start_s)
-    about = {"features": config.features, "centre": config.centre, "label_rule": config.label_rule}
+    about: dict[str, Any] = {
+        "features": config.features,
+        "centre": config.centre,
+        "label_rule": config.label_rule,
+    }
+    if data.is_regression:
+        about["unit"] = config.unit
     common = learnt_from(opened, data, split, task.windows, made, **about)
     write_folder(
         out,

@@ -59,8 +59,13 @@ class Task:
 
     def target_scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training targets (regression)."""
-        y = np.asarray(self.y[self.train], dtype=float)
-        return float(y.mean()), float(y.std()) or 1.0
+        return target_scale(self.y[self.train])
+
+
+def target_scale(y: NDArray) -> tuple[float, float]:
+    """Return mean and standard deviation of values, by which they are standardised for fitting."""
+    values = np.asarray(y, dtype=float)
+    return float(values.mean()), float(values.std()) or 1.0
 
 
 @dataclass

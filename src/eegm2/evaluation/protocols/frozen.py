@@ -89,7 +89,8 @@ def linear_probe(
         facts["c_validation_loss"] = table
     if data.is_regression:
         predicted = [model.predict(features[part]) for part in (split.test, split.val)]
-        return Outcome("linear", 0, predicted[0], None, facts, predicted[1])
+        kept = HeadArrays.of_pipeline(model).among(used)
+        return Outcome("linear", 0, predicted[0], None, facts, predicted[1], kept)
     score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
     cut = choose_threshold(data, split, val_score, threshold)
     return Outcome("linear", 0, score, cut, facts, val_score, HeadArrays.of_pipeline(model).among(used))
@@ -114,8 +115,6 @@ def _by_people(
     )
     facts = {**made.facts, "n_features": features.shape[1], "deterministic": True}
     val_score = made.left_out[len(split.train) :]
-    if data.is_regression:
-        return Outcome("linear", 0, made(features[split.test]), None, facts, val_score)
     cut = None
     if threshold == "validation" and len(data.classes) == 2:
         cut = best_threshold(data.y[learnt], made.left_out)
@@ -246,9 +245,8 @@ def light_probe(
         "val_loss": history.val_loss,
     }
     made = predictions("light", seed, head, task, data, split, config, facts)
-    if data.is_regression:
-        return made
-    return replace(made, learnt=HeadArrays.of_network(scaler.mean_, scaler.scale_, head).among(used))
+    target = task.target_scale() if data.is_regression else None
+    return replace(made, learnt=HeadArrays.of_network(scaler.mean_, scaler.scale_, head, target).among(used))
 
 
 def fit_light(

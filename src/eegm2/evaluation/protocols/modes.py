@@ -23,7 +23,7 @@ from torch import nn
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
+from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups, target_scale
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions, probe_arrays
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome
@@ -103,6 +103,8 @@ def run_protocol(
             return linear_probe(features, data, split, threshold=config.threshold if config else "validation")
         return light_probe(features, data, split, seed=seed, config=config or ProbeConfig().light())
     outcome, network = fine_tune(name, data, split, model=model, seed=seed, config=config or FitConfig())
+    if data.is_regression:
+        network.in_units(*target_scale(data.y[split.train]))
     return replace(outcome, learnt=network)
 
 

@@ -118,7 +118,7 @@ def fit_by_people(
     offset = y.mean() if regression else 0.0
     scaler = StandardScaler().fit(features)
     layer = (slope * linear.coef, slope * linear.intercept + offset)
-    arrays = HeadArrays(scaler.mean_, scaler.scale_, (layer,), "one-vs-rest")
+    arrays = HeadArrays(scaler.mean_, scaler.scale_, (layer,), "value" if regression else "one-vs-rest")
     facts: dict[str, Any] = {
         "c": probe.c,
         "shares": {name: round(float(share), 4) for name, share in shares.items()},
