@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eegm2.report.reconstruct import reconstruct_windows
 
 from eegm2.data.config import WindowConfig
 from eegm2.report.contents import Evaluation, Probe, Recording, ReportData, TrainingLog
 from eegm2.report.document import Section
+from eegm2.report.measured import reconstruct_windows
 from eegm2.report.quality import quality_heading, quality_value
 from eegm2.report.sections.downstream import _calibration, confusion_section, downstream_section
 from eegm2.report.sections.evaluation import evaluation_section

@@ -18,7 +18,7 @@ from eegm2.evaluation.experiment.cells import CellFolder, StoredCell
 from eegm2.evaluation.experiment.choice import best, choices, choose
 from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
 from eegm2.evaluation.experiment.results import Finished, _spare, comparisons, cross_validated, result_rows
-from eegm2.evaluation.experiment.splits import NamedSplit, _subset
+from eegm2.evaluation.experiment.splits import NamedSplit, _manifest, _subset
 from eegm2.evaluation.experiment.tables import choice_lines, markdown
 from eegm2.evaluation.scores.crossval import subject_splits
 from eegm2.evaluation.windows.labelled import LabelledWindows
@@ -236,6 +236,7 @@ def test_a_choice_takes_the_results_and_facts_of_the_best_candidate() -> None:
     both = {"weak": weak, "other": replace(weak)}
     assert choose(cell("m", SPLITS[0], 7), both)[1]["result"]["deterministic"] is True
     assert best({"a": None, "b": None}, "auroc") == "a"
+    assert best({"a": None, "b": -3.0}, "r2") == best({"a": None, "b": 3.0}, "mae") == "b"
     kept = [replace(weak, facts=facts), weak]
     assert [row["chosen"] for row in choices(kept)] == ["strong"]
     old = stored(SPLITS[0], 1)
@@ -264,6 +265,14 @@ def test_a_smaller_number_of_people_is_among_the_larger_and_tests_the_same() -> 
         for part in ("train", "val"):
             assert before[part] <= set(units[part]) <= set(whole[part])
             before[part] = set(units[part])
+    two = replace(data, recording=np.array([f"{s}/{i % 2}" for i, s in enumerate(data.subject)]))
+    by_recording = NamedSplit("fold0", split.indices, SplitManifest((), (), (), by="recording"))
+    units = _subset(by_recording, two, 4, plan).units(two)
+    assert all("/" in name for name in units["train"])
+    assert (len(units["train"]), len(units["val"]), len(units["test"])) == (3, 1, 16)
+    made_of = _manifest(data, split.indices, SimpleNamespace(manifest_sha256="h"), 5)  # type: ignore[arg-type]
+    parts = (tuple(whole[part]) for part in ("train", "val", "test"))
+    assert made_of == SplitManifest(*parts, 5, "subject", "h"), "sorted, whatever the hash seed"
     with pytest.raises(DataError, match="train_subjects: got 17, but fold0 has 16 besides the test"):
         _subset(split, data, 17, plan)
 

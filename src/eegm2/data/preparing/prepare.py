@@ -25,7 +25,7 @@ from eegm2.data.preparing.prepare_report import PrepareResult, conclude
 from eegm2.data.preparing.settled import ACROSS, across_joins, settled
 from eegm2.data.preparing.worker import (
     Job,
-    Outcome,
+    RecordingOutcome,
     first_channels,
     prepare_one,
     source_files,
@@ -47,7 +47,7 @@ def prepare(
     out: str | Path,
     config: PrepareConfig | None = None,
     *,
-    progress: Callable[[int, int, Outcome], None] | None = None,
+    progress: Callable[[int, int, RecordingOutcome], None] | None = None,
 ) -> PrepareResult:
     """Prepare a file, a folder or a data set into a store; run again, it does what is missing or has changed.
 
@@ -94,7 +94,7 @@ def prepare(
             for place in (storage.path, storage.path / "recordings"):
                 remove_stale_temporaries(place)
     job = Job(str(out), folder, wanted, config.dtype)
-    done: list[Outcome] = []
+    done: list[RecordingOutcome] = []
     todo, across = [], 0
     for recording in sources:
         outcome = settled(recording, job, existing)
@@ -212,7 +212,7 @@ def _refuse_foreign_folder(storage: Storage) -> None:
             )
 
 
-def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[Outcome]:
+def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[RecordingOutcome]:
     """Yield outcomes as they come, from this process, joblib's or a Dask cluster's."""
     if config.dask:
         yield from _run_dask(todo, job, config.dask)
@@ -230,11 +230,11 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
         source = todo[number]
         if isinstance(answer, Ended):
             about = (source.recording_id, source.subject, source.session, source_name(source, job.root))
-            answer = Outcome(*about, "skipped", _ended(source, job.root, answer))
+            answer = RecordingOutcome(*about, "skipped", _ended(source, job.root, answer))
         yield answer
 
 
-def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iterator[Outcome]:
+def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iterator[RecordingOutcome]:
     try:
         from distributed import Client, as_completed
     except ImportError as error:
