@@ -13,7 +13,7 @@ from eegm2.model.config import MIXERS, EEGM2Config, largest_divisor
 from eegm2.model.mamba2 import GatedRMSNorm, Mamba2
 from eegm2.model.mixer import Mixer
 from eegm2.model.state import MambaState
-from eegm2.ops import Kept, as_made, compiled_inference
+from eegm2.ops import Kept, as_made, compiled_inference, compiled_products
 from eegm2.plugins import is_plugin
 
 if TYPE_CHECKING:
@@ -100,37 +100,50 @@ class SequenceBlock(nn.Module):
 
             y, conv, ssm = sequence_block(u, compiled, *(() if state is None else state.tensors()))
             return y, MambaState(conv, ssm)
+        weights = self._weights()
+        if state is None and weights is not None and compiled_products(u, weights):
+            from eegm2.ops.cpu.block_gradient import TrainedBlock
+
+            y, conv, ssm = TrainedBlock.apply(u, self._options(), *weights)
+            return y, MambaState(conv, ssm)
         y, state = self.mixer(u, state)
         return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state
 
     def compiled(self, u: Tensor, state: MambaState | None = None) -> BlockWeights | None:
         """Return the weights as the kernels for inference read them; None where those cannot take `u`."""
+        weights, before = self._weights(), () if state is None else state.tensors()
+        if weights is None or not compiled_inference(u, (*weights, *before)):
+            return None
+        return self.kept.of(weights, lambda: self._laid_out(weights))
+
+    def _weights(self) -> tuple[Tensor, ...] | None:
+        """Return the parameters of a block with Mamba-2 that is as it was made; None for any other."""
         mixer, norm = self.mixer, self.norm
         if not isinstance(mixer, Mamba2) or mixer.ngroups != 1:
             return None
-        parts = (mixer.in_proj, mixer.conv1d, mixer.norm, mixer.out_proj, norm)
-        kinds = (nn.Linear, nn.Conv1d, GatedRMSNorm, nn.Linear, nn.LayerNorm)
-        conv, before = mixer.conv1d, () if state is None else state.tensors()
+        parts = (mixer, mixer.in_proj, mixer.conv1d, mixer.norm, mixer.out_proj, norm)
+        kinds = (Mamba2, nn.Linear, nn.Conv1d, GatedRMSNorm, nn.Linear, nn.LayerNorm)
+        if not all(map(as_made, parts, kinds)):
+            return None
+        conv = mixer.conv1d
         assert conv.bias is not None
-        weights = (
+        return (
             mixer.in_proj.weight, conv.weight, conv.bias, mixer.dt_bias, mixer.A_log, mixer.D,
             mixer.norm.weight, mixer.out_proj.weight, norm.weight, norm.bias,
         )  # fmt: skip
-        if not all(map(as_made, (mixer, *parts), (Mamba2, *kinds))):
-            return None
-        if not compiled_inference(u, (*weights, *before)):
-            return None
-        return self.kept.of(weights, lambda: self._laid_out(mixer, weights))
 
-    def _laid_out(self, mixer: Mamba2, weights: tuple[Tensor, ...]) -> BlockWeights:
+    def _options(self) -> dict[str, Any]:
+        mixer = self.mixer
+        assert isinstance(mixer, Mamba2)
+        eps = (mixer.norm.eps, self.norm.eps)
+        return {"d_state": mixer.d_state, "headdim": mixer.headdim, "eps": eps, "norm_first": self.norm_first}
+
+    def _laid_out(self, weights: tuple[Tensor, ...]) -> BlockWeights:
         from eegm2.ops.cpu.block import BlockWeights
 
         into, taps, bias, dt_bias, A_log, *others = (weight.detach() for weight in weights)
-        return BlockWeights.of(
-            into, taps.squeeze(1), bias, dt_bias, -torch.exp(A_log), *others,
-            d_state=mixer.d_state, headdim=mixer.headdim,
-            eps=(mixer.norm.eps, self.norm.eps), norm_first=self.norm_first,
-        )  # fmt: skip
+        A = -torch.exp(A_log)
+        return BlockWeights.of(into, taps.squeeze(1), bias, dt_bias, A, *others, **self._options())
 
 
 def _refuse_other_output(mixer: nn.Module, channels: int, name: str) -> None:

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eegm2.ops.cpu.block_kernels import MOST_GROUPS, block_join, block_scan
+from eegm2.ops.cpu.block_kernels import MOST_GROUPS, ROWS_EACH, block_join, block_scan
 from eegm2.ops.cpu.products import COLUMNS, packed
 from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
-from eegm2.ops.cpu.steps import LANES
+from eegm2.ops.cpu.steps import LANES, ROWS
 
 ROOM = 8 << 20  # bytes of sums that wait for the second pass: they stay in the last-level cache
-STEPS = 96 * 8  # a piece of time is a multiple of this: it begins where a block of the kernel does
+STEPS = ROWS_EACH * 8  # a piece of time is a multiple of this: it begins where a block of the kernel does
 
 
 def _padded(weight: Tensor, width: int) -> Tensor:
@@ -60,33 +60,64 @@ class BlockWeights:
         norm_first: bool,
     ) -> BlockWeights:
         """Lay the weights out."""
-        heads, channels, taps = A.shape[0], into.shape[1], conv_weight.shape[1]
+        channels, taps = into.shape[1], conv_weight.shape[1]
+        heads, inner = A.shape[0], A.shape[0] * headdim
         width, wide = _up(headdim, LANES), _up(d_state, LANES)
-        inner = heads * headdim
-        z, x, B, C, dt = into.split([inner, inner, d_state, d_state, heads])
-        halves = [F.pad(part, (0, 0, 0, wide - d_state)) for part in (B, C)]
+        both, per_head, reduced = _matrices(into, out_of * gate_norm, heads, headdim, d_state)
         filters = torch.cat([conv_weight.t(), conv_bias[None]])  # (taps + 1, channels of the convolution)
         xs, Bs, Cs = filters.split([inner, d_state, d_state], dim=1)
-        shared = [packed(torch.cat([*halves, dt])), _padded(Bs, wide), _padded(Cs, wide)]
-        common = torch.cat([shared[0].flatten(), torch.cat(shared[1:], dim=1).flatten()])
-        per_head = torch.stack([z.view(heads, headdim, -1), x.view(heads, headdim, -1)], dim=1)
-        per_head = F.pad(per_head, (0, 0, 0, width - headdim)).flatten(1, 2)
-        reduced = (out_of * gate_norm).view(channels, heads, headdim).transpose(0, 1)
+        shared = [packed(both), torch.cat([_padded(Bs, wide), _padded(Cs, wide)], dim=1)]
         tensors = (
-            common,
-            torch.stack([packed(head) for head in per_head]),
+            torch.cat([tensor.flatten() for tensor in shared]),
+            packed(per_head),
             _padded(xs.view(taps + 1, heads, headdim).transpose(0, 1), width).contiguous(),
             dt_bias.clone(),
             A.clone(),
             D.clone(),
-            torch.stack([packed(head) for head in _padded(reduced, width)]),
+            packed(reduced),
         )
         norm = (norm_weight.clone(), norm_bias.clone())
         return cls(tensors, norm, (channels, heads, headdim, d_state, taps), eps, norm_first)
 
 
+def _matrices(
+    into: Tensor, reduced: Tensor, heads: int, headdim: int, d_state: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weights of products, padded: columns B, C and dt; per head those of z and x; and what reduces.
+
+    Shapes (2 wide + heads, channels), (heads, 2 width, channels), (heads, channels, width).
+    """
+    width, wide, inner = _up(headdim, LANES), _up(d_state, LANES), heads * headdim
+    zx, BC, dt = into.split([2 * inner, 2 * d_state, heads])
+    BC = F.pad(BC.unflatten(0, (2, d_state)), (0, 0, 0, wide - d_state)).flatten(0, 1)
+    per_head = zx.unflatten(0, (2, heads, headdim)).transpose(0, 1)
+    per_head = F.pad(per_head, (0, 0, 0, width - headdim)).flatten(1, 2)
+    return torch.cat([BC, dt]), per_head, _padded(reduced.unflatten(1, (heads, headdim)).transpose(0, 1), width)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What the gradient needs of a forward pass."""
+
+    reduced: Tensor
+    factors: Tensor
+    spans: Tensor
+
+    @classmethod
+    def through(cls, u: Tensor, weights: BlockWeights) -> Gone:
+        """Return memory for the pass over an input."""
+        (batch, length, _), (_, heads, headdim, d_state, _) = u.shape, weights.shape
+        matrix = _up(d_state, ROWS) * _up(headdim, LANES)
+        spans = empty((-(-length // ROWS_EACH), batch, heads, matrix), u.dtype)
+        return cls(empty(u.shape, u.dtype), u.new_empty(batch, length), spans)
+
+
 def sequence_block(
-    u: Tensor, weights: BlockWeights, tail: Tensor | None = None, state: Tensor | None = None
+    u: Tensor,
+    weights: BlockWeights,
+    tail: Tensor | None = None,
+    state: Tensor | None = None,
+    gone: Gone | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``norm(mixer(u)) + u``, or ``norm(mixer(u) + u)``, and both states of the mixer after it.
 
@@ -97,6 +128,8 @@ def sequence_block(
         Of the dtype of `u`.
     tail, state : Tensor, optional
         As conv_state and ssm_state of `eegm2.ops.mamba2_mix`; zeros if absent, not written to.
+    gone : Gone, optional
+        Receives what the gradient needs.
     """
     u = dense_last(u)
     batch, length, channels = u.shape
@@ -115,20 +148,15 @@ def sequence_block(
     for begin in range(0, length, steps):
         here, target = u[:, begin : begin + steps], y[:, begin : begin + steps]
         now = here.shape[1]
-        strides = here.stride()[:2]
-        sizes = [
-            batch,
-            now,
-            *weights.shape,
-            groups,
-            parts,
-            *strides,
-            weights.norm_first,
-            *target.stride()[:2],
-        ]
-        passes = (here, *weights.tensors, tail, after, state, room, squares)
+        strides = [*here.stride()[:2], weights.norm_first, *target.stride()[:2], gone is not None, length]
+        sizes = [batch, now, *weights.shape, groups, parts, *strides]
+        spans = reduced = factors = None
+        if gone is not None:
+            spans = gone.spans[begin // ROWS_EACH :]
+            reduced, factors = gone.reduced[:, begin:], gone.factors[:, begin:]
+        passes = (here, *weights.tensors, tail, after, state, room, squares, spans)
         launch(block_scan, passes, sizes, batch * parts, batch * now * work)
-        joined = (room, squares, here, *weights.norm, target)
+        joined = (room, squares, here, *weights.norm, target, reduced, factors)
         rows = batch * now
         launch(block_join, joined, sizes, rows, 64 * rows * channels, scalars=weights.eps)
         tail, after = after, tail if begin else torch.empty_like(tail)

@@ -229,7 +229,7 @@ def mix_scan(
                         scaled_row(active, row + n_bc // 2, right, u * rows, d_state, ratios[u])
                     scale = real(math.exp(carried[h] + first))
                     now = (h - low) * area + t * width
-                    advance(vec[now:], left, right, own, out[now:], steps, width, rows, scale)
+                    advance(vec[now:], left, right, own, 0, out[now:], 0, 1, steps, width, rows, rows, scale)
                     carried[h] = rest
                     t += steps
             for u in range(most):

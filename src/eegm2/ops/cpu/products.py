@@ -26,9 +26,9 @@ _I64 = ir.IntType(64)
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Lay a weight (columns, depth) out in panels: (panels, depth, `COLUMNS`), zero beyond its columns."""
-    padded = F.pad(weight.detach(), (0, 0, 0, -weight.shape[0] % COLUMNS))
-    return padded.unflatten(0, (-1, COLUMNS)).transpose(1, 2).contiguous()
+    """Lay weights (..., columns, depth) out in panels: (..., panels, depth, `COLUMNS`), zero beyond the columns."""
+    padded = F.pad(weight.detach(), (0, 0, 0, -weight.shape[-2] % COLUMNS))
+    return padded.unflatten(-2, (-1, COLUMNS)).transpose(-1, -2).contiguous()
 
 
 @intrinsic

@@ -228,20 +228,31 @@ def decayed(typing_context: Any, a: Any) -> Any:
 @intrinsic
 def silu(typing_context: Any, a: Any) -> Any:
     """Return ``a / (1 + exp(-a))``; float32 within 2 units in the last place."""
+    return a(a), _sigmoid_times(a, None)
+
+
+@intrinsic
+def sigmoid(typing_context: Any, a: Any) -> Any:
+    """Return ``1 / (1 + exp(-a))``; float32 within 2 units in the last place."""
+    return a(a), _sigmoid_times(a, 1.0)
+
+
+def _sigmoid_times(a: Any, numerator: float | None) -> Any:
+    """Emit ``numerator / (1 + exp(-x))``; the numerator is x where there is none."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(a)
         (x,) = arguments
         minus, one = (ir.Constant(vector, [value] * vector.count) for value in (-1.0, 1.0))
-        small = a.dtype == types.float32
         opposite = builder.fmul(x, minus)
-        if small:
+        if a.dtype == types.float32:
             power = _bounded_exp32(builder, vector, opposite)
         else:
             power = vector_call(builder, "exp", vector, opposite)
-        return builder.fdiv(x, builder.fadd(one, power))
+        above = x if numerator is None else ir.Constant(vector, [numerator] * vector.count)
+        return builder.fdiv(above, builder.fadd(one, power))
 
-    return a(a), generate
+    return generate
 
 
 @intrinsic

@@ -85,9 +85,8 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
                 scaled_row(x, at_x + s * sizes[7], vec, u * width, headdim, one)
                 scaled_row(B, at_B + s * sizes[13], left, u * rows, d_state, times[u] * inverses[u])
                 scaled_row(C, at_C + s * sizes[16], right, u * rows, d_state, ratios[u])
-            advance(
-                vec, left, right, hidden, out, steps, width, rows, A.dtype.type(math.exp(carried + first))
-            )
+            scale = A.dtype.type(math.exp(carried + first))
+            advance(vec, left, right, hidden, 0, out, 0, 1, steps, width, rows, rows, scale)
             for u in range(steps):
                 place = at_y + (t + u) * heads * headdim
                 sum_row(out, u * width, vec, u * width, y, place, headdim, one, skip)
@@ -176,7 +175,7 @@ def ssd_backward(
                     scaled_row(x, at_x + s * sizes[7], left_p, u * rows_p, headdim, times[u] * inverses[u])
                     scaled_row(dy, at_dy + s * sizes[19], right_p, u * rows_p, headdim, ratios[u])
                 scale = A.dtype.type(math.exp(onward + first))
-                advance(vec_n, left_p, right_p, hidden, out_n, steps, wide_n, rows_p, scale)
+                advance(vec_n, left_p, right_p, hidden, 0, out_n, 0, 1, steps, wide_n, rows_p, rows_p, scale)
                 for u in range(steps):
                     s = t + u
                     scaled_row(out_n, u * wide_n, dC, at_dn + s * d_state, d_state, one)
@@ -201,8 +200,8 @@ def ssd_backward(
                     scaled_row(C, at_C + s * sizes[16], left_n, u * rows_n, d_state, i)
                     scaled_row(B, at_B + s * sizes[13], right_n, u * rows_n, d_state, r)
                 scale = A.dtype.type(math.exp(carried))
-                advance(vec_p, left_n, right_n, grad_np, out_p, steps, wide_p, rows_n, scale)
-                advance(vec_n, left_p, right_p, grad_pn, out_n, steps, wide_n, rows_p, scale)
+                advance(vec_p, left_n, right_n, grad_np, 0, out_p, 0, 1, steps, wide_p, rows_n, rows_n, scale)
+                advance(vec_n, left_p, right_p, grad_pn, 0, out_n, 0, 1, steps, wide_n, rows_p, rows_p, scale)
                 for u in range(steps):
                     s = t - u
                     time = times[u]
