@@ -17,12 +17,12 @@ ROOM = 8 << 20  # bytes of sums that wait for the second pass: they stay in the 
 STEPS = ROWS_EACH * 8  # a piece of time is a multiple of this: it begins where a block of the kernel does
 
 
-def _padded(weight: Tensor, width: int) -> Tensor:
+def padded(weight: Tensor, width: int) -> Tensor:
     """Return the tensor with zeros behind its last axis up to a width."""
     return F.pad(weight, (0, width - weight.shape[-1]))
 
 
-def _up(size: int, multiple: int) -> int:
+def up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
@@ -30,8 +30,7 @@ def _up(size: int, multiple: int) -> int:
 class BlockWeights:
     """The weights of a sequence block as the kernels read them; copies, none is shared.
 
-    Parameters of `of` are those of the mixer (in_proj, out_proj weights and as for `eegm2.ops.mamba2_mix`)
-    and of the layer norm behind it.
+    Parameters of `of` are those of `eegm2.model.mamba2.Mamba2` and of the layer norm behind it.
     """
 
     tensors: tuple[Tensor, ...]
@@ -47,7 +46,7 @@ class BlockWeights:
         conv_weight: Tensor,
         conv_bias: Tensor,
         dt_bias: Tensor,
-        A: Tensor,
+        A_log: Tensor,
         D: Tensor,
         gate_norm: Tensor,
         out_of: Tensor,
@@ -60,39 +59,51 @@ class BlockWeights:
         norm_first: bool,
     ) -> BlockWeights:
         """Lay the weights out."""
-        channels, taps = into.shape[1], conv_weight.shape[1]
-        heads, inner = A.shape[0], A.shape[0] * headdim
-        width, wide = _up(headdim, LANES), _up(d_state, LANES)
-        both, per_head, reduced = _matrices(into, out_of * gate_norm, heads, headdim, d_state)
-        filters = torch.cat([conv_weight.t(), conv_bias[None]])  # (taps + 1, channels of the convolution)
+        channels, taps = into.shape[1], conv_weight.shape[2]
+        heads, inner = D.shape[0], D.shape[0] * headdim
+        width, wide = up(headdim, LANES), up(d_state, LANES)
+        both, per_head, reduced = matrices(into, out_of * gate_norm, heads, headdim, d_state)
+        filters = torch.cat(
+            [conv_weight[:, 0].t(), conv_bias[None]]
+        )  # (taps + 1, channels of the convolution)
         xs, Bs, Cs = filters.split([inner, d_state, d_state], dim=1)
-        shared = [packed(both), torch.cat([_padded(Bs, wide), _padded(Cs, wide)], dim=1)]
+        shared = [packed(both), torch.cat([padded(Bs, wide), padded(Cs, wide)], dim=1)]
         tensors = (
             torch.cat([tensor.flatten() for tensor in shared]),
             packed(per_head),
-            _padded(xs.view(taps + 1, heads, headdim).transpose(0, 1), width).contiguous(),
+            padded(xs.view(taps + 1, heads, headdim).transpose(0, 1), width).contiguous(),
             dt_bias.clone(),
-            A.clone(),
+            -torch.exp(A_log),
             D.clone(),
             packed(reduced),
         )
         norm = (norm_weight.clone(), norm_bias.clone())
         return cls(tensors, norm, (channels, heads, headdim, d_state, taps), eps, norm_first)
 
+    def __call__(
+        self, u: Tensor, tail: Tensor | None = None, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `sequence_block` with these weights."""
+        return sequence_block(u, self, tail, state)
 
-def _matrices(
+
+def matrices(
     into: Tensor, reduced: Tensor, heads: int, headdim: int, d_state: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the weights of products, padded: columns B, C and dt; per head those of z and x; and what reduces.
 
     Shapes (2 wide + heads, channels), (heads, 2 width, channels), (heads, channels, width).
     """
-    width, wide, inner = _up(headdim, LANES), _up(d_state, LANES), heads * headdim
+    width, wide, inner = up(headdim, LANES), up(d_state, LANES), heads * headdim
     zx, BC, dt = into.split([2 * inner, 2 * d_state, heads])
     BC = F.pad(BC.unflatten(0, (2, d_state)), (0, 0, 0, wide - d_state)).flatten(0, 1)
     per_head = zx.unflatten(0, (2, heads, headdim)).transpose(0, 1)
     per_head = F.pad(per_head, (0, 0, 0, width - headdim)).flatten(1, 2)
-    return torch.cat([BC, dt]), per_head, _padded(reduced.unflatten(1, (heads, headdim)).transpose(0, 1), width)
+    return (
+        torch.cat([BC, dt]),
+        per_head,
+        padded(reduced.unflatten(1, (heads, headdim)).transpose(0, 1), width),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ class Gone:
     def through(cls, u: Tensor, weights: BlockWeights) -> Gone:
         """Return memory for the pass over an input."""
         (batch, length, _), (_, heads, headdim, d_state, _) = u.shape, weights.shape
-        matrix = _up(d_state, ROWS) * _up(headdim, LANES)
+        matrix = up(d_state, ROWS) * up(headdim, LANES)
         spans = empty((-(-length // ROWS_EACH), batch, heads, matrix), u.dtype)
         return cls(empty(u.shape, u.dtype), u.new_empty(batch, length), spans)
 
@@ -138,10 +149,10 @@ def sequence_block(
     tail = u.new_zeros(batch, taps - 1, every) if tail is None else tail.contiguous()
     state = u.new_zeros(batch, heads, headdim, d_state) if state is None else state.contiguous().clone()
     y, after = empty((batch, length, channels), u.dtype), torch.empty_like(tail)
-    columns = _up(channels, COLUMNS)
+    columns = up(channels, COLUMNS)
     groups = 1 << (min(MOST_GROUPS, heads).bit_length() - 1)
     work = 4 * heads * headdim * (d_state + channels)  # per step
-    parts = _parts(batch, groups, useful_threads(batch * length * work))
+    parts = even_parts(batch, groups, useful_threads(batch * length * work))
     steps = max(STEPS, ROOM // (u.element_size() * parts * columns * batch) // STEPS * STEPS)
     room = u.new_empty(parts * batch * min(steps, length) * columns)
     squares = u.new_empty(batch, heads, min(steps, length))
@@ -163,7 +174,7 @@ def sequence_block(
     return y, tail, state
 
 
-def _parts(batch: int, groups: int, threads: int) -> int:
+def even_parts(batch: int, groups: int, threads: int) -> int:
     """Return in how many parts the heads of an entry are taken, a power of two: enough for even shares."""
     parts = 1
     while parts < groups and (

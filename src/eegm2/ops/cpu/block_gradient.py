@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eegm2.ops.cpu.block import BlockWeights, Gone, _matrices, _up, sequence_block
+from eegm2.ops.cpu.block import BlockWeights, Gone, matrices, sequence_block, up
 from eegm2.ops.cpu.block_slopes import JOINED, block_slopes, join_slopes
 from eegm2.ops.cpu.products import COLUMNS, TILE_ROWS, packed
 from eegm2.ops.cpu.runtime import dense_last, empty, launch
@@ -31,9 +31,8 @@ class TrainedBlock(torch.autograd.Function):
     def forward(
         ctx: Any, u: Tensor, options: dict[str, Any], *parameters: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Parameters as for `BlockWeights.of`, but the logarithm of -A and the convolution's (channels, 1, k)."""
-        into, taps, bias, dt_bias, A_log, *others = parameters
-        weights = BlockWeights.of(into, taps.squeeze(1), bias, dt_bias, -torch.exp(A_log), *others, **options)
+        """Parameters and options as for `BlockWeights.of`."""
+        weights = BlockWeights.of(*parameters, **options)
         gone = Gone.through(u, weights)
         y, tail, state = sequence_block(u, weights, gone=gone)
         ctx.save_for_backward(u, *parameters)
@@ -60,7 +59,7 @@ def _backward(
 ) -> tuple[Tensor | None, ...]:
     gate_norm, out_of = parameters[5:7]
     (batch, length, channels), (_, heads, headdim, d_state, taps) = u.shape, weights.shape
-    width, wide, n_out = _up(headdim, LANES), _up(d_state, LANES), _up(channels, COLUMNS)
+    width, wide, n_out = up(headdim, LANES), up(d_state, LANES), up(channels, COLUMNS)
     inner, rows = heads * headdim, batch * length
     dm, pulls = empty(u.shape, u.dtype), torch.empty_like(gone.factors)
     tasks = -(-rows // JOINED)
@@ -70,10 +69,10 @@ def _backward(
     launch(join_slopes, joined, sizes, tasks, 64 * rows * channels, scalars=weights.eps[1:])
 
     chunks, parts = min(batch, MOST_CHUNKS), 1 if heads == 1 else 2 if heads < 16 else 4
-    both, per_head, reduced = _matrices(into.detach(), out_of * gate_norm, heads, headdim, d_state)
+    both, per_head, reduced = matrices(into.detach(), out_of * gate_norm, heads, headdim, d_state)
     back = (packed(reduced.transpose(1, 2)), packed(per_head.transpose(1, 2)), packed(both.t()))
     partial = empty((parts, batch, length, n_out), u.dtype)
-    high_head, high, high_shared = (_up(n, TILE_ROWS) for n in (2 * width, width, 2 * wide + heads))
+    high_head, high, high_shared = (up(n, TILE_ROWS) for n in (2 * width, width, 2 * wide + heads))
     d_expand, d_reduce = (u.new_zeros(chunks, heads, n, n_out) for n in (high_head, high))
     d_shared = u.new_zeros(chunks * parts, high_shared, n_out)
     d_conv = u.new_zeros(chunks, heads, taps + 1, width)

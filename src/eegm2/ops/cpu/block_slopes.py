@@ -167,7 +167,9 @@ def scan_back(
 
 
 @kernel
-def filter_slopes(dc, width, source, n_source, weight, at_weight, taps, rows, target, n_target, dweight, at_dw):
+def filter_slopes(
+    dc, width, source, n_source, weight, at_weight, taps, rows, target, n_target, dweight, at_dw
+):
     """Go back through a convolution: `dc` has its output's slopes, the next block's first ones behind them.
 
     Row t of `source` (its inputs) and of `dc` lie so that output t sees rows t … t + taps - 1. The gradient of
@@ -249,7 +251,11 @@ def block_slopes(
     B, C = np.zeros(most * wide, A.dtype), np.zeros(most * wide, A.dtype)
     slope_B, slope_C = np.zeros(most * wide, A.dtype), np.zeros(most * wide, A.dtype)
     scaled_B, scaled_C = np.zeros(most * wide, A.dtype), np.zeros(most * wide, A.dtype)
-    dB, dC, out_n = np.zeros(most * wide, A.dtype), np.zeros(most * wide, A.dtype), np.zeros(most * wide, A.dtype)
+    dB, dC, out_n = (
+        np.zeros(most * wide, A.dtype),
+        np.zeros(most * wide, A.dtype),
+        np.zeros(most * wide, A.dtype),
+    )
     vec, slope_x = np.zeros(most * width, A.dtype), np.zeros(most * width, A.dtype)
     out, dys = np.zeros(most * width, A.dtype), np.zeros(most * width, A.dtype)
     gated = np.zeros((most + 1) * width, A.dtype)
@@ -278,7 +284,9 @@ def block_slopes(
                     u, b * sizes[9], sizes[10], length, begin, rows, 0, channels, COLUMNS, panels_u
                 )  # fmt: skip
                 moved_rows(dm, at_row * channels, channels, rows_m, 0, channels, rows, channels)
-                in_panels(dm, b * length * channels, channels, length, begin, rows, 0, channels, COLUMNS, panels_m)
+                in_panels(
+                    dm, b * length * channels, channels, length, begin, rows, 0, channels, COLUMNS, panels_m
+                )
                 common[: (back - lead) * n_shared] = 0
                 product(
                     rows_u, 0, channels, lead + rows, shared, 0, channels, n_shared, common,
@@ -347,8 +355,12 @@ def block_slopes(
                         dzx, 0, n_head, rows, expand_back, h * 2 * width * n_out, 2 * width, n_out, sums, 0, n_out,
                         int(h == low),
                     )  # fmt: skip
-                    add_products(dzx, n_head, panels_u, rows, 2 * width, n_out, d_expand, own * high_head * n_out)
-                    add_products(gated, width, panels_m, rows, width, n_out, d_reduce, own * high_width * n_out)
+                    add_products(
+                        dzx, n_head, panels_u, rows, 2 * width, n_out, d_expand, own * high_head * n_out
+                    )
+                    add_products(
+                        gated, width, panels_m, rows, width, n_out, d_reduce, own * high_width * n_out
+                    )
                 for t in range(rows):
                     scaled_by(dB, slope_B, t * wide, d_bc, t * 2 * wide, wide)
                     scaled_by(dC, slope_C, t * wide, d_bc, t * 2 * wide + wide, wide)
