@@ -22,7 +22,7 @@ def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
 
 
 def is_one_convolution(encoder: Encoder) -> bool:
-    """Return whether embedding and first linear layer are as they were made, and nobody looks between them."""
+    """Return whether embedding and first linear layer are as they were made, with no hook between them."""
     embedding = encoder.embedding
     if isinstance(embedding, TimeConv):
         convolutions: list[nn.Module] = [embedding]

@@ -23,6 +23,7 @@ def padded(weight: Tensor, width: int) -> Tensor:
 
 
 def up(size: int, multiple: int) -> int:
+    """Return `size` rounded up to a multiple."""
     return -(-size // multiple) * multiple
 
 
@@ -90,7 +91,7 @@ class BlockWeights:
 def matrices(
     into: Tensor, reduced: Tensor, heads: int, headdim: int, d_state: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the weights of products, padded: columns B, C and dt; per head those of z and x; and what reduces.
+    """Return the weights of products, padded: of B, C and dt; per head of z and x; and per head of output.
 
     Shapes (2 wide + heads, channels), (heads, 2 width, channels), (heads, channels, width).
     """

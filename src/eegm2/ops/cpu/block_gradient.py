@@ -46,7 +46,7 @@ class TrainedBlock(torch.autograd.Function):
         """Return the gradients of the input and of the parameters."""
         if any(slope is not None for slope in states):
             raise RuntimeError(
-                "the states that a block returns have a gradient only if it was given a state; start from zeros"
+                "states that a block returns have a gradient only if it was given one; start from zeros"
             )
         u, *parameters = ctx.saved_tensors
         if dy is None:

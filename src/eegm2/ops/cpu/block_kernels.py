@@ -35,8 +35,8 @@ from eegm2.ops.cpu.steps import BLOCK, LANES, ROWS, advance, block_decays, round
 ROWS_EACH = 96  # steps at a time: whole blocks of the scan, and whole tiles of either height
 MOST_GROUPS = 8
 # places in `sizes`: batch, length, channels, heads, headdim, d_state, kernel, groups, parts, strides of the
-# input (batch, step), whether the norm comes before the residual, strides of the result (batch, step), whether to
-# keep what a gradient needs, steps of a whole batch entry
+# input (batch, step), whether the norm comes before the residual, strides of the result (batch, step),
+# whether to keep what a gradient needs, steps of a whole batch entry
 
 
 @kernel
@@ -205,8 +205,8 @@ def block_scan(
                         )  # fmt: skip
                     moved_rows(zx, rows * n_head + width, n_head, kept_x, at_kept, width, back, width)
                     scan_head(
-                        vec, active, dt, h * most, A[h], hidden, own, out, left, right, times, ratios, inverses,
-                        rows, width, d_state, wide,
+                        vec, active, dt, h * most, A[h], hidden, own, out, left, right, times, ratios,
+                        inverses, rows, width, d_state, wide,
                     )  # fmt: skip
                     for t in range(rows):
                         squares[(b * heads + h) * length + block + t] = gated(
@@ -269,8 +269,8 @@ def normed(source, i, size, weight, bias, eps, target, j):
 def block_join(partial, squares, u, weight, bias, y, reduced, factors, sizes, eps, norm_eps, start, stop):
     """Rows start … stop - 1 of all batch x length rows: sum the parts, normalise twice, add the input.
 
-    Where a gradient will be asked for, `reduced` (as y) is what the layer norm sees of the mixer, factors (b, l)
-    the inverse of its root mean square.
+    Where a gradient will be asked for, `reduced` (as y) is what the layer norm sees of the mixer, factors
+    (b, l) the inverse of its root mean square.
     """
     batch, length, channels, heads, headdim, parts = (
         sizes[0],

@@ -43,18 +43,17 @@ from eegm2.ops.cpu.steps import (
     dot_row,
     round_up,
     scaled_row,
-    sum_row,
     transposed,
 )
 
 JOINED = 64  # rows of a task of `join_slopes`
-# places in `sizes`: batch, length, channels, heads, headdim, d_state, kernel, parts of the heads, chunks of the
-# batch, strides of the input (batch, step)
+# places in `sizes`: batch, length, channels, heads, headdim, d_state, kernel, parts of the heads, chunks of
+# the batch, strides of the input (batch, step)
 
 
 @kernel
 def activated(source, at, step, weight, at_weight, row, width, taps, target, slopes, into):
-    """Convolve `width` channels that end at ``source[at]`` with (taps, row); write SiLU and its derivative."""
+    """Convolve `width` channels that end at ``source[at]`` with (taps, row); write SiLU and its slope."""
     lanes = lane_count(source)
     one = fill(source.dtype.type(1))
     for m in range(0, width, lanes):
@@ -90,8 +89,9 @@ def gate_slopes(out, vec, i, skip, zx, at_z, slope, at_slope, factor, pull, dzx,
 
 @kernel
 def scan_again(
-    vec, B, C, dt, at_dt, A, D, state, own, turned, out, zx, at_z, n_head, slope, n_slope, factors, pulls, at_row,
-    dzx, dys, gated, dC, dy_y, scaled_B, scaled_C, out_n, times, ratios, inverses, rows, width, wide, lines,
+    vec, B, C, dt, at_dt, A, D, state, own, turned, out, zx, at_z, n_head, slope, n_slope, factors, pulls,
+    at_row, dzx, dys, gated, dC, dy_y, scaled_B, scaled_C, out_n, times, ratios, inverses, rows, width, wide,
+    lines,
 ):  # fmt: skip
     """Scan one head forwards, with `state` (n p) for its output and `turned` (p n) for the gradient of C.
 
@@ -127,8 +127,8 @@ def scan_again(
 
 @kernel
 def scan_back(
-    vec, B, C, dt, at_dt, A, grad, own, turned, own_turned, dys, dx, dB, dy_y, w, scaled_B, scaled_C, out_n, times,
-    ratios, inverses, rows, width, wide, lines,
+    vec, B, C, dt, at_dt, A, grad, own, turned, own_turned, dys, dx, dB, dy_y, w, scaled_B, scaled_C, out_n,
+    times, ratios, inverses, rows, width, wide, lines,
 ):  # fmt: skip
     """Scan one head backwards with the gradient of the state, (n p) for that of x and (p n) for that of B.
 
@@ -172,8 +172,8 @@ def filter_slopes(
 ):
     """Go back through a convolution: `dc` has its output's slopes, the next block's first ones behind them.
 
-    Row t of `source` (its inputs) and of `dc` lie so that output t sees rows t … t + taps - 1. The gradient of
-    the inputs at the steps of the block goes to `target`, those of taps and bias are added to `dweight`.
+    Row t of `source` (its inputs) and of `dc` lie so that output t sees rows t … t + taps - 1. The gradient
+    of the inputs at the steps of the block goes to `target`, those of taps and bias are added to `dweight`.
     """
     lanes, back = lane_count(dc), taps - 1
     for m in range(0, width, lanes):
@@ -219,8 +219,8 @@ def add_products(a, step_a, panels, rows, high, columns, c, at_c):
 
 @kernel
 def block_slopes(
-    u, dm, factors, pulls, shared, expand, conv, dt_bias, A, D, reduce_back, expand_back, shared_back, spans, partial,
-    d_expand, d_reduce, d_shared, d_conv, d_filters, d_heads, sizes, start, stop,
+    u, dm, factors, pulls, shared, expand, conv, dt_bias, A, D, reduce_back, expand_back, shared_back, spans,
+    partial, d_expand, d_reduce, d_shared, d_conv, d_filters, d_heads, sizes, start, stop,
 ):  # fmt: skip
     """Tasks start … stop - 1 of chunks of the batch x parts of the heads.
 
@@ -321,20 +321,21 @@ def block_slopes(
                             slope_x, t * width,
                         )  # fmt: skip
                     product(
-                        rows_m, 0, channels, rows, reduce_back, h * channels * n_slope, channels, n_slope, slope, 0,
-                        n_slope, 1,
+                        rows_m, 0, channels, rows, reduce_back, h * channels * n_slope, channels, n_slope,
+                        slope, 0, n_slope, 1,
                     )  # fmt: skip
                     moved(spans, ((block * batch + b) * heads + h) * matrix, hidden, 0, matrix)
                     transposed(hidden, 0, turned, 0, lines, width, width, wide, real(1))
                     carried = scan_again(
-                        vec, B, C, dt, h * most, A[h], D[h], hidden, 0, turned, out, zx, back * n_head, n_head, slope,
-                        n_slope, factors, pulls, at_row, dzx, dys, gated, dC, dy_y, scaled_B, scaled_C, out_n, times,
-                        ratios, inverses, rows, width, wide, lines,
+                        vec, B, C, dt, h * most, A[h], D[h], hidden, 0, turned, out, zx, back * n_head,
+                        n_head, slope, n_slope, factors, pulls, at_row, dzx, dys, gated, dC, dy_y, scaled_B,
+                        scaled_C, out_n, times, ratios, inverses, rows, width, wide, lines,
                     )  # fmt: skip
                     w = math.exp(carried) * dot_row(hidden, 0, grad, h * matrix, matrix)
                     sum_A = scan_back(
-                        vec, B, C, dt, h * most, A[h], grad, h * matrix, grad_turned, h * width * wide, dys, dx, dB,
-                        dy_y, w, scaled_B, scaled_C, out_n, times, ratios, inverses, rows, width, wide, lines,
+                        vec, B, C, dt, h * most, A[h], grad, h * matrix, grad_turned, h * width * wide, dys,
+                        dx, dB, dy_y, w, scaled_B, scaled_C, out_n, times, ratios, inverses, rows, width,
+                        wide, lines,
                     )  # fmt: skip
                     for t in range(rows):
                         i = t * width
@@ -347,13 +348,13 @@ def block_slopes(
                     moved(kept_x, h * back * width, dx, rows * width, back * width)
                     own = chunk * heads + h
                     filter_slopes(
-                        dx, width, zx[width:], n_head, conv, at_filter, taps, rows, dzx[width:], n_head, d_conv,
-                        own * (taps + 1) * width,
+                        dx, width, zx[width:], n_head, conv, at_filter, taps, rows, dzx[width:], n_head,
+                        d_conv, own * (taps + 1) * width,
                     )  # fmt: skip
                     moved(dx, 0, kept_x, h * back * width, back * width)
                     product(
-                        dzx, 0, n_head, rows, expand_back, h * 2 * width * n_out, 2 * width, n_out, sums, 0, n_out,
-                        int(h == low),
+                        dzx, 0, n_head, rows, expand_back, h * 2 * width * n_out, 2 * width, n_out, sums, 0,
+                        n_out, int(h == low),
                     )  # fmt: skip
                     add_products(
                         dzx, n_head, panels_u, rows, 2 * width, n_out, d_expand, own * high_head * n_out
@@ -366,8 +367,8 @@ def block_slopes(
                     scaled_by(dC, slope_C, t * wide, d_bc, t * 2 * wide + wide, wide)
                 moved(kept_bc, 0, d_bc, rows * 2 * wide, back * 2 * wide)
                 filter_slopes(
-                    d_bc, 2 * wide, common, n_shared, shared[at_conv:], 0, taps, rows, d_common, n_shared, d_filters,
-                    own_part * at_filters,
+                    d_bc, 2 * wide, common, n_shared, shared[at_conv:], 0, taps, rows, d_common, n_shared,
+                    d_filters, own_part * at_filters,
                 )  # fmt: skip
                 moved(d_bc, 0, kept_bc, 0, back * 2 * wide)
                 product(
@@ -380,16 +381,16 @@ def block_slopes(
                 moved(sums, 0, partial, ((part * batch + b) * length + begin) * n_out, rows * n_out)
 
 
-# places in `sizes` of `join_slopes`: rows, channels, inner channels, steps of a batch entry, strides of the input
-# (batch, step), whether the norm came before the residual
+# places in `sizes` of `join_slopes`: rows, channels, inner channels, steps of a batch entry, strides of the
+# input (batch, step), whether the norm came before the residual
 
 
 @kernel
 def join_slopes(dy, m, u, factors, weight, dm, pulls, d_norm, sizes, norm_eps, start, stop):
     """Tasks start … stop - 1 of `JOINED` rows each: back through layer norm and root mean square.
 
-    dm is the gradient of what was normed, `m` or ``m + u``; pulls is what the root mean square adds to that of
-    the gated signal, as a factor of it; d_norm (task, 2, channels) of the norm's weight and bias.
+    dm is the gradient of what was normed, `m` or ``m + u``; pulls is what the root mean square adds to that
+    of the gated signal, as a factor of it; d_norm (task, 2, channels) of the norm's weight and bias.
     """
     rows, channels, inner, length = sizes[0], sizes[1], sizes[2], sizes[3]
     lanes = lane_count(dy)

@@ -26,7 +26,7 @@ _I64 = ir.IntType(64)
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Lay weights (..., columns, depth) out in panels: (..., panels, depth, `COLUMNS`), zero beyond the columns."""
+    """Lay weights (..., columns, depth) out in panels (..., panel, depth, `COLUMNS`), zero beyond columns."""
     padded = F.pad(weight.detach(), (0, 0, 0, -weight.shape[-2] % COLUMNS))
     return padded.unflatten(-2, (-1, COLUMNS)).transpose(-1, -2).contiguous()
 

@@ -1,4 +1,4 @@
-"""A sequence block with Mamba-1 for inference on the CPU: weights laid out once, then three compiled passes."""
+"""A sequence block with Mamba-1 for inference on the CPU: weights laid out once, then compiled passes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SelectiveWeights:
         eps: float,
         norm_first: bool,
     ) -> SelectiveWeights:
-        """Lay the weights out: those of the mixer (x_proj is `to_steps`, dt_proj `to_dt`) and the layer norm."""
+        """Lay the weights out: of the mixer (x_proj is `to_steps`, dt_proj `to_dt`) and the layer norm."""
         (inner, d_state), channels, taps = A_log.shape, into.shape[1], conv_weight.shape[2]
         rank, width = to_dt.shape[1], min(GROUP, up(inner, LANES))
         groups = -(-inner // width)
@@ -112,6 +112,6 @@ class SelectiveWeights:
             here, rows = u[:, begin : begin + most], batch * now
             joined = [batch, now, channels, 1, 1, d_state, taps, bundles, parts, *u.stride()[:2]]
             joined += [self.norm_first, *target.stride()[:2], 0, length]
-            arrays = (room, ones, here, *self.norm, target, None, None)
-            launch(block_join, arrays, joined, rows, 64 * rows * channels, scalars=(0.0, self.eps))
+            last = (room, ones, here, *self.norm, target, None, None)
+            launch(block_join, last, joined, rows, 64 * rows * channels, scalars=(0.0, self.eps))
         return y, after, hidden.transpose(2, 3).flatten(1, 2)[:, :inner].contiguous()

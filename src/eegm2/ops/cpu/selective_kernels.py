@@ -97,26 +97,10 @@ def selective_inputs(u, into, conv, to_steps, tail, after, active, given, sizes,
 
 @kernel
 def scan_group(
-    x,
-    at_x,
-    row_x,
-    dt,
-    row_dt,
-    rates,
-    at_rates,
-    given,
-    at_given,
-    row,
-    D,
-    at_D,
-    state,
-    own,
-    y,
-    rows,
-    width,
+    x, at_x, row_x, dt, row_dt, rates, at_rates, given, at_given, row, D, at_D, state, own, y, rows, width,
     d_state,
-):
-    """Scan `width` channels over `rows` steps; B and C of a step lie in a row of `given`, the state is (n, width)."""
+):  # fmt: skip
+    """Scan `width` channels B and C of a step lie in a row of `given` (state: n, width)."""
     lanes = lane_count(y)
     halving = fill(y.dtype.type(LOG2_E))
     for k in range(0, width, lanes):
@@ -185,8 +169,8 @@ def selective_scan_block(
                         1,
                     )
                     product(
-                        rows_given, 2 * d_state, n_steps, rows, to_dt, g * rank * n_group, rank, n_group, dt, 0,
-                        n_group, 1,
+                        rows_given, 2 * d_state, n_steps, rows, to_dt, g * rank * n_group, rank, n_group, dt,
+                        0, n_group, 1,
                     )  # fmt: skip
                     for t in range(rows):
                         for k in range(0, width, lanes):
@@ -194,7 +178,8 @@ def selective_scan_block(
                             store(dt, i, softplus(plus(load(dt, i), load(dt_bias, g * width + k))))
                     scan_group(
                         active, (at_row * groups + g) * width, groups * width, dt, n_group, rates, g * matrix,
-                        rows_given, 0, n_steps, D, g * width, state, (b * groups + g) * matrix, y, rows, width, d_state,
+                        rows_given, 0, n_steps, D, g * width, state, (b * groups + g) * matrix, y, rows,
+                        width, d_state,
                     )  # fmt: skip
                     for t in range(rows):
                         for k in range(0, width, lanes):

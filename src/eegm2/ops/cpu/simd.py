@@ -17,7 +17,7 @@ from numba.extending import models, register_model
 intrinsic: Any = extending.intrinsic  # its own annotations do not fit how kernels call the result
 BYTES = 64
 _I32 = ir.IntType(32)
-LOG2_E = 1.4426950216293335
+LOG2_E = 1.4426950408889634
 LN_2_HIGH, LN_2_LOW = 0.693145751953125, 1.4286068202862268e-06  # their sum is ln 2; k * LN_2_HIGH is exact
 # e^r = 1 + r + r² q(r) for |r| <= ln(2) / 2, highest power first
 Q = (0.0013757901033386588, 0.00836884044110775, 0.04166940599679947, 0.1666651964187622, 0.49999988079071045)
@@ -217,7 +217,7 @@ def exponential(typing_context: Any, a: Any) -> Any:
 
 @intrinsic
 def power_of_two(typing_context: Any, a: Any) -> Any:
-    """``2 ** a`` for decays, a third of the work of `exponential`; float32 is 0 below -127, infinite from 128 on."""
+    """``2 ** a`` for decays, a third of `exponential`'s work; float32 is 0 below -127, inf above 127.5."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(a)
@@ -250,7 +250,7 @@ def silu(typing_context: Any, a: Any) -> Any:
 
 @intrinsic
 def sigmoid(typing_context: Any, a: Any) -> Any:
-    """Return ``1 / (1 + exp(-a))``; float32 within 2 units in the last place."""
+    """Return ``1 / (1 + exp(-a))``; float32 within 2 units in the last place, and 1 for NaN."""
     return a(a), _sigmoid_times(a, 1.0)
 
 

@@ -77,9 +77,9 @@ def block_decays(dt, place, step, A, most, times, ratios, inverses):
 def advance(vec, left, right, state, own, out, first, way, steps, width, row, rows, scale):
     """Take `steps` steps, forwards (`way` = 1) or backwards (-1) from the one at `first` on.
 
-    ``S[r] += left[t, r] vec[t]``, ``out[t] = sum_r right[t, r] S[r]``. vec and out are (steps, width), left and
-    right (steps, row), the state is (rows, width) from `own` on, all flat; width is a multiple of `LANES`, rows
-    of `ROWS`. The state is multiplied by `scale` before the first step.
+    ``S[r] += left[t, r] vec[t]``, ``out[t] = sum_r right[t, r] S[r]``. vec and out are (steps, width), left
+    and right (steps, row), the state is (rows, width) from `own` on, all flat; width is a multiple of
+    `LANES`, rows of `ROWS`. The state is multiplied by `scale` before the first step.
     """
     lanes = lane_count(vec)
     factor = fill(scale)
