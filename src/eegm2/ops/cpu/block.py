@@ -19,7 +19,8 @@ STEPS = ROWS_EACH * 8  # a piece of time is a multiple of this: it begins where 
 
 def padded(weight: Tensor, width: int) -> Tensor:
     """Return the tensor with zeros behind its last axis up to a width."""
-    return F.pad(weight, (0, width - weight.shape[-1]))
+    lacking = width - weight.shape[-1]
+    return F.pad(weight, (0, lacking)) if lacking else weight
 
 
 def up(size: int, multiple: int) -> int:
@@ -97,9 +98,9 @@ def matrices(
     """
     width, wide, inner = up(headdim, LANES), up(d_state, LANES), heads * headdim
     zx, BC, dt = into.split([2 * inner, 2 * d_state, heads])
-    BC = F.pad(BC.unflatten(0, (2, d_state)), (0, 0, 0, wide - d_state)).flatten(0, 1)
+    BC = padded(BC.unflatten(0, (2, d_state)).transpose(1, 2), wide).transpose(1, 2).flatten(0, 1)
     per_head = zx.unflatten(0, (2, heads, headdim)).transpose(0, 1)
-    per_head = F.pad(per_head, (0, 0, 0, width - headdim)).flatten(1, 2)
+    per_head = padded(per_head.transpose(2, 3), width).transpose(2, 3).flatten(1, 2)
     return (
         torch.cat([BC, dt]),
         per_head,

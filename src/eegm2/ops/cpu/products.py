@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from llvmlite import ir
 from numba import types
@@ -27,8 +28,9 @@ _I64 = ir.IntType(64)
 
 def packed(weight: Tensor) -> Tensor:
     """Lay weights (..., columns, depth) out in panels (..., panel, depth, `COLUMNS`), zero beyond columns."""
-    padded = F.pad(weight.detach(), (0, 0, 0, -weight.shape[-2] % COLUMNS))
-    return padded.unflatten(-2, (-1, COLUMNS)).transpose(-1, -2).contiguous()
+    weight, lacking = weight.detach(), -weight.shape[-2] % COLUMNS
+    whole = F.pad(weight, (0, 0, 0, lacking)) if lacking else weight
+    return whole.unflatten(-2, (-1, COLUMNS)).transpose(-1, -2).clone(memory_format=torch.contiguous_format)
 
 
 @intrinsic

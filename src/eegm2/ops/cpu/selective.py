@@ -61,11 +61,12 @@ class SelectiveWeights:
         x, z = (grouped(half.t()).transpose(1, 2) for half in into.chunk(2))
         filters = torch.cat([conv_weight[:, 0].t(), conv_bias[None]])
         dt_and_rest = to_steps.split([rank, 2 * d_state])
+        dense = torch.contiguous_format
         inputs = (packed(x), grouped(filters).contiguous(), packed(grouped(torch.cat(dt_and_rest[::-1]))))
         scan = (
             packed(z),
             packed(grouped(to_dt.t()).transpose(1, 2)),
-            *(grouped(tensor).contiguous() for tensor in (dt_bias, -torch.exp(A_log).t(), D)),
+            *(grouped(tensor).clone(memory_format=dense) for tensor in (dt_bias, -torch.exp(A_log).t(), D)),
             packed(grouped(out_of)),
         )
         norm = (norm_weight.clone(), norm_bias.clone())
