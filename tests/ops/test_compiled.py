@@ -12,14 +12,14 @@ import numba
 import numpy as np
 import pytest
 import torch
-from scan_cases import oracle, results, scan_inputs, ssd_inputs, worst
+from scan_cases import results, scan_inputs, ssd_inputs
 from torch import Tensor
 
 from eegm2 import EEGM2Config, ops
 from eegm2.model.block import SequenceBlock
 from eegm2.ops.cpu import entries, runtime, simd, ssd_kernels
 from eegm2.ops.cpu import threads as native
-from eegm2.ops.cpu.ssd import ssd_operator, time_segments
+from eegm2.ops.cpu.ssd import ssd_operator
 
 SCANS = {"ssd": ssd_inputs, "selective_scan": scan_inputs}
 GUARD = 12345.0
@@ -96,30 +96,6 @@ def test_a_kernel_that_fails_says_so() -> None:
     runtime.launch(failing, (torch.zeros(3),), [5], 4, 1)
     with pytest.raises(MemoryError, match="CPU kernel"):
         runtime.launch(failing, (torch.zeros(3),), [0], 4, 1)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 4])
-@pytest.mark.parametrize("length", [1, 256, 257, 1100])
-def test_time_is_shared_among_more_threads_than_heads(threads: int, length: int) -> None:
-    torch.set_num_threads(threads)
-    cut, steps = time_segments(1, length, 10**9)
-    spans = -(-length // 256)
-    assert cut == -(-spans // -(-spans // threads))
-    assert (cut - 1) * steps < length <= cut * steps
-    sizes = {"batch": 1, "heads": 1, "groups": 1}
-    inputs = ssd_inputs(length, **sizes, headdim=17)
-    inputs[2] = inputs[2] * 0.01  # slow decay, so that every segment matters to the last
-    found = results(ops.ssd, inputs, backend="numba")
-    assert worst(found, oracle("ssd", inputs)) < 1e-9
-    assert all(torch.equal(a, b) for a, b in zip(results(ops.ssd, inputs, backend="numba"), found))
-
-
-def test_segments_of_several_heads_and_groups() -> None:
-    torch.set_num_threads(13)
-    inputs = ssd_inputs(700, batch=1, heads=4, groups=2)
-    inputs[2] = inputs[2] * 0.01
-    assert time_segments(4, 700, 10**9)[0] == 3
-    assert worst(results(ops.ssd, inputs, backend="numba"), oracle("ssd", inputs)) < 1e-9
 
 
 def guarded(tensor: Tensor) -> tuple[Tensor, Tensor]:

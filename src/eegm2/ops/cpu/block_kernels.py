@@ -128,13 +128,8 @@ def block_scan(
     asked for also spans (block, b, h, n p), the states before each block as they lie here.
     """
     batch, length, channels, heads, headdim, d_state = (
-        sizes[0],
-        sizes[1],
-        sizes[2],
-        sizes[3],
-        sizes[4],
-        sizes[5],
-    )
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5],
+    )  # fmt: skip
     taps, groups, parts = sizes[6], sizes[7], sizes[8]
     real = A.dtype.type
     width, wide, lines = round_up(headdim, LANES), round_up(d_state, LANES), round_up(d_state, ROWS)
@@ -273,13 +268,8 @@ def block_join(partial, squares, u, weight, bias, y, reduced, factors, sizes, ep
     (b, l) the inverse of its root mean square.
     """
     batch, length, channels, heads, headdim, parts = (
-        sizes[0],
-        sizes[1],
-        sizes[2],
-        sizes[3],
-        sizes[4],
-        sizes[8],
-    )
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[8],
+    )  # fmt: skip
     n_out = round_up(channels, COLUMNS)
     total = np.zeros(MOST_GROUPS * n_out, y.dtype)
     for row in range(start, stop):

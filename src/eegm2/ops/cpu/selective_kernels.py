@@ -65,30 +65,13 @@ def selective_inputs(u, into, conv, to_steps, tail, after, active, given, sizes,
             moved_rows(tail, at_tail + lead * inner, inner, x, 0, n_group, back - lead, own)
             for t in range(rows):
                 filtered(
-                    x,
-                    (back + t) * n_group,
-                    n_group,
-                    conv,
-                    g * (taps + 1) * width,
+                    x, (back + t) * n_group, n_group, conv, g * (taps + 1) * width, width, taps, vec, t *
                     width,
-                    taps,
-                    vec,
-                    t * width,
-                )
+                )  # fmt: skip
             product(
-                vec,
-                0,
-                width,
-                rows,
-                to_steps,
-                g * width * n_steps,
-                width,
-                n_steps,
-                sums,
-                0,
-                n_steps,
-                int(g == 0),
-            )
+                vec, 0, width, rows, to_steps, g * width * n_steps, width, n_steps, sums, 0, n_steps, int(g ==
+                0),
+            )  # fmt: skip
             moved_rows(vec, 0, width, active, (at_row * groups + g) * width, groups * width, rows, width)
             if block == blocks - 1:
                 moved_rows(x, rows * n_group, n_group, after, at_tail, inner, back, own)
@@ -100,7 +83,7 @@ def scan_group(
     x, at_x, row_x, dt, row_dt, rates, at_rates, given, at_given, row, D, at_D, state, own, y, rows, width,
     d_state,
 ):  # fmt: skip
-    """Scan `width` channels B and C of a step lie in a row of `given` (state: n, width)."""
+    """Scan `width` channels; B and C of a step lie in a row of `given`, the state is (n, width)."""
     lanes = lane_count(y)
     halving = fill(y.dtype.type(LOG2_E))
     for k in range(0, width, lanes):
@@ -155,19 +138,9 @@ def selective_scan_block(
                 first = groups * bundle // bundles
                 for g in range(first, groups * (bundle + 1) // bundles):
                     product(
-                        rows_u,
-                        0,
-                        channels,
-                        rows,
-                        gate,
-                        g * channels * n_group,
-                        channels,
-                        n_group,
-                        z,
-                        0,
-                        n_group,
-                        1,
-                    )
+                        rows_u, 0, channels, rows, gate, g * channels * n_group, channels, n_group, z, 0,
+                        n_group, 1,
+                    )  # fmt: skip
                     product(
                         rows_given, 2 * d_state, n_steps, rows, to_dt, g * rank * n_group, rank, n_group, dt,
                         0, n_group, 1,

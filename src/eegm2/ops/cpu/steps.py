@@ -113,20 +113,6 @@ def advance(vec, left, right, state, own, out, first, way, steps, width, row, ro
 
 
 @kernel
-def accumulate(vec, left, state, steps, width, rows, scale):
-    """``S[r] += left[t, r] vec[t]`` over `steps` steps: `advance` where nobody asks for outputs."""
-    lanes = lane_count(vec)
-    factor = fill(scale)
-    for v in range(0, width, lanes):
-        for r in range(rows):
-            place = r * width + v
-            total = multiply(factor, load(state, place))
-            for t in range(steps):
-                total = multiply_add(spread(left, t * rows + r), load(vec, t * width + v), total)
-            store(state, place, total)
-
-
-@kernel
 def prefetch_row(source, i, size):
     """Ask for a row that will be read one block later."""
     for k in range(0, size, lane_count(source)):
