@@ -35,8 +35,8 @@ class TrainedBlock(torch.autograd.Function):
         weights = BlockWeights.of(*parameters, **options)
         gone = Gone.through(u, weights)
         y, tail, state = sequence_block(u, weights, gone=gone)
-        ctx.save_for_backward(u, *parameters)
-        ctx.weights, ctx.gone = weights, gone
+        ctx.save_for_backward(u, gone.reduced, gone.factors, gone.spans, *weights.tensors, *parameters)
+        ctx.sizes = weights.shape, weights.eps[1], weights.norm_first
         ctx.set_materialize_grads(False)
         return y, tail, state
 
@@ -48,25 +48,25 @@ class TrainedBlock(torch.autograd.Function):
             raise RuntimeError(
                 "states that a block returns have a gradient only if it was given one; start from zeros"
             )
-        u, *parameters = ctx.saved_tensors
         if dy is None:
-            return (None,) * (2 + len(parameters))
-        return _backward(dy.contiguous(), dense_last(u), ctx.weights, ctx.gone, *parameters)
+            return (None,) * len(ctx.needs_input_grad)
+        u, reduced, factors, spans, *saved = ctx.saved_tensors
+        return _backward(dy.contiguous(), dense_last(u), Gone(reduced, factors, spans), *ctx.sizes, *saved)
 
 
 def _backward(
-    dy: Tensor, u: Tensor, weights: BlockWeights, gone: Gone, into: Tensor, *parameters: Tensor
+    dy: Tensor, u: Tensor, gone: Gone, shape: tuple[int, ...], eps: float, norm_first: bool, *saved: Tensor
 ) -> tuple[Tensor | None, ...]:
-    gate_norm, out_of = parameters[5:7]
-    (batch, length, channels), (_, heads, headdim, d_state, taps) = u.shape, weights.shape
+    laid_out, (into, *_, gate_norm, out_of, norm_weight, _) = saved[:6], saved[7:]
+    (batch, length, channels), (_, heads, headdim, d_state, taps) = u.shape, shape
     width, wide, n_out = up(headdim, LANES), up(d_state, LANES), up(channels, COLUMNS)
     inner, rows = heads * headdim, batch * length
     dm, pulls = empty(u.shape, u.dtype), torch.empty_like(gone.factors)
     tasks = -(-rows // JOINED)
     d_norm = u.new_empty(tasks, 2, channels)
-    joined = (dy, gone.reduced, u, gone.factors, weights.norm[0], dm, pulls, d_norm)
-    sizes = [rows, channels, inner, length, *u.stride()[:2], weights.norm_first]
-    launch(join_slopes, joined, sizes, tasks, 64 * rows * channels, scalars=weights.eps[1:])
+    joined = (dy, gone.reduced, u, gone.factors, norm_weight, dm, pulls, d_norm)
+    sizes = [rows, channels, inner, length, *u.stride()[:2], norm_first]
+    launch(join_slopes, joined, sizes, tasks, 64 * rows * channels, scalars=(eps,))
 
     chunks, parts = min(batch, MOST_CHUNKS), 1 if heads == 1 else 2 if heads < 16 else 4
     both, per_head, reduced = matrices(into.detach(), out_of * gate_norm, heads, headdim, d_state)
@@ -79,11 +79,11 @@ def _backward(
     d_filters = u.new_zeros(chunks * parts, taps + 1, 2, wide)
     d_heads = torch.zeros(chunks, heads, 3, dtype=torch.float64)
     results = (partial, d_expand, d_reduce, d_shared, d_conv, d_filters, d_heads)
-    arrays = (u, dm, gone.factors, pulls, *weights.tensors[:6], *back, gone.spans, *results)
-    sizes = [batch, length, *weights.shape, parts, chunks, *u.stride()[:2]]
+    arrays = (u, dm, gone.factors, pulls, *laid_out, *back, gone.spans, *results)
+    sizes = [batch, length, *shape, parts, chunks, *u.stride()[:2]]
     launch(block_slopes, arrays, sizes, chunks * parts, 12 * rows * inner * (d_state + channels))
 
-    du = torch.add(dy if weights.norm_first else dm, partial[0, ..., :channels])
+    du = torch.add(dy if norm_first else dm, partial[0, ..., :channels])
     for part in partial[1:]:
         du += part[..., :channels]
     z, x = _total(d_expand)[:, : 2 * width, :channels].unflatten(1, (2, width))[:, :, :headdim].unbind(1)
@@ -96,6 +96,6 @@ def _backward(
     d_dt, dA, dD = _total(d_heads).to(u.dtype).unbind(1)
     d_weight, d_bias = d_norm.sum(0)
     return (
-        du, None, d_into, filters[:, None, :taps], filters[:, taps], d_dt, dA * weights.tensors[4], dD,
+        du, None, d_into, filters[:, None, :taps], filters[:, taps], d_dt, dA * laid_out[4], dD,
         (d_reduced * out_of).sum(0), d_reduced * gate_norm, d_weight, d_bias,
     )  # fmt: skip
