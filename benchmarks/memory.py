@@ -129,9 +129,14 @@ def write_fif(path: Path, size: int) -> None:
         raw.set_annotations(None)
         raw.save(plain, split_size="2GB", verbose="error")
     if whole:
-        with plain.open("rb") as source, gzip.open(path, "wb", compresslevel=1) as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-        plain.unlink()
+        pack(plain, path)
+
+
+def pack(plain: Path, path: Path) -> None:
+    """Compress a file in place of it."""
+    with plain.open("rb") as source, gzip.open(path, "wb", compresslevel=1) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    plain.unlink()
 
 
 def write_set(path: Path, size: int) -> None:
@@ -162,6 +167,43 @@ def write_set(path: Path, size: int) -> None:
     savemat(path, content, appendmat=False, do_compression=path.stem.endswith("_zip"))
 
 
+def write_hdf5_set(path: Path, size: int) -> None:
+    """Write an EEGLAB set as MATLAB 7.3 does; `NAME_zip.set` is compressed, as MATLAB leaves it."""
+    import h5py
+
+    n_seconds = size // (4 * len(NAMES) * SFREQ_HZ)
+    n_times = n_seconds * SFREQ_HZ
+    packed = {"compression": "gzip", "compression_opts": 3} if path.stem.endswith("_zip") else {}
+
+    def add(group: Any, name: str, value: float | str) -> Any:
+        text = isinstance(value, str)
+        content = np.array([[ord(c)] for c in value], np.uint16) if text else np.array([[value]], float)
+        made = group.create_dataset(name, data=content)
+        made.attrs["MATLAB_class"] = np.bytes_("char" if text else "double")
+        return made
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        eeg = file.create_group("EEG")
+        eeg.attrs["MATLAB_class"] = np.bytes_("struct")
+        numbers = {"nbchan": len(NAMES), "trials": 1, "pnts": n_times, "srate": SFREQ_HZ}
+        for name, value in {**numbers, "xmin": 0.0, "xmax": (n_times - 1) / SFREQ_HZ}.items():
+            add(eeg, name, float(value))
+        add(eeg, "setname", "big")
+        places, texts = eeg.create_group("chanlocs"), file.create_group("#refs#")
+        places.attrs["MATLAB_class"] = np.bytes_("struct")
+        labels = [[add(texts, f"label{i}", name).ref] for i, name in enumerate(NAMES)]
+        places.create_dataset("labels", data=np.array(labels, h5py.ref_dtype), dtype=h5py.ref_dtype)
+        shape = (n_times, len(NAMES))
+        data = eeg.create_dataset("data", shape, "<f4", chunks=(4 * SFREQ_HZ, len(NAMES)), **packed)
+        data.attrs["MATLAB_class"] = np.bytes_("single")
+        at = 0
+        for block in blocks_of(len(NAMES), n_seconds):
+            data[at : at + block.shape[1]] = block.T
+            at += block.shape[1]
+    with path.open("r+b") as head:
+        head.write(b"MATLAB 7.3 MAT-file, HDF5 schema 1.00 .".ljust(124) + b"\x00\x02IM")
+
+
 def write_csv(path: Path, size: int) -> None:
     """Write a table as muselsl does."""
     with path.open("w") as file:
@@ -172,6 +214,12 @@ def write_csv(path: Path, size: int) -> None:
             file.write("".join(rows))
             if file.tell() >= size:
                 return
+
+
+def write_packed_xdf(path: Path, size: int) -> None:
+    """Write the same as `write_xdf`, compressed."""
+    write_xdf(path.with_suffix(".xdf"), size)
+    pack(path.with_suffix(".xdf"), path)
 
 
 def write_xdf(path: Path, size: int) -> None:
@@ -201,9 +249,11 @@ def write_xdf(path: Path, size: int) -> None:
         file.write(chunk(6, struct.pack("<I", 1) + f"<?xml version='1.0'?><info>{last}</info>".encode()))
 
 
+AVERAGE = "EDF of the store's rate, average reference"
 FORMATS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "EDF": ("big.edf", write_growing),
     "EDF of the store's rate": ("slow.edf", write_growing),
+    AVERAGE: ("slow.edf", write_growing),
     "BDF": ("big.bdf", write_growing),
     "BrainVision": ("big.vhdr", write_brainvision),
     "GDF": ("big.gdf", write_gdf),
@@ -212,7 +262,10 @@ FORMATS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "EEGLAB": ("big.set", write_set),
     "EEGLAB, compressed": ("big_zip.set", write_set),
     "EEGLAB with .fdt": ("big_fdt.set", write_set),
+    "EEGLAB as HDF5": ("big.set", write_hdf5_set),
+    "EEGLAB as HDF5, compressed": ("big_zip.set", write_hdf5_set),
     "XDF": ("big.xdf", write_xdf),
+    "XDF, compressed": ("big.xdfz", write_packed_xdf),
     "CSV (muselsl)": ("big.csv", write_csv),
 }
 
@@ -225,7 +278,7 @@ def measured(name: str, mb: float, work: Path) -> dict[str, Any]:
     write(source / file, round(mb * 1e6))
     sizes = {path: path.stat().st_size for path in source.iterdir()}
     size = sum(sizes.values())
-    command = [sys.executable, __file__, "--one", str(source / file), str(place)]
+    command = [sys.executable, __file__, "--one", name, str(source / file), str(place)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     shutil.rmtree(source)
     shutil.rmtree(place, ignore_errors=True)
@@ -242,10 +295,12 @@ def measured(name: str, mb: float, work: Path) -> dict[str, Any]:
     }
 
 
-def prepare_here(source: str, out: str) -> None:
+def prepare_here(name: str, source: str, out: str) -> None:
     """Prepare a file in this process and print what the process held before and at most (in KiB)."""
+    reference = "average" if name == AVERAGE else "keep"
     before = held()
-    result = prepare(source, out, PrepareConfig(jobs=1, isolate=False, recipe="folder"))
+    config = PrepareConfig(jobs=1, isolate=False, recipe="folder", reference=reference)
+    result = prepare(source, out, config)
     (outcome,) = result.outcomes
     assert outcome.status == "prepared", outcome.reason
     print(json.dumps([before, held(), outcome.quality["duration_s"]]))
@@ -283,7 +338,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--out", type=Path, help="JSON file to write or add to, and the table beside it")
     parser.add_argument("--tables", type=Path, help="only write the table of this JSON file")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         prepare_here(*arguments.one)

@@ -8,103 +8,72 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from eegm2.model.pretrained import shared_by
 
-_EXPORTS = {
+__version__ = "0.1.0"
+
+_PLACES = {
     # Networks
-    "EEGM2": "eegm2.model.network",
-    "EEGM2Config": "eegm2.model.config",
-    "build_model": "eegm2.model.network",
-    "Mixer": "eegm2.model.mixer",
-    "time_statistics": "eegm2.model.statistics",
-    "log_covariance": "eegm2.model.statistics",
-    "load_authors_checkpoint": "eegm2.model.authors",
-    "save_authors_checkpoint": "eegm2.model.authors",
+    "eegm2.model.network": "EEGM2 build_model",
+    "eegm2.model.config": "EEGM2Config",
+    "eegm2.model.mixer": "Mixer",
+    "eegm2.model.statistics": "time_statistics log_covariance",
+    "eegm2.model.authors": "load_authors_checkpoint save_authors_checkpoint",
     # Data
-    "PrepareConfig": "eegm2.data.config",
-    "PreprocessingConfig": "eegm2.data.config",
-    "SplitConfig": "eegm2.data.config",
-    "WindowConfig": "eegm2.data.config",
-    "prepare": "eegm2.data.preparing.prepare",
-    "read_raw": "eegm2.data.files.readers",
-    "for_electrodes": "eegm2.data.electrodes",
-    "RecordingStore": "eegm2.data.store.recording_store",
-    "WindowDataset": "eegm2.data.windows.dataset",
-    "collate_windows": "eegm2.data.windows.dataset",
-    "scale_window": "eegm2.data.windows.scaling",
-    "SplitManifest": "eegm2.data.windows.splits",
-    "split_subjects": "eegm2.data.windows.splits",
-    "subject_folds": "eegm2.data.windows.splits",
+    "eegm2.data.config": "PrepareConfig PreprocessingConfig SplitConfig WindowConfig",
+    "eegm2.data.preparing.prepare": "prepare",
+    "eegm2.data.files.readers": "read_raw",
+    "eegm2.data.electrodes": "for_electrodes",
+    "eegm2.data.store.recording_store": "RecordingStore",
+    "eegm2.data.windows.dataset": "WindowDataset collate_windows",
+    "eegm2.data.windows.scaling": "scale_window",
+    "eegm2.data.windows.splits": "SplitManifest split_subjects subject_folds",
     # Training
-    "PretrainConfig": "eegm2.training.config",
-    "pretrain": "eegm2.training.pretrain",
-    "Objective": "eegm2.training.objectives.base",
-    "load_checkpoint": "eegm2.training.checkpoint",
-    "save_checkpoint": "eegm2.training.checkpoint",
+    "eegm2.training.config": "PretrainConfig",
+    "eegm2.training.pretrain": "pretrain",
+    "eegm2.training.objectives.base": "Objective",
+    "eegm2.training.checkpoint": "load_checkpoint save_checkpoint",
     # Evaluation
-    "ProbeConfig": "eegm2.evaluation.config",
-    "probe": "eegm2.evaluation.probing.run",
-    "extract_features": "eegm2.evaluation.features.representation",
-    "adapt_channels": "eegm2.evaluation.features.transfer",
-    "labelled_windows": "eegm2.evaluation.windows.from_store",
-    "baseline_runner": "eegm2.evaluation.baselines.registry",
-    "Baseline": "eegm2.evaluation.baselines.declaration",
-    "BaselineRunner": "eegm2.evaluation.baselines.windows",
-    "linear_probe": "eegm2.evaluation.protocols.frozen",
-    "subject_splits": "eegm2.evaluation.scores.crossval",
-    "cross_validate": "eegm2.evaluation.scores.crossval",
-    "compare": "eegm2.evaluation.scores.resampling",
-    "EEGM2Encoder": "eegm2.evaluation.estimators.sklearn",
-    "EEGM2Classifier": "eegm2.evaluation.estimators.sklearn",
-    "EEGM2Regressor": "eegm2.evaluation.estimators.sklearn",
-    "EEGM2ForClassification": "eegm2.evaluation.estimators.braindecode",
-    "EmbedConfig": "eegm2.evaluation.config",
-    "embed": "eegm2.evaluation.features.embedding",
-    "FinetuneConfig": "eegm2.evaluation.finetuning.config",
-    "finetune": "eegm2.evaluation.finetuning.run",
-    "band_power_by_class": "eegm2.evaluation.baselines.class_power",
+    "eegm2.evaluation.config": "ProbeConfig EmbedConfig",
+    "eegm2.evaluation.probing.run": "probe",
+    "eegm2.evaluation.features.representation": "extract_features",
+    "eegm2.evaluation.features.transfer": "adapt_channels",
+    "eegm2.evaluation.windows.from_store": "labelled_windows",
+    "eegm2.evaluation.baselines.registry": "baseline_runner",
+    "eegm2.evaluation.baselines.declaration": "Baseline",
+    "eegm2.evaluation.baselines.windows": "BaselineRunner",
+    "eegm2.evaluation.protocols.frozen": "linear_probe",
+    "eegm2.evaluation.scores.crossval": "subject_splits cross_validate",
+    "eegm2.evaluation.scores.resampling": "compare",
+    "eegm2.evaluation.estimators.sklearn": "EEGM2Encoder EEGM2Classifier EEGM2Regressor",
+    "eegm2.evaluation.estimators.braindecode": "EEGM2ForClassification",
+    "eegm2.evaluation.features.embedding": "embed",
+    "eegm2.evaluation.finetuning.config": "FinetuneConfig",
+    "eegm2.evaluation.finetuning.run": "finetune",
+    "eegm2.evaluation.baselines.class_power": "band_power_by_class",
     # Models at work
-    "StreamingEEGM2": "eegm2.deploy.stream.streaming",
-    "reconstruct_long": "eegm2.deploy.long",
-    "encode_long": "eegm2.deploy.long",
-    "OnnxModel": "eegm2.deploy.export.runtime",
-    "OnnxStream": "eegm2.deploy.export.runtime",
-    "PredictConfig": "eegm2.deploy.predict.config",
-    "predict": "eegm2.deploy.predict.run",
-    "envelope": "eegm2.data.signal.overview",
-    "spectrogram": "eegm2.data.signal.overview",
+    "eegm2.deploy.stream.streaming": "StreamingEEGM2",
+    "eegm2.deploy.long": "reconstruct_long encode_long",
+    "eegm2.deploy.export.runtime": "OnnxModel OnnxStream",
+    "eegm2.deploy.predict.config": "PredictConfig",
+    "eegm2.deploy.predict.run": "predict",
+    "eegm2.data.signal.overview": "envelope spectrogram",
     # Sharing
-    "from_pretrained": "eegm2.hub",
-    "save_pretrained": "eegm2.hub",
-    "share_run": "eegm2.hub",
-    "push_to_hub": "eegm2.hub",
-    "model_card": "eegm2.hub",
-    "write_report": "eegm2.report.html",
+    "eegm2.hub": "from_pretrained save_pretrained share_run push_to_hub model_card",
+    "eegm2.report.html": "write_report",
     # Parts of one's own
-    "option": "eegm2.config",
-    "trusting": "eegm2.plugins",
-    "check_baseline": "eegm2.contracts",
-    "check_dataset": "eegm2.contracts",
-    "check_mixer": "eegm2.contracts",
-    "check_objective": "eegm2.contracts",
+    "eegm2.config": "option",
+    "eegm2.plugins": "trusting",
+    "eegm2.contracts": "check_baseline check_dataset check_mixer check_objective",
     # Figures
-    "band_power_maps": "eegm2.report.figures",
-    "calibration_curves": "eegm2.report.figures",
-    "evaluation_scores": "eegm2.report.figures",
-    "learning_curves": "eegm2.report.figures",
-    "loss_curves": "eegm2.report.figures",
-    "person_scores": "eegm2.report.figures",
-    "probability_over_time": "eegm2.report.figures",
-    "topographic_maps": "eegm2.report.figures",
-    "training_figure": "eegm2.report.shown",
-    "prediction_figure": "eegm2.report.shown",
-    "write_prediction_page": "eegm2.report.predictions",
+    "eegm2.report.figures": "band_power_maps calibration_curves evaluation_scores learning_curves "
+    "loss_curves person_scores probability_over_time topographic_maps",
+    "eegm2.report.shown": "training_figure prediction_figure",
+    "eegm2.report.predictions": "write_prediction_page",
     # Errors
-    "EEGM2Error": "eegm2.errors",
-    "ConfigError": "eegm2.errors",
-    "DataError": "eegm2.errors",
-    "CheckpointError": "eegm2.errors",
+    "eegm2.errors": "EEGM2Error ConfigError DataError CheckpointError",
 }
+_EXPORTS = {name: module for module, names in _PLACES.items() for name in names.split()}
 
 __all__ = ["__version__", *_EXPORTS]
 
@@ -199,6 +168,9 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'eegm2' has no attribute '{name}'")
+
+
+shared_by(lambda: importlib.import_module("eegm2.hub"))
 
 
 def __dir__() -> list[str]:

@@ -17,11 +17,25 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eegm2.errors import ConfigError
+from eegm2.records import Kind
 
 T = TypeVar("T")
 
+NOT_NEGATIVE = Kind("0 or more", lambda value: value >= 0)
+ABOVE_0 = Kind("above 0", lambda value: value > 0)
+SECONDS = Kind("seconds above 0", ABOVE_0.fits)
+AT_LEAST_1 = Kind("at least 1", lambda value: value >= 1)
+SHARE = Kind("a share between 0 and 1", lambda value: 0 <= value <= 1)
+BELOW_1 = Kind("0 <= {name} < 1", lambda value: 0 <= value < 1)
 
-def option(default: Any, help: str, *, later: bool = False, parts: Any = None) -> Any:
+
+def one_of(*names: str, words: str = "") -> Kind:
+    """Return the kind of what is one of `names`: "a, b or c", or `words` and all of them."""
+    text = f"{words} {', '.join(names)}" if words else f"{', '.join(names[:-1])} or {names[-1]}"
+    return Kind(text, lambda value: value in names)
+
+
+def option(default: Any, help: str, *, later: bool = False, parts: Any = None, alias: str = "") -> Any:
     """Declare a dataclass field with its help text.
 
     Parameters
@@ -35,8 +49,10 @@ def option(default: Any, help: str, *, later: bool = False, parts: Any = None) -
         files and their hashes stay as they are.
     parts : eegm2.plugins.Registry, optional
         The value names one of these, or none where it is empty; see `check_parts`.
+    alias : str
+        Another flag of it, such as the singular of a list.
     """
-    metadata = {"help": help, "later": later, "parts": parts}
+    metadata = {"help": help, "later": later, "parts": parts, "alias": alias}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -65,6 +81,21 @@ def check_parts(config: Any) -> None:
     for field in dataclasses.fields(config):
         if field.metadata.get("parts") is not None and getattr(config, field.name):
             field.metadata["parts"].check(getattr(config, field.name))
+
+
+def expect(config: Any, kind: Kind, *names: str) -> None:
+    """Refuse options of a dataclass that are not of a kind, each value of a list; None always is.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, its value and what was expected.
+    """
+    for name in names:
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not kind.fits(value):
+                raise ConfigError(f"{name}: got {value!r}, expected {kind.name.format(name=name)}")
 
 
 def pairs(texts: Iterable[str], where: str) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def orderly() -> Iterator[None]:
             main = threading.main_thread().ident
             again.append(threading.Timer(AGAIN_S, signal.pthread_kill, (main, number)))
             again[-1].daemon = True
-            again[-1].start()
+            with contextlib.suppress(RuntimeError, MemoryError):  # where memory is limited
+                again[-1].start()
         raise Interruption(number)
 
     unraisable = sys.unraisablehook

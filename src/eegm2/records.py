@@ -65,7 +65,6 @@ NAMES = Kind(
     ),
 )
 TEXTS = Kind("a list of texts", lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v))
-ANYTHING = Kind("anything", lambda value: True)
 
 
 def maybe(kind: Kind) -> Kind:
@@ -139,7 +138,6 @@ QUALITY = Record(
 """A row of quality.json; what it holds of a recording is also in the recording's own facts."""
 
 PROTOCOL = Record({"protocol": TEXT, "seed": WHOLE, "metrics": TABLE, "threshold": maybe(NUMBER)})
-PART = Record({"n_windows": COUNT, "n_subjects": COUNT, "n_recordings": COUNT})
 TASK = Record(
     {
         "kind": TEXT,
@@ -218,23 +216,6 @@ CALIBRATION = Record(
     }
 )
 """A person's scale on a device."""
-
-EXPORTED = Record(
-    {
-        "part": TEXT,
-        "n_chans": COUNT,
-        "width": COUNT,
-        "ch_names": NAMES,
-        "sfreq_hz": LENGTH,
-        "outputs": TEXTS,
-        "states": TABLE,
-        "hop": COUNT,
-        "delay_samples": COUNT,
-        "delay_steps": COUNT,
-    },
-    ("part", "n_chans"),
-)
-"""Facts inside an exported file."""
 
 
 def parse_json(data: str | bytes) -> Any:

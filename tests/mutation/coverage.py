@@ -1,21 +1,25 @@
 """Which tests run which statements of the modules that are tried, measured once and kept.
 
 Every statement of the modules' functions is made to say that it runs. What is kept holds for a test file as
-long as it and the modules are as they were; a file that has changed is measured again.
+long as it and the modules that it reached are as they were; otherwise it is measured again.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.mutation.planting import ROOT, Planted, forget, forked, source_of
 
@@ -23,6 +27,7 @@ KEPT = ROOT / "build" / "mutation-coverage.json"
 LOG = os.dup(1)  # a forked process has none of its own
 OPTIONS = [
     *("-q", "-n", "0", "-s", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--disable-warnings"),
+    "--timeout=0",  # by the clock a busy machine takes any time
     *("-o", "filterwarnings=default"),  # the libraries that are there already cannot be rewritten, and say so
 ]
 
@@ -43,17 +48,27 @@ class Spoken(ast.NodeTransformer):
 class Listening:
     """A pytest plugin that notes what every test runs, and keeps what the tests of a file ran."""
 
-    def __init__(self, states: dict[str, str]) -> None:
-        self.states = states
+    def __init__(self, longest_s: float) -> None:
+        self.longest_s = longest_s
         self.now: set[tuple[str, int]] = set()
         self.files: dict[str, dict[str, Any]] = {}
         self.began_s = time.monotonic()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Any:
+        with _no_longer_than(10 * self.longest_s):  # much of it is for other tests too
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Any:
+        with _no_longer_than(self.longest_s):
+            return (yield)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         file = report.nodeid.split("::")[0]
         if file not in self.files:
             self.keep()
-            self.files[file] = {"state": self.states[file], "setup": set(), "tests": {}, "bad": []}
+            self.files[file] = {"setup": set(), "tests": {}, "bad": []}
         entry = self.files[file]
         if report.when == "setup":  # what a shared fixture runs counts for every test of the file
             entry["setup"] |= self.now
@@ -75,18 +90,30 @@ class Listening:
         file, entry = self.files.popitem()
         self.files[file] = entry
         kept = _kept()
-        kept[file] = {**entry, "setup": _by_module(entry["setup"])}
+        setup = _by_module(entry["setup"])
+        modules = set(setup).union(*(test["lines"] for test in entry["tests"].values()))
+        reached = [str(source_of(module).relative_to(ROOT)) for module in sorted(modules)]
+        kept[file] = {**entry, "setup": setup, "state": _state([file, *reached]), "longest_s": self.longest_s}
         KEPT.parent.mkdir(exist_ok=True)
         temporary = KEPT.with_suffix(".tmp")
         temporary.write_text(json.dumps(kept))
         temporary.replace(KEPT)
         seconds, self.began_s = time.monotonic() - self.began_s, time.monotonic()
-        bad = f", NOT PASSING {entry['bad']}" if entry["bad"] else ""
+        bad = f", not passing in time: {entry['bad']}" if entry["bad"] else ""
         os.write(LOG, f"{file}: {len(entry['tests'])} tests in {seconds:.0f} s{bad}\n".encode())
 
 
 def _kept() -> dict[str, Any]:
     return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+
+def _state(paths: Iterable[str]) -> dict[str, str]:
+    """Return what files are now; empty for one that is not there."""
+    there = {path: ROOT / path for path in paths}
+    return {
+        path: hashlib.sha256(full.read_bytes()).hexdigest()[:16] if full.exists() else ""
+        for path, full in there.items()
+    }
 
 
 def _by_module(lines: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
@@ -96,32 +123,60 @@ def _by_module(lines: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
     return dict(found)
 
 
-def measured(modules: list[str], tests: list[str]) -> dict[str, dict[str, Any]]:
-    """Return of every test file what its set-up and its tests run; measure what is not kept."""
-    sources = hashlib.sha256("".join(source_of(m).read_text() for m in modules).encode()).hexdigest()
+def measured(modules: list[str], tests: list[str], longest_s: float) -> dict[str, dict[str, Any]]:
+    """Return of every test file what its set-up and its tests run; measure what is not kept.
+
+    Parameters
+    ----------
+    modules : list of str
+        In which statements are counted.
+    tests : list of str
+        Files and folders that must be known; what is known of others is returned too.
+    longest_s : float
+        Of the processor's time; tests that take longer are not asked. 0: all are.
+    """
     files = sorted({str(f.relative_to(ROOT)) for place in tests for f in _files(ROOT / place.split("::")[0])})
-    states = {
-        file: hashlib.sha256((sources + (ROOT / file).read_text()).encode()).hexdigest()[:16]
-        for file in files
-    }
-    kept = _kept()
-    stale = [file for file in files if kept.get(file, {}).get("state") != states[file]]
+    known = _current(longest_s)
+    stale = [file for file in files if file not in known]
     if stale:
-        found = forked(lambda: _measure(modules, stale, states), 3600)
+        found = forked(lambda: _measure(modules, stale, longest_s), 3600)
         if "code" not in found:
             raise RuntimeError(f"the tests could not be measured: {found}")
-        kept = _kept()
-    return {file: kept[file] for file in files if file in kept}
+    return _current(longest_s)
+
+
+def _current(longest_s: float) -> dict[str, dict[str, Any]]:
+    """Return what is kept and still holds."""
+    known = {}
+    for file, entry in _kept().items():
+        enough = not entry["longest_s"] or 0 < longest_s <= entry["longest_s"]
+        if (enough or not entry["bad"]) and entry["state"] == _state(entry["state"]):
+            known[file] = entry
+    return known
+
+
+@contextlib.contextmanager
+def _no_longer_than(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes more of the processor's time; 0: never."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"took more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(path.rglob("test_*.py"))
 
 
-def _measure(modules: list[str], files: list[str], states: dict[str, str]) -> dict[str, int]:
-    import pytest
-
-    plugin = Listening(states)
+def _measure(modules: list[str], files: list[str], longest_s: float) -> dict[str, int]:
+    plugin = Listening(longest_s)
     for module in modules:
         forget(module)
     for module in modules:
@@ -165,7 +220,8 @@ def choose(
         hit = [(t["seconds"], name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])]
         if hit:
             found[file] = sorted(hit)
-    chosen, seconds = [], 0.0
+    chosen: list[str] = []
+    seconds = 0.0
     for tests in sorted(found.values(), key=lambda tests: tests[0]):
         for one, name in tests:
             if not chosen or not longest_s or seconds + one <= longest_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,14 @@ SWAPS: dict[type, type] = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub,
     ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div, ast.Mod: ast.Mult,
     ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+#: Keywords that decide how a file or a figure looks, or what a warning says, and nothing that is computed.
+LOOKS = {
+    "indent", "ensure_ascii", "stacklevel", "strict", "where", "columns", "figsize", "dpi", "color", "colors",
+    "facecolor", "edgecolor", "edgecolors", "linewidth", "linewidths", "linestyle", "markersize", "zorder",
+    "fontsize", "title_fontsize", "labelsize", "fontweight", "rotation", "ha", "va", "handlelength", "cmap",
+    "capsize", "frameon", "folded",
 }  # fmt: skip
 
 
@@ -43,6 +52,7 @@ class Mutant:
         return hashlib.sha256(f"{self.change}/{self.which}".encode()).hexdigest()[:12]
 
 
+@functools.cache
 def mutants(source: str) -> list[Mutant]:
     """Return every single fault of a module, in an order as good as random and always the same."""
     tree = ast.parse(source)
@@ -50,27 +60,28 @@ def mutants(source: str) -> list[Mutant]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    found: dict[tuple[int, int, str], tuple[int, str]] = {}
-    for node, after in _changes(tree):
-        begin = starts[node.lineno - 1] + node.col_offset
-        end = starts[node.end_lineno - 1] + node.end_col_offset
-        whole = source.encode()
-        before = whole[begin:end].decode()
-        text = ast.unparse(after) if isinstance(after, ast.AST) else after
-        new = (whole[:begin] + f"({text})".encode() + whole[end:]).decode()
-        if isinstance(node, ast.stmt):
-            new = (whole[:begin] + text.encode() + whole[end:]).decode()
-        try:
-            ast.parse(new)
-        except SyntaxError:
-            continue
-        before, text = " ".join(before.split()), " ".join(text.split())
-        if before != text:
-            found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, new))
+    found: dict[tuple[int, int, str], tuple[int, bytes]] = {}
+    whole = source.encode()
+    for top in tree.body:
+        first, last = starts[top.lineno - 1], starts[top.end_lineno or 0]
+        for node, after in _changes(top):
+            begin = starts[node.lineno - 1] + node.col_offset
+            end = starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
+            before = whole[begin:end].decode()
+            text = ast.unparse(after) if isinstance(after, ast.AST) else after
+            put = (text if isinstance(node, ast.stmt) else f"({text})").encode()
+            try:
+                ast.parse(whole[first:begin] + put + whole[end:last])
+            except SyntaxError:
+                continue
+            before, text = " ".join(before.split()), " ".join(text.split())
+            if before != text:
+                found.setdefault((begin, end, f"{before} → {text}"), (node.lineno, put))
     seen: Counter[str] = Counter()
     made = []
-    for (_, _, change), (line, new) in sorted(found.items()):
-        made.append(Mutant(line, change, seen[change], new))
+    for (begin, end, change), (at, put) in sorted(found.items()):
+        new = (whole[:begin] + put + whole[end:]).decode()
+        made.append(Mutant(at, change, seen[change], new))
         seen[change] += 1
     return sorted(made, key=lambda mutant: mutant.key)
 
@@ -100,11 +111,10 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.AST | str
             yield node, node.value
         elif isinstance(node, ast.Call):
             for keyword in node.keywords:
-                if keyword.arg in ("indent", "ensure_ascii", "stacklevel", "strict", "where", "columns"):
+                if keyword.arg in LOOKS:
                     continue
                 kept = [other for other in node.keywords if other is not keyword]
                 yield node, ast.Call(node.func, node.args, kept)
-            name = ast.unparse(node.func)
             name = ast.unparse(node.func)
             if len(node.args) == 1 and not node.keywords and name in ("sorted", "abs", "round", "set"):
                 yield node, node.args[0]
@@ -137,13 +147,16 @@ def _computing(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes that compute: no annotation, decorator, raised message, import or printed line."""
     if isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return
-    if isinstance(node, ast.keyword) and node.arg in ("indent", "ensure_ascii", "stacklevel", "strict"):
+    if isinstance(node, ast.keyword) and node.arg in LOOKS - {"where", "columns"}:
         return
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
     if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("option", "warn", "print"):
         return
     yield node
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("reshape"):
+        # of -1 NumPy and torch take the sign, and the length that follows from the others
+        node = ast.Call(node.func, [a for a in node.args if ast.unparse(a) != "-1"], node.keywords)
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases"):
             continue

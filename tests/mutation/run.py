@@ -8,7 +8,9 @@
 
 Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
 faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
-first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``.
+first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``;
+tests that take long are left out unless `--longest 0` asks for all, and a test that falls must stand where
+nothing is planted.
 Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
 equivalent only if ``equivalent.toml`` says why.
 """
@@ -17,11 +19,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,11 +57,27 @@ def targets() -> dict[str, list[str]]:
     return found
 
 
-def digest(module: str) -> str:
-    """Return what a module says, whatever its imports, comments and line breaks."""
-    tree = ast.parse(source_of(module).read_text())
-    body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)]
-    return hashlib.sha256("".join(ast.unparse(node) for node in body).encode()).hexdigest()[:16]
+def scopes(source: str) -> dict[tuple[int, int], str]:
+    """Return, by first and last line, what a module's functions, methods and other statements say.
+
+    Comments and line breaks do not count; decorators and defaults of a function do.
+    """
+    found = {}
+    for node in ast.parse(source).body:
+        parts = node.body if isinstance(node, ast.ClassDef) else [node]
+        for part in parts:
+            says = hashlib.sha256(ast.unparse(part).encode()).hexdigest()[:8]
+            found[part.lineno, part.end_lineno or part.lineno] = says
+    return found
+
+
+def scope_of(module: str, mutant: Mutant) -> str:
+    """Return what the function or statement says that a mutant changes: a verdict holds as long as that."""
+    said = _scopes(source_of(module).read_text())
+    return next(says for (first, last), says in said.items() if first <= mutant.line <= last)
+
+
+_scopes = functools.cache(scopes)
 
 
 def statement_at(tree: ast.Module, line: int) -> int:
@@ -72,20 +92,29 @@ def statement_at(tree: ast.Module, line: int) -> int:
 
 
 def pending(module: str, sample: int, again: bool, kept: dict[str, Any]) -> list[Mutant]:
-    """Return the mutants of a module that have no verdict yet; of those that lived too, if `again`."""
-    state = digest(module)
-    entry = kept.setdefault(module, {})
-    if entry.get("source") != state:
-        entry.clear()
-        entry |= {"source": state, "killed": 0, "survived": [], "done": []}
+    """Return the mutants of a module that have no verdict yet; of those that lived too, if `again`.
+
+    Verdicts on what a module no longer says are dropped.
+    """
     every = mutants(source_of(module).read_text())
+    says = {mutant.key: scope_of(module, mutant) for mutant in every}
+    entry = kept.setdefault(module, {"killed": {}, "survived": {}})
     entry["mutants"] = len(every)
-    todo = [m for m in (every[:sample] if sample else every) if m.key not in entry["done"]]
-    if again:
-        excused = equivalents().get(module, {})
-        lived = {s["key"] for s in entry["survived"] if s["change"] not in excused}
-        todo += [m for m in every if m.key in lived]
-    return todo
+    entry["killed"] = {key: was for key, was in entry["killed"].items() if says.get(key) == was}
+    entry["survived"] = {
+        key: lived for key, lived in entry["survived"].items() if says.get(key) == lived["scope"]
+    }
+    excused = equivalents().get(module, {}) if again else ()
+    return [
+        m
+        for number, m in enumerate(every)
+        if (
+            m.key not in entry["killed"]
+            and m.key not in entry["survived"]
+            and number < (sample or len(every))
+        )
+        or (again and m.key in entry["survived"] and m.change not in excused)
+    ]
 
 
 class Session:
@@ -104,8 +133,10 @@ class Session:
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.failed |= report.failed
 
-    def tried(self, chosen: list[str]) -> dict[str, Any]:
-        """Run tests until one falls (in a forked process)."""
+    def tried(self, chosen: list[str], plant_it: Callable[[], None] | None) -> dict[str, Any]:
+        """Plant a fault and run tests until one falls (in a forked process)."""
+        assert plant_it is not None
+        plant_it()
         items = [self.items[name] for name in chosen if name in self.items]
         for item, after in zip(items, [*items[1:], None]):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
@@ -114,12 +145,24 @@ class Session:
         return {"lives": True}
 
 
-def read_anew(module: str, mutant: Mutant, chosen: list[str]) -> dict[str, Any]:
+def read_anew(module: str, source: str, chosen: list[str]) -> dict[str, Any]:
     """Run tests on a module whose faulty line runs when it is imported (in a forked process)."""
     import pytest
 
-    plant(module, mutant.source)
-    return {"lives": int(pytest.main([*OPTIONS, "-x", *chosen])) == 0}
+    plant(module, source)
+    watched = Fallen()
+    code = int(pytest.main([*OPTIONS, "-x", *chosen], plugins=[watched]))
+    return {"lives": code == 0, **({"by": watched.by} if watched.by else {})}
+
+
+class Fallen:
+    """A pytest plugin that notes which test fell."""
+
+    by = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.by = report.nodeid
 
 
 def try_all(
@@ -128,41 +171,58 @@ def try_all(
     """Try mutants and tell each verdict to `note`."""
     import pytest
 
-    late = []
+    late: list[tuple[str, Mutant]] = []
+    sound: dict[tuple[bool, str], bool] = {}
 
-    def one(module: str, mutant: Mutant, run: Callable[[list[str]], dict[str, Any]]) -> None:
+    def stands(anew: bool, name: str, control: Callable[[], Any]) -> bool:
+        """Return whether a test that fell passes where nothing is planted."""
+        if (anew, name) not in sound:
+            sound[anew, name] = forked(control, 120).get("lives", False)
+        return sound[anew, name]
+
+    def one(module: str, mutant: Mutant, run: Callable[..., dict[str, Any]], anew: bool = False) -> None:
         line = statement_at(ast.parse(source_of(module).read_text()), mutant.line)
         chosen, seconds = choose(tests, module, line, longest_s)
+        chosen = [name for name in chosen if sound.get((anew, name), True)]
         began = time.monotonic()
-        result = forked(lambda: run(chosen), 20 + 4 * seconds) if chosen else {"lives": True}
+        result = forked(lambda: run(chosen, mutant.source), 20 + 4 * seconds) if chosen else {"lives": True}
         if "raised" in result:
             raise RuntimeError(f"{module}:{mutant.line} {mutant.change}: {result['raised']}")
+        name = str(result.get("by", ""))
+        if name and not stands(anew, name, lambda: run([name], source_of(module).read_text())):
+            print(f"falls with no fault planted, left out: {name}", flush=True)
+            return one(module, mutant, run, anew)
         note(module, mutant, result.get("lives", False), time.monotonic() - began)
 
     def in_session(session: Session) -> None:
         for module, mutant in todo:
-            plant_it = exchange(module, mutant.source, mutant.line)
-            if plant_it is None:
+            if exchange(module, mutant.source, mutant.line) is None:
                 late.append((module, mutant))
             else:
-                one(module, mutant, lambda chosen, it=plant_it: (it(), session.tried(chosen))[1])
+                one(
+                    module,
+                    mutant,
+                    lambda chosen, source, m=module, f=mutant: session.tried(
+                        chosen, exchange(m, source, f.line)
+                    ),
+                )
 
     files = sorted(tests)
     pytest.main([*OPTIONS, *files], plugins=[Session(in_session)])
     for module, mutant in late:
-        one(module, mutant, lambda chosen, m=module, f=mutant: read_anew(m, f, chosen))
+        one(module, mutant, lambda chosen, source, m=module: read_anew(m, source, chosen), anew=True)
 
 
-def keep(entry: dict[str, Any], mutant: Mutant, lives: bool) -> None:
-    """Note a verdict."""
-    this = {"key": mutant.key, "line": mutant.line, "change": mutant.change}
-    if mutant.key not in entry["done"]:
-        entry["done"].append(mutant.key)
-        entry["survived"] += [this] if lives else []
-        entry["killed"] += not lives
-    elif not lives:
-        entry["survived"] = [lived for lived in entry["survived"] if lived["key"] != mutant.key]
-        entry["killed"] += 1
+def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample: int) -> None:
+    """Note a verdict, and for good what a mutant's first was."""
+    verdict = "survived" if lives else "killed"
+    entry.setdefault("first", {}).setdefault(mutant.key, f"{verdict}, sample of {sample}")
+    entry["survived"].pop(mutant.key, None)
+    scope = scope_of(module, mutant)
+    if lives:
+        entry["survived"][mutant.key] = {"line": mutant.line, "change": mutant.change, "scope": scope}
+    else:
+        entry["killed"][mutant.key] = scope
 
 
 def load_everything() -> None:
@@ -185,18 +245,28 @@ def load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {"in_all": {}, "modules": {}}
 
 
-def counts(results: dict[str, Any]) -> dict[str, int]:
-    """Return what is known in all: tried, killed, equivalent, alive, and of how many there were."""
+def counts(results: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known in all: tried, killed, equivalent, alive, and of how many there were.
+
+    ``first`` has the same of what the tests said of each sample when they met it first, before any was added.
+    """
     excused = equivalents()
     found = dict.fromkeys(("tried", "killed", "equivalent", "survived", "modules"), 0)
+    first: dict[str, Counter[str]] = {}
     for module, entry in results["modules"].items():
-        same = sum(lived["change"] in excused.get(module, {}) for lived in entry["survived"])
-        found["tried"] += len(entry["done"])
-        found["killed"] += entry["killed"]
-        found["equivalent"] += same
-        found["survived"] += len(entry["survived"]) - same
-        found["modules"] += bool(entry["done"])
-    return {**found, **{f"{name}_in_all": number for name, number in results["in_all"].items()}}
+        same = {key for key, s in entry["survived"].items() if s["change"] in excused.get(module, {})}
+        found["tried"] += len(entry["killed"]) + len(entry["survived"])
+        found["killed"] += len(entry["killed"])
+        found["equivalent"] += len(same)
+        found["survived"] += len(entry["survived"]) - len(same)
+        found["modules"] += bool(entry["killed"] or entry["survived"])
+        for key, said in entry.get("first", {}).items():
+            verdict, _, sample = said.partition(", ")
+            if not sample:  # met before this was kept
+                continue
+            first.setdefault(sample, Counter())["equivalent" if key in same else verdict] += 1
+    in_all = {f"{name}_in_all": number for name, number in results["in_all"].items()}
+    return {**found, **in_all, "first": {sample: dict(count) for sample, count in sorted(first.items())}}
 
 
 def main() -> int:
@@ -206,6 +276,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
+    parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
+    parser.add_argument("--tests", nargs="+", help="files and folders of tests to ask instead of all known")
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
     parser.add_argument("--survivors", action="store_true", help="run nothing, say what lived")
     arguments = parser.parse_args()
@@ -224,7 +296,7 @@ def main() -> int:
         temporary.replace(arguments.out)
 
     def note(module: str, mutant: Mutant, lives: bool, seconds: float) -> None:
-        keep(kept[module], mutant, lives)
+        keep(kept[module], module, mutant, lives, arguments.sample)
         word = f"{'SURVIVED' if lives else 'killed':8} {seconds:5.1f} s"
         print(f"{word} {module}:{mutant.line} {mutant.change[:150]}", flush=True)
         save()
@@ -234,18 +306,23 @@ def main() -> int:
         for module, entry in kept.items():
             if not module.startswith(tuple(arguments.only)):
                 continue
-            for lived in entry["survived"]:
+            for lived in entry["survived"].values():
                 if lived["change"] not in excused.get(module, {}):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
-        load_everything()
-        todo = []
+        if arguments.only == [""]:
+            load_everything()
+        groups: dict[tuple[str, ...], list[tuple[str, Mutant]]] = {}
         for module in known:
             if module.startswith(tuple(arguments.only)):
+                todo = groups.setdefault(tuple(arguments.tests or known[module]), [])
                 todo += [(module, m) for m in pending(module, arguments.sample, arguments.again, kept)]
-        places = sorted({place for module, _ in todo for place in known[module]})
-        tests = measured(list(known), places) if todo else {}
-        try_all(todo, tests, arguments.seconds, note)
+        for places, todo in groups.items():
+            if todo:
+                tests = measured(list(known), list(places), arguments.longest)
+                if arguments.tests:
+                    tests = {file: tests[file] for file in tests if file.startswith(places)}
+                try_all(todo, tests, arguments.seconds, note)
     found = counts(results)
     print(json.dumps(found))
     return int(found["survived"] > 0)

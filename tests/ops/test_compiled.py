@@ -125,13 +125,13 @@ def test_kernels_write_only_their_own_arrays(monkeypatch: pytest.MonkeyPatch, si
     made: list[np.ndarray] = []
     words_of = runtime.words_of
 
-    def with_guards(tensor: Tensor | None) -> list[int]:
-        size, itemsize = words_of(tensor)[2:4]
-        whole = np.full(size + 128, GUARD, f"f{itemsize or 4}")
+    def with_guards(tensor: Tensor | None) -> tuple[int, int]:
+        _, size = words_of(tensor)
+        whole = np.full(size + 128, GUARD, f"f{tensor.element_size() if tensor is not None else 4}")
         if tensor is not None and size:
             whole[64:-64] = tensor.detach().as_strided((size,), (1,)).numpy()
         made.append(whole)
-        return entries.array_words(whole.ctypes.data + 64 * whole.itemsize, size, whole.itemsize)
+        return whole.ctypes.data + 64 * whole.itemsize, size
 
     inputs = ssd_inputs(70, dtype=torch.float32, **sizes)
     both = [SequenceBlock(6, EEGM2Config(mixer=mixer, **sizes)) for mixer in ("mamba2", "mamba1")]

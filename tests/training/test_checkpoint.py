@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -11,16 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from eegm2.data.channels import unnamed
 from eegm2.data.config import WindowConfig
 from eegm2.errors import CheckpointError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import (
     FORMAT,
+    Checkpoint,
     load_checkpoint,
     provenance,
     read_header,
     save_checkpoint,
+    weights_sha256,
 )
 from eegm2.training.commit import source_commit
 
@@ -131,6 +135,62 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "best_model.pth")
     with pytest.raises(CheckpointError, match="not a state dict of tensors"):
         load_checkpoint(tmp_path / "best_model.pth")
+
+
+def test_a_header_of_other_channels_or_without_an_input_is_refused(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="ch_names has 2 names, the network 3 channels"):
+        load_checkpoint(rewritten(saved, ch_names=["Fz", "Cz"]))
+    assert load_checkpoint(rewritten(saved, ch_names=["Fz", "Cz", "Pz"])).header["ch_names"][2] == "Pz"
+    for read in (load_checkpoint, read_header):
+        with pytest.raises(CheckpointError, match="its header has no sfreq_hz, preprocessing, so the input"):
+            read(saved, needs=("ch_names", "sfreq_hz", "preprocessing"))
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "covariance"])
+@pytest.mark.parametrize(
+    ("there", "as_trained"),
+    [
+        (("Fz", "Cz", "Pz", "Oz"), True),
+        (("Fz", "Cz", "Pz"), True),
+        (("EEG Fz-REF", "Cz", "P3", "Pz"), True),
+        (("Fz", "Cz"), False),
+        (("O1", "O2"), False),
+        (("Fz", "Cz", "Pz-Cz"), True),
+    ],
+)
+def test_what_lacks_an_electrode_is_prepared_as_it_is_where_any_will_do(
+    preset: str, there: tuple[str, ...], as_trained: bool
+) -> None:
+    trained = ["Fz", "Cz", "Pz-Cz"]
+    config = EEGM2Config.preset(preset, n_chans=4, width=4)
+    header = {"ch_names": trained, "preprocessing": {"channels": trained, "l_freq_hz": 0.7}}
+    found = Checkpoint(build_model(config), header, Path("m")).preprocessing_of(there)
+    assert found.l_freq_hz == 0.7
+    assert found.channels == (("Fz", "Cz", "Pz-Cz") if as_trained or preset == "eegm2" else ())
+
+
+def test_the_hash_of_weights_is_of_names_kinds_shapes_and_values_in_order_of_names() -> None:
+    model = torch.nn.ModuleDict({"b": torch.nn.Linear(2, 1), "a": torch.nn.Linear(1, 1, bias=False).half()})
+    digest = hashlib.sha256()
+    for name in ("a.weight", "b.bias", "b.weight"):
+        tensor = model.state_dict()[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes())
+    assert weights_sha256(model) == digest.hexdigest()
+
+
+def test_the_authors_files_tell_what_their_paper_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eegm2.model.authors.load_authors_checkpoint", lambda path: build_model(SMALL))
+    path = tmp_path / "theirs.pth"
+    path.write_bytes(b"theirs")
+    loaded = load_checkpoint(path, config=SMALL, needs=("ch_names", "sfreq_hz", "preprocessing", "windows"))
+    assert (loaded.header["sfreq_hz"], loaded.windows, loaded.path) == (128.0, WindowConfig(), path)
+    assert unnamed(loaded.header["ch_names"])
+    assert len(loaded.header["ch_names"]) == 3
+    assert read_header(path) == loaded.header
+    with pytest.raises(CheckpointError, match="width is 4, expected 8"):
+        load_checkpoint(path, config=SMALL.replace(width=8))
 
 
 def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

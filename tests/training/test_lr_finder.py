@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,29 @@ def test_the_steepest_fall_is_found() -> None:
     assert steepest(rates, losses) == pytest.approx(2e-3, rel=0.5)  # of the logarithm: above the middle, 1e-3
     with pytest.raises(ValueError, match=r"find-lr: the loss only rises between the rates 1e-06 and 1;"):
         steepest(rates, 1 + rates)
+
+
+def test_a_fall_takes_two_steps() -> None:
+    rates = np.array([1e-3, 1e-2, 1e-1, 1.0])
+    assert steepest(rates, np.array([4.0, 3.0, 1.0, 9.0])) == 1e-1
+    with pytest.raises(ValueError, match="the loss only rises"):
+        steepest(rates, np.array([4.0, 3.0, 3.5, 9.0]))
+
+
+def test_it_clips_accumulates_and_starts_as_the_run_would(store: RecordingStore, tmp_path: Path) -> None:
+    def losses(**changes: Any) -> list[float]:
+        config = dataclasses.replace(TINY, **changes)
+        found = find_learning_rate(store, tmp_path / "run", config, steps=6)
+        return found.losses.tolist()
+
+    plain = losses()
+    assert losses(seed=4)[0] != plain[0]
+    for change in ({"gradient_clip": 1e-6}, {"weight_decay": 50.0}):
+        other = losses(**change)
+        assert other[0] == plain[0]
+        assert other[-1] != plain[-1], change
+    halves = losses(batch_size=4, accumulate=2)
+    assert halves[0] == pytest.approx(plain[0], rel=0.2), "a mean over the parts, not their sum"
 
 
 def test_smoothing_has_no_bias_towards_zero() -> None:

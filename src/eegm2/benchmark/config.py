@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from eegm2.config import option
-from eegm2.errors import ConfigError
+from eegm2.config import ABOVE_0, AT_LEAST_1, NOT_NEGATIVE, expect, one_of, option
+from eegm2.records import Kind
 
 #: Networks of this package, in the order of the tables; "plain" is EEGM2 with the plain chunk-256 scan.
 OURS = ("eegm2", "light", "s1", "s3", "s4", "s5", "plain", "covariance")
@@ -16,28 +16,7 @@ PEERS = ("BIOT", "BENDR", "EEGPT", "CBraMod", "LUNA", "EEGConformer", "Labram")
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Options of a benchmark run.
-
-    Attributes
-    ----------
-    suite : {"default", "paper", "first", "work"}
-        What is measured where nothing else is named.
-    models, lengths, batch : tuple
-        Measure these instead of the suite's; every combination of the three.
-    threads : int
-        Threads of every measurement; 0 takes what the suite says, else one per core.
-    data : str
-        Folder of labelled recordings for the suite "work"; empty: those that the package brings.
-    train, peers, quick : bool
-        Add training steps; add the peers from braindecode; only a few small measurements.
-    timeout_s, memory_gb, minutes : float
-        Bounds of one measurement's process (memory_gb 0: 80 % of what is free at the start), and of the run.
-
-    Raises
-    ------
-    ConfigError
-        If a value is out of range or a model is unknown.
-    """
+    """Options of a benchmark run; `models`, `lengths` and `batch` are measured in every combination."""
 
     suite: Literal["default", "paper", "first", "work"] = option(
         "default",
@@ -61,21 +40,9 @@ class BenchmarkConfig:
     minutes: float = option(20.0, "No measurement is started after this many minutes.")
 
     def __post_init__(self) -> None:
-        known = (*OURS, *PEERS)
-        for name in self.models:
-            if name not in known:
-                raise ConfigError(f"models: got '{name}', expected one of {', '.join(known)}")
-        for field, least in (("n_chans", 1), ("width", 1), ("threads", 0)):
-            if getattr(self, field) < least:
-                raise ConfigError(f"{field}: got {getattr(self, field)}, expected at least {least}")
-        for field in ("timeout_s", "minutes"):
-            if not getattr(self, field) > 0:
-                raise ConfigError(f"{field}: got {getattr(self, field)}, expected more than 0")
-        if self.memory_gb < 0:
-            raise ConfigError(f"memory_gb: got {self.memory_gb}, expected 0 or more")
-        for length in self.lengths:
-            if length < 8:
-                raise ConfigError(f"lengths: got {length}, expected at least 8 samples")
-        for size in self.batch:
-            if size < 1:
-                raise ConfigError(f"batch: got {size}, expected at least 1")
+        expect(self, one_of(*OURS, *PEERS, words="one of"), "models")
+        expect(self, AT_LEAST_1, "n_chans", "width", "batch")
+        expect(self, Kind("at least 8 samples", lambda length: length >= 8), "lengths")
+        expect(self, Kind("more than 0", ABOVE_0.fits), "timeout_s", "minutes")
+        expect(self, Kind("at least 0", NOT_NEGATIVE.fits), "threads")
+        expect(self, NOT_NEGATIVE, "memory_gb")

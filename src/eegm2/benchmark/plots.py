@@ -20,6 +20,7 @@ GREY = "#8b949e"
 LABEL_GAP = 0.052  # of the axes' height
 
 
+@figure_style()
 def by_length(document: dict[str, Any], work: str = "forward", batch: int = 1) -> Figure | None:
     """Return time and memory against length, log-log, or None where there is nothing to draw.
 
@@ -44,16 +45,15 @@ def by_length(document: dict[str, Any], work: str = "forward", batch: int = 1) -
         for name in (*reversed(PEERS), "s1", "s4", "s3", "s5", "plain", "light", "eegm2")
         if name in curves
     ]
-    with figure_style():
-        figure = new_figure(4.6, 9.4)
-        axes = figure.subplots(1, 2)
-        noun = "Forward pass" if work == "forward" else "Training step"
-        for axis, column, title in ((axes[0], 1, "time, ms"), (axes[1], 2, "peak memory above idle, MB")):
-            _draw(axis, {name: sorted(curves[name]) for name in order}, column)
-            axis.set_title(f"{noun}, batch {batch}: {title}")
-            axis.set_xlabel("input length, samples at 128 Hz")
-            log_ticks(axis.xaxis)
-            log_ticks(axis.yaxis)
+    figure = new_figure(4.6, 9.4)
+    axes = figure.subplots(1, 2)
+    noun = "Forward pass" if work == "forward" else "Training step"
+    for axis, column, title in ((axes[0], 1, "time, ms"), (axes[1], 2, "peak memory above idle, MB")):
+        _draw(axis, {name: sorted(curves[name]) for name in order}, column)
+        axis.set_title(f"{noun}, batch {batch}: {title}")
+        axis.set_xlabel("input length, samples at 128 Hz")
+        log_ticks(axis.xaxis)
+        log_ticks(axis.yaxis)
     return figure
 
 

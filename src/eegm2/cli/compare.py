@@ -37,7 +37,8 @@ def compare(
 ) -> None:
     """Compare two models on a store: linear heads, same folds, paired by subject, one figure, one sentence.
 
-    The penalty is chosen on validation subjects. For protocols, seeds and learning curves use eegm2 evaluate.
+    Penalties are chosen by leaving people out among those who train. For protocols, seeds and learning
+    curves use eegm2 evaluate.
     """
     from eegm2.evaluation.baselines.registry import BASELINES, find_baseline
     from eegm2.model.config import EEGM2Config
@@ -53,7 +54,7 @@ def compare(
     for key, name in (("a", a), ("b", b)):
         if name in BASELINES or is_plugin(name):
             known = {field.name for field in dataclasses.fields(find_baseline(name).options)}
-            told = {"c": "validation", "centre": centre}
+            told = {"c": "people", "centre": centre}
             lines += ["[[models]]", f"name = {json.dumps(name)}", f"baseline = {json.dumps(name)}"]
             lines += ["[models.options]", *(f"{k} = {json.dumps(v)}" for k, v in told.items() if k in known)]
             continue
@@ -74,7 +75,7 @@ def compare(
             f"name = {json.dumps(name)}",
         ]
         lines += ['protocol = "linear"', f'pretrained = "{key}"', f"features = {json.dumps(kind)}"]
-        lines += [f"scaling = {json.dumps(scaling)}", f"centre = {json.dumps(centre)}", 'c = "validation"']
+        lines += [f"scaling = {json.dumps(scaling)}", f"centre = {json.dumps(centre)}", 'c = "people"']
     lines += ["[[compare]]", f"a = {json.dumps(a)}", f"b = {json.dumps(b)}"]
     plan = out / "compare.toml"
     write_atomic(plan, ["\n".join([*lines, ""]).encode()])

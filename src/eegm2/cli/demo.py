@@ -110,7 +110,7 @@ def _finding(steps: Steps, out: Path, model: str, training: list[str] | None) ->
         steps.run("pretrain", str(store), "--out", str(out / "run"), *options, *training)
         runs[TRAINED_HERE] = str((out / "run").resolve())
     features, centre = about.get("features") or "statistics", about.get("centre") or "none"
-    write_atomic(plan, [_plan(store, runs, features, centre, about.get("c") or "validation").encode()])
+    write_atomic(plan, [_plan(store, runs, features, centre, about.get("c") or "people").encode()])
     steps.run("evaluate", str(plan), "--out", str(evaluation))
     about_head = [
         "--features",
@@ -125,7 +125,7 @@ def _finding(steps: Steps, out: Path, model: str, training: list[str] | None) ->
     steps.run(
         "probe", name, str(store), "--out", str(probe), "--classes", ",".join(CLASSES),
         "--scaling", "recording", "--test", "0.25", "--threshold", "half",
-        "--c", str(about.get("c") or "validation"), *about_head,
+        "--c", str(about.get("c") or "people"), *about_head,
     )  # fmt: skip
     task = json.loads((probe / "results.json").read_bytes())["task"]
     person = task["parts"]["test"]["subjects"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import sys
 from typing import Annotated, Any
@@ -11,30 +12,6 @@ import typer
 import typer.core
 
 import eegm2
-from eegm2.cli import (
-    benchmark,
-    calibrate,
-    compare,
-    datasets,
-    demo,
-    embed,
-    evaluate,
-    export,
-    finetune,
-    head,
-    info,
-    models,
-    predict,
-    prepare,
-    pretrain,
-    probe,
-    reconstruct,
-    record,
-    report,
-    share,
-    stream,
-    verify,
-)
 from eegm2.cli.options import with_trust
 from eegm2.ending import name_of, orderly, status_of
 from eegm2.errors import EEGM2Error
@@ -63,6 +40,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+COMMANDS = (
+    "demo datasets export head info models prepare pretrain probe finetune evaluate compare predict embed "
+    "reconstruct record calibrate report share verify stream benchmark"
+)
+"""In the order of ``--help``; a module each, with a function of its name."""
+UNTRUSTING = ("demo", "datasets", "models", "prepare", "record", "verify", "benchmark")
+"""Commands that read no model, and so import no code that one names."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -82,28 +66,9 @@ def _root(
     pass
 
 
-app.command("demo")(demo.demo)
-app.command("datasets")(datasets.datasets)
-app.command("export")(with_trust(export.export))
-app.command("head")(with_trust(head.head))
-app.command("info")(with_trust(info.info))
-app.command("models")(models.models)
-app.command("prepare")(prepare.prepare)
-app.command("pretrain")(with_trust(pretrain.pretrain))
-app.command("probe")(with_trust(probe.probe))
-app.command("finetune")(with_trust(finetune.finetune))
-app.command("evaluate")(with_trust(evaluate.evaluate))
-app.command("compare")(with_trust(compare.compare))
-app.command("predict")(with_trust(predict.predict))
-app.command("embed")(with_trust(embed.embed))
-app.command("reconstruct")(with_trust(reconstruct.reconstruct))
-app.command("record")(record.record)
-app.command("calibrate")(with_trust(calibrate.calibrate))
-app.command("report")(with_trust(report.report))
-app.command("share")(with_trust(share.share))
-app.command("verify")(verify.verify)
-app.command("stream")(with_trust(stream.stream))
-app.command("benchmark")(benchmark.benchmark)
+for _name in COMMANDS.split():
+    _command = getattr(importlib.import_module(f"eegm2.cli.{_name}"), _name)
+    app.command(_name)(_command if _name in UNTRUSTING else with_trust(_command))
 
 
 def main() -> None:

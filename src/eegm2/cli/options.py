@@ -123,7 +123,8 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     default = field.default
     if default is dataclasses.MISSING:
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
-    flag, whole = _flag(field), "--" + field.name.replace("_", "-")
+    flag = field.metadata.get("alias") or _flag(field)
+    whole = "--" + field.name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if annotation is bool else [*dict.fromkeys([flag, whole])]
     text, parts = field.metadata.get("help", ""), field.metadata.get("parts")
     more: dict[str, Any] = {}

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eegm2.cli.options import options
+from eegm2.cli.progress import bar
 from eegm2.data.config import PrepareConfig
 
 if TYPE_CHECKING:
     from eegm2.data.preparing.prepare import PrepareResult
-    from eegm2.data.preparing.worker import Outcome
+    from eegm2.data.preparing.worker import RecordingOutcome
 
 
 @options(PrepareConfig)
@@ -31,29 +32,15 @@ def prepare(
     Without --montage or --channels every recording must have the EEG channels of the first one. Data whose
     amplitude is not calibrated need --amplitude any.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from eegm2.data.preparing.prepare import prepare as run
 
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("looking for recordings", total=None)
-        result = run(
-            source,
-            out,
-            config,
-            progress=lambda done, total, outcome: bar.update(
-                task, completed=done, total=total, description=f"{outcome.status} {outcome.recording}"[-40:]
-            ),
-        )
-        bar.update(task, description="interrupted" if result.interrupted else "done")
+    with bar(begin="looking for recordings") as progress:
+
+        def tell(done: int, total: int, outcome: RecordingOutcome) -> None:
+            progress(f"{outcome.status} {outcome.recording}"[-40:], done, total)
+
+        result = run(source, out, config, progress=tell)
+        progress("interrupted" if result.interrupted else "done", None, None)
     _show(result)
     if result.interrupted:
         typer.echo("interrupted; run the same command again to go on", err=True)
@@ -112,7 +99,7 @@ def _to_look_at(quality: dict[str, Any]) -> list[str]:
     return [*marks, *artefacts(quality)]
 
 
-def _alike(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
+def _alike(outcomes: Iterable[RecordingOutcome]) -> list[tuple[str, str]]:
     """Return the first names of the recordings of which something is to be told, and what; each once."""
     groups: dict[str, list[str]] = {}
     for outcome in outcomes:

@@ -12,7 +12,9 @@ from eegm2.ending import name_of, status_of
 
 
 @contextlib.contextmanager
-def bar(ended: str = "") -> Iterator[Callable[[str, int, int], None]]:
+def bar(
+    ended: str = "", *, begin: str = "reading"
+) -> Iterator[Callable[[str, int | None, int | None], None]]:
     """Show a bar while the block runs; where a signal ends it, `ended` says what is left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +22,7 @@ def bar(ended: str = "") -> Iterator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as shown:
-            task = shown.add_task("reading", total=None)
+            task = shown.add_task(begin, total=None)
             yield lambda stage, done, total: shown.update(
                 task, description=stage, completed=done, total=total
             )

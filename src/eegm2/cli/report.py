@@ -25,12 +25,10 @@ def report(
         several("--store", help="Recording stores (folder or URL); none given: those the run names."),
     ] = None,
     probe: Annotated[
-        list[Path] | None,
-        several("--probe", help="Probe folders besides those the run lists."),
+        list[Path] | None, several("--probe", help="Probe folders besides those the run lists.")
     ] = None,
     evaluation: Annotated[
-        list[Path] | None,
-        several("--evaluation", help="Folders or results.json of eegm2 evaluate."),
+        list[Path] | None, several("--evaluation", help="Folders or results.json of eegm2 evaluate.")
     ] = None,
     projection: Annotated[
         str,

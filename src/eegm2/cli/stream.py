@@ -25,8 +25,7 @@ def stream(
     source: Annotated[str, typer.Option("--source", help="lsl, brainflow, or a recording's file.")],
     model: Annotated[str, typer.Option("--model", help=MODEL_HELP)],
     out: Annotated[
-        list[str] | None,
-        several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines)."),
+        list[str] | None, several("--out", help="lsl, FILE.jsonl, FILE.csv, or - (JSON lines).")
     ] = None,
     head: Annotated[
         str,

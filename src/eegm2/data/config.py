@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from eegm2.config import check_parts, option, to_dict
+from eegm2.config import NOT_NEGATIVE, SECONDS, check_parts, expect, option, to_dict
 from eegm2.errors import ConfigError
 from eegm2.plugins import Registry
 
@@ -223,12 +223,8 @@ class WindowConfig(DatasetOptions):
 
     def __post_init__(self) -> None:
         check_parts(self)
-        if not self.reject_uv >= 0:
-            raise ConfigError(f"reject_uv: got {self.reject_uv}, expected microvolts, or 0 to keep all")
-        if not self.window_s > 0:
-            raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
-        if self.stride_s is not None and not self.stride_s > 0:
-            raise ConfigError(f"stride_s: got {self.stride_s}, expected seconds above 0")
+        expect(self, NOT_NEGATIVE, "reject_uv")
+        expect(self, SECONDS, "window_s", "stride_s")
         self.excluded_spans()
 
     def excluded_spans(self) -> list[tuple[float, float]]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from eegm2.config import option
-from eegm2.data.config import POSITIONS_HELP
+from eegm2.config import ABOVE_0, AT_LEAST_1, BELOW_1, NOT_NEGATIVE, SECONDS, expect, one_of, option
+from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
+from eegm2.evaluation.config import AUTO_HELP, CENTRE_HELP, FEATURES_HELP, Centre, Features
+from eegm2.records import Kind
 
 #: When a class is decided and until when it stays so, where neither user nor head says.
 ENTER, LEAVE = 0.6, 0.5
+#: Names by which only this machine is reached.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PARTS = ("encoder", "reconstruction", "step")
 FORMATS = ("onnx", "torch", "executorch")
+
+
+def refuse_open_host(host: str, token: str) -> None:
+    """Raise a ConfigError where others could reach a page that asks for no token."""
+    if host not in LOOPBACK and not token:
+        raise ConfigError(f"host: got '{host}', which others can reach; give --token SECRET or use 127.0.0.1")
 
 
 def refuse_rule(smooth: float, enter: float | None, leave: float | None) -> None:
@@ -63,24 +73,55 @@ class ExportConfig:
     )
 
     def __post_init__(self) -> None:
-        unknown = [part for part in self.parts if part not in PARTS]
-        if unknown:
-            raise ConfigError(f"parts: got '{unknown[0]}', expected some of {', '.join(PARTS)}")
-        unknown = [form for form in self.format if form not in FORMATS]
-        if unknown:
-            raise ConfigError(f"format: got '{unknown[0]}', expected some of {', '.join(FORMATS)}")
-        if self.hop < 8 or self.hop % 8:
-            raise ConfigError(f"hop: got {self.hop} samples, expected a positive multiple of 8")
-        if self.source_hz < 0:
-            raise ConfigError(f"source_hz: got {self.source_hz}, expected a rate in Hz, or 0")
+        expect(self, one_of(*PARTS, words="some of"), "parts")
+        expect(self, one_of(*FORMATS, words="some of"), "format")
+        expect(self, Kind("a positive multiple of 8 samples", lambda n: n >= 8 and n % 8 == 0), "hop")
+        expect(self, NOT_NEGATIVE, "source_hz")
+        expect(self, ABOVE_0, "tolerance")
         refuse_rule(self.smooth, self.enter, self.leave)
-        if not self.tolerance > 0:
-            raise ConfigError(f"tolerance: got {self.tolerance}, expected a positive number")
 
     @property
     def formats(self) -> tuple[str, ...]:
         """Formats to write."""
         return self.format or ("onnx", "torch")
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How ``eegm2 head`` fits a head on the features that a stream gives, and judges it."""
+
+    subjects: tuple[str, ...] = option((), "Use these subjects only.", alias="--subject")
+    target: str = option("annotations", "annotations, or a recordings' attribute.")
+    classes: tuple[str, ...] = option(
+        (), "Classes in the order of their numbers; none given: all.", alias="--class"
+    )
+    val: float = option(0.2, "Share of the subjects left out of the fit, to judge it; 0: none.")
+    seed: int = option(0, "Draws the subjects who are left out, with their labels balanced.")
+    features: Literal["auto", Features] = option("auto", AUTO_HELP + FEATURES_HELP)
+    scaling: Scaling | None = option(None, "Scaling by the baseline; none given: as pretrained.")
+    protocol: Literal["linear", "light"] = option(
+        "linear", "linear: logistic regression; light: the paper's small perceptron."
+    )
+    hop_s: float = option(0.5, "Seconds between two decisions on which it is judged.")
+    calibration_s: float | None = option(
+        None,
+        "Baseline of every recording, as on the stream; none given: a minute, or a fifth of a usual "
+        "recording where that is less.",
+    )
+    adapt_s: float = option(0.0, "Time constant of the running scale after the baseline; 0: fixed.")
+    centre: Centre = option("none", CENTRE_HELP + " A stream takes the running mean.")
+    warm_up: int = option(15, "Windows, side by side, before a stream's running mean is known.")
+    positions: str = option("", POSITIONS_HELP)
+    recordings: str = option(
+        "",
+        "Folder that the store was prepared from: its files are streamed exactly as they are; none given: "
+        "their streams are restored from the store, which large drifts make inexact.",
+    )
+    batch_size: int = option(64, "Windows encoded at a time for the offline figure.")
+
+    def __post_init__(self) -> None:
+        expect(self, Kind("a share from 0 to below 1", BELOW_1.fits), "val")
+        expect(self, one_of("linear", "light"), "protocol")
 
 
 @dataclass(frozen=True)
@@ -114,12 +155,8 @@ class SourceConfig:
     reconnect_s: float = option(30.0, "How long a source that is gone may take to come back; 0 ends at once.")
 
     def __post_init__(self) -> None:
-        for name in ("speed", "duration_s", "reconnect_s"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
-        for name in ("chunk_s", "max_gap_s", "buffer_s", "timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        expect(self, NOT_NEGATIVE, "speed", "duration_s", "reconnect_s")
+        expect(self, SECONDS, "chunk_s", "max_gap_s", "buffer_s", "timeout_s")
 
 
 @dataclass(frozen=True)
@@ -132,10 +169,8 @@ class WatchedConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.port and self.host not in ("127.0.0.1", "localhost", "::1") and not self.token:
-            raise ConfigError(
-                f"host: got '{self.host}', which others can reach; give --token SECRET or use 127.0.0.1"
-            )
+        if self.port:
+            refuse_open_host(self.host, self.token)
 
 
 @dataclass(frozen=True)
@@ -154,10 +189,8 @@ class RecordConfig(WatchedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rounds < 1:
-            raise ConfigError(f"rounds: got {self.rounds}, expected at least 1")
-        if self.pause_s < 0:
-            raise ConfigError(f"pause_s: got {self.pause_s}, expected 0 or more")
+        expect(self, AT_LEAST_1, "rounds")
+        expect(self, NOT_NEGATIVE, "pause_s")
         self.cues()
 
     def cues(self) -> list[tuple[str, float]]:
@@ -228,11 +261,7 @@ class StreamConfig(WatchedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("calibration_s", "scale_uv", "adapt_s"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0 or more")
-        if not self.hop_s > 0:
-            raise ConfigError(f"hop_s: got {self.hop_s}, expected seconds above 0")
-        if self.warm_up is not None and self.warm_up < 1:
-            raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
+        expect(self, NOT_NEGATIVE, "calibration_s", "scale_uv", "adapt_s")
+        expect(self, SECONDS, "hop_s")
+        expect(self, AT_LEAST_1, "warm_up")
         refuse_rule(self.smooth, self.enter, self.leave)

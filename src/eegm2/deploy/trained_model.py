@@ -116,6 +116,8 @@ def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
     checkpoint = load_checkpoint(path, which, needs=INPUT)  # type: ignore[arg-type]
     header = checkpoint.header
     windows: WindowConfig = checkpoint.plain_windows("a stream")
+    with checkpoint.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TrainedModel(
         checkpoint.model,
         tuple(header["ch_names"]),
@@ -124,14 +126,6 @@ def load_trained(path: str | Path, which: str = "best") -> TrainedModel:
         windows.window_s,
         checkpoint.preprocessing,
         checkpoint.path.name,
-        _sha256(checkpoint.path),
+        digest,
         weights_sha256(checkpoint.model),
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

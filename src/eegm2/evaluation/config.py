@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from eegm2.config import option
+from eegm2.config import ABOVE_0, AT_LEAST_1, BELOW_1, SECONDS, expect, option
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.errors import ConfigError
 from eegm2.plugins import Registry, lazily
+from eegm2.records import Kind
 
 Centre = Literal["none", "recording", "running"]
 CENTRE_HELP = (
@@ -33,6 +34,11 @@ FEATURES_HELP = (
     "standard deviation over time) and tangent_spread_state."
 )
 AUTO_HELP = "auto: tangent_state for preset covariance, statistics for others; "
+C_HELP = (
+    "linear: inverse strength of the L2 penalty; or people: chosen by leaving people out in turn among those "
+    "who train and validate, as is how far each kind of feature is trusted; or validation: chosen on "
+    "validation people alone"
+)
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 BASELINE_REGISTRY = Registry(
     "baseline",
@@ -46,9 +52,9 @@ REGRESSION = ("r2", "mae", "pearson_r")
 
 
 def check_c(c: float | str) -> None:
-    """Refuse an inverse penalty that is neither above 0 nor ``validation`` (chosen on that part)."""
-    if c != "validation" and (isinstance(c, str) or not c > 0):
-        raise ConfigError(f"c: got {c!r}, expected above 0, or 'validation'")
+    """Refuse an inverse penalty that is neither above 0 nor a word of :data:`C_HELP`."""
+    if c not in ("validation", "people") and (isinstance(c, str) or not c > 0):
+        raise ConfigError(f"c: got {c!r}, expected above 0, 'people' or 'validation'")
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,7 @@ class ProbeConfig:
     features: Literal["auto", Features] = option("auto", "linear, light: " + AUTO_HELP + FEATURES_HELP)
     c: str = option(
         "",
-        "linear: inverse strength of the L2 penalty, or validation: chosen there; none given: 1 for "
-        "statistics, validation for all other features.",
+        C_HELP + "; none given: 1 for statistics, people for all other features.",
     )
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
     scaling: Scaling | None = option(None, "Scaling of the windows; none given: as pretrained.")
@@ -114,25 +119,22 @@ class ProbeConfig:
                 f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}"
             )
         self.penalty()
-        if self.seeds < 1:
-            raise ConfigError(f"seeds: got {self.seeds}, expected at least 1")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: got {self.batch_size}, expected at least 1")
+        expect(self, AT_LEAST_1, "seeds", "batch_size")
         if len(self.classes) == 1:
             raise ConfigError(
                 f"classes: got only {self.classes[0]}; a probe needs at least two, e.g. --classes a,b"
             )
 
     def penalty(self) -> float | str:
-        """Return C of the linear protocol, or ``validation``.
+        """Return C of the linear protocol, or how it is chosen.
 
         Raises
         ------
         ConfigError
-            If it is neither a number above 0 nor that word.
+            If it is neither a number above 0 nor such a word.
         """
         if not self.c:
-            return 1.0 if self.features in ("auto", "statistics") else "validation"
+            return 1.0 if self.features in ("auto", "statistics") else "people"
         try:
             c: float | str = float(self.c)
         except ValueError:
@@ -184,15 +186,9 @@ class FitConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ConfigError(f"lr: got {self.lr}, expected above 0")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"layer_decay: got {self.layer_decay}, expected 0 < layer_decay <= 1")
-        if min(self.batch_size, self.max_epochs, self.patience) < 1:
-            raise ConfigError(
-                f"batch_size, max_epochs, patience: got {self.batch_size}, {self.max_epochs}, "
-                f"{self.patience}; expected >= 1"
-            )
+        expect(self, ABOVE_0, "lr")
+        expect(self, Kind("a factor above 0, at most 1", lambda value: 0 < value <= 1), "layer_decay")
+        expect(self, AT_LEAST_1, "batch_size", "max_epochs", "patience")
 
 
 @dataclass(frozen=True)
@@ -213,10 +209,8 @@ class ReconstructConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
-            raise ConfigError(f"overlap: got {self.overlap}, expected 0 <= overlap < 1")
-        if self.window_s is not None and not self.window_s > 0:
-            raise ConfigError(f"window_s: got {self.window_s}, expected seconds above 0")
+        expect(self, BELOW_1, "overlap")
+        expect(self, SECONDS, "window_s")
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,7 @@ def from_pretrained(
         "local_files_only": local_files_only,
         "token": token,
     }
-    path = find_weights(name_or_folder, **hub)
-    loaded = load_checkpoint(path, trust=trust)
-    loaded.model.header = loaded.header
-    return loaded.model
+    return load_checkpoint(find_weights(name_or_folder, **hub), trust=trust).model
 
 
 def share_run(run: str | Path, folder: str | Path, which: Literal["best", "last"] = "best") -> Path:

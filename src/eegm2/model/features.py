@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eegm2.errors import ConfigError
@@ -103,6 +105,23 @@ def feature_blocks(kind: str, config: EEGM2Config) -> tuple[int, ...]:
         return ()
     sizes = dict.fromkeys(("tangent", "spread"), config.tangent_size) | {"state": config.trunk_channels}
     return tuple(sizes[part] for part in PARTS[kind])
+
+
+def feature_views(kind: str, config: EEGM2Config) -> dict[str, NDArray[np.intp]]:
+    """Return the sets of a window's features that deserve a probe of their own, by name.
+
+    They are the kind's parts, and the tangent vector's diagonal besides: of few people a probe of powers
+    carries over where one of all covariances overfits (`eegm2.evaluation.protocols.people`). Every other kind
+    is one view, and then the answer is empty.
+    """
+    if kind not in PARTS or PARTS[kind][0] != "tangent":
+        return {}
+    views = {"log_variance": np.asarray(diagonal(config))}
+    sizes, begin = feature_blocks(kind, config) or (config.tangent_size,), 0
+    for name, size in zip(PARTS[kind], sizes, strict=True):
+        views[name] = np.arange(begin, begin + size)
+        begin += size
+    return views
 
 
 def has_blocks(kind: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from eegm2.model.layers import MultiBranchEmbedding, TimeConv, join
 from eegm2.ops import Kept, as_made, compiled_inference
 
-if TYPE_CHECKING:
-    from eegm2.model.network import Encoder
+
+class Encoder(Protocol):
+    """What begins a network, as far as it is multiplied out here."""
+
+    @property
+    def embedding(self) -> MultiBranchEmbedding | TimeConv:
+        """First layer of (batch, n_chans, time)."""
+
+    @property
+    def linear1(self) -> nn.Linear:
+        """Linear layer behind it."""
 
 
 def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:

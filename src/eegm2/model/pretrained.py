@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from eegm2.model.network import EEGM2
-    from eegm2.model.unet import UNet
+
+class Sharing(Protocol):
+    """What keeps networks and finds them again; it lies above them and is given to them."""
+
+    def save_pretrained(self, model: Any, folder: str | Path, **about: Any) -> Path:
+        """Write a network into a folder."""
+
+    def from_pretrained(self, name_or_folder: str | Path, **download: Any) -> Any:
+        """Return a network by its name."""
+
+    def push_to_hub(self, model: Any, name: str, **upload: Any) -> str:
+        """Upload a network."""
 
 
 class Pretrained:
     """Adds ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` to a network.
 
-    The work is done by `eegm2.hub`, found by name when first called: it needs the checkpoint format, which
-    lies above the networks. Folders need nothing but the core; the hub needs ``pip install 'eegm2[hub]'``.
+    The checkpoint format that these need lies above the networks: `shared_by` gives them what does the work.
 
     Attributes
     ----------
@@ -27,26 +34,31 @@ class Pretrained:
     header: Mapping[str, Any] = {}
 
     def save_pretrained(self, folder: str | Path, **about: Any) -> Path:
-        """Write weights, header and a model card into a folder; see `eegm2.hub.save_pretrained`.
+        """Write weights, header and a model card into a folder; see :func:`eegm2.save_pretrained`.
 
         ``card``, ``ch_names``, ``sfreq_hz``, ``preprocessing`` and ``windows`` say what the input must be.
         """
-        saved: Path = _hub().save_pretrained(self, folder, **about)
-        return saved
+        return _sharing().save_pretrained(self, folder, **about)
 
     @classmethod
     def from_pretrained(
         cls, name_or_folder: str | Path, *, revision: str | None = None, **download: Any
-    ) -> EEGM2 | UNet:
-        """Read a model by any of its names, that of a shipped one say; see `eegm2.hub.from_pretrained`."""
-        model: EEGM2 | UNet = _hub().from_pretrained(name_or_folder, revision=revision, **download)
-        return model
+    ) -> Any:
+        """Return the network of a model, named in any way; see :func:`eegm2.from_pretrained`.
+
+        An EEGM2 or a UNet, as the weights say, of whichever class this is called.
+        """
+        return _sharing().from_pretrained(name_or_folder, revision=revision, **download)
 
     def push_to_hub(self, name: str, *, card: str | None = None, **upload: Any) -> str:
-        """Upload weights, header and model card to the Hugging Face hub; see `eegm2.hub.push_to_hub`."""
-        address: str = _hub().push_to_hub(self, name, card=card, **upload)
-        return address
+        """Upload weights, header and model card to the Hugging Face hub; see :func:`eegm2.push_to_hub`."""
+        return _sharing().push_to_hub(self, name, card=card, **upload)
 
 
-def _hub() -> Any:
-    return importlib.import_module("eegm2.hub")
+_sharing: Callable[[], Sharing]
+
+
+def shared_by(sharing: Callable[[], Sharing]) -> None:
+    """Let `sharing()`, asked when first needed, do the work of the three methods of every network."""
+    global _sharing
+    _sharing = sharing

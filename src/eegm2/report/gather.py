@@ -216,7 +216,7 @@ def _add_model(run: Path, store: RecordingStore | None, data: ReportData, name: 
         data.missing["reconstruction"] = "The model is an encoder without decoder: it reconstructs nothing."
         return
     try:
-        from eegm2.report.reconstruct import reconstruct_windows
+        from eegm2.report.measured import reconstruct_windows
 
         data.reconstruction = reconstruct_windows(checkpoint.model, store, _of_store(data, name))
     except _MENDABLE as error:

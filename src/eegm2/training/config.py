@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from eegm2.config import check_parts
+from eegm2.config import ABOVE_0, AT_LEAST_1, BELOW_1, NOT_NEGATIVE, SHARE, check_parts, expect
 from eegm2.errors import ConfigError
 from eegm2.model.config import TRAINED, EEGM2Config, largest_divisor
+from eegm2.records import Kind
 from eegm2.training.objectives.options import (
     OBJECTIVES,
     TOGETHER,
@@ -24,45 +23,25 @@ from eegm2.training.options import (
     RunOptions,
 )
 
-#: What numbers must be: the words for it, the test, and the options.
-RANGES: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
-    "at least 1": (
-        lambda value: value >= 1,
-        (
-            *("width", "epochs", "batch_size", "accumulate", "log_every_steps", "num_nodes"),
-            "hide_chunks",
-        ),
+#: What numbers must be, and the options that are such.
+RANGES = (
+    (AT_LEAST_1, "width epochs batch_size accumulate log_every_steps num_nodes hide_chunks"),
+    (
+        NOT_NEGATIVE,
+        "seed split_seed patience workers checkpoint_every_steps overfit_batches checkpoint_windows "
+        "windows_per_recording alpha beta weight_decay gradient_clip gradient_ema_gain noise hide_radius "
+        "band_power tangent latent neighbours pooled variance covariance contrast gain_db aperiodic_noise",
     ),
-    "0 or more": (
-        lambda value: value >= 0,
-        (
-            *("seed", "split_seed", "patience", "workers", "checkpoint_every_steps", "overfit_batches"),
-            *("checkpoint_windows", "windows_per_recording"),
-            *("alpha", "beta", "weight_decay", "gradient_clip", "gradient_ema_gain", "noise", "hide_radius"),
-            *("band_power", "tangent", "latent", "neighbours", "pooled"),
-            *("variance", "covariance", "contrast"),
-            *("gain_db", "aperiodic_noise"),
-        ),
+    (
+        Kind("a number above 0", ABOVE_0.fits),
+        "max_lr div_factor final_div_factor mask_patch_s patch_s contrast_temperature",
     ),
-    "a number above 0": (
-        lambda value: value > 0,
-        (
-            *("max_lr", "div_factor", "final_div_factor", "mask_patch_s"),
-            *("patch_s", "contrast_temperature"),
-        ),
+    (
+        SHARE,
+        "pct_start mask_time mask_channels pops hide_time channel_subsets channel_dropout sign rereference",
     ),
-    "a share between 0 and 1": (
-        lambda value: 0 <= value <= 1,
-        (
-            *("pct_start", "mask_time", "mask_channels", "pops", "hide_time"),
-            *("channel_subsets", "channel_dropout", "sign", "rereference"),
-        ),
-    ),
-    "0 <= {name} < 1": (
-        lambda value: 0 <= value < 1,
-        ("ema_decay", "gradient_ema", "teacher_decay", "teacher_decay_end"),
-    ),
-}
+    (BELOW_1, "ema_decay gradient_ema teacher_decay teacher_decay_end"),
+)
 
 
 @dataclass(frozen=True)
@@ -137,12 +116,8 @@ class PretrainConfig(
         self.changes()
         self.window_config()
         self.split_config()
-        for expected, (good, names) in RANGES.items():
-            for name in names:
-                if not good(getattr(self, name)):
-                    raise ConfigError(
-                        f"{name}: got {getattr(self, name)}, expected {expected.format(name=name)}"
-                    )
+        for kind, names in RANGES:
+            expect(self, kind, *names.split())
         for check in (_check_objective, _check_training):
             check(self)
 

@@ -18,6 +18,7 @@ from eegm2.errors import ConfigError
 from eegm2.model.config import COVARIANCE_OPTIONS, TRAINED, EEGM2Config
 from eegm2.model.network import EEGM2
 from eegm2.model.unet import UNet
+from eegm2.training.checkpoint import load_checkpoint
 from eegm2.training.config import PretrainConfig
 
 #: Buffers that belong to a montage, not to what was learnt.
@@ -52,7 +53,7 @@ class Beginning:
         CheckpointError
             If there is no such model, or it is damaged.
         """
-        network = EEGM2.from_pretrained(name, trust=trust)
+        network = load_checkpoint(name, trust=trust).model
         return cls(network, tuple(SplitManifest.from_json(path) for path in splits_of(Path(name))))
 
     def facts(self, name: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def make_trainer(
             default_root_dir=folder,
             logger=TensorBoardLogger(folder / "logs", name="", version="tensorboard", purge_step=step),
         )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         given = ", ".join(
             f"{name} {getattr(config, name)!r}" for name in ("accelerator", "devices", "strategy")
         )

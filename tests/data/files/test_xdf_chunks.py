@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +70,26 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     file.write_bytes(xdf([CAP, keys]))
     with pytest.warns(ReadingWarning, match="1 markers outside the EEG's time left out"):
         assert list(read_raw(file).annotations.description) == ["in"]
+
+
+def test_a_compressed_file_takes_the_memory_of_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, file = tmp_path / "a.xdf", tmp_path / "a.xdfz"
+    plain.write_bytes(WHOLE)
+    file.write_bytes(gzip.compress(WHOLE))
+    wanted = read_raw(plain).get_data()
+    tracemalloc.start()
+    try:
+        found = read_raw(file).get_data()
+        assert tracemalloc.get_traced_memory()[1] < 32e6  # a limit on what it may hold is no room made for it
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, wanted)
+    file.write_bytes(gzip.compress(WHOLE)[:-20])
+    with pytest.raises(DataError, match=rf"^{file}: cannot be read"):
+        read_raw(file)
+    file.write_bytes(gzip.compress(WHOLE))
+    monkeypatch.setattr("eegm2.data.files.headsets.xdf_chunks._MOST_BYTES", len(WHOLE) - 1)
+    with pytest.raises(DataError, match=r"holds more than 0 GiB; decompress it"):
+        read_raw(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import resource
 import signal
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from eegm2.data.config import PrepareConfig
+from eegm2.data.files.brainvision import mne_reads_without_markers
 from eegm2.data.preparing import isolation
 from eegm2.data.preparing.isolation import Ended, Limits, Task, run
 from eegm2.data.preparing.prepare import prepare
@@ -52,6 +54,49 @@ def fall(how: str) -> int:
     raise KeyError(how)
 
 
+class Callback:
+    """What a library calls where an exception cannot come out."""
+
+    def __init__(self, ready: Path) -> None:
+        self.ready = ready
+
+    def __del__(self) -> None:
+        self.ready.touch()
+        time.sleep(1.0)
+
+
+def stay(how: str, ready: Path) -> None:
+    """Work until a signal comes; what is being written is taken away then."""
+    writing = ready.with_name("writing")
+    writing.touch()
+    try:
+        if how == "callback":
+            callback = Callback(ready)
+            del callback
+        ready.touch()
+        time.sleep(600.0)
+    finally:
+        time.sleep(0.3)
+        writing.unlink()
+
+
+@pytest.mark.parametrize(("how", "times"), [("work", 1), ("work", 3), ("callback", 1)])
+def test_a_process_that_is_ended_tidies_up_and_says_nothing(
+    how: str, times: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = isolation._take(1)
+    worker.send(Task(stay, (how, tmp_path / "ready"), PLENTY), queue.SimpleQueue())
+    while not (tmp_path / "ready").exists():
+        assert worker.process.poll() is None
+        time.sleep(0.02)
+    for _ in range(times):
+        time.sleep(0.1)
+        os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.process.wait(20.0) == 143
+    assert not (tmp_path / "writing").exists()
+    assert capfd.readouterr().err == ""
+
+
 def test_answers_come_with_their_numbers() -> None:
     tasks = [Task(double, (n,), PLENTY) for n in range(20)]
     assert sorted(run(tasks, 2)) == [(n, 2 * n) for n in range(20)]
@@ -89,8 +134,7 @@ def test_what_a_library_prints_is_no_answer_and_errors_of_ours_come_through() ->
         dict(run([Task(fall, ("refuse",), PLENTY)], 1))
 
 
-def get_ready() -> None:
-    """As a module of tasks has it: called before the limits hold."""
+def ready() -> None:
     READY.append(resource.getrlimit(resource.RLIMIT_AS)[0])
 
 
@@ -99,7 +143,7 @@ def what_is_ready() -> list[int]:
 
 
 def test_what_a_task_imports_is_not_held_to_its_limits() -> None:
-    before, within = dict(run([Task(what_is_ready, (), PLENTY)], 1))[0][-2:]
+    before, within = dict(run([Task(what_is_ready, (), PLENTY, ready)], 1))[0][-2:]
     assert before == resource.RLIM_INFINITY or before > within
     assert within != resource.RLIM_INFINITY
 
@@ -154,6 +198,11 @@ def test_markers_that_appear_or_change_are_noticed(tmp_path: Path) -> None:
             content = (tmp_path / "late.vmrk").read_text().replace(",a,", f",{text},")
             if not (source / "late.vmrk").exists() or (source / "late.vmrk").read_text() != content:
                 (source / "late.vmrk").write_text(content)
+        if text is None and not mne_reads_without_markers():
+            with pytest.raises(DataError, match=r"the marker file late\.vmrk is missing"):
+                prepare(source, store, PrepareConfig(**AS_READ))
+            found.append(("prepared", []))
+            continue
         status = prepare(source, store, PrepareConfig(**AS_READ)).outcomes[0].status
         found.append((status, [span.label for span in RecordingStore(store)["three"].labels]))
     assert found == [

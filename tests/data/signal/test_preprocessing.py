@@ -15,6 +15,9 @@ from scipy import signal
 
 from eegm2.config import from_dict, to_dict
 from eegm2.data.config import PreprocessingConfig
+from eegm2.data.joins import JOIN
+from eegm2.data.labels import LabelSpan
+from eegm2.data.signal import preprocessing
 from eegm2.data.signal.filters import band_filter, notch_filters, resampling_ratio
 from eegm2.data.signal.preprocessing import default_channels, preprocess
 from eegm2.data.signal.quality import clipped_share, flat_channels, line_noise
@@ -177,6 +180,35 @@ def test_too_short() -> None:
 
 def test_average_reference_sums_to_zero() -> None:
     np.testing.assert_allclose(run(eeg(3, 640), reference="average").array.sum(0), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "exact"),
+    [
+        ({"reference": "average"}, False),
+        ({"channels": ("Oz", "Fz", "Pz", "Cz")}, True),
+        ({"channels": ("Pz-Cz", "Oz")}, False),
+        ({"channels": ("Oz", "Fz"), "offset": "keep", "l_freq_hz": 0.0}, True),
+    ],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_large_recording_is_mixed_in_its_own_memory(
+    options: dict[str, Any], exact: bool, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = raw_of(eeg(4, 2560) + 100 * np.arange(4)[:, None])
+    marks = [LabelSpan(10.0, 0.0, JOIN)] if joined else []
+    arrays = []
+    for most in (1 << 28, 0):
+        monkeypatch.setattr(preprocessing, "_LARGE_BYTES", most)
+        made = preprocess(raw, PreprocessingConfig(**options), where="a.edf", marks=marks)
+        assert len(made.marks) == len(marks)
+        arrays.append(made.array)
+    assert not np.shares_memory(*arrays)
+    if exact:
+        np.testing.assert_array_equal(*arrays)
+    else:
+        np.testing.assert_allclose(arrays[1], arrays[0], rtol=0, atol=1e-6 * np.abs(arrays[0]).max())
+        assert (arrays[1] != arrays[0]).any()  # it was mixed in float32
 
 
 def test_the_offset_is_removed_or_kept() -> None:

@@ -414,6 +414,11 @@ def test_manifest_file(people: RecordingStore, tmp_path: Path) -> None:
     split = split_subjects(people, SplitConfig(seed=9))
     split.to_json(tmp_path / "splits.json")
     assert SplitManifest.from_json(tmp_path / "splits.json", people) == split
+    whole = SplitManifest(("a/1",), ("b/2",), ("a/3",), 7, "recording", "hash", {"a": "1f", "b": "2e"})
+    whole.to_json(tmp_path / "several.json")
+    assert SplitManifest.from_json(tmp_path / "several.json") == whole
+    (tmp_path / "own.json").write_text('{"train": [1], "val": [], "test": ["x"]}')
+    assert SplitManifest.from_json(tmp_path / "own.json") == SplitManifest(("1",), (), ("x",))
 
 
 @pytest.mark.parametrize(

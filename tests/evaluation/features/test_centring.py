@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.features.centring import centre_features
+from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean, centre_features, centred
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
@@ -38,11 +38,34 @@ def auroc(score: np.ndarray, data: LabelledWindows, split: Split) -> float:
 
 def test_the_mean_of_every_recording_is_gone_and_differences_within_stay() -> None:
     features, data, _ = shifted()
-    centred = centre_features(features, data, "recording")
+    found = centre_features(features, data, "recording")
     for name in np.unique(data.recording):
-        np.testing.assert_allclose(centred[data.recording == name].mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(np.diff(centred[:20], axis=0), np.diff(features[:20], axis=0), atol=1e-12)
+        np.testing.assert_allclose(found[data.recording == name].mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.diff(found[:20], axis=0), np.diff(features[:20], axis=0), atol=1e-12)
     assert centre_features(features, data, "none") is features
+
+
+@pytest.mark.parametrize("n", [40, 15, 4])
+def test_a_running_mean_is_of_what_came_before_in_time(n: int) -> None:
+    """By hand; windows of the warm-up take the mean at its end. A stream's own mean says the same."""
+    rng = np.random.default_rng(1)
+    features, recording = rng.standard_normal((2 * n, 3)) + 5, np.repeat(["a", "b"], n)
+    start_s = np.concatenate([rng.permutation(n), rng.permutation(n)]).astype(float)
+    found = centred(features, recording, "running", start_s)
+    for name in ("a", "b"):
+        rows = np.flatnonzero(recording == name)
+        rows = rows[np.argsort(start_s[rows])]
+        stream = RunningMean()
+        for place, row in enumerate(rows):
+            until = max(place + 1, min(WARM_UP_WINDOWS, n))
+            mean = features[rows[:until]].mean(0)
+            np.testing.assert_allclose(found[row], features[row] - mean)
+            stream.push(features[row])
+            assert stream.known == (place + 1 >= WARM_UP_WINDOWS)
+            if stream.known:
+                np.testing.assert_allclose(stream.mean, mean)
+    order = np.argsort(np.r_[start_s[:n], n + start_s[n:]])
+    np.testing.assert_allclose(centred(features[order], recording[order], "running"), found[order])
 
 
 def test_targets_are_not_used() -> None:
@@ -56,9 +79,9 @@ def test_targets_are_not_used() -> None:
 @pytest.mark.parametrize("probe", [linear_probe, lambda *a, **k: light_probe(*a, config=QUICK, **k)])
 def test_probes_find_what_offsets_hide(probe: object) -> None:
     features, data, split = shifted()
-    plain, centred = (probe(features, data, split, centre=how) for how in ("none", "recording"))  # type: ignore[operator]
-    assert auroc(centred.score, data, split) > 0.9
-    assert auroc(plain.score, data, split) < auroc(centred.score, data, split) - 0.05
+    plain, less = (probe(features, data, split, centre=how) for how in ("none", "recording"))  # type: ignore[operator]
+    assert auroc(less.score, data, split) > 0.9
+    assert auroc(plain.score, data, split) < auroc(less.score, data, split) - 0.05
 
 
 def test_recordings_of_one_class_each_are_refused() -> None:

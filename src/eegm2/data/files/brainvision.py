@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.files.naming import beside, elsewhere
-from eegm2.data.files.telling import tell
+from eegm2.data.files.telling import parsing, tell
 from eegm2.data.files.units import microvolts_per
 from eegm2.errors import DataError
 
@@ -121,11 +121,25 @@ class BrainVisionHeader:
                 )
         if self.markers is not None:
             _check_markers(self.markers)
+        if self.missing or self.markers is None:
+            self._check_without_markers()
         if self.missing:
             instead = f"those of {self.markers.name} were read" if self.markers else "its labels are unknown"
             tell(f"the marker file {self.missing} is missing, {instead}")
         elif self.markers is None and self.path.with_suffix(".vmrk").is_file():
             tell(f"the header names no marker file; {self.path.stem}.vmrk beside it was not read")
+
+    def _check_without_markers(self) -> None:
+        """Refuse what the installed MNE does not open: before 1.13 it wants the marker file."""
+        if mne_reads_without_markers():
+            return
+        what, remedy = "names no marker file", "name one in it"
+        if self.missing:
+            what, remedy = f"the marker file {self.missing} is missing", "copy it beside the header"
+        raise DataError(
+            f"{self.path}: {what}, and the installed MNE reads no BrainVision without; {remedy}, or "
+            "pip install 'mne>=1.13'"
+        )
 
     def factor(self, name: str) -> float | None:
         """Return microvolts per unit of a channel; None if its unit is no voltage."""
@@ -136,14 +150,18 @@ class BrainVisionHeader:
         return name in self.units and self.units[name] not in _KNOWN_TO_MNE
 
 
+def mne_reads_without_markers() -> bool:
+    """Return whether the installed MNE opens a header whose marker file is missing or not named."""
+    import mne
+
+    return tuple(int(part) for part in mne.__version__.split(".")[:2]) >= (1, 13)
+
+
 def _sections(path: Path) -> dict[str, dict[str, str]]:
     """Return the sections of a header, keys in lower case, by the rules of MNE's reader."""
-    try:
-        with path.open("rb") as file:
-            file.readline(4096)
-            content = file.read(_MAX_HEADER_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
+    with parsing(path), path.open("rb") as file:
+        file.readline(4096)
+        content = file.read(_MAX_HEADER_BYTES + 1)
     if len(content) > _MAX_HEADER_BYTES:
         raise DataError(f"{path}: more than {_MAX_HEADER_BYTES} bytes are no header; export it again")
     parser = configparser.ConfigParser(interpolation=None)
@@ -195,10 +213,8 @@ def _units(channels: dict[str, str]) -> dict[str, str]:
 
 def _check_markers(path: Path) -> None:
     """Refuse a marker file some of whose lines a strict reader would pass over."""
-    try:
+    with parsing(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
     _, found, rest = _decoded(content).partition("[Marker Infos]")
     if not found and content.strip():
         raise DataError(f"{path}: has no section [Marker Infos]; copy or export the file again")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.channels import canonical, is_known, looks_like_eeg
 from eegm2.data.files.tals import NotText, read_texts, record_onset
-from eegm2.data.files.telling import tell
+from eegm2.data.files.telling import parsing, tell
 from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
@@ -33,7 +33,7 @@ class EDFHeader:
     @classmethod
     def read(cls, path: Path) -> EDFHeader:
         """Read the header, or raise DataError if it is not one."""
-        try:
+        with parsing(path, ValueError):
             with path.open("rb") as file:
                 fixed = file.read(256)
                 n_signals = int(fixed[252:256])
@@ -63,12 +63,6 @@ class EDFHeader:
                 units=_texts(units, 8),
                 digital=_texts(ranges[16 * n_signals :], 8),
             )
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror}); check the file's permissions"
-            ) from error
-        except ValueError as error:
-            raise DataError(f"{path}: damaged ({error}); copy or export the file again") from error
 
     @property
     def record_bytes(self) -> int:
@@ -135,12 +129,6 @@ class EDFHeader:
         there = (path.stat().st_size - self.n_header_bytes) // self.record_bytes
         return self.n_records if self.n_records > 0 else there
 
-    def n_times(self, path: Path, names: Iterable[str]) -> int:
-        """Return how many samples the first of the channels `names` has."""
-        wanted = set(names)
-        first = next((n for name, n in zip(self.labels, self.samples) if name in wanted), max(self.samples))
-        return first * self.records(path)
-
     def annotations(self, path: Path) -> list[LabelSpan]:
         """Return the labels of the file in seconds after its first sample; say what cannot be read."""
         places = [i for i, name in enumerate(self.labels) if self.is_annotation(name)]
@@ -192,9 +180,8 @@ class EDFHeader:
             expected = onset + self.record_s
         if gaps:
             raise DataError(
-                f"{path}: {self.reserved} with {len(gaps)} gaps, "
-                f"the first from {gaps[0][0]:g} s to {gaps[0][1]:g} s; "
-                "export each continuous part as a file of its own"
+                f"{path}: {self.reserved} with {len(gaps)} gaps, the first from {gaps[0][0]:g} s to "
+                f"{gaps[0][1]:g} s; export each continuous part as a file of its own"
             )
 
 

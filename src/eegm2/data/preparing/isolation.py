@@ -24,6 +24,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import IO, Any
 
+from eegm2.ending import orderly, status_of
 from eegm2.errors import EEGM2Error
 
 _FRAME = struct.Struct("<Q")
@@ -65,11 +66,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Task:
-    """A function of a module, its arguments, and what it may use."""
+    """A function of a module, its arguments, and what it may use.
+
+    ``ready`` is called before the limits hold: what it imports is nothing of the file's.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     limits: Limits
+    ready: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class _Worker:
         """Hand over a task; its answer comes through `answers`."""
         assert self.process.stdin is not None
         try:
-            _write(self.process.stdin, (task.function, task.arguments, task.limits))
+            _write(self.process.stdin, task)
         except OSError:
             answers.put((self, Ended("the process that was to read it has gone; run again")))
             return
@@ -248,23 +253,29 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 def serve() -> None:
     """Do tasks from standard input under their limits until there are no more (in a process of its own)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with orderly():
+            _end_with_parent()
+            _do_tasks()
+    except KeyboardInterrupt as error:
+        sys.exit(status_of(error))
+
+
+def _do_tasks() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes where errors go
     tasks = os.fdopen(os.dup(0), "rb", buffering=0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    _end_with_parent()
     while _more(tasks):
         try:
-            function, arguments, limits = _read(tasks)
+            task: Task = _read(tasks)
         except EOFError:
             return
-        get_ready = getattr(sys.modules.get(getattr(function, "__module__", "")), "get_ready", None)
-        if get_ready is not None:  # what is imported is nothing of the file's, and is not held to its limits
-            get_ready()
-        with _held_to(limits):
+        if task.ready is not None:
+            task.ready()
+        with _held_to(task.limits):
             try:
-                answer = function(*arguments)
+                answer = task.function(*task.arguments)
             except EEGM2Error as error:
                 answer = error
             except MemoryError:

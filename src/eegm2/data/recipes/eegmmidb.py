@@ -70,13 +70,11 @@ def _recording(path: Path) -> SourceRecording:
     make = functools.partial(SourceRecording, path.stem, f"S{name['subject']}", path)
     if run in WHOLE:
         return make(
-            labels=(LabelSpan(0.0, math.inf, WHOLE[run]),),
-            attributes={"run": str(run), "task": "baseline"},
+            labels=(LabelSpan(0.0, math.inf, WHOLE[run]),), attributes={"run": str(run), "task": "baseline"}
         )
     if run in TASKS:
         return make(
-            attributes={"run": str(run), "task": TASKS[run][0]},
-            reader=functools.partial(read_run, path, run),
+            attributes={"run": str(run), "task": TASKS[run][0]}, reader=functools.partial(read_run, path, run)
         )
     return make(problem=f"{path}: run {run} is unknown, expected 1 to 14; its labels have no meaning")
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegm2.atomic import whole_file, write_atomic
 from eegm2.config import read_toml
 from eegm2.data.recipes.arrays import boundaries, joined_windows, require_folder, window_spans
 from eegm2.data.recipes.base import Recipe, SourceRecording
@@ -47,7 +46,6 @@ def save_moabb(dataset: Any, paradigm: Any, folder: str | Path, subjects: list[i
     import numpy as np
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     epochs, y, metadata = paradigm.get_data(dataset, subjects=subjects, return_epochs=True)
     x_uv = epochs.get_data(copy=False).astype(np.float32) * 1e6
     channels = ", ".join(f'"{name}"' for name in epochs.ch_names)
@@ -55,10 +53,11 @@ def save_moabb(dataset: Any, paradigm: Any, folder: str | Path, subjects: list[i
     rows = "\n".join(
         [",".join(COLUMNS), *(",".join(str(row[name]) for name in COLUMNS) for _, row in metadata.iterrows())]
     )
-    _write(folder / "X.npy", lambda file: np.save(file, x_uv, allow_pickle=False))
-    _write(folder / "y.npy", lambda file: np.save(file, np.asarray(y).astype(str), allow_pickle=False))
-    _write(folder / "metadata.csv", lambda file: file.write(f"{rows}\n".encode()))
-    _write(folder / "recording.toml", lambda file: file.write(toml.encode()))
+    for name, values in (("X.npy", x_uv), ("y.npy", np.asarray(y).astype(str))):
+        with whole_file(folder / name, ending=".npy") as temporary:
+            np.save(temporary, values, allow_pickle=False)
+    write_atomic(folder / "metadata.csv", [f"{rows}\n".encode()])
+    write_atomic(folder / "recording.toml", [toml.encode()])
     return folder
 
 
@@ -154,20 +153,6 @@ def _facts(path: Path) -> dict[str, Any]:
     fields = Record({"dataset": TEXT, "sfreq_hz": LENGTH, "ch_names": NAMES}, ("sfreq_hz", "ch_names"))
     facts = checked(values, fields, path, DataError, "write it again with save_moabb")
     return {"dataset": "", **facts, "sfreq_hz": float(facts["sfreq_hz"])}
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file under a temporary name in the same folder, then rename it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 RECIPES = (

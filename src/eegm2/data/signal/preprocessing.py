@@ -41,6 +41,8 @@ SCALE_TIMES_TYPICAL = 500.0
 """A channel this many times larger than the others' median is no matter of electrodes any more."""
 AMPLITUDE_LIMITS_UV = (0.2, 2000.0)
 """Typical amplitudes of EEG after the high-pass lie well inside; those wrong by a thousand lie outside."""
+_LARGE_BYTES = 1 << 28
+_MIXED_SAMPLES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,7 @@ def _bad_to_fill(
 
 
 def preprocess_alike(
-    raw: mne.io.BaseRaw,
-    config: PreprocessingConfig,
-    *,
-    where: str,
-    marks: Iterable[LabelSpan] = (),
+    raw: mne.io.BaseRaw, config: PreprocessingConfig, *, where: str, marks: Iterable[LabelSpan] = ()
 ) -> Preprocessed:
     """Prepare a recording as a checkpoint's data were; no advice names options, as there are none to give.
 
@@ -260,12 +258,16 @@ def _filter_and_resample(
     An offset to be kept was taken off for the sake of digits and of the ends only, and comes back here,
     unless the high-pass takes it anyway. Where `places` say that the recording is not continuous, each part
     is prepared by itself, less its own offset. Channels that are neither mixed nor resampled stay in the
-    memory of `x`, each group when it is through; else `x` is as it was.
+    memory of `x`, each group when it is through, and so do all of a large recording that is not resampled,
+    whose mixtures are rounded to float32 before they are filtered; else `x` is as it was.
     """
     chain = filters(config, sfreq_hz)
     keep = config.offset == "keep" and not config.l_freq_hz
     kept = matrix @ offset if keep else np.zeros(len(matrix))
-    here = chain.n_out(x.shape[1]) == x.shape[1] and np.array_equal(matrix, np.eye(len(x)))
+    same_rate = chain.n_out(x.shape[1]) == x.shape[1]
+    if same_rate and len(matrix) <= len(x) and x.nbytes > _LARGE_BYTES:
+        x, matrix = _mixed_in_place(matrix, x), np.eye(len(matrix))
+    here = same_rate and np.array_equal(matrix, np.eye(len(x)))
     out = x.T if here else np.empty((chain.n_out(x.shape[1]), len(matrix)), np.float32)
     for part in parts(x.shape[1], places):
         n_times = part.stop - part.start
@@ -286,6 +288,14 @@ def _filter_and_resample(
     return out.T
 
 
+def _mixed_in_place(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return `weights @ x` in the memory of `x`, as its first rows."""
+    for start in range(0, x.shape[1], _MIXED_SAMPLES):
+        piece = x[:, start : start + _MIXED_SAMPLES]
+        piece[: len(weights)] = (piece.T.astype(np.float64) @ weights.T).T
+    return x[: len(weights)]
+
+
 def _mix(weights: np.ndarray, x: np.ndarray, series: np.ndarray) -> None:
     """Write `weights @ x` time-major into `series` (n_times, n_wanted); `x` is not copied as a whole."""
     columns = weights.argmax(1)
@@ -294,9 +304,9 @@ def _mix(weights: np.ndarray, x: np.ndarray, series: np.ndarray) -> None:
         compiled.pick(x.T, columns, series)
         return
     columns = np.flatnonzero(np.abs(weights).sum(0))
-    for start in range(0, x.shape[1], 1 << 14):
-        piece = x.T[start : start + (1 << 14), columns].astype(np.float64)
-        series[start : start + (1 << 14)] = piece @ weights[:, columns].T
+    for start in range(0, x.shape[1], _MIXED_SAMPLES):
+        piece = x.T[start : start + _MIXED_SAMPLES, columns].astype(np.float64)
+        series[start : start + _MIXED_SAMPLES] = piece @ weights[:, columns].T
 
 
 def _refuse_scale(x: np.ndarray, ch_names: Sequence[str], where: str) -> None:

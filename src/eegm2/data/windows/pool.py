@@ -11,14 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from eegm2.config import to_dict
-from eegm2.data.config import (
-    PreprocessingConfig,
-    SplitConfig,
-    sha256_json,
-    signal_differences,
-)
+from eegm2.data.config import PreprocessingConfig, SplitConfig, sha256_json, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.data.windows.splits import PARTS, SplitManifest, split_subjects
+from eegm2.data.windows.splits import PARTS, SplitManifest, split_subjects, units
 from eegm2.errors import ConfigError, DataError
 
 Stores = str | Path | RecordingStore | Sequence[str | Path | RecordingStore]
@@ -149,10 +144,10 @@ class StorePool:
                 own = self._of_store(store, config, before)
             except DataError as error:
                 official = config.official and any(info.split is not None for info in store.recordings)
-                if official or len(_units(store, config.by)) > (config.val > 0) + (config.test > 0):
+                if official or len(units(store, config.by)) > (config.val > 0) + (config.test > 0):
                     raise
                 refused.append(error)
-                parts["train"] |= {self.label(number, name) for name in _units(store, config.by)}
+                parts["train"] |= {self.label(number, name) for name in units(store, config.by)}
                 continue
             for part in PARTS:
                 parts[part] |= {self.label(number, name) for name in getattr(own, part)}
@@ -197,7 +192,7 @@ class StorePool:
         known = {
             self.label(number, name)
             for number, store in enumerate(self.stores)
-            for name in _units(store, manifest.by)
+            for name in units(store, manifest.by)
         }
         manifest.refuse_unknown(known, where, example="" if len(self.stores) == 1 else min(known))
 
@@ -212,10 +207,6 @@ def _names(names: Sequence[str]) -> tuple[str, ...]:
             made = f"{name}-{number}"
         found.append(made)
     return tuple(found)
-
-
-def _units(store: RecordingStore, by: str) -> list[str]:
-    return list(store.subjects) if by == "subject" else [info.id for info in store.recordings]
 
 
 def _refuse_unlike(first: RecordingStore, other: RecordingStore) -> None:

@@ -181,7 +181,7 @@ def split_subjects(
         If there are too few subjects for the parts asked for, or the data set's own split divides a subject.
     """
     official = _official_parts(store, config.by) if config.official else {}
-    names = _units(store, config.by)
+    names = units(store, config.by)
     parts: dict[str, list[str]] = {
         part: [n for n in names if official.get(n) == part] for part in ("test", "val")
     }
@@ -244,7 +244,8 @@ def subject_labels(store: RecordingStore, target: str) -> dict[str, str]:
     return {subject: "+".join(sorted(values)) for subject, values in sorted(found.items())}
 
 
-def _units(store: RecordingStore, by: str) -> list[str]:
+def units(store: RecordingStore, by: str) -> list[str]:
+    """Return the names of what a split by `by` divides: subjects or recordings."""
     return list(store.subjects) if by == "subject" else [info.id for info in store.recordings]
 
 

@@ -123,12 +123,7 @@ class DecisionRule:
     """
 
     def __init__(
-        self,
-        *,
-        smooth: float = 0.0,
-        enter: float = 0.6,
-        leave: float = 0.5,
-        threshold: float | None = None,
+        self, *, smooth: float = 0.0, enter: float = 0.6, leave: float = 0.5, threshold: float | None = None
     ) -> None:
         if not (0 <= smooth < 1 and 0 <= leave <= enter <= 1):
             raise ConfigError(

@@ -34,6 +34,7 @@ RUNTIME_MODULES = (
     *("errors", "evaluation/features/centring:WARM_UP_WINDOWS,RunningMean", "deploy/device/filters"),
     *("deploy/device/scale", "deploy/device/decisions", "deploy/device/features", "deploy/device/flat"),
     *("deploy/device/flags", "deploy/device/timeline", "records", "deploy/device/calibration"),
+    "deploy/device/flow",
     *("deploy/export/packing", "deploy/export/runtime", "deploy/export/decoder"),
 )
 RUNTIME_NAME = "eegm2_runtime.py"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eegm2.deploy.device.calibration import Calibration
 from eegm2.deploy.device.decisions import (
     Decider,
     DecisionRule,
@@ -18,10 +17,9 @@ from eegm2.deploy.device.decisions import (
 )
 from eegm2.deploy.device.features import array_features
 from eegm2.deploy.device.filters import BlockFilter, BlockResampler
-from eegm2.deploy.device.flags import WindowFlags
-from eegm2.deploy.device.flat import FlatWatch, filled
+from eegm2.deploy.device.flat import filled
+from eegm2.deploy.device.flow import Flow, Made
 from eegm2.deploy.device.scale import RunningScale, scaled_window
-from eegm2.deploy.device.timeline import TimeLine
 from eegm2.deploy.export.packing import unpacked
 from eegm2.deploy.export.runtime import OnnxWindow, StepStream, open_network
 from eegm2.errors import ConfigError, DataError
@@ -30,7 +28,7 @@ from eegm2.errors import ConfigError, DataError
 _DEVICE_SET_BACK_S = 0.75
 
 
-class Decoder:
+class Decoder(Flow):
     """Everything from a device's samples to decisions, as ``eegm2 stream --head`` does it.
 
     Parameters
@@ -98,27 +96,27 @@ class Decoder:
         self.filter = BlockFilter(unpacked(facts["sos"]), unpacked(facts["settled"]))
         up, down = facts["ratio"]
         self.resampler = BlockResampler(up, down, unpacked(facts["taps"]))
-        self.timeline = TimeLine(self.sfreq_hz, up, down)
         self.windows = SlidingWindows(facts["window_steps"], facts["hop_steps"])
         self.decider = self._decider({"smooth": smooth, "enter": enter, "leave": leave})
-        self._path, self._whose = Path(calibration), {**facts["whose"], "person": person, "device": device}
-        self.calibration = self._known() if str(calibration) else None
-        self._keep = bool(str(calibration)) and self.calibration is None
-        windowed = isinstance(self.network, OnnxWindow)
+        self.windowed = isinstance(self.network, OnnxWindow)
+        self.limits_uv = facts["amplitude_uv"]
+        choice = flat or facts.get("flat", "flag")
+        if choice not in ("flag", "refuse", "interpolate"):
+            raise ConfigError(f"flat: got '{choice}', expected flag, refuse or interpolate")
+        if choice == "interpolate" and not facts.get("electrodes"):
+            raise ConfigError("flat: the bundle has no positions of its electrodes to interpolate with")
+        super().__init__(choice, round(facts["window_s"] * facts["sfreq_hz"]), facts["max_gap_s"])
+        self.counts["clock_jumps"] = 0
+        self._attach(self.ch_names, np.abs(self.matrix).sum(0) > 0, self.sfreq_hz, up, down)
+        self._person, self._device = person, device
         self.scale = RunningScale(
-            "none" if windowed else facts["scaling"],
+            "none" if self.windowed else facts["scaling"],
             facts["sfreq_hz"],
             window_s=facts["window_s"],
             calibration_s=facts["calibration_s"],
             adapt_s=facts["adapt_s"],
-            known=None if self.calibration is None else self.calibration.arrays(),
+            known=self._kept_scale(str(calibration)),
         )
-        self._typical: list[float] = []
-        self._choose_flat(flat or facts.get("flat", "flag"))
-        names = ("samples", "interpolated", "gaps", "missing", "restarts", "flat", "clock_jumps", "decisions")
-        self.counts = dict.fromkeys(names, 0)
-        self._taken = 0  # samples since the first, those in long gaps too
-        self._begin()
 
     def _decider(self, given: dict[str, float | None]) -> Decider:
         """Return what maps features to decisions."""
@@ -134,44 +132,21 @@ class Decoder:
             StreamCentring(facts["window_steps"], facts["warm_up"]) if facts["centre"] != "none" else None,
         )
 
-    def _choose_flat(self, choice: str) -> None:
-        """Prepare for channels that go flat."""
-        if choice not in ("flag", "refuse", "interpolate"):
-            raise ConfigError(f"flat: got '{choice}', expected flag, refuse or interpolate")
-        if choice == "interpolate" and not self.facts.get("electrodes"):
-            raise ConfigError("flat: the bundle has no positions of its electrodes to interpolate with")
-        self._choice, self._flat_now = choice, list[str]()
-        self._watch = FlatWatch(np.abs(self.matrix).sum(0) > 0, self.sfreq_hz)
-        length = round(self.facts["window_s"] * self.facts["sfreq_hz"])
-        self._flags = WindowFlags(length, "filled" if choice == "interpolate" else "flat")
-
-    def _known(self) -> Calibration | None:
-        """Return the calibration of the file, None if it is to be measured."""
-        if not self._path.exists():
-            return None
-        known = Calibration.load(self._path)
-        known.refuse_other(self._path, **self._whose)
-        return known
+    def _whose(self) -> dict[str, Any]:
+        return {**self.facts["whose"], "person": self._person, "device": self._device}
 
     def _begin(self) -> None:
+        super()._begin()
         self._start: np.ndarray | None = None
-        self._last: np.ndarray | None = None
         self._latest_s = -np.inf
-        self._prepared = self._before = 0
-        self._flags.reset()
 
     def restart(self) -> None:
         """Begin anew after a gap; scale and centre are kept."""
-        self._watch.reset()
-        self._restart()
+        self._anew(Made(), "asked for")
 
-    def _restart(self) -> None:
-        self.counts["restarts"] += 1
-        for part in (self.filter, self.resampler, self.windows, self.decider, self.timeline):
-            part.reset()
-        if not isinstance(self.network, OnnxWindow):
-            self.network.reset()
-        self._begin()
+    def _parts(self) -> Iterable[Any]:
+        parts = (self.filter, self.resampler, self.windows, self.decider)
+        return parts if isinstance(self.network, OnnxWindow) else (*parts, self.network)
 
     def push(
         self, x_uv: np.ndarray, *, last_s: float | None = None, missing: int = 0
@@ -207,141 +182,60 @@ class Decoder:
             raise DataError(f"push: got missing={missing}, expected 0 or more samples")
         if x_uv.shape[1] == 0:
             return []
-        x = np.asarray(x_uv, float)
+        x, total = np.asarray(x_uv, float), Made()
         first_s = None if last_s is None else last_s - (x.shape[1] - 1) / self.sfreq_hz
         if first_s is not None and first_s < self._latest_s - _DEVICE_SET_BACK_S:
             self.counts["clock_jumps"] += 1
             self.restart()
-        decisions = self._gap(x[:, 0], missing, first_s) if missing else []
-        decisions += self._take(x, last_s)
+        if missing:
+            self._gap(x[:, 0], missing, None if first_s is None else first_s - 1 / self.sfreq_hz, total)
+        self._take(x, last_s, total)
         self._latest_s = -np.inf if last_s is None else last_s
-        return decisions
-
-    def _gap(self, after: np.ndarray, missing: int, first_s: float | None) -> list[dict[str, Any]]:
-        """Fill a short gap by a straight line, begin anew after a long one."""
-        self.counts["gaps"] += 1
-        self.counts["missing"] += missing
-        if self._last is None or missing / self.sfreq_hz > self.facts["max_gap_s"]:
-            self._taken += missing
-            self.restart()
-            return []
-        self.counts["interpolated"] += missing
-        share = np.arange(1, missing + 1) / (missing + 1)
-        line = self._last[:, None] + (after - self._last)[:, None] * share
-        decisions = self._take(line, None if first_s is None else first_s - 1 / self.sfreq_hz)
-        self._flags.fill(self._prepared)
-        return decisions
+        return total.decisions
 
     def flush(self) -> list[dict[str, Any]]:
         """End the stream; return the decisions that are left."""
-        decisions = self._analyse(self.resampler.flush().astype(np.float32))
-        if isinstance(self.network, OnnxWindow):
-            return decisions
-        if self.network.position + self.network.waiting.shape[2] >= self.network.step:
-            decisions += self._decide(self.network.flush()["representation"])
-        return decisions
+        total = Made()
+        self._network(self.resampler.flush().astype(np.float32), total)
+        if not isinstance(self.network, OnnxWindow) and self._position() >= self.network.step:
+            self._steps(self.network.flush()["representation"], total)
+        return total.decisions
 
-    def _take(self, x: np.ndarray, last_s: float | None) -> list[dict[str, Any]]:
-        """Analyse consecutive samples, parted where a channel goes flat."""
-        decisions, begin, n = [], 0, x.shape[1]
-        for index, flat in self._watch.push(x):
-            at_s = None if last_s is None else last_s - (n - index) / self.sfreq_hz
-            decisions += self._mix(x[:, begin:index], at_s)
-            self._flat(flat)
-            begin = index
-        return decisions + self._mix(x[:, begin:], last_s)
+    def _without(self, flat: np.ndarray) -> None:
+        known = self.facts["electrodes"]
+        kernel, places = unpacked(known["kernel"]), np.array(known["places"], int)
+        self._mixing = filled(self.matrix, flat, kernel, places) if flat.any() else self.matrix
 
-    def _flat(self, flat: np.ndarray) -> None:
-        """Do what was chosen where channels have become flat, or move again."""
-        names = [name for name, still in zip(self.ch_names, flat) if still]
-        self.counts["flat"] += len(set(names) - set(self._flat_now))
-        if names and self._choice == "refuse":
-            raise DataError(
-                f"push: {' '.join(names)} has been flat for a second; check its electrode and begin again"
-            )
-        self._flat_now = names
-        if self._choice == "interpolate":
-            known = self.facts["electrodes"]
-            kernel, places = unpacked(known["kernel"]), np.array(known["places"], int)
-            self._mixing = filled(self.matrix, flat, kernel, places) if names else self.matrix
-            self._restart()
-
-    def _mix(self, x: np.ndarray, last_s: float | None) -> list[dict[str, Any]]:
-        """Mix, filter, resample and analyse consecutive samples."""
-        if x.shape[1] == 0:
-            return []
-        self._last = x[:, -1]
-        self._taken += x.shape[1]
-        self.counts["samples"] += x.shape[1]
-        self.timeline.push(x.shape[1], (self._taken - 1) / self.sfreq_hz if last_s is None else last_s)
+    def _prepare(self, x_uv: np.ndarray) -> np.ndarray:
         used = np.abs(self._mixing).sum(0) > 0
-        mixed = self._mixing[:, used] @ x[used]
+        mixed = self._mixing[:, used] @ x_uv[used]
         if not np.isfinite(mixed).all():
-            bad = [
-                name
-                for name, row, in_use in zip(self.ch_names, x, used)
-                if in_use and not np.isfinite(row).all()
-            ]
+            wrong = used & ~np.isfinite(x_uv).all(1)
+            bad = [name for name, is_wrong in zip(self.ch_names, wrong) if is_wrong]
             raise DataError(
                 f"push: {' '.join(bad)} has values that are not numbers; say that they are missing"
             )
         if self.facts["from_zero"]:
             self._start = mixed[:, :1].copy() if self._start is None else self._start
             mixed = mixed - self._start
-        return self._analyse(self.resampler.push(self.filter.push(mixed)).astype(np.float32))
+        return self.resampler.push(self.filter.push(mixed)).astype(np.float32)
 
-    def _analyse(self, prepared_uv: np.ndarray) -> list[dict[str, Any]]:
-        """Scale prepared samples, run the network and decide."""
-        if prepared_uv.size == 0:
-            return []
-        self._prepared += prepared_uv.shape[1]
-        self._flags.flat(self._flat_now, self._prepared)
+    def _position(self) -> int:
+        assert not isinstance(self.network, OnnxWindow)
+        return self.network.position + self.network.waiting.shape[2]
+
+    def _run(self, x: np.ndarray, total: Made) -> None:
         if isinstance(self.network, OnnxWindow):
-            return self._decide(prepared_uv[None])
-        was_known = self.scale.calibrated
-        if not was_known:
-            self._typical.append(float(np.median(np.abs(prepared_uv))))
-        x = self.scale.push(prepared_uv)
-        if not was_known and self.scale.calibrated:
-            self._calibrated()
-        if self.network.position + self.network.waiting.shape[2] == 0:
-            self._before = self._prepared - x.shape[1]
-        return self._decide(self.network.push(x[None])["representation"])
+            self._steps(x[None], total)
+        else:
+            self._steps(self.network.push(x[None])["representation"], total)
 
-    def _calibrated(self) -> None:
-        """Check the baseline and keep what it showed."""
-        limits, typical = self.facts["amplitude_uv"], float(np.median(self._typical))
-        if limits and not limits[0] <= typical <= limits[1]:
-            raise DataError(
-                f"baseline: typical amplitude is {typical:.3g} µV, EEG has {limits[0]:g} to {limits[1]:g}; "
-                "give microvolts"
-            )
-        assert self.scale.offset is not None
-        assert self.scale.scale is not None
-        self.calibration = Calibration(
-            **self._whose,
-            baseline_s=self.scale.baseline_s[1],
-            offset_uv=tuple(self.scale.offset.ravel().tolist()),
-            scale_uv=tuple(self.scale.scale.ravel().tolist()),
-        )
-        if self._keep:
-            self.calibration.save(self._path)
-
-    def _decide(self, steps: np.ndarray) -> list[dict[str, Any]]:
+    def _steps(self, steps: np.ndarray, total: Made) -> None:
         """Decide on the windows that are complete with new steps: of the representation, or samples."""
-        decisions = []
+        step = 1 if isinstance(self.network, OnnxWindow) else self.network.step
         for first, window in self.windows.push(steps):
-            end = first + window.shape[2]
-            decision = self.decider.push(self._features(window[0], first)[None], end)
-            if decision is None:
-                continue
-            self.counts["decisions"] += 1
-            sample = end * (1 if isinstance(self.network, OnnxWindow) else self.network.step)
-            place = self._before + sample
-            known = None if self.calibration is None else self.calibration.id
-            told = {"time_s": round(self.timeline.time_s(place), 6), "sample": sample, **decision}
-            decisions.append({**told, "calibration": known, "quality": self._flags.of(place)})
-        return decisions
+            features = self._features(window[0], first)
+            self._decide(features[None], first + window.shape[2], step, total)
 
     def _features(self, window: np.ndarray, first: int) -> np.ndarray:
         """Return what the head takes of a window: features of the representation, or a network's scores."""

@@ -68,7 +68,6 @@ def export_model(
     """
     config = config or ExportConfig()
     out = Path(out)
-    _require_packages(config)
     if head is None and config.source_hz:
         raise ConfigError("source_hz: belongs to a bundle; give --head as well")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -88,6 +87,7 @@ def export_model(
     if head is None or config.parts or set(config.format) - {"executorch"}:
         assert isinstance(model, EEGM2)
         parts = chosen_parts(model, config)
+    _require_packages(config)
     with _unfinished(out) as folder:
         files: dict[str, Any] = {}
         for name in parts:
@@ -142,16 +142,30 @@ def _alive(process: int) -> bool:
 
 def _export_part(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:
     """Write and check the files of one part; return what was measured."""
-    facts = {"part": part.name, **trained.facts(), **part.facts, "eegm2": eegm2.__version__}
-    facts["latency_s"] = facts["latency_samples"] / trained.sfreq_hz
+    from eegm2.deploy.export.check import compare, executorch_runner, program_runner
+
+    assert isinstance(trained.model, EEGM2)
+    facts = _facts(part, trained)
     files: dict[str, Any] = {}
     if "onnx" in config.formats:
         files |= _export_onnx(part, facts, trained, folder, config)
     if "torch" in config.formats:
-        files |= _export_torch(part, trained, folder, config)
+        path = folder / f"{part.name}.pt2"
+        torch.export.save(torch_program(part), path)
+        difference, _ = compare(part, trained.model, program_runner(path, part))
+        files |= _measured(path, difference, config)
     if "executorch" in config.formats and part.name == "step":
-        files |= _export_executorch(part, facts, trained, folder, config)
+        path = folder / f"{part.name}.pte"
+        path.write_bytes(executorch_file(part, facts))
+        difference, _ = compare(part, trained.model, executorch_runner(path))
+        files |= _measured(path, difference, config, facts=facts)
     return files
+
+
+def _facts(part: Part, trained: TrainedModel) -> dict[str, Any]:
+    """Return what an exported file says of itself."""
+    facts = {"part": part.name, **trained.facts(), **part.facts, "eegm2": eegm2.__version__}
+    return {**facts, "latency_s": facts["latency_samples"] / trained.sfreq_hz}
 
 
 def _export_onnx(
@@ -174,8 +188,7 @@ def _export_onnx(
 
     path = write(f"{part.name}.onnx", proto, {})
     difference, _ = compare(part, trained.model, onnx_runner(path))
-    _refuse_difference(path.name, difference, config)
-    files[path.name]["difference"] = difference
+    files |= _measured(path, difference, config)
     if config.int8:
         small, count = weights_to_int8(proto)
         path = write(f"{part.name}.int8.onnx", small, {"int8_weights": count})
@@ -205,70 +218,31 @@ def _export_bundle(
         assert isinstance(trained.model, EEGM2)
         refuse_other_head(trained, head)
         part = build_part("step", trained.model, config, reconstruct=False)
-    facts = {"part": part.name, **trained.facts(), **part.facts, "eegm2": eegm2.__version__}
-    facts["latency_s"] = facts["latency_samples"] / trained.sfreq_hz
+    facts = _facts(part, trained)
     bundle = bundle_facts(trained, head, config)
     bundle["latency_ms"]["network"] = round(1e3 * facts["latency_s"], 1)
     bundle["latency_ms"]["total"] = round(sum(bundle["latency_ms"].values()), 1)
     proto, path = onnx_model(part), folder / "bundle.onnx"
-    text = json.dumps({**facts, "bundle": bundle}, ensure_ascii=False)
-    onnx.helper.set_model_props(proto, {"eegm2": text})
+    facts["bundle"] = bundle
+    onnx.helper.set_model_props(proto, {"eegm2": json.dumps(facts, ensure_ascii=False)})
     onnx.save(proto, path)
-    difference = check_bundle(path, trained, head)
-    _refuse_difference(path.name, difference, config)
+    made = _measured(path, check_bundle(path, trained, head), config, source=bundle["source"])
     (folder / RUNTIME_NAME).write_text(runtime_source(), encoding="utf-8")
-    made = {path.name: {"bytes": path.stat().st_size, "difference": difference, "source": bundle["source"]}}
-    if "executorch" in config.format:
-        made |= _executorch_bundle({**facts, "bundle": bundle}, trained, head, folder, config)
+    if "executorch" in config.format:  # the same bundle, its decisions checked in ExecuTorch's own runtime
+        from eegm2.deploy.export.check import ExecutorchStream
+
+        path = folder / "bundle.pte"
+        path.write_bytes(executorch_file(part, facts))
+        difference = check_bundle(path, trained, head, ExecutorchStream(path))
+        made |= _measured(path, difference, config)
     return made | {RUNTIME_NAME: {"bytes": (folder / RUNTIME_NAME).stat().st_size}}
 
 
-def _executorch_bundle(
-    facts: dict[str, Any],
-    trained: TrainedModel,
-    head: DenseHead | WindowedHead,
-    folder: Path,
-    config: ExportConfig,
-) -> dict[str, Any]:
-    """Write the same bundle for ExecuTorch, and check its decisions in ExecuTorch's own runtime."""
-    from eegm2.deploy.export.bundle import check_bundle
-    from eegm2.deploy.export.check import ExecutorchStream
-
-    assert isinstance(trained.model, EEGM2)
-    path = folder / "bundle.pte"
-    path.write_bytes(executorch_file(build_part("step", trained.model, config, reconstruct=False), facts))
-    difference = check_bundle(path, trained, head, ExecutorchStream(path))
-    _refuse_difference(path.name, difference, config)
-    return {path.name: {"bytes": path.stat().st_size, "difference": difference}}
-
-
-def _export_torch(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:
-    from eegm2.deploy.export.check import compare, program_runner
-
-    assert isinstance(trained.model, EEGM2)
-    path = folder / f"{part.name}.pt2"
-    torch.export.save(torch_program(part), path)
-    difference, _ = compare(part, trained.model, program_runner(path, part))
-    _refuse_difference(path.name, difference, config)
-    return {path.name: {"bytes": path.stat().st_size, "difference": difference}}
-
-
-def _export_executorch(
-    part: Part, facts: dict[str, Any], trained: TrainedModel, folder: Path, config: ExportConfig
-) -> dict[str, Any]:
-    from eegm2.deploy.export.check import compare, executorch_runner
-
-    assert isinstance(trained.model, EEGM2)
-    path = folder / f"{part.name}.pte"
-    path.write_bytes(executorch_file(part, facts))
-    difference, _ = compare(part, trained.model, executorch_runner(path))
-    _refuse_difference(path.name, difference, config)
-    return {path.name: {"bytes": path.stat().st_size, "difference": difference, "facts": facts}}
-
-
-def _refuse_difference(name: str, difference: float, config: ExportConfig) -> None:
+def _measured(path: Path, difference: float, config: ExportConfig, **more: Any) -> dict[str, Any]:
+    """Return what is told of a file; refuse one that differs from torch."""
     if not difference <= config.tolerance:
         raise ConfigError(
-            f"export: {name} differs from torch by {difference:.1e} of the largest output, more than "
+            f"export: {path.name} differs from torch by {difference:.1e} of the largest output, more than "
             f"{config.tolerance:g}; raise --tolerance if that will do"
         )
+    return {path.name: {"bytes": path.stat().st_size, "difference": difference, **more}}

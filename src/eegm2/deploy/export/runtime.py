@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 #: Stands for the end of a stream whose length is not known yet.
 OPEN_END = 2**40
@@ -24,7 +26,13 @@ def open_session(path: str | Path, threads: int = 1) -> tuple[ort.InferenceSessi
     ------
     ValueError
         If the file is missing or was not written by ``eegm2 export``.
+    ImportError
+        If ONNX Runtime is not installed.
     """
+    try:
+        import onnxruntime as ort
+    except ModuleNotFoundError as error:
+        raise ImportError("onnxruntime is missing; pip install onnxruntime", name=error.name) from error
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file; eegm2 export writes one")
     options = ort.SessionOptions()

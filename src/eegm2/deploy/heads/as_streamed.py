@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eegm2.config import AT_LEAST_1, NOT_NEGATIVE, SECONDS, expect, one_of
 from eegm2.data.config import Scaling, WindowConfig
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
 from eegm2.data.windows.labelling import label_spans, labels_at
@@ -19,7 +20,6 @@ from eegm2.deploy.heads.decisions import SlidingFeatures, steps_of
 from eegm2.deploy.long import encode_long
 from eegm2.deploy.stream.causal_copy import restored_parts, streamed_parts
 from eegm2.deploy.stream.streaming import StreamingEEGM2
-from eegm2.errors import ConfigError
 from eegm2.evaluation.config import Centre
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
 from eegm2.model.network import EEGM2
@@ -58,15 +58,10 @@ class StreamedAs:
     warm_up: int = WARM_UP_WINDOWS
 
     def __post_init__(self) -> None:
-        if self.centre not in ("none", "recording", "running"):
-            raise ConfigError(f"centre: got '{self.centre}', expected none, recording or running")
-        if not self.adapt_s >= 0:
-            raise ConfigError(f"adapt_s: got {self.adapt_s}, expected 0 or more")
-        if self.warm_up < 1:
-            raise ConfigError(f"warm_up: got {self.warm_up}, expected at least 1 window")
-        for name in ("calibration_s", "hop_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected seconds above 0")
+        expect(self, one_of("none", "recording", "running"), "centre")
+        expect(self, NOT_NEGATIVE, "adapt_s")
+        expect(self, AT_LEAST_1, "warm_up")
+        expect(self, SECONDS, "calibration_s", "hop_s")
 
 
 @dataclass(frozen=True)

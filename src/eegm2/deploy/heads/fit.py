@@ -4,50 +4,33 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.data.config import Scaling
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import WindowDataset, window_dataset
 from eegm2.data.windows.splits import SplitManifest, subject_folds
+from eegm2.deploy.config import HeadConfig
 from eegm2.deploy.heads.as_streamed import StreamedAs, StreamedWindows, streamed_windows, usual_baseline
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import Centre, Features, ProbeConfig
-from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, centre_features
+from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.protocols.frozen import block_members, choose_c, fit_light, linear_model
+from eegm2.evaluation.protocols.frozen import fit_light, linear_model
+from eegm2.evaluation.protocols.people import Views, fit_by_people
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.from_store import read_run_split
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
+from eegm2.model.features import feature_views, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, weights_sha256
 
 
 def fit_head(
-    run: str | Path,
-    store: str | Path,
-    *,
-    subjects: list[str] | None = None,
-    target: str = "annotations",
-    classes: tuple[str, ...] | None = None,
-    val: float = 0.2,
-    seed: int = 0,
-    features: Literal["auto", Features] = "auto",
-    scaling: Scaling | None = None,
-    protocol: str = "linear",
-    hop_s: float = 0.5,
-    calibration_s: float | None = None,
-    adapt_s: float = 0.0,
-    centre: Centre = "none",
-    warm_up: int = WARM_UP_WINDOWS,
-    positions: str = "",
-    recordings: str | Path = "",
-    batch_size: int = 64,
+    run: str | Path, store: str | Path, config: HeadConfig | None = None, **options: Any
 ) -> DenseHead:
     """Fit a head on the features that a stream gives, and judge it on the decisions that a stream makes.
 
@@ -57,40 +40,19 @@ def fit_head(
     the usual evaluation of separate windows, filtered without delay and each scaled by itself, says of the
     same people is in ``facts["validation"]["offline"]``.
 
+    Statistics are fitted with the paper's penalty (C = 1), other features with the penalty of the lowest loss
+    on some of the fitted people.
+
     Parameters
     ----------
     run : str or Path
         Run folder or checkpoint.
     store : str or Path
         Recording store with labels; its channels and rate must be the checkpoint's.
-    subjects : list of str, optional
-        Fit and judge on these only.
-    target : str
-        See :class:`eegm2.data.config.WindowConfig`.
-    classes : tuple of str, optional
-        Classes in the order of their numbers.
-    val : float
-        Share of the subjects that judge the head; 0 fits on everybody and judges on nobody.
-    seed : int
-        Draws them, with their labels balanced where every subject has one.
-    features : str
-        A kind of :func:`eegm2.model.features.window_features`; auto: tangent with the covariance embedding,
-        statistics for others. Statistics with the paper's penalty (C = 1),
-        any other with the penalty of the lowest loss on some of the fitted people.
-    scaling : str, optional
-        As in :class:`eegm2.data.config.WindowConfig`, on the stream's baseline; by default as in pretraining.
-    protocol : {"linear", "light"}
-        StandardScaler and one-vs-rest logistic regression, or the paper's Light perceptron.
-    hop_s, calibration_s, adapt_s, centre, warm_up
-        See :class:`StreamedAs`. Without `calibration_s` the baseline is a minute, or a fifth of a usual
-        recording where that is less.
-    positions : str
-        File of electrode positions, see :func:`eegm2.data.electrodes.read_positions`.
-    recordings : str or Path
-        Folder that the store was prepared from: its files are streamed as they are. Without it the signal of
-        a stream is restored from the store, which is not exact where drifts are large.
-    batch_size : int
-        Windows encoded at a time for the offline figure.
+    config : HeadConfig, optional
+        Who, which labels and features, and how they are streamed.
+    **options
+        Fields of a `HeadConfig`, in place of one.
 
     Raises
     ------
@@ -103,36 +65,34 @@ def fit_head(
     ----------
     EEGM2, arXiv 2502.17873, section 4.3.
     """
-    if not 0 <= val < 1:
-        raise ConfigError(f"val: got {val}, expected a share from 0 to below 1")
-    if protocol not in ("linear", "light"):
-        raise ConfigError(f"protocol: got '{protocol}', expected linear or light")
+    asked = config or HeadConfig(**options)
+    protocol, seed, raw = asked.protocol, asked.seed, Path(asked.recordings) if asked.recordings else None
     data = RecordingStore(store)
     checkpoint = load_checkpoint(run, needs=INPUT)
     digest = weights_sha256(checkpoint.model)
-    checkpoint = checkpoint.on_montage(data.ch_names, positions)
-    if features == "auto":
-        features = usual_kind(checkpoint.config)
+    checkpoint = checkpoint.on_montage(data.ch_names, asked.positions)
+    features = usual_kind(checkpoint.config) if asked.features == "auto" else asked.features
     model = _streamable(checkpoint, data, run, features)
     cut = checkpoint.plain_windows("a stream")
-    scaling = scaling or cut.scaling
-    config = replace(cut, target=target, stride_s=None, scaling=scaling)
-    windows = window_dataset(data, config, subjects=subjects, classes=classes, labelled=True)
+    cut = replace(cut, target=asked.target, stride_s=None, scaling=asked.scaling or cut.scaling)
+    windows = window_dataset(
+        data, cut, subjects=asked.subjects or None, classes=asked.classes or None, labelled=True
+    )
     _refuse_one_class(str(store), windows.labels, windows.classes, "")
-    baseline_s = calibration_s if calibration_s is not None else _baseline(windows)
-    how = StreamedAs(features, scaling, config.window_s, hop_s, baseline_s, adapt_s, centre, warm_up)
-    raw = Path(recordings) if str(recordings) else None
-    made = streamed_windows(model, data, windows.recordings, config, windows.classes, how, raw)
+    baseline_s = _baseline(windows) if asked.calibration_s is None else asked.calibration_s
+    running = (asked.adapt_s, asked.centre, asked.warm_up)
+    how = StreamedAs(features, cut.scaling, cut.window_s, asked.hop_s, baseline_s, *running)
+    made = streamed_windows(model, data, windows.recordings, cut, windows.classes, how, raw)
     taken = f" after a baseline of {baseline_s:g} s; shorten it with --calibration-s"
     _refuse_one_class(str(store), made.y, windows.classes, taken)
-    left_out = _left_out(made.subjects, made.y, val, seed)
+    left_out = _left_out(made.subjects, made.y, asked.val, seed)
     without = f" without {', '.join(left_out)}; use --val 0"
     _refuse_one_class(str(store), made.y[~np.isin(made.subjects, left_out)], windows.classes, without)
-    blocks = feature_blocks(features, model.config)
-    head = _fitted(made, windows.classes, left_out, protocol, features, blocks, seed)
+    views = feature_views(features, model.config)
+    head = _fitted(made, windows.classes, left_out, protocol, features, views, seed)
     head.facts |= {
         **asdict(how),
-        "target": target,
+        "target": asked.target,
         "streamed_from": "store" if raw is None else "recordings",
         "protocol": protocol,
         "n_subjects": len(set(made.subjects.tolist()) - set(left_out)),
@@ -148,8 +108,8 @@ def fit_head(
         "pretraining": _seen(read_run_split(Path(run), data), left_out, data.manifest_sha256),
     }
     if left_out:
-        offline = _offline(model, windows, how, batch_size)
-        other = _fitted(offline, windows.classes, left_out, protocol, features, blocks, seed)
+        offline = _offline(model, windows, how, asked.batch_size)
+        other = _fitted(offline, windows.classes, left_out, protocol, features, views, seed)
         head.facts["validation"]["offline"] = _judgement(other, offline, windows.classes, left_out)
     return head
 
@@ -203,13 +163,13 @@ def _fitted(
     left_out: tuple[str, ...],
     protocol: str,
     kind: str,
-    blocks: tuple[int, ...],
+    views: Views,
     seed: int,
 ) -> DenseHead:
     """Fit a head on the windows of those who are not left out that do not overlap."""
     learnt = made.apart & ~np.isin(made.subjects, left_out)
     return fit_dense(
-        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, blocks, seed
+        made.features[learnt], made.y[learnt], made.subjects[learnt], classes, protocol, kind, views, seed
     )
 
 
@@ -220,7 +180,7 @@ def fit_dense(
     classes: tuple[str, ...],
     protocol: str,
     kind: str,
-    blocks: tuple[int, ...],
+    views: Views,
     seed: int,
 ) -> DenseHead:
     """Fit a head on windows that do not overlap.
@@ -231,14 +191,15 @@ def fit_dense(
     y : array of int, shape (n,)
         Class numbers.
     groups : array of str, shape (n,)
-        People, or blocks of one person, on some of whom the penalty is chosen (or fitting stopped).
+        People, or blocks of one person, who are left out in turn for choosing (light: on some of whom
+        fitting stops).
     classes : tuple of str
         In the order of their numbers; the head has those that are there.
     protocol : {"linear", "light"}
     kind : str
         Of the features.
-    blocks : tuple of int
-        Of the features, see :func:`eegm2.model.features.feature_blocks`.
+    views : mapping of str to array of int
+        Of the features, see :func:`eegm2.model.features.feature_views`.
     seed : int
         Draws those groups.
     """
@@ -251,11 +212,13 @@ def fit_dense(
         parts = split or Split(np.arange(len(y)), np.arange(len(y)), np.zeros(0, np.int64))
         scaler, network, _, _ = fit_light(features, data, parts, seed=seed, config=ProbeConfig().light())
         head = DenseHead.from_network(scaler.mean_, scaler.scale_, network, names)
+    elif kind == "statistics":
+        head = DenseHead.from_pipeline(linear_model(c=1.0).fit(features, y), names)
+        head.facts["c"] = 1.0
     else:
-        members = block_members(blocks, np.ones(features.shape[1], bool))
-        c = 1.0 if kind == "statistics" or split is None else choose_c(features, data, split, members)[0]
-        head = DenseHead.from_pipeline(linear_model(c=c, members=members).fit(features, y), names)
-        head.facts["c"] = c
+        made = fit_by_people(features, y, groups, views)
+        head = DenseHead.from_arrays(made.arrays, names)
+        head.facts |= {name: made.facts[name] for name in ("c", "shares", "n_left_out")}
     head.facts["n_windows"] = len(y)
     return head
 

@@ -31,7 +31,7 @@ from eegm2.deploy.live.source import Source
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError, DataError
-from eegm2.model.features import feature_blocks, refuse_kind, usual_kind
+from eegm2.model.features import feature_views, refuse_kind, usual_kind
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import write_json
 from eegm2.words import count
@@ -171,12 +171,12 @@ def fit_session(
 
     kind = how.features
     assert isinstance(trained.model, EEGM2)
-    blocks = feature_blocks(kind, trained.model.config)
+    views = feature_views(kind, trained.model.config)
 
     def fitted(some: np.ndarray) -> DenseHead:
         rows = some & windows.apart
         groups, features = windows.number[rows].astype(str), windows.features[rows]
-        return fit_dense(features, windows.y[rows], groups, classes, "linear", kind, blocks, config.seed)
+        return fit_dense(features, windows.y[rows], groups, classes, "linear", kind, views, config.seed)
 
     judged = judge(windows, classes, fitted, config.seed)
     threshold = choose_threshold(windows, judged.probabilities, config.wrong)

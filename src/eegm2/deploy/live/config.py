@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from eegm2.config import option
+from eegm2.config import NOT_NEGATIVE, SECONDS, expect, option
 from eegm2.data.config import POSITIONS_HELP, Scaling
 from eegm2.deploy.config import RecordConfig
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import AUTO_HELP, FEATURES_HELP, Features
+from eegm2.records import Kind
 
 #: Fewest blocks of a class from which a head is fitted and judged.
 LEAST_BLOCKS = 2
@@ -52,16 +53,10 @@ class CalibrateConfig(RecordConfig):
             raise ConfigError(
                 f"cue: got {', '.join(names) or 'none'}; expected two classes or more, each named once"
             )
-        if self.rounds < LEAST_BLOCKS:
-            raise ConfigError(
-                f"rounds: got {self.rounds}, expected at least {LEAST_BLOCKS} blocks of each class: one is "
-                "left out to judge the head"
-            )
-        if not (self.baseline_s > 0 and self.hop_s > 0 and self.contact_s > 0):
-            raise ConfigError("baseline_s, hop_s, contact_s: expected seconds above 0")
-        if self.settle_s < 0 or (self.window_s is not None and not self.window_s > 0):
-            raise ConfigError("settle_s, window_s: expected 0 or more, and seconds above 0")
-        if not 0 < self.wrong < 0.5:
-            raise ConfigError(f"wrong: got {self.wrong}, expected a share above 0 and below 0.5")
+        blocks = f"at least {LEAST_BLOCKS} blocks of each class: one is left out to judge the head"
+        expect(self, Kind(blocks, lambda rounds: rounds >= LEAST_BLOCKS), "rounds")
+        expect(self, SECONDS, "baseline_s", "hop_s", "contact_s", "window_s")
+        expect(self, NOT_NEGATIVE, "settle_s")
+        expect(self, Kind("a share above 0 and below 0.5", lambda share: 0 < share < 0.5), "wrong")
         if self.duration_s:
             raise ConfigError("duration_s: cues and rounds say how long a calibration takes")

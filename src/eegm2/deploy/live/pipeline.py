@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,9 @@ from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.signal.preprocessing import AMPLITUDE_LIMITS_UV
 from eegm2.deploy.config import StreamConfig
-from eegm2.deploy.device.calibration import Calibration
 from eegm2.deploy.device.decisions import Decider, DecisionRule, StreamCentring
-from eegm2.deploy.device.flags import WindowFlags
-from eegm2.deploy.device.flat import FlatWatch
+from eegm2.deploy.device.flow import Flow
 from eegm2.deploy.device.scale import RunningScale
-from eegm2.deploy.device.timeline import TimeLine
 from eegm2.deploy.heads.decisions import SlidingFeatures, rule_of
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.windowed import WindowedFeatures, WindowedHead
@@ -66,7 +63,7 @@ def scaled(trained: TrainedModel, config: StreamConfig, head: DenseHead | Window
     )
 
 
-class Pipeline:
+class Pipeline(Flow):
     """Everything between a source and the sinks.
 
     Parameters
@@ -79,6 +76,9 @@ class Pipeline:
         Instead of the head's own: what is made of the features.
     """
 
+    unit_advice = "correct the unit that the source states"
+    flat_advice = ", or go on with --flat flag or --flat interpolate"
+
     def __init__(
         self,
         trained: TrainedModel,
@@ -90,21 +90,16 @@ class Pipeline:
         self.how = scaled(trained, config, head)
         self.person, self.device = config.person, ""
         self.step, self.windowed = trained.config.step_samples, isinstance(head, WindowedHead)
+        super().__init__(config.flat, round(self.how.window_s * trained.sfreq_hz), config.max_gap_s)
+        if trained.preprocessing.amplitude == "microvolts":
+            self.limits_uv = AMPLITUDE_LIMITS_UV
         if not self.windowed:
             self.stream = StreamingEEGM2(trained.model)
             self.stream.push(np.zeros((1, trained.config.n_chans, 64)))  # compiles before anything is waiting
             self.stream.reset()
         self.features = self._features()
         self.decider = decider or self._decider()
-        self.counts = {"samples": 0, "interpolated": 0, "gaps": 0, "missing": 0, "restarts": 0, "flat": 0}
-        self.counts["decisions"] = 0
-        self.calibration: Calibration | None = None
-        word = "filled" if config.flat == "interpolate" else "flat"
-        self._flags = WindowFlags(round(self.how.window_s * trained.sfreq_hz), word)
         self._uncalibrated()
-        self._started, self._flat_now = False, list[str]()
-        self._last: np.ndarray | None = None
-        self._forget_position()
 
     def _features(self) -> SlidingFeatures | WindowedFeatures | None:
         """Return what makes features of the windows that the head takes."""
@@ -130,11 +125,7 @@ class Pipeline:
         if self.windowed:
             self.scale = RunningScale("none", self.trained.sfreq_hz)
             return
-        known, path = None, Path(self.config.calibration)
-        if self.config.calibration and path.exists():
-            self.calibration = Calibration.load(path)
-            self.calibration.refuse_other(path, **self._whose())
-            known = self.calibration.arrays()
+        self._typical = []
         self.scale = RunningScale(
             self.how.method,
             self.trained.sfreq_hz,
@@ -142,9 +133,8 @@ class Pipeline:
             calibration_s=self.how.calibration_s,
             adapt_s=self.how.adapt_s,
             scale_uv=self.config.scale_uv,
-            known=known,
+            known=self._kept_scale(self.config.calibration),
         )
-        self._typical: list[float] = []
 
     def _whose(self) -> dict[str, Any]:
         return {
@@ -160,10 +150,8 @@ class Pipeline:
             | {"causal": self.config.causal},
         }
 
-    def _forget_position(self) -> None:
-        #: Prepared samples since the preprocessor began, and those of them before the network's first.
-        self._prepared = self._before = 0
-        self._flags.reset()
+    def _begin(self) -> None:
+        super()._begin()
         self._given = [0, 0]
 
     def connect(self, source: Source) -> None:
@@ -175,7 +163,7 @@ class Pipeline:
             If channels are missing or the rate does not fit.
         """
         device = getattr(source, "device", "")
-        if self._started and self.device != device:
+        if self.counts["samples"] and self.device != device:
             self.drop_calibration()
         self.device = device
         if self.calibration is not None:
@@ -191,12 +179,9 @@ class Pipeline:
         )
         if self.config.flat == "interpolate":
             self.preprocessor.refuse_unknown_electrodes()
-        resampler = self.preprocessor.resampler
-        self.timeline = TimeLine(source.sfreq_hz, resampler.up, resampler.down)
-        self.source_sfreq_hz, self._names = source.sfreq_hz, list(source.ch_names)
-        self._last = None
-        self._forget_position()
-        self._watch, self._flat_now = FlatWatch(self.preprocessor.used, source.sfreq_hz), []
+        self.where, ratio = source.name, self.preprocessor.resampler
+        self.baseline = f"{source.name}: typical amplitude of the baseline"
+        self._attach(source.ch_names, self.preprocessor.used, source.sfreq_hz, ratio.up, ratio.down)
 
     def drop_calibration(self) -> None:
         """Forget the scale, and the centre with it: another device or person is there."""
@@ -214,9 +199,8 @@ class Pipeline:
         """Take a chunk; short gaps are interpolated, after long ones everything begins anew."""
         end = float(chunk.times_s[-1]) if len(chunk.times_s) else 0.0
         total = Outputs(end, *self._empty())
-        if chunk.fresh and self._started:
-            self._watch.reset()
-            self._restart(total, chunk.why or "the source came back")
+        if chunk.fresh and self.counts["samples"]:
+            self._anew(total, chunk.why or "the source came back")
         begin = 0
         for index, missing in chunk.gaps:
             if index > begin:
@@ -230,7 +214,7 @@ class Pipeline:
     def finish(self) -> Outputs:
         """End the stream: everything that is left."""
         total = Outputs(self.timeline.last_s, *self._empty())
-        if self._started and self.scale.calibrated:
+        if self.counts["samples"] and self.scale.calibrated:
             self._network(self.preprocessor.flush(), total)
             if not self.windowed and self.stream.position >= self.step:
                 self._collect(*self.stream.finish(), total)
@@ -251,118 +235,27 @@ class Pipeline:
         n_chans, features = self.trained.config.n_chans, self.trained.config.representation_channels
         return np.zeros((n_chans, 0)), np.zeros((n_chans, 0)), np.zeros((features, 0))
 
-    def _gap(self, after: np.ndarray, missing: int, before_s: float, total: Outputs) -> None:
-        """Fill a short gap by a straight line, begin anew after a long one."""
-        self.counts["gaps"] += 1
-        self.counts["missing"] += missing
-        seconds = missing / self.source_sfreq_hz
-        if self._last is None or seconds > self.config.max_gap_s:
-            total.events.append({"event": "gap", "missing": missing, "filled": False})
-            self._watch.reset()
-            self._restart(total, f"{seconds:.3f} s are missing")
-            return
-        total.events.append({"event": "gap", "missing": missing, "filled": True})
-        self.counts["interpolated"] += missing
-        share = np.arange(1, missing + 1) / (missing + 1)
-        self._take(self._last[:, None] + (after - self._last)[:, None] * share, before_s, total)
-        self._flags.fill(self._prepared)
+    def _parts(self) -> Iterable[Any]:
+        network = [] if self.windowed else [self.stream]
+        return [self.preprocessor, *network, *filter(None, (self.decider, self.features))]
 
-    def _restart(self, total: Outputs, why: str) -> None:
-        """Begin anew, keeping the scale: filter, network, window and decision would mix two stretches."""
-        self.counts["restarts"] += 1
-        total.events.append({"event": "restart", "why": why})
-        self.preprocessor.reset()
-        if not self.windowed:
-            self.stream.reset()
-        for part in (self.decider, self.features):
-            if part is not None:
-                part.reset()
-        self._last = None
-        self.timeline.reset()
-        self._forget_position()
+    def _without(self, flat: np.ndarray) -> None:
+        self.preprocessor.without(flat)
 
-    def _take(self, x_uv: np.ndarray, last_s: float, total: Outputs) -> None:
-        """Analyse consecutive samples, the last with the stamp `last_s`, parted where one goes flat."""
-        begin, n = 0, x_uv.shape[1]
-        for index, flat in self._watch.push(x_uv):
-            self._analyse(x_uv[:, begin:index], last_s - (n - index) / self.source_sfreq_hz, total)
-            self._flat(flat, total)
-            begin = index
-        self._analyse(x_uv[:, begin:], last_s, total)
+    def _prepare(self, x_uv: np.ndarray) -> np.ndarray:
+        return self.preprocessor.push(x_uv)
 
-    def _flat(self, flat: np.ndarray, total: Outputs) -> None:
-        """Do what was chosen where channels have become flat, or move again."""
-        names = [name for name, still in zip(self._names, flat) if still]
-        self.counts["flat"] += len(set(names) - set(self._flat_now))
-        if names and self.config.flat == "refuse":
-            raise DataError(
-                f"{self.preprocessor.where}: {' '.join(names)} has been flat for a second; check its "
-                "electrode and begin again, or go on with --flat flag or --flat interpolate"
-            )
-        total.events.append({"event": "flat", "channels": names})
-        if self.config.flat == "interpolate":
-            self.preprocessor.without(flat)
-            now = f"{' '.join(names)} flat, taken from the others" if names else "no channel is flat any more"
-            self._restart(total, now)
-        self._flat_now = names
+    def _position(self) -> int:
+        return self.stream.position
 
-    def _analyse(self, x_uv: np.ndarray, last_s: float, total: Outputs) -> None:
-        """Preprocess, scale and analyse consecutive samples."""
-        if x_uv.shape[1] == 0:
-            return
-        self.timeline.push(x_uv.shape[1], last_s)
-        self._started = True
-        self._last = x_uv[:, -1]
-        self.counts["samples"] += x_uv.shape[1]
-        prepared = self.preprocessor.push(x_uv)
-        self._flags.flat(self._flat_now, self._prepared + prepared.shape[1])
-        self._network(prepared, total)
-
-    def _network(self, prepared_uv: np.ndarray, total: Outputs) -> None:
-        if prepared_uv.shape[1] == 0:
-            return
-        self._prepared += prepared_uv.shape[1]
+    def _run(self, x: np.ndarray, total: Outputs) -> None:
+        shown = x / _SHOWN_UV if self.windowed else x
+        total.x = np.concatenate([total.x, shown], axis=1)
         if isinstance(self.features, WindowedFeatures):
-            total.x = np.concatenate([total.x, prepared_uv / _SHOWN_UV], axis=1)
-            for end, features in self.features.push(prepared_uv):
+            for end, features in self.features.push(x):
                 self._decide(features, end, 1, total)
-            return
-        calibrated = self.scale.calibrated
-        if not calibrated:
-            self._typical.append(float(np.median(np.abs(prepared_uv))))
-        x = self.scale.push(prepared_uv)
-        if not calibrated and self.scale.calibrated:
-            self._calibrated(total)
-        if self.stream.position == 0:
-            self._before = self._prepared - x.shape[1]
-        total.x = np.concatenate([total.x, x], axis=1)
-        self._collect(*self.stream.advance(x[None]), total)
-
-    def _calibrated(self, total: Outputs) -> None:
-        """Check the baseline, keep what it showed, and say so."""
-        self._check_amplitude()
-        assert self.scale.scale is not None
-        assert self.scale.offset is not None
-        self.calibration = Calibration(
-            **self._whose(),
-            baseline_s=self.scale.baseline_s[1],
-            offset_uv=tuple(self.scale.offset.ravel().tolist()),
-            scale_uv=tuple(self.scale.scale.ravel().tolist()),
-        )
-        if self.config.calibration:
-            self.calibration.save(self.config.calibration)
-        scale = self.scale.scale.ravel().round(3).tolist()
-        total.events.append({"event": "calibrated", "calibration": self.calibration.id, "scale_uv": scale})
-
-    def _check_amplitude(self) -> None:
-        """Refuse a baseline that cannot be EEG in microvolts."""
-        low, high = AMPLITUDE_LIMITS_UV
-        typical = float(np.median(self._typical))
-        if self.trained.preprocessing.amplitude == "microvolts" and not low <= typical <= high:
-            raise DataError(
-                f"{self.preprocessor.where}: typical amplitude of the baseline is {typical:.3g} µV, EEG has "
-                f"{low:g} to {high:g}; correct the unit that the source states"
-            )
+        else:
+            self._collect(*self.stream.advance(x[None]), total)
 
     def _collect(self, representation: Any, reconstruction: Any, total: Outputs) -> None:
         """Keep new outputs and decide on the windows that are complete."""
@@ -377,20 +270,6 @@ class Pipeline:
         if isinstance(self.features, SlidingFeatures):
             for end, features in self.features.push(representation):
                 self._decide(features.cpu().numpy(), end, self.step, total)
-
-    def _decide(self, features: np.ndarray, end: int, step: int, total: Outputs) -> None:
-        """Decide on a window that ends at a step of so many samples."""
-        assert self.decider is not None
-        decision = self.decider.push(features, end)
-        if decision is None:
-            return
-        self.counts["decisions"] += 1
-        place = self._before + end * step
-        total.decisions.append(
-            {"time_s": round(self.timeline.time_s(place), 6), "sample": end * step, **decision}
-            | {"calibration": self.calibration.id if self.calibration is not None else None}
-            | {"quality": self._flags.of(place)}
-        )
 
 
 def centring(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from pathlib import Path
 from typing import Any
@@ -87,18 +86,12 @@ def run_recorder(
     reader = Reader(source, config)
     reader.start()
     try:
-        while not stop.is_set() and not taken.finished:
-            try:
-                _, item = reader.queue.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                break
+        for _, item in reader.chunks(stop):
             if item.fresh and list(source.ch_names) != taken.ch_names:
                 raise DataError(f"{source.name}: came back with other channels; record into a new file")
             taken.push(item)
+            if taken.finished:
+                break
     finally:
         reader.stop()
         taken.close()

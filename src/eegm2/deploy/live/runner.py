@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,6 +119,19 @@ class Reader(threading.Thread):
             self._final(None)
         except BaseException as error:
             self._final(error)
+
+    def chunks(self, stop: threading.Event) -> Iterator[tuple[float, Chunk]]:
+        """Give what was read and when it was put, until the end or `stop`; raise what ended reading."""
+        while not stop.is_set():
+            try:
+                put_s, item = self.queue.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                return
+            yield put_s, item
 
     def _parted(self, chunk: Chunk) -> list[Chunk]:
         """Part a chunk where the clock of the source jumps back: what follows begins anew."""
@@ -244,15 +257,7 @@ def run_stream(
         reader = Reader(source, config)
         reader.start()
         shown = 0.0
-        while not stop.is_set():
-            try:
-                put_s, item = reader.queue.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                break
+        for put_s, item in reader.chunks(stop):
             if item.fresh and _identity(source) != known:
                 known = _identity(source)
                 pipeline.connect(source)

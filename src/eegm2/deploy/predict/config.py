@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eegm2.config import option
-from eegm2.errors import ConfigError
+from eegm2.config import AT_LEAST_1, SECONDS, SHARE, expect, option
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,6 @@ class PredictConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        if self.stride_s is not None and not self.stride_s > 0:
-            raise ConfigError(f"stride_s: got {self.stride_s}, expected seconds above 0")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold: got {self.threshold}, expected a probability from 0 to 1")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: got {self.batch_size}, expected at least 1")
+        expect(self, SECONDS, "stride_s")
+        expect(self, SHARE, "threshold")
+        expect(self, AT_LEAST_1, "batch_size")

@@ -20,11 +20,7 @@ _FLOOR, _FLOOR_AT_HIGH_PASS = 1e-4, 1e-2
 
 
 def causal_copy(
-    x_uv: np.ndarray,
-    sfreq_hz: float,
-    config: PreprocessingConfig,
-    *,
-    source_sfreq_hz: float | None = None,
+    x_uv: np.ndarray, sfreq_hz: float, config: PreprocessingConfig, *, source_sfreq_hz: float | None = None
 ) -> np.ndarray:
     """Return a recording filtered once, forwards, from what was filtered forwards and backwards.
 

@@ -37,16 +37,3 @@ def band_edges(bands: tuple[str, ...]) -> dict[str, tuple[float, float]]:
             raise ConfigError(f"bands: {name} is given twice; name each band once")
         found[name] = pair
     return found
-
-
-def above_zero(options: object, *names: str) -> None:
-    """Refuse an option that is not above 0.
-
-    Raises
-    ------
-    ConfigError
-        Naming the option and its value.
-    """
-    for name in names:
-        if not getattr(options, name) > 0:
-            raise ConfigError(f"{name}: got {getattr(options, name)}, expected above 0")

@@ -19,7 +19,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.baselines.declaration import Baseline
 from eegm2.evaluation.baselines.options import Threshold, band_edges, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
-from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
+from eegm2.evaluation.config import C_HELP, CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
@@ -44,7 +44,7 @@ class RiemannOptions:
         "lwf", "Covariance: Ledoit-Wolf shrinkage, oracle approximating shrinkage, or the sample covariance."
     )
     centre: Centre = option("none", CENTRE_HELP)
-    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
+    c: float | str = option(1.0, C_HELP + ".")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
     )

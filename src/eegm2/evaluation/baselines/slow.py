@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eegm2.config import option, to_dict
+from eegm2.config import ABOVE_0, expect, option, to_dict
 from eegm2.errors import DataError
 from eegm2.evaluation.baselines.declaration import Baseline
-from eegm2.evaluation.baselines.options import Threshold, above_zero, linear_options
+from eegm2.evaluation.baselines.options import Threshold, linear_options
 from eegm2.evaluation.baselines.windows import BaselineRunner, chunks, rescaled
-from eegm2.evaluation.config import CENTRE_HELP, Centre, check_c
+from eegm2.evaluation.config import C_HELP, CENTRE_HELP, Centre, check_c
 from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
@@ -32,13 +32,13 @@ class SlowOptions:
     )
     stretches: int = option(8, "Equal stretches of the window.")
     centre: Centre = option("none", CENTRE_HELP)
-    c: float | str = option(1.0, "Inverse strength of the L2 penalty, or validation: chosen there.")
+    c: float | str = option(1.0, C_HELP + ".")
     threshold: Threshold = option(
         "validation", "Two classes: threshold by balanced accuracy on validation data, or half."
     )
 
     def __post_init__(self) -> None:
-        above_zero(self, "stretches")
+        expect(self, ABOVE_0, "stretches")
         check_c(self.c)
 
 

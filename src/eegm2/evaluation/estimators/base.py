@@ -23,8 +23,9 @@ from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import block_members, linear_model
 from eegm2.evaluation.protocols.modes import freeze, layer_groups
+from eegm2.evaluation.protocols.people import fit_by_people
 from eegm2.model.config import EEGM2Config
-from eegm2.model.features import feature_blocks, refuse_kind
+from eegm2.model.features import feature_blocks, feature_views, refuse_kind
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model, fresh_copy
 from eegm2.model.unet import UNet
@@ -160,7 +161,7 @@ class Learner(OnWindows):
         scaling: str = "quantile95",
         features: Features = "statistics",
         head: str = "statistics",
-        c: float = 1.0,
+        c: float | str = 1.0,
         lr: float | None = None,
         max_epochs: int | None = None,
         patience: int = 10,
@@ -214,9 +215,18 @@ class Learner(OnWindows):
         self.network_ = self._network(windows.shape[1], seed)
         if self.protocol == "linear":
             made = self._features(windows)
+            if self.c == "people":
+                if groups is None:
+                    raise ConfigError(
+                        "c: 'people' leaves people out; say in fit's groups who windows are from"
+                    )
+                views = feature_views(self.features, self.network_.config)
+                people = np.asarray(groups)
+                self.model_: Any = fit_by_people(made, y, people, views, regression=not n_classes)
+                return self
             blocks = feature_blocks(self.features, self.network_.config)
             members = block_members(blocks, np.ones(made.shape[1], bool))
-            self.model_ = linear_model(not n_classes, self.c, members).fit(made, y)
+            self.model_ = linear_model(not n_classes, float(self.c), members).fit(made, y)
             return self
         train, val = self._validation_part(y, n_classes, groups, seed)
         with torch.random.fork_rng():

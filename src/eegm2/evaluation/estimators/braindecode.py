@@ -227,7 +227,6 @@ class EEGM2ForClassification(nn.Module):
             known["chs_info"] = [{"ch_name": str(channel)} for channel in loaded.header["ch_names"]]
         if not {"n_times", "input_window_seconds"} & options.keys():
             known["n_times"] = round(windows.window_s * rate)
-        loaded.model.header = loaded.header
         found = {**known, **options, **({} if n_outputs is None else {"n_outputs": n_outputs})}
         return cls(checkpoint=loaded.model, **found)
 

@@ -128,8 +128,9 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Of linear and light: what is made of the frozen representation, as for :class:`EEGM2Encoder`.
     head : {"statistics", "attention", "flatten"}
         Of fine and scratch; flatten is the paper's and tied to one length.
-    c : float
-        Inverse strength of the linear protocol's penalty.
+    c : float or "people"
+        Inverse strength of the linear protocol's penalty, or chosen by leaving out the people that `groups`
+        tells apart, see `eegm2.evaluation.protocols.people`.
     lr, max_epochs : float, int, optional
         The paper's by default: 1e-4 (fine, scratch) or 1e-3 (light).
     patience, batch_size, layer_decay, freeze

@@ -22,11 +22,12 @@ def fingerprint(candidates: Sequence[StoredCell]) -> str:
 
 def best(scores: Mapping[str, float | None], by: str) -> str:
     """Return the name of the best score, the first named of equals; None is worse than any."""
-    sign = -1.0 if by in ERRORS else 1.0
 
     def value(name: str) -> float:
         score = scores[name]
-        return -math.inf if score is None else sign * score
+        if score is None:
+            return -math.inf
+        return -score if by in ERRORS else score
 
     return max(scores, key=value)  # the first of equals, in the order given
 

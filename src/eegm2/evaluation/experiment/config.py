@@ -12,6 +12,7 @@ from eegm2.data.config import POSITIONS_HELP, Scaling, WindowConfig
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import (
     BASELINE_REGISTRY,
+    C_HELP,
     CENTRE_HELP,
     FEATURES_HELP,
     PROTOCOLS,
@@ -120,7 +121,7 @@ class ModelPlan(MixerOptions):
     width: int = option(0, "random, scratch: its width.")
     network: tuple[str, ...] = option((), "random, scratch: its other sizes, e.g. n_virtual=0.")
     fit: dict[str, Any] = option({}, "Options of the fit (light, fine, scratch).")
-    c: float | str = option(1.0, "linear: inverse penalty, or validation: chosen on validation subjects.")
+    c: float | str = option(1.0, C_HELP + ".")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
     features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
     centre: Centre = option("none", "linear, light: " + CENTRE_HELP)

@@ -24,7 +24,7 @@ from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import feature_blocks, has_blocks
+from eegm2.model.features import OF_TOKENS, feature_blocks, feature_views
 
 
 class DataSource:
@@ -61,7 +61,7 @@ class DataSource:
         return labelled_windows(self.store, windows, data.classes, regression=data.regression)
 
 
-class Runner:
+class CellRunner:
     """Runs cells; frozen features are computed once and kept on disk.
 
     Parameters
@@ -105,7 +105,7 @@ class Runner:
             c=model.c,
             threshold=model.threshold,
             centre=model.centre,
-            blocks=self._blocks(cell),
+            **self._parts(cell),
         )
         facts = {**linear.facts, "deterministic": not model.fresh}
         return dataclasses.replace(linear, seed=seed, facts=facts)
@@ -131,13 +131,13 @@ class Runner:
         self._features = (path, features)
         return features
 
-    def _blocks(self, cell: Cell) -> tuple[int, ...]:
-        """Return the blocks of the features; the network is asked only where there can be any."""
-        if not has_blocks(cell.model.features):
-            return ()
-        return feature_blocks(
-            cell.model.features, self.weights.network(cell.model, cell.split, cell.seed).config
-        )
+    def _parts(self, cell: Cell) -> dict[str, Any]:
+        """Return what the features consist of; the network is asked only where that can be several parts."""
+        kind = cell.model.features
+        if kind not in OF_TOKENS:
+            return {}
+        config = self.weights.network(cell.model, cell.split, cell.seed).config
+        return {"blocks": feature_blocks(kind, config), "views": feature_views(kind, config)}
 
     def _known(self, path: Path, n_windows: int) -> NDArray[np.float32] | None:
         """Return stored features, None where there are none or the file is damaged."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from eegm2.config import option
+from eegm2.config import NOT_NEGATIVE, expect, option
 from eegm2.data.config import Scaling
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import FEATURES_HELP, Features, FitConfig, ProbeConfig
@@ -65,10 +65,7 @@ class FinetuneConfig:
     device: str = option("cpu", "cpu, cuda or mps.")
 
     def __post_init__(self) -> None:
-        if min(self.lr, self.max_epochs, self.patience) < 0:
-            raise ConfigError(
-                f"lr, max_epochs, patience: got {self.lr}, {self.max_epochs}, {self.patience}; expected >= 0"
-            )
+        expect(self, NOT_NEGATIVE, "lr", "max_epochs", "patience")
         if self.protocol == "light" and self.head != "light":
             raise ConfigError(f"head: got '{self.head}' with --protocol light, which has its own; use fine")
         self.fit()

@@ -26,13 +26,11 @@ from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
 from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.protocols.fitting import History, Task, fit, outputs
 from eegm2.evaluation.protocols.kept import HeadArrays
+from eegm2.evaluation.protocols.people import C_GRID, Views, fit_by_people
 from eegm2.evaluation.scores.metrics import best_threshold
 from eegm2.evaluation.scores.outcome import Outcome, balanced_loss
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
 from eegm2.model.heads import light_head
-
-#: Inverse penalties that ``c="validation"`` tries.
-C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 def linear_probe(
@@ -44,6 +42,7 @@ def linear_probe(
     threshold: str = "validation",
     centre: Centre = "none",
     blocks: Sequence[int] = (),
+    views: Views | None = None,
 ) -> Outcome:
     """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
 
@@ -55,16 +54,22 @@ def linear_probe(
         Targets.
     split : Split
         Learnt on train; val gives the threshold of two classes; predictions are of test.
-    c : float or "validation"
+    c : float, "validation" or "people"
         Inverse strength of the L2 penalty; ``validation`` tries :data:`C_GRID` and keeps the one of
         the lowest loss on the validation part (log loss, classes weighted equally; squared error).
+        ``people`` learns from the training and the validation part, leaving people out in turn, see
+        `eegm2.evaluation.protocols.people.fit_by_people`; scores of the validation part are then those by
+        which it was left out.
     threshold : {"validation", "half"}
-        How two classes are decided.
+        How two classes are decided: by what is best on the validation part (people: on all who were left
+        out), or the larger score.
     centre : {"none", "recording", "running"}
         What is taken off the features first, see :func:`centre_features`.
     blocks : sequence of int
         Sizes of the blocks that a row consists of, as `eegm2.model.features.feature_blocks` gives them. The
         penalty then weighs the blocks alike and not the features: see :class:`BlockScaler`.
+    views : mapping of str to array of int, optional
+        With ``people``: sets of features that are weighed, see `eegm2.model.features.feature_views`.
 
     Raises
     ------
@@ -73,6 +78,8 @@ def linear_probe(
     """
     features, used = usable_features(centre_features(features, data, centre), split)
     check_targets(data, split.train, "train")
+    if c == "people":
+        return _by_people(features, used, data, split, threshold, views or {})
     members = block_members(blocks, used)
     chosen, table = choose_c(features, data, split, members) if isinstance(c, str) else (c, {})
     model, converged = _fitted(features, data, split, float(chosen), members)
@@ -90,6 +97,41 @@ def linear_probe(
     score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
     cut = choose_threshold(data, split, val_score, threshold)
     return Outcome("linear", 0, score, cut, facts, val_score, HeadArrays.of_pipeline(model).among(used))
+
+
+def _by_people(
+    features: NDArray[np.floating],
+    used: NDArray[np.bool_],
+    data: LabelledWindows,
+    split: Split,
+    threshold: str,
+    views: Views,
+) -> Outcome:
+    """Return the test predictions of a probe fitted on both other parts; `features` are those `used`."""
+    learnt = np.concatenate([split.train, split.val])
+    place = np.cumsum(used) - 1
+    there = {name: place[columns[used[columns]]] for name, columns in views.items()}
+    made = fit_by_people(
+        features[learnt],
+        data.y[learnt],
+        people_of(data, learnt),
+        {name: columns for name, columns in there.items() if len(columns)},
+        regression=data.is_regression,
+    )
+    facts = {**made.facts, "n_features": features.shape[1], "deterministic": True}
+    val_score = made.left_out[len(split.train) :]
+    if data.is_regression:
+        return Outcome("linear", 0, made(features[split.test]), None, facts, val_score)
+    cut = None
+    if threshold == "validation" and len(data.classes) == 2:
+        cut = best_threshold(data.y[learnt], made.left_out)
+    return Outcome("linear", 0, made(features[split.test]), cut, facts, val_score, made.arrays.among(used))
+
+
+def people_of(data: LabelledWindows, indices: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Return who windows are from: their subjects, or of a single one the recordings."""
+    subjects = data.subject[indices]
+    return subjects if len(np.unique(subjects)) > 1 else data.recording[indices]
 
 
 def choose_c(

@@ -46,8 +46,7 @@ class HeadArrays:
         estimators = getattr(last, "estimators_", [last])
         weight = np.concatenate([np.atleast_2d(e.coef_) for e in estimators])
         bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
-        multinomial = not hasattr(last, "estimators_") and len(weight) > 1
-        link = "softmax" if multinomial else "one-vs-rest"
+        link = "one-vs-rest" if hasattr(last, "estimators_") or len(weight) == 1 else "softmax"
         return cls(scaler.mean_, scaler.scale_, ((weight, bias),), link)
 
     @classmethod

@@ -41,7 +41,7 @@ class Outcome:
     threshold: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     val_score: NDArray[np.floating] | None = None
-    learnt: Any = field(default=None, compare=False, repr=False)
+    learnt: Any = None
 
 
 def evaluate(outcome: Outcome, data: LabelledWindows, test: NDArray[np.int64]) -> dict[str, Any]:

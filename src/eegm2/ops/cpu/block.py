@@ -156,8 +156,8 @@ def sequence_block(
     work = 4 * heads * headdim * (d_state + channels)  # per step
     parts = even_parts(batch, groups, useful_threads(batch * length * work))
     steps = max(STEPS, ROOM // (u.element_size() * parts * columns * batch) // STEPS * STEPS)
-    room = u.new_empty(parts * batch * min(steps, length) * columns)
-    squares = u.new_empty(batch, heads, min(steps, length))
+    room = empty((parts, batch, min(steps, length), columns), u.dtype)
+    squares = empty((batch, heads, min(steps, length)), u.dtype)
     for begin in range(0, length, steps):
         here, target = u[:, begin : begin + steps], y[:, begin : begin + steps]
         now = here.shape[1]

@@ -30,7 +30,17 @@ from eegm2.ops.cpu.simd import (
     softplus,
     store,
 )
-from eegm2.ops.cpu.steps import BLOCK, LANES, ROWS, advance, block_decays, round_up, scaled_row, transposed
+from eegm2.ops.cpu.steps import (
+    BLOCK,
+    LANES,
+    ROWS,
+    advance,
+    block_decays,
+    round_up,
+    scaled_row,
+    sum_row,
+    transposed,
+)
 
 ROWS_EACH = 96  # steps at a time: whole blocks of the scan, and whole tiles of either height
 MOST_GROUPS = 8
@@ -271,7 +281,7 @@ def block_join(partial, squares, u, weight, bias, y, reduced, factors, sizes, ep
         sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[8],
     )  # fmt: skip
     n_out = round_up(channels, COLUMNS)
-    total = np.zeros(MOST_GROUPS * n_out, y.dtype)
+    total, one = np.zeros(MOST_GROUPS * n_out, y.dtype), y.dtype.type(1)
     for row in range(start, stop):
         b, t = row // length, row % length
         square = 0.0
@@ -292,9 +302,7 @@ def block_join(partial, squares, u, weight, bias, y, reduced, factors, sizes, ep
             moved(total, 0, reduced, at_y, channels)
         if sizes[11]:
             normed(total, 0, channels, weight, bias, norm_eps, y, at_y)
-            for m in range(channels):
-                y[at_y + m] += u[at_u + m]
+            sum_row(y, at_y, u, at_u, y, at_y, channels, one, one)
         else:
-            for m in range(channels):
-                total[m] += u[at_u + m]
+            sum_row(total, 0, u, at_u, total, 0, channels, one, one)
             normed(total, 0, channels, weight, bias, norm_eps, y, at_y)

@@ -3,6 +3,8 @@
 None touches pyplot or its global state; every axis carries its unit.
 """
 
+# ruff: noqa: F401 (what is imported here is what this package gives)
+
 from eegm2.report.figures.confusion import confusion_matrices, roc_curves, roc_points
 from eegm2.report.figures.evaluation import evaluation_scores, learning_curves
 from eegm2.report.figures.people import calibration_curves, person_scores
@@ -14,34 +16,3 @@ from eegm2.report.figures.spectra import channel_spectra, power_spectra, welch_d
 from eegm2.report.figures.topography import band_power_maps, topographic_maps
 from eegm2.report.figures.traces import channel_correlation, channel_error, reconstruction_traces
 from eegm2.report.figures.training import loss_curves
-
-__all__ = [
-    "METRIC_NAMES",
-    "band_power_maps",
-    "band_reactions",
-    "calibration_curves",
-    "channel_correlation",
-    "channel_error",
-    "channel_positions",
-    "channel_spectra",
-    "confusion_matrices",
-    "embedding_map",
-    "evaluation_scores",
-    "label_timeline",
-    "learning_curves",
-    "loss_curves",
-    "no_skill",
-    "person_scores",
-    "power_spectra",
-    "probability_over_time",
-    "probe_scores",
-    "project",
-    "quality_overview",
-    "reconstruction_traces",
-    "roc_curves",
-    "roc_points",
-    "subject_maps",
-    "subject_scores",
-    "topographic_maps",
-    "welch_db",
-]

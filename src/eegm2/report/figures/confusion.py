@@ -20,6 +20,7 @@ from eegm2.report.figures.style import (
 )
 
 
+@figure_style()
 def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
     """Draw row-normalised confusion matrices, one panel per protocol.
 
@@ -45,34 +46,33 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str
     n_rows = -(-len(matrices) // n_cols)
     cell = max(0.42, 1.5 / n)
     width = min(7.2, n_cols * (cell * n + 1.15) + 0.2)
-    with figure_style():
-        figure = new_figure(n_rows * (cell * n + 0.95), width)
-        grid = figure.subplots(n_rows, n_cols, squeeze=False).ravel()
-        names = [clean_text(c, 14) for c in classes]
-        for axes, (title, matrix) in zip(grid, matrices.items()):
-            totals = matrix.sum(axis=1, keepdims=True)
-            share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-            axes.pcolormesh(share, cmap=ramp, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
-            for i, j in np.ndindex(n, n):
-                text = f"{share[i, j]:.0%}" if n > 5 else f"{share[i, j]:.0%}\n{matrix[i, j]:.0f}"
-                colour = "#ffffff" if share[i, j] > 0.45 else "#10202e"
-                axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
-            axes.set_xticks(
-                np.arange(n) + 0.5, names, rotation=0 if n <= 3 else 40, ha="center" if n <= 3 else "right"
-            )
-            axes.set_yticks(np.arange(n) + 0.5, names)
-            axes.set_ylim(n, 0)
-            axes.set_aspect("equal")
-            axes.grid(visible=False)
-            axes.tick_params(length=0)
-            axes.spines[:].set_visible(False)
-            axes.set_title(clean_text(title))
-            axes.set_xlabel("predicted")
-        for row in range(n_rows):
-            grid[row * n_cols].set_ylabel("true")
-        for axes in grid[len(matrices) :]:
-            axes.set_visible(False)
-        return figure
+    figure = new_figure(n_rows * (cell * n + 0.95), width)
+    grid = figure.subplots(n_rows, n_cols, squeeze=False).ravel()
+    names = [clean_text(c, 14) for c in classes]
+    for axes, (title, matrix) in zip(grid, matrices.items()):
+        totals = matrix.sum(axis=1, keepdims=True)
+        share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+        axes.pcolormesh(share, cmap=ramp, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+        for i, j in np.ndindex(n, n):
+            text = f"{share[i, j]:.0%}" if n > 5 else f"{share[i, j]:.0%}\n{matrix[i, j]:.0f}"
+            colour = "#ffffff" if share[i, j] > 0.45 else "#10202e"
+            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
+        axes.set_xticks(
+            np.arange(n) + 0.5, names, rotation=0 if n <= 3 else 40, ha="center" if n <= 3 else "right"
+        )
+        axes.set_yticks(np.arange(n) + 0.5, names)
+        axes.set_ylim(n, 0)
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(clean_text(title))
+        axes.set_xlabel("predicted")
+    for row in range(n_rows):
+        grid[row * n_cols].set_ylabel("true")
+    for axes in grid[len(matrices) :]:
+        axes.set_visible(False)
+    return figure
 
 
 def roc_points(is_class: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
@@ -99,6 +99,7 @@ def roc_points(is_class: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.
     return false, true, float(np.trapezoid(true, false))
 
 
+@figure_style()
 def roc_curves(
     y_true: np.ndarray, scores: Mapping[str, Sequence[np.ndarray]], classes: Sequence[str]
 ) -> Figure:
@@ -121,42 +122,41 @@ def roc_curves(
     n_cols = min(3, len(scores))
     n_rows = -(-len(scores) // max(n_cols, 1))
     found = False
-    with figure_style():
-        figure = new_figure(2.75 * n_rows + 0.2, 2.45 * n_cols + 0.3 if n_cols < 3 else 7.2)
-        grid = figure.subplots(n_rows, n_cols, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, (protocol, seeds) in zip(grid, scores.items()):
-            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-            for c in drawn:
-                colour = class_colours(len(classes))[c]
-                curves = [roc_points(np.asarray(y_true) == c, np.asarray(s)[:, c]) for s in seeds]
-                kept = [curve for curve in curves if curve is not None]
-                if not kept:
-                    continue
-                found = True
-                at_grid = []
-                for false, true, _ in kept:
-                    shown = spread_pick(len(false), 250)
-                    axes.plot(false[shown], true[shown], color=colour, linewidth=0.7, alpha=0.35)
-                    at_grid.append(np.interp(grid_points, false, true))
-                areas = np.array([area for _, _, area in kept])
-                label = f"{clean_text(classes[c], 14)}  {mean_and_spread(areas)}"
-                axes.plot(grid_points, np.mean(at_grid, axis=0), color=colour, linewidth=1.8, label=label)
-            axes.set_aspect("equal")
-            axes.set_xlim(-0.01, 1.01)
-            axes.set_ylim(-0.01, 1.01)
-            axes.set_title(clean_text(protocol))
-            axes.set_xlabel("false positive rate")
-            direct_legend(
-                axes,
-                loc="lower right",
-                fontsize=7.5,
-                title="AUROC (mean ± std)",
-                title_fontsize=7.5,
-                handlelength=1,
-            )
-        for axes in grid[len(scores) :]:
-            axes.set_visible(False)
-        for row in range(n_rows):
-            grid[row * n_cols].set_ylabel("true positive rate")
+    figure = new_figure(2.75 * n_rows + 0.2, 2.45 * n_cols + 0.3 if n_cols < 3 else 7.2)
+    grid = figure.subplots(n_rows, n_cols, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, (protocol, seeds) in zip(grid, scores.items()):
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        for c in drawn:
+            colour = class_colours(len(classes))[c]
+            curves = [roc_points(np.asarray(y_true) == c, np.asarray(s)[:, c]) for s in seeds]
+            kept = [curve for curve in curves if curve is not None]
+            if not kept:
+                continue
+            found = True
+            at_grid = []
+            for false, true, _ in kept:
+                shown = spread_pick(len(false), 250)
+                axes.plot(false[shown], true[shown], color=colour, linewidth=0.7, alpha=0.35)
+                at_grid.append(np.interp(grid_points, false, true))
+            areas = np.array([area for _, _, area in kept])
+            label = f"{clean_text(classes[c], 14)}  {mean_and_spread(areas)}"
+            axes.plot(grid_points, np.mean(at_grid, axis=0), color=colour, linewidth=1.8, label=label)
+        axes.set_aspect("equal")
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.01)
+        axes.set_title(clean_text(protocol))
+        axes.set_xlabel("false positive rate")
+        direct_legend(
+            axes,
+            loc="lower right",
+            fontsize=7.5,
+            title="AUROC (mean ± std)",
+            title_fontsize=7.5,
+            handlelength=1,
+        )
+    for axes in grid[len(scores) :]:
+        axes.set_visible(False)
+    for row in range(n_rows):
+        grid[row * n_cols].set_ylabel("true positive rate")
     require(found, "no class has both members and non-members among the test windows")
     return figure

@@ -23,6 +23,7 @@ from eegm2.report.figures.style import (
 )
 
 
+@figure_style()
 def probability_over_time(
     signal: np.ndarray,
     shown: Sequence[str],
@@ -63,34 +64,33 @@ def probability_over_time(
     """
     same_length(spans_s=spans_s, probabilities=probabilities)
     require(len(spans_s) > 0, "there is no window to draw")
-    with figure_style():
-        figure = new_figure(3.9 if spectrum is None else 5.2)
-        ratios = [1.25, 1] if spectrum is None else [1.25, 0.85, 1]
-        above, *between, below = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
-        if spectrum is not None:
-            _spectrum(figure, between[0], *spectrum, duration_s)
-        _signal(above, np.asarray(signal, float), shown, duration_s)
-        colours = class_colours(len(classes))
-        _labels(above, below, spans_s, labels, classes, colours)
-        drawn = [1] if len(classes) == 2 else range(len(classes))
-        gaps = np.flatnonzero(spans_s[1:, 0] > spans_s[:-1, 1] + 1e-6) + 1
-        middle = spans_s.mean(1)
-        for i in drawn:
-            below.plot(
-                np.insert(middle, gaps, np.nan), np.insert(probabilities[:, i], gaps, np.nan),
-                color=INK if len(classes) == 2 else colours[i], linewidth=1.2,
-                marker="o" if len(middle) < 60 else "", markersize=2.4,
-            )  # fmt: skip
-        if len(classes) == 2:
-            below.axhline(0.5 if threshold is None else threshold, color=MUTED, linewidth=0.9, linestyle="--")
-        if flagged is not None and np.any(flagged):
-            below.plot(middle[flagged], np.full(int(np.sum(flagged)), -0.04), "|", color=MUTED, markersize=6)
-        below.set_ylim(-0.08, 1.04)
-        name = clean_text(classes[1], 16) if len(classes) == 2 else "each class"
-        below.set_ylabel(f"probability of\n{name}")
-        below.set_xlabel("time in the recording (s)")
-        below.set_xlim(0, duration_s)
-        return figure
+    figure = new_figure(3.9 if spectrum is None else 5.2)
+    ratios = [1.25, 1] if spectrum is None else [1.25, 0.85, 1]
+    above, *between, below = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
+    if spectrum is not None:
+        _spectrum(figure, between[0], *spectrum, duration_s)
+    _signal(above, np.asarray(signal, float), shown, duration_s)
+    colours = class_colours(len(classes))
+    _labels(above, below, spans_s, labels, classes, colours)
+    drawn = [1] if len(classes) == 2 else range(len(classes))
+    gaps = np.flatnonzero(spans_s[1:, 0] > spans_s[:-1, 1] + 1e-6) + 1
+    middle = spans_s.mean(1)
+    for i in drawn:
+        below.plot(
+            np.insert(middle, gaps, np.nan), np.insert(probabilities[:, i], gaps, np.nan),
+            color=INK if len(classes) == 2 else colours[i], linewidth=1.2,
+            marker="o" if len(middle) < 60 else "", markersize=2.4,
+        )  # fmt: skip
+    if len(classes) == 2:
+        below.axhline(0.5 if threshold is None else threshold, color=MUTED, linewidth=0.9, linestyle="--")
+    if flagged is not None and np.any(flagged):
+        below.plot(middle[flagged], np.full(int(np.sum(flagged)), -0.04), "|", color=MUTED, markersize=6)
+    below.set_ylim(-0.08, 1.04)
+    name = clean_text(classes[1], 16) if len(classes) == 2 else "each class"
+    below.set_ylabel(f"probability of\n{name}")
+    below.set_xlabel("time in the recording (s)")
+    below.set_xlim(0, duration_s)
+    return figure
 
 
 def _spectrum(
@@ -161,6 +161,7 @@ def _merged(spans: Sequence[np.ndarray]) -> list[tuple[float, float]]:
     return found
 
 
+@figure_style()
 def band_reactions(bands: Sequence[str], changes: np.ndarray, class_name: str) -> Figure:
     """Draw how much the log odds of a class fall when a band is halved in amplitude.
 
@@ -173,14 +174,13 @@ def band_reactions(bands: Sequence[str], changes: np.ndarray, class_name: str) -
         Of the class.
     """
     same_length(bands=bands, changes=changes)
-    with figure_style():
-        figure = new_figure(0.7 + 0.27 * len(bands), 5.2)
-        axes = figure.subplots()
-        y = np.arange(len(bands))
-        axes.barh(y, changes, color=[FIRST if value >= 0 else SECOND for value in changes], height=0.62)
-        axes.axvline(0, color=MUTED, linewidth=0.9)
-        axes.set_yticks(y, [clean_text(name) for name in bands])
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"fall of the log odds of {clean_text(class_name, 20)} when halved")
-        return figure
+    figure = new_figure(0.7 + 0.27 * len(bands), 5.2)
+    axes = figure.subplots()
+    y = np.arange(len(bands))
+    axes.barh(y, changes, color=[FIRST if value >= 0 else SECOND for value in changes], height=0.62)
+    axes.axvline(0, color=MUTED, linewidth=0.9)
+    axes.set_yticks(y, [clean_text(name) for name in bands])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"fall of the log odds of {clean_text(class_name, 20)} when halved")
+    return figure

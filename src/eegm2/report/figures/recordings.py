@@ -19,6 +19,7 @@ from eegm2.report.figures.style import (
     figure_style,
     log_ticks,
     new_figure,
+    note,
     require,
     same_length,
 )
@@ -26,6 +27,7 @@ from eegm2.report.figures.style import (
 NAMED_ROWS = 36  # more recordings than this are drawn without their names
 
 
+@figure_style()
 def channel_positions(
     ch_names: Sequence[str], positions: np.ndarray, values: np.ndarray | None = None, *, value_name: str = ""
 ) -> Figure:
@@ -42,58 +44,49 @@ def channel_positions(
         What `values` are, with their unit.
     """
     same_length(ch_names=ch_names, positions=positions)
-    with figure_style():
-        figure = new_figure(3.5, 3.9 if values is None else 4.6)
-        axes = figure.subplots()
-        axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=MUTED, linewidth=1.1))
-        axes.plot([-0.11, 0, 0.11], [0.994, 1.13, 0.994], color=MUTED, linewidth=1.1)
-        for side in (-1, 1):
-            axes.add_patch(
-                Arc(
-                    (side * 1.0, 0),
-                    0.16,
-                    0.42,
-                    theta1=-90 if side > 0 else 90,
-                    theta2=90 if side > 0 else 270,
-                    color=MUTED,
-                )
+    figure = new_figure(3.5, 3.9 if values is None else 4.6)
+    axes = figure.subplots()
+    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=MUTED, linewidth=1.1))
+    axes.plot([-0.11, 0, 0.11], [0.994, 1.13, 0.994], color=MUTED, linewidth=1.1)
+    for side in (-1, 1):
+        axes.add_patch(
+            Arc(
+                (side * 1.0, 0),
+                0.16,
+                0.42,
+                theta1=-90 if side > 0 else 90,
+                theta2=90 if side > 0 else 270,
+                color=MUTED,
             )
-        size = 300 if len(ch_names) <= 24 else 170 if len(ch_names) <= 40 else 90
-        if values is None:
-            axes.scatter(
-                positions[:, 0], positions[:, 1], s=size, c="#cfe3f0", edgecolors=FIRST, linewidths=1
-            )
-        else:
-            dots = axes.scatter(
-                positions[:, 0],
-                positions[:, 1],
-                s=size,
-                c=values,
-                cmap="cividis",
-                edgecolors=MUTED,
-                linewidths=0.6,
-            )
-            figure.colorbar(dots, ax=axes, shrink=0.65, label=value_name, pad=0.02)
-        for name, (x, y) in zip(ch_names, positions):
-            inside = values is None and len(name) <= 4 and len(ch_names) <= 40
-            axes.annotate(
-                clean_text(name, 10),
-                (x, y),
-                xytext=(0, 0 if inside else -11 if size > 200 else -8),
-                textcoords="offset points",
-                ha="center",
-                va="center" if inside else "top",
-                fontsize=7 if size > 100 else 5.5,
-                color="#10202e" if inside else None,
-            )
-        reach = max(1.22, float(np.abs(positions).max()) + 0.15)
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(-reach, reach)
-        axes.set_aspect("equal")
-        axes.axis("off")
-        return figure
+        )
+    size = 300 if len(ch_names) <= 24 else 170 if len(ch_names) <= 40 else 90
+    if values is None:
+        axes.scatter(positions[:, 0], positions[:, 1], s=size, c="#cfe3f0", edgecolors=FIRST, linewidths=1)
+    else:
+        dots = axes.scatter(
+            positions[:, 0],
+            positions[:, 1],
+            s=size,
+            c=values,
+            cmap="cividis",
+            edgecolors=MUTED,
+            linewidths=0.6,
+        )
+        figure.colorbar(dots, ax=axes, shrink=0.65, label=value_name, pad=0.02)
+    for name, (x, y) in zip(ch_names, positions):
+        inside = values is None and len(name) <= 4 and len(ch_names) <= 40
+        below = 0 if inside else -11 if size > 200 else -8
+        style = {"fontsize": 7 if size > 100 else 5.5, "va": "center" if inside else "top"}
+        note(axes, clean_text(name, 10), (x, y), (0, below), color="#10202e" if inside else None, **style)
+    reach = max(1.22, float(np.abs(positions).max()) + 0.15)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    return figure
 
 
+@figure_style()
 def quality_overview(
     names: Sequence[str],
     duration_s: np.ndarray,
@@ -130,19 +123,18 @@ def quality_overview(
     n = len(names)
     y = np.arange(n)
     named = n <= NAMED_ROWS
-    with figure_style():
-        figure = new_figure(0.9 + (0.17 * max(n, 3) if named else 0.036 * min(n, 150) + 1.6))
-        grid = figure.subplots(1, len(drawers), sharey=True, squeeze=False).ravel()
-        for axes, draw in zip(grid, drawers):
-            draw(axes, y)
-            axes.grid(axis="y", visible=False)
-            axes.tick_params(axis="y", length=0)
-            axes.locator_params(axis="x", nbins=4) if axes.get_xscale() == "linear" else None
-        grid[0].set_ylim(n - 0.4, -0.6)
-        grid[0].set_yticks(y if named else [], [clean_text(name, 20) for name in names] if named else [])
-        if not named:
-            grid[0].set_ylabel(f"{n} recordings, in the order of the table")
-        return figure
+    figure = new_figure(0.9 + (0.17 * max(n, 3) if named else 0.036 * min(n, 150) + 1.6))
+    grid = figure.subplots(1, len(drawers), sharey=True, squeeze=False).ravel()
+    for axes, draw in zip(grid, drawers):
+        draw(axes, y)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=4) if axes.get_xscale() == "linear" else None
+    grid[0].set_ylim(n - 0.4, -0.6)
+    grid[0].set_yticks(y if named else [], [clean_text(name, 20) for name in names] if named else [])
+    if not named:
+        grid[0].set_ylabel(f"{n} recordings, in the order of the table")
+    return figure
 
 
 def _duration(axes: Axes, y: np.ndarray, duration_s: np.ndarray) -> None:
@@ -183,6 +175,7 @@ def _bad_channels(axes: Axes, y: np.ndarray, counts: Mapping[str, np.ndarray]) -
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, columnspacing=0.8, handlelength=0.8)
 
 
+@figure_style()
 def label_timeline(
     names: Sequence[str],
     duration_s: np.ndarray,
@@ -212,24 +205,21 @@ def label_timeline(
     common = sorted(set(labels), key=lambda label: (-labels.count(label), label))[:8]
     colour = dict(zip(sorted(common), class_colours(8)))
     n = min(len(names), max_recordings)
-    with figure_style():
-        figure = new_figure(0.85 + 0.16 * max(n, 3))
-        axes = figure.subplots()
-        for y in range(n):
-            axes.hlines(y, 0, duration_s[y], color=MUTED, linewidth=0.8, zorder=0.6)
-            for label in common:
-                own = [(on, length) for on, length, name in spans[y] if name == label]
-                axes.broken_barh(
-                    [s for s in own if s[1] > 0], (y - 0.36, 0.72), color=colour[label], linewidth=0
-                )
-                points = [on for on, length in own if length <= 0]
-                axes.vlines(points, y - 0.36, y + 0.36, color=colour[label], linewidth=1)
-        handles = [Patch(color=colour[label], label=clean_text(label, 24)) for label in sorted(common)]
-        figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1)
-        axes.set_yticks(range(n), [clean_text(name, 22) for name in names[:n]])
-        axes.set_ylim(n - 0.4, -0.6)
-        axes.set_xlim(0, float(np.max(np.asarray(duration_s[:n], dtype=float))) * 1.005)
-        axes.set_xlabel("time in the recording (s)")
-        axes.tick_params(axis="y", length=0, labelsize=7.5)
-        axes.grid(axis="y", visible=False)
-        return figure
+    figure = new_figure(0.85 + 0.16 * max(n, 3))
+    axes = figure.subplots()
+    for y in range(n):
+        axes.hlines(y, 0, duration_s[y], color=MUTED, linewidth=0.8, zorder=0.6)
+        for label in common:
+            own = [(on, length) for on, length, name in spans[y] if name == label]
+            axes.broken_barh([s for s in own if s[1] > 0], (y - 0.36, 0.72), color=colour[label], linewidth=0)
+            points = [on for on, length in own if length <= 0]
+            axes.vlines(points, y - 0.36, y + 0.36, color=colour[label], linewidth=1)
+    handles = [Patch(color=colour[label], label=clean_text(label, 24)) for label in sorted(common)]
+    figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1)
+    axes.set_yticks(range(n), [clean_text(name, 22) for name in names[:n]])
+    axes.set_ylim(n - 0.4, -0.6)
+    axes.set_xlim(0, float(np.max(np.asarray(duration_s[:n], dtype=float))) * 1.005)
+    axes.set_xlabel("time in the recording (s)")
+    axes.tick_params(axis="y", length=0, labelsize=7.5)
+    axes.grid(axis="y", visible=False)
+    return figure

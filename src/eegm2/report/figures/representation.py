@@ -72,6 +72,7 @@ def project(
     return points, ("t-SNE 1 (no unit)", "t-SNE 2 (no unit)")
 
 
+@figure_style()
 def embedding_map(
     points: np.ndarray,
     labels: Sequence[str] | np.ndarray,
@@ -88,16 +89,15 @@ def embedding_map(
         As `project` gives them.
     """
     same_length(points=points, labels=labels, subjects=subjects)
-    with figure_style():
-        figure = new_figure(3.9)
-        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-        _scatter(left, points, np.asarray(labels).astype(str), "By label")
-        _scatter(right, points, np.asarray(subjects).astype(str), "By subject")
-        left.set_ylabel(axis_names[1])
-        for axes in (left, right):
-            axes.set_xlabel(axis_names[0])
-            _limits(axes, points)
-        return figure
+    figure = new_figure(3.9)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    _scatter(left, points, np.asarray(labels).astype(str), "By label")
+    _scatter(right, points, np.asarray(subjects).astype(str), "By subject")
+    left.set_ylabel(axis_names[1])
+    for axes in (left, right):
+        axes.set_xlabel(axis_names[0])
+        _limits(axes, points)
+    return figure
 
 
 def _scatter(axes: Axes, points: np.ndarray, groups: np.ndarray, title: str) -> None:
@@ -144,6 +144,7 @@ def _limits(axes: Axes, points: np.ndarray) -> None:
     axes.tick_params(labelsize=7.5)
 
 
+@figure_style()
 def subject_maps(
     points: np.ndarray,
     labels: Sequence[str] | np.ndarray,
@@ -170,35 +171,32 @@ def subject_maps(
     colours = class_colours(len(classes))
     n_cols = 4
     n_rows = -(-len(shown) // n_cols)
-    with figure_style():
-        figure = new_figure(0.6 + 1.55 * n_rows)
-        grid = figure.subplots(n_rows, n_cols, sharex=True, sharey=True, squeeze=False).ravel()
-        for axes, name in zip(grid, shown):
-            axes.set_rasterization_zorder(1)
-            axes.scatter(points[:, 0], points[:, 1], s=2, c=GRID, linewidths=0, zorder=0.5)
-            for i, value in enumerate(classes):
-                rows = (subject == name) & (label == value)
-                axes.scatter(
-                    points[rows, 0],
-                    points[rows, 1],
-                    s=7,
-                    c=colours[i],
-                    marker=MARKERS[i % len(MARKERS)],
-                    alpha=0.8,
-                    linewidths=0,
-                    zorder=0.8,
-                    label=clean_text(value, 18),
-                )
-            axes.set_title(clean_text(name, 18), fontsize=8, pad=2)
-            _limits(axes, points)
-            axes.grid(visible=False)
-        for axes in grid[len(shown) :]:
-            axes.set_visible(False)
-        for axes in grid[max(0, len(shown) - n_cols) : len(shown)]:
-            axes.tick_params(labelbottom=True)
-        figure.legend(
-            *grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, markerscale=1.8
-        )
-        figure.supxlabel(axis_names[0], fontsize=8.5)
-        figure.supylabel(axis_names[1], fontsize=8.5, color=MUTED)
-        return figure
+    figure = new_figure(0.6 + 1.55 * n_rows)
+    grid = figure.subplots(n_rows, n_cols, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, name in zip(grid, shown):
+        axes.set_rasterization_zorder(1)
+        axes.scatter(points[:, 0], points[:, 1], s=2, c=GRID, linewidths=0, zorder=0.5)
+        for i, value in enumerate(classes):
+            rows = (subject == name) & (label == value)
+            axes.scatter(
+                points[rows, 0],
+                points[rows, 1],
+                s=7,
+                c=colours[i],
+                marker=MARKERS[i % len(MARKERS)],
+                alpha=0.8,
+                linewidths=0,
+                zorder=0.8,
+                label=clean_text(value, 18),
+            )
+        axes.set_title(clean_text(name, 18), fontsize=8, pad=2)
+        _limits(axes, points)
+        axes.grid(visible=False)
+    for axes in grid[len(shown) :]:
+        axes.set_visible(False)
+    for axes in grid[max(0, len(shown) - n_cols) : len(shown)]:
+        axes.tick_params(labelbottom=True)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, markerscale=1.8)
+    figure.supxlabel(axis_names[0], fontsize=8.5)
+    figure.supylabel(axis_names[1], fontsize=8.5, color=MUTED)
+    return figure

@@ -16,6 +16,7 @@ from eegm2.report.figures.style import (
     clean_text,
     figure_style,
     new_figure,
+    note,
     spread_pick,
 )
 
@@ -49,6 +50,7 @@ def welch_db(
     return frequency[1:], 10 * np.log10(np.maximum(power[..., 1:], 1e-20))
 
 
+@figure_style()
 def power_spectra(
     frequency_hz: np.ndarray,
     original_db: np.ndarray,
@@ -66,29 +68,29 @@ def power_spectra(
     unit : str
         Of the amplitudes.
     """
-    with figure_style():
-        figure = new_figure(2.9)
-        left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        for values, colour, style, label in (
-            (original_db, FIRST, "-", "original"),
-            (reconstruction_db, SECOND, "--", "reconstruction"),
-        ):
-            _median_and_spread(left, frequency_hz, values.reshape(-1, values.shape[-1]), colour, style, label)
-        _show_pass_band(left, original_db)
-        left.set_ylabel(f"power density (dB re ({unit})²/Hz)")
-        left.set_title("Spectrum, all channels")
-        left.legend(loc="upper right")
-        difference = (reconstruction_db - original_db).reshape(-1, original_db.shape[-1])
-        right.axhline(0, color=MUTED, linewidth=0.8)
-        _median_and_spread(right, frequency_hz, difference, SECOND, "-", "")
-        right.set_ylabel("reconstruction − original (dB)")
-        right.set_title("Difference")
-        for axes in (left, right):
-            axes.set_xlabel("frequency (Hz)")
-            _mark_bands(axes, frequency_hz)
-        return figure
+    figure = new_figure(2.9)
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    for values, colour, style, label in (
+        (original_db, FIRST, "-", "original"),
+        (reconstruction_db, SECOND, "--", "reconstruction"),
+    ):
+        _median_and_spread(left, frequency_hz, values.reshape(-1, values.shape[-1]), colour, style, label)
+    _show_pass_band(left, original_db)
+    left.set_ylabel(f"power density (dB re ({unit})²/Hz)")
+    left.set_title("Spectrum, all channels")
+    left.legend(loc="upper right")
+    difference = (reconstruction_db - original_db).reshape(-1, original_db.shape[-1])
+    right.axhline(0, color=MUTED, linewidth=0.8)
+    _median_and_spread(right, frequency_hz, difference, SECOND, "-", "")
+    right.set_ylabel("reconstruction − original (dB)")
+    right.set_title("Difference")
+    for axes in (left, right):
+        axes.set_xlabel("frequency (Hz)")
+        _mark_bands(axes, frequency_hz)
+    return figure
 
 
+@figure_style()
 def channel_spectra(
     frequency_hz: np.ndarray,
     original_db: np.ndarray,
@@ -110,25 +112,24 @@ def channel_spectra(
     shown = spread_pick(len(ch_names), max_channels)
     n_cols = 5 if len(shown) > 8 else min(4, len(shown))
     n_rows = -(-len(shown) // n_cols)
-    with figure_style():
-        figure = new_figure(0.55 + 1.1 * n_rows)
-        grid = figure.subplots(n_rows, n_cols, sharex=True, sharey=True, squeeze=False).ravel()
-        for axes, channel in zip(grid, shown):
-            _median_and_spread(axes, frequency_hz, original_db[:, channel], FIRST, "-", "original", 1.1)
-            _median_and_spread(
-                axes, frequency_hz, reconstruction_db[:, channel], SECOND, "--", "reconstruction", 1.1
-            )
-            axes.set_title(clean_text(ch_names[channel], 14), fontsize=8, pad=2)
-            axes.set_xlim(0, frequency_hz[-1])
-        _show_pass_band(grid[0], original_db)
-        for axes in grid[len(shown) :]:
-            axes.set_visible(False)
-        for axes in grid[max(0, len(shown) - n_cols) : len(shown)]:
-            axes.tick_params(labelbottom=True)
-        figure.supxlabel("frequency (Hz)", fontsize=8.5)
-        figure.supylabel("power density (dB)", fontsize=8.5)
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-        return figure
+    figure = new_figure(0.55 + 1.1 * n_rows)
+    grid = figure.subplots(n_rows, n_cols, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, channel in zip(grid, shown):
+        _median_and_spread(axes, frequency_hz, original_db[:, channel], FIRST, "-", "original", 1.1)
+        _median_and_spread(
+            axes, frequency_hz, reconstruction_db[:, channel], SECOND, "--", "reconstruction", 1.1
+        )
+        axes.set_title(clean_text(ch_names[channel], 14), fontsize=8, pad=2)
+        axes.set_xlim(0, frequency_hz[-1])
+    _show_pass_band(grid[0], original_db)
+    for axes in grid[len(shown) :]:
+        axes.set_visible(False)
+    for axes in grid[max(0, len(shown) - n_cols) : len(shown)]:
+        axes.tick_params(labelbottom=True)
+    figure.supxlabel("frequency (Hz)", fontsize=8.5)
+    figure.supylabel("power density (dB)", fontsize=8.5)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
 
 
 def _median_and_spread(
@@ -153,14 +154,6 @@ def _mark_bands(axes: Axes, frequency_hz: np.ndarray) -> None:
         if high > frequency_hz[-1]:
             break
         axes.axvline(high, color=GRID, linewidth=0.8, zorder=0)
-        axes.annotate(
-            name,
-            ((low + high) / 2, 0.0),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            color=MUTED,
-            fontsize=7.5,
-        )
+        middle, place = ((low + high) / 2, 0.0), axes.get_xaxis_transform()
+        note(axes, name, middle, (0, 3), xycoords=place, color=MUTED)
     axes.grid(axis="x", visible=False)

@@ -68,7 +68,7 @@ _RC: Any = {
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Apply the house style within a ``with`` block and leave matplotlib's own settings alone."""
+    """Apply the house style in a ``with`` block or decorated function, and leave matplotlib be."""
     with mpl.rc_context(_RC):
         yield
 
@@ -118,6 +118,12 @@ def log_ticks(axis: Any) -> None:
     """Label a logarithmic axis with plain numbers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """Write a small text beside a place, `offset` points from it."""
+    style = {"ha": "center", "fontsize": 7.5, **style}
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **style)
 
 
 def direct_legend(axes: Axes, **where: Any) -> None:

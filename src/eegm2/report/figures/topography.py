@@ -17,6 +17,7 @@ FEWEST = 4
 """Channels with known positions below which a map would be mostly guessed."""
 
 
+@figure_style()
 def topographic_maps(
     ch_names: Sequence[str],
     maps: Mapping[str, np.ndarray],
@@ -52,12 +53,12 @@ def topographic_maps(
     places, at = _placed(ch_names)
     tables = {title: np.atleast_2d(np.asarray(values, float))[:, places] for title, values in maps.items()}
     n_rows = len(next(iter(tables.values())))
-    with figure_style():
-        figure = new_figure(0.35 + 1.62 * n_rows, min(7.2, 1.0 + 1.55 * len(tables)))
-        _draw(figure, at, tables, value_name, rows, signed)
-        return figure
+    figure = new_figure(0.35 + 1.62 * n_rows, min(7.2, 1.0 + 1.55 * len(tables)))
+    _draw(figure, at, tables, value_name, rows, signed)
+    return figure
 
 
+@figure_style()
 def band_power_maps(
     ch_names: Sequence[str], power_db: np.ndarray, bands: Sequence[str], classes: Sequence[str]
 ) -> Figure:
@@ -82,18 +83,17 @@ def band_power_maps(
     places, at = _placed(ch_names)
     tables = {band: power[:, b][:, places] for b, band in enumerate(bands)}
     n_rows = len(there)
-    with figure_style():
-        size = (0.35 + 1.62 * (n_rows + (n_rows == 2)), min(7.2, 1.0 + 1.55 * len(bands)))
-        figure = new_figure(*size)
-        if n_rows != 2:
-            _draw(figure, at, tables, "dB re 1 µV²", names, False)
-            return figure
-        parts: Any = figure.subfigures(2, 1, height_ratios=[2.2, 1])
-        above, below = parts
-        _draw(above, at, tables, "dB re 1 µV²", names, False)
-        less = {band: table[1:] - table[:1] for band, table in tables.items()}
-        _draw(below, at, less, "dB", [f"{clean_text(names[1], 12)} less {clean_text(names[0], 12)}"], True)
+    size = (0.35 + 1.62 * (n_rows + (n_rows == 2)), min(7.2, 1.0 + 1.55 * len(bands)))
+    figure = new_figure(*size)
+    if n_rows != 2:
+        _draw(figure, at, tables, "dB re 1 µV²", names, False)
         return figure
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.2, 1])
+    above, below = parts
+    _draw(above, at, tables, "dB re 1 µV²", names, False)
+    less = {band: table[1:] - table[:1] for band, table in tables.items()}
+    _draw(below, at, less, "dB", [f"{clean_text(names[1], 12)} less {clean_text(names[0], 12)}"], True)
+    return figure
 
 
 def _placed(ch_names: Sequence[str]) -> tuple[list[int], np.ndarray]:

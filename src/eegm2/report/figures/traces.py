@@ -16,6 +16,7 @@ from eegm2.report.figures.style import (
     figure_style,
     log_ticks,
     new_figure,
+    note,
     require,
     spread_pick,
 )
@@ -41,6 +42,7 @@ def channel_correlation(original: np.ndarray, reconstruction: np.ndarray) -> np.
     return np.divide((a * b).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
 
+@figure_style()
 def reconstruction_traces(
     original: np.ndarray,
     reconstruction: np.ndarray,
@@ -87,53 +89,43 @@ def reconstruction_traces(
     centre = np.median(a, axis=1, keepdims=True)
     step = max(2.2 * float(np.quantile(np.abs(a - centre), 0.98)), 1e-12)
     offset = -step * np.arange(len(rows))[:, None]
-    with figure_style():
-        figure = new_figure(1.0 + 0.29 * len(rows))
-        axes = figure.subplots()
-        if a.size > 16_000:  # one image for all traces
-            axes.set_rasterization_zorder(1)
-        for row in range(len(rows)):
-            for values, colour, width, label in (
-                (a, _ORIGINAL, 1.9, "original"),
-                (b, SECOND, 0.8, "reconstruction"),
-            ):
-                axes.plot(
-                    time_s,
-                    values[row] - centre[row] + offset[row],
-                    color=colour,
-                    linewidth=width,
-                    label=label if row == 0 else None,
-                    zorder=0.5,
-                )
-        axes.set_yticks(offset[:, 0], [clean_text(ch_names[i], 12) for i in rows])
-        axes.set_ylim(offset[-1, 0] - 1.75 * step, 0.9 * step)
-        axes.set_xlim(0, stop / sfreq_hz)
-        axes.set_xlabel("time in the window (s)")
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        _scale_bar(axes, step, float(offset[-1, 0]), unit)
-        for row, index in enumerate(rows):
-            text = f"{r[index]:.3f}" if np.isfinite(r[index]) else "–"
-            _margin(axes, text, float(offset[row, 0]))
-        _margin(axes, "r", 0.72 * step)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
-        return figure
+    figure = new_figure(1.0 + 0.29 * len(rows))
+    axes = figure.subplots()
+    if a.size > 16_000:  # one image for all traces
+        axes.set_rasterization_zorder(1)
+    for row in range(len(rows)):
+        for values, colour, width, label in (
+            (a, _ORIGINAL, 1.9, "original"),
+            (b, SECOND, 0.8, "reconstruction"),
+        ):
+            axes.plot(
+                time_s,
+                values[row] - centre[row] + offset[row],
+                color=colour,
+                linewidth=width,
+                label=label if row == 0 else None,
+                zorder=0.5,
+            )
+    axes.set_yticks(offset[:, 0], [clean_text(ch_names[i], 12) for i in rows])
+    axes.set_ylim(offset[-1, 0] - 1.75 * step, 0.9 * step)
+    axes.set_xlim(0, stop / sfreq_hz)
+    axes.set_xlabel("time in the window (s)")
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    _scale_bar(axes, step, float(offset[-1, 0]), unit)
+    for row, index in enumerate(rows):
+        text = f"{r[index]:.3f}" if np.isfinite(r[index]) else "–"
+        _margin(axes, text, float(offset[row, 0]))
+    _margin(axes, "r", 0.72 * step)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    return figure
 
 
 def _margin(axes: Axes, text: str, y: float) -> None:
-    axes.annotate(
-        text,
-        (1.0, y),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(34, 0),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        color=MUTED,
-        fontsize=7.5,
-    )
+    place = axes.get_yaxis_transform()
+    note(axes, text, (1.0, y), (34, 0), xycoords=place, ha="right", va="center", color=MUTED)
 
 
 def _scale_bar(axes: Axes, step: float, lowest: float, unit: str) -> None:
@@ -143,19 +135,11 @@ def _scale_bar(axes: Axes, step: float, lowest: float, unit: str) -> None:
     y = lowest - 1.7 * step
     transform = axes.get_yaxis_transform()
     axes.plot([1.006, 1.006], [y, y + height], color=MUTED, linewidth=2, transform=transform, clip_on=False)
-    axes.annotate(
-        f"{height:g} {unit}",
-        (1.0, y + height / 2),
-        xycoords=transform,
-        xytext=(-4, 0),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        color=MUTED,
-        fontsize=7.5,
-    )
+    style = {"xycoords": transform, "ha": "right", "va": "center", "color": MUTED}
+    note(axes, f"{height:g} {unit}", (1.0, y + height / 2), (-4, 0), **style)
 
 
+@figure_style()
 def channel_error(ch_names: Sequence[str], mse: np.ndarray, correlation: np.ndarray) -> Figure:
     """Draw every channel's reconstruction error and correlation over windows.
 
@@ -169,20 +153,19 @@ def channel_error(ch_names: Sequence[str], mse: np.ndarray, correlation: np.ndar
     """
     shown = spread_pick(len(ch_names), 32)
     y = np.arange(len(shown))
-    with figure_style():
-        figure = new_figure(0.9 + 0.19 * len(shown))
-        left, right = figure.subplots(1, 2, sharey=True)
-        for axes, values, colour in ((left, np.maximum(mse, 1e-20), FIRST), (right, correlation, SECOND)):
-            low, middle, high = np.nanquantile(values[:, shown], (0.1, 0.5, 0.9), axis=0)
-            axes.hlines(y, low, high, color=colour, linewidth=2.5, alpha=0.35)
-            axes.plot(middle, y, "o", color=colour, markersize=4)
-        if np.quantile(mse, 0.9) > 20 * np.quantile(mse, 0.1) > 0:
-            left.set_xscale("log")
-            log_ticks(left.xaxis)
-        left.set_yticks(y, [clean_text(ch_names[i], 12) for i in shown])
-        left.invert_yaxis()
-        left.set_xlabel("mean squared error" + (" (log scale)" if left.get_xscale() == "log" else ""))
-        right.set_xlabel("Pearson's r")
-        left.set_title("Error per channel")
-        right.set_title("Correlation per channel")
-        return figure
+    figure = new_figure(0.9 + 0.19 * len(shown))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, values, colour in ((left, np.maximum(mse, 1e-20), FIRST), (right, correlation, SECOND)):
+        low, middle, high = np.nanquantile(values[:, shown], (0.1, 0.5, 0.9), axis=0)
+        axes.hlines(y, low, high, color=colour, linewidth=2.5, alpha=0.35)
+        axes.plot(middle, y, "o", color=colour, markersize=4)
+    if np.quantile(mse, 0.9) > 20 * np.quantile(mse, 0.1) > 0:
+        left.set_xscale("log")
+        log_ticks(left.xaxis)
+    left.set_yticks(y, [clean_text(ch_names[i], 12) for i in shown])
+    left.invert_yaxis()
+    left.set_xlabel("mean squared error" + (" (log scale)" if left.get_xscale() == "log" else ""))
+    right.set_xlabel("Pearson's r")
+    left.set_title("Error per channel")
+    right.set_title("Correlation per channel")
+    return figure

@@ -28,6 +28,7 @@ _PANELS = (
 )
 
 
+@figure_style()
 def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     """Draw training and validation loss, their parts and the learning rate against epochs.
 
@@ -56,24 +57,23 @@ def loss_curves(epoch: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     n_panels = len(panels) + bool(stores) + ("lr" in known)
     require(n_panels > 0, f"no loss curve holds a finite value (received: {', '.join(curves) or 'none'})")
     x = np.asarray(epoch, dtype=float)
-    with figure_style():
-        n_rows = (n_panels + 1) // 2
-        figure = new_figure(0.5 + 2.1 * n_rows)
-        grid = figure.subplots(n_rows, 2 if n_panels > 1 else 1, squeeze=False, sharex=True).ravel()
-        for axes, (title, train, val, unit) in zip(grid, panels):
-            _loss_panel(axes, x, known.get(train), known.get(val), title, unit)
-        direct_legend(grid[0], loc="best")
-        if stores:
-            _stores_panel(grid[len(panels)], x, stores)
-        if "lr" in known:
-            _rate_panel(grid[n_panels - 1], x, known["lr"])
-        for axes in grid[n_panels:]:
-            axes.remove()
-        for axes in grid[max(0, n_panels - 2) : n_panels]:
-            axes.set_xlabel("epoch (training passes)")
-            axes.tick_params(labelbottom=True)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        return figure
+    n_rows = (n_panels + 1) // 2
+    figure = new_figure(0.5 + 2.1 * n_rows)
+    grid = figure.subplots(n_rows, 2 if n_panels > 1 else 1, squeeze=False, sharex=True).ravel()
+    for axes, (title, train, val, unit) in zip(grid, panels):
+        _loss_panel(axes, x, known.get(train), known.get(val), title, unit)
+    direct_legend(grid[0], loc="best")
+    if stores:
+        _stores_panel(grid[len(panels)], x, stores)
+    if "lr" in known:
+        _rate_panel(grid[n_panels - 1], x, known["lr"])
+    for axes in grid[n_panels:]:
+        axes.remove()
+    for axes in grid[max(0, n_panels - 2) : n_panels]:
+        axes.set_xlabel("epoch (training passes)")
+        axes.tick_params(labelbottom=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
 
 
 def _other_terms(known: Mapping[str, np.ndarray]) -> list[tuple[str, str, str, str]]:

@@ -23,6 +23,7 @@ _VALUE_BYTES = {"int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "do
 _LENGTHS = {1: "<B", 4: "<I", 8: "<Q"}
 #: Compressed files are refused beyond this, before they fill the memory.
 _MOST_BYTES = 2**31
+_PIECE_BYTES = 2**20
 
 
 def check_chunks(path: Path) -> None:
@@ -76,17 +77,21 @@ def check_chunks(path: Path) -> None:
             ) from error
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> bytes | bytearray:
     if path.suffix.lower() != ".xdfz":
         return path.read_bytes()
+    data = bytearray()
     with gzip.open(path) as file:
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise DataError(f"{path}: holds more than {_MOST_BYTES >> 30} GiB; decompress it to an .xdf file")
+        while piece := file.read(_PIECE_BYTES):  # one read of all would make room for the most at once
+            data += piece
+            if len(data) > _MOST_BYTES:
+                raise DataError(
+                    f"{path}: holds more than {_MOST_BYTES >> 30} GiB; decompress it to an .xdf file"
+                )
     return data
 
 
-def _chunks(data: bytes, path: Path) -> Iterator[tuple[int, int, int]]:
+def _chunks(data: bytes | bytearray, path: Path) -> Iterator[tuple[int, int, int]]:
     """Yield number, start (at the tag) and end of each chunk."""
     at, number = 4, 0
     while at < len(data):
@@ -106,7 +111,7 @@ def _chunks(data: bytes, path: Path) -> Iterator[tuple[int, int, int]]:
         at = start + length
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def _length(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """Return a length of 1, 4 or 8 bytes, and where it ends."""
     size = data[at] if at < len(data) else 0
     if size not in _LENGTHS:
@@ -114,7 +119,7 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
     return int(struct.unpack_from(_LENGTHS[size], data, at + 1)[0]), at + 1 + size
 
 
-def _announced(header: bytes) -> tuple[int, int]:
+def _announced(header: bytes | bytearray) -> tuple[int, int]:
     """Return a stream's number of channels and bytes a value (0: text)."""
 
     def text(name: str) -> str:
@@ -129,7 +134,7 @@ def _announced(header: bytes) -> tuple[int, int]:
     return int(count), _VALUE_BYTES[kind]
 
 
-def _check_samples(data: bytes, at: int, stop: int, n_chans: int, value_bytes: int) -> None:
+def _check_samples(data: bytes | bytearray, at: int, stop: int, n_chans: int, value_bytes: int) -> None:
     """Walk over the samples of a chunk; ValueError unless they end where it ends."""
     count, at = _length(data, at)
     for place in range(count):
