@@ -18,7 +18,7 @@ from eegm2.errors import DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.features.representation import usable_device
 from eegm2.evaluation.protocols.resuming import FitState
-from eegm2.training.optimiser import decay_groups
+from eegm2.training.optimiser import adamw, decay_groups
 
 Batch = Callable[[NDArray[np.int64]], Tensor]
 
@@ -121,7 +121,7 @@ def fit(
     """
     device = usable_device(config.device)
     network.to(device)
-    optimiser = torch.optim.AdamW(groups or parameter_groups(network, config), lr=config.lr)
+    optimiser = adamw(groups or parameter_groups(network, config), config.lr)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     loss_of = _loss(task, config, device)
     targets = task.targets().to(device)
