@@ -214,6 +214,7 @@ def test_lightnings_advice_is_kept_away_and_comes_back() -> None:
     logger = logging.getLogger("lightning.pytorch")
     before = logger.level
     advice = {"category": UserWarning, "filename": "x.py", "lineno": 1}
+    warnings.simplefilter("error")  # pytest puts the filters back after each test
     with quiet_lightning():
         assert logger.level == logging.ERROR
         warnings.warn_explicit("consider this", module="lightning.pytorch.trainer", **advice)

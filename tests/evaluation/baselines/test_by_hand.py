@@ -142,6 +142,10 @@ def test_options_reach_the_linear_model_and_what_is_declared_is_so(name: str) ->
     assert bool(declared.reference) == ("riemann" in name)
     if "band" in name and name != "riemann_bands":
         assert made["plain"].facts["bands"] == ["delta", "theta", "alpha"]
+    for length in ("segment_s", "stretches"):
+        if hasattr(declared.options(), length):
+            with pytest.raises(ConfigError, match=f"{length}: got 0"):
+                baseline_runner(name, sfreq_hz=SFREQ_HZ, options={**options, length: 0})
     with pytest.raises(ConfigError, match=r"c: got 0\.0, expected above 0"):
         baseline_runner(name, sfreq_hz=SFREQ_HZ, options={**options, "c": 0.0})
 

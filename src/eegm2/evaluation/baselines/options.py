@@ -30,7 +30,7 @@ def band_edges(bands: tuple[str, ...]) -> dict[str, tuple[float, float]]:
         try:
             pair = (float(low), float(high))
         except ValueError:
-            pair = (0.0, 0.0)
+            pair = (float("nan"), float("nan"))
         if not (name and equals and colon) or not 0 <= pair[0] < pair[1]:
             raise ConfigError(f"bands: got {text!r}, expected name=low:high in Hz such as alpha=8:13")
         if name in found:
