@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from eegm2.atomic import write_atomic
-from eegm2.benchmark.cells import number, table
 from eegm2.benchmark.machine import code, load, machine
-from eegm2.benchmark.results import display_name
+from eegm2.benchmark.results import display_name, number, table
 from eegm2.benchmark.suites import Measurement, available_cores
 
 CASES = (("forward", "eegm2"), ("forward", "light"), ("train", "eegm2"))

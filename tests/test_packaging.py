@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import eegm2
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -83,6 +85,13 @@ def test_the_wheel_has_what_it_needs(tmp_path: Path) -> None:
         assert needed in names
     assert sum(name.endswith(".edf") for name in names) == 3
     assert all(name.startswith(("eegm2/", "eegm2-")) for name in names)
+
+
+def test_the_changelog_has_this_version_below_what_is_unreleased() -> None:
+    heads = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert heads[0] == "Unreleased"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", head) for head in heads[1:]), heads
+    assert heads[1].split(" - ")[0] == eegm2.__version__
 
 
 def test_the_counts_of_the_long_suites_are_those_of_the_stored_results() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,14 +17,14 @@ import pytest
 
 from eegm2.cli.main import app, main
 from eegm2.data.files.readers import read_raw
+from eegm2.deploy.live.calibrate import RECORDING
 from tests.data.samples import eeg
 from tests.data.samples import write_edf as write_samples
 from tests.deploy.predict.test_predict import write_edf
 from tests.evaluation.helpers import fake_run, labelled_store
+from tests.forked import forked
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.test_signals"])
 WRITES = "os:fsync"  # a file is there under its temporary name
 COMMANDS: dict[str, tuple[str, str]] = {
     "share": ("share {run} --out {out}", WRITES),
@@ -72,13 +71,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def ended(
     arguments: list[str], said: Path, point: str = "", name: str = "", times: int = 0
 ) -> tuple[int, list[str]]:
-    """Run a command in a process of its own, signal it where it comes to `point`; return status and words.
-
-    It is forked from a process that has computed nothing: the threads of a product do not survive a fork.
-    """
+    """Run a command in a process of its own, signal it where it comes to `point`; return status and words."""
     ready = said.with_suffix(".ready")
     ready.unlink(missing_ok=True)
-    process = PROCESSES.Process(target=_leave, args=(arguments, said, point, ready))
+    process = forked().Process(target=_leave, args=(arguments, said, point, ready))
     process.start()
     assert process.pid is not None
     for number in range(times):
@@ -176,8 +172,9 @@ def test_a_signal_ends_a_command_in_order(
     assert len(words) == 1
     assert words[0].startswith((f"ended by {name}; ", "stopped; finished cells are kept"))
     assert leftovers(tmp_path) == []
-    if command == "record":
-        assert read_raw(out.with_suffix(".edf")).n_times > 0
+    kept = {"record": out.with_suffix(".edf"), "calibrate": out / RECORDING}
+    if command in kept:  # what came until then; the same command would write over it
+        assert read_raw(kept[command]).n_times > 0
     elif name == "SIGINT" and command not in ("demo", "benchmark"):
         assert ended(arguments, places["folder"] / "said") == (0, [])
 

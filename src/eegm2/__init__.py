@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegm2.model.pretrained import shared_by
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _PLACES = {
     # Networks

@@ -3,7 +3,7 @@
 The first kill of a run comes right before or after one of the command's writes (fsync, rename, link), where a
 torn state would show; from run to run they spread over all the writes. Of the others three in four come after
 a random time, the rest at a random write. Where each one hit is read from the process's own stack and counted
-by place. Processes come from a fork server that has imported the libraries once.
+by place.
 
 Time in which the whole harness is stopped (SIGSTOP) or starved does not count: a pause is not a hang.
 """
@@ -11,33 +11,21 @@ Time in which the whole harness is stopped (SIGSTOP) or starved does not count: 
 from __future__ import annotations
 
 import contextlib
-import functools
-import multiprocessing
 import os
 import random
 import re
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from tests.forked import forked
 from tests.training.kill_inside import run_inside
 
-PRELOAD = [
-    "lightning.pytorch.loggers",
-    "tensorboard",
-    "eegm2.training.trainer",
-    "eegm2.training.pretrain",
-    "eegm2.training.progress",
-    "eegm2.evaluation.experiment.run",
-    "eegm2.evaluation.baselines.band_power",
-]
 WAIT_S = 900.0  # a busy machine is slow; tests have limits of their own
 SLICE_S = 0.05
 GOLDEN = 0.618034  # its multiples spread evenly over [0, 1)
@@ -191,7 +179,7 @@ def _measure(command: Callable[..., None], arguments: tuple[Any, ...], context: 
 
 
 def _start(command: Callable[..., None], arguments: tuple[Any, ...], context: Any, **options: Any) -> Any:
-    process = (context or _context()).Process(target=run_inside, args=(command, arguments), kwargs=options)
+    process = (context or forked()).Process(target=run_inside, args=(command, arguments), kwargs=options)
     process.start()
     return process
 
@@ -223,21 +211,6 @@ def _place(trace: Path, places: Mapping[str, str]) -> str:
     text = trace.read_text() if trace.exists() else ""
     matching = (name for name, pattern in places.items() if re.search(pattern, text, re.MULTILINE))
     return next(matching, ELSEWHERE)
-
-
-@functools.cache
-def _context() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    before = os.environ.get("PYTHONPATH")
-    # else the server cannot import what it should preload
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    forkserver.ensure_running()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-    return context
 
 
 def warm_up() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from eegm2.benchmark.aim import Aim
 from eegm2.benchmark.config import PEERS
 from eegm2.benchmark.process_aims import process_aims
-from eegm2.benchmark.results import Results, display_name
+from eegm2.benchmark.results import Aim, Results, display_name
 from eegm2.benchmark.suites import HOUR, LENGTHS
 
 LONG, SHORT, SHORTEST = 12_800, 1400, 50

@@ -13,22 +13,8 @@ from eegm2.evaluation.baselines.library import braindecode_models
 SFREQ_HZ = 128.0
 #: Sixteen electrodes of the 10-20 system, for the models that look positions up.
 ELECTRODES = [
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "F4",
-    "F8",
-    "T7",
-    "C3",
-    "C4",
-    "T8",
-    "P7",
-    "P3",
-    "P4",
-    "P8",
-    "O1",
-    "O2",
+    *("Fp1", "Fp2", "F7", "F3", "F4", "F8", "T7", "C3"),
+    *("C4", "T8", "P7", "P3", "P4", "P8", "O1", "O2"),
 ]
 #: Samples per patch, where an input must be whole patches.
 PATCH = {"CBraMod": 200, "LUNA": 40, "Labram": 200}

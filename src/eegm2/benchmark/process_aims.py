@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from eegm2.benchmark.aim import Aim
-from eegm2.benchmark.results import Results
+from eegm2.benchmark.results import Aim, Results
 
 FORWARD_S = {"warm": 1.0, "cold": 5.0}
 PLAIN_S = {"help": 0.5, "info": 3.0}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eegm2.benchmark.cells import number, table
-from eegm2.benchmark.results import Results, display_name
+from eegm2.benchmark.results import Results, display_name, number, table
 from eegm2.benchmark.suites import COMMANDS, FIRST, Measurement
 
 NAMES = {

@@ -1,7 +1,8 @@
-"""Look measurements up in a document of results."""
+"""Measurements looked up in a document of results, whether they meet an aim, and Markdown tables of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,3 +109,45 @@ class Results:
             for r in self.records
             if r["measurement"]["work"] == work and model in ("", r["measurement"]["model"])
         ]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One aim.
+
+    Attributes
+    ----------
+    text : str
+        What is asked.
+    value : float or None
+        What was measured, None if something it needs is missing.
+    target : str
+        As text, with its direction.
+    met : bool or None
+        None where it cannot be said.
+    note : str
+        What the value is made of, or what is missing.
+    """
+
+    text: str
+    value: float | None
+    target: str
+    met: bool | None
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Met, not met or not measured."""
+        return "not measured" if self.met is None else "met" if self.met else "not met"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Return a Markdown table; the first `left` columns are text, the others numbers."""
+    align = ["---" if i < left else "---:" for i in range(len(header))]
+    lines = [header, align, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, thousands separated."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

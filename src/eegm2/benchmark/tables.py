@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eegm2.benchmark.aims import aims
-from eegm2.benchmark.cells import number, table
 from eegm2.benchmark.config import PEERS
 from eegm2.benchmark.process_tables import command_table, first_table, process_lines
-from eegm2.benchmark.results import Results, display_name
+from eegm2.benchmark.results import Results, display_name, number, table
 from eegm2.benchmark.suites import COMMANDS, FIRST
 
 Record = dict[str, Any]

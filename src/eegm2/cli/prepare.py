@@ -13,7 +13,7 @@ from eegm2.data.config import PrepareConfig
 
 if TYPE_CHECKING:
     from eegm2.data.preparing.prepare import PrepareResult
-    from eegm2.data.preparing.worker import Outcome
+    from eegm2.data.preparing.worker import RecordingOutcome
 
 
 @options(PrepareConfig)
@@ -36,7 +36,7 @@ def prepare(
 
     with bar(begin="looking for recordings") as progress:
 
-        def tell(done: int, total: int, outcome: Outcome) -> None:
+        def tell(done: int, total: int, outcome: RecordingOutcome) -> None:
             progress(f"{outcome.status} {outcome.recording}"[-40:], done, total)
 
         result = run(source, out, config, progress=tell)
@@ -99,7 +99,7 @@ def _to_look_at(quality: dict[str, Any]) -> list[str]:
     return [*marks, *artefacts(quality)]
 
 
-def _alike(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
+def _alike(outcomes: Iterable[RecordingOutcome]) -> list[tuple[str, str]]:
     """Return the first names of the recordings of which something is to be told, and what; each once."""
     groups: dict[str, list[str]] = {}
     for outcome in outcomes:

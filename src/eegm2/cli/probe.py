@@ -73,7 +73,7 @@ def _show(result: ProbeResult, run: Path) -> None:
             table.add_row(metric, *cells)
         typer.echo(f"test {level}, mean ± std over seeds:")
         Console(width=100).print(table)
-    for line in people_lines(results):
+    for line in (*people_lines(results), *trust_lines(results)):
         typer.echo(line)
     reasons = {reason for row in results["protocols"] for reason in row["reasons"].values()}
     for note in [*results["notes"], *sorted(reasons)]:
@@ -103,6 +103,17 @@ def people_lines(results: dict[str, Any], n_bootstrap: int = 2000) -> list[str]:
             f"{len(values)} test subjects' windows alone, then averaged; the interval is over these people"
         )
     return lines
+
+
+def trust_lines(results: dict[str, Any]) -> list[str]:
+    """Return how far each kind of feature was trusted, where people who were left out decided that."""
+    return [
+        "trust       "
+        + ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in row["shares"].items())
+        + f" (chosen on {row['n_people']} people left out in turn, as was C = {row['c']:g})"
+        for row in results["protocols"]
+        if row.get("shares")
+    ]
 
 
 def _cell(row: dict[str, Any]) -> str:

@@ -13,8 +13,16 @@ from eegm2.records import Kind
 
 #: When a class is decided and until when it stays so, where neither user nor head says.
 ENTER, LEAVE = 0.6, 0.5
+#: Names by which only this machine is reached.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PARTS = ("encoder", "reconstruction", "step")
 FORMATS = ("onnx", "torch", "executorch")
+
+
+def refuse_open_host(host: str, token: str) -> None:
+    """Raise a ConfigError where others could reach a page that asks for no token."""
+    if host not in LOOPBACK and not token:
+        raise ConfigError(f"host: got '{host}', which others can reach; give --token SECRET or use 127.0.0.1")
 
 
 def refuse_rule(smooth: float, enter: float | None, leave: float | None) -> None:
@@ -161,10 +169,8 @@ class WatchedConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.port and self.host not in ("127.0.0.1", "localhost", "::1") and not self.token:
-            raise ConfigError(
-                f"host: got '{self.host}', which others can reach; give --token SECRET or use 127.0.0.1"
-            )
+        if self.port:
+            refuse_open_host(self.host, self.token)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def electrode_weights(model: EEGM2 | UNet) -> dict[str, NDArray[np.float64]]:
     if encoder is None:
         first = next(layer for layer in model.modules() if isinstance(layer, nn.Conv1d))
         return {"first layer": _sizes(first.weight)}
-    kernel = embedding_weights(encoder.embedding, encoder.linear1)[0].detach()
+    kernel = embedding_weights(encoder)[0].detach()
     virtual = getattr(model.trunk, "electrodes", None)
     if virtual is None:
         return {"first layer": _sizes(kernel)}

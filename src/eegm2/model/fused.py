@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,17 +12,27 @@ from eegm2.model.layers import MultiBranchEmbedding, TimeConv, join
 from eegm2.ops import Kept, as_made, compiled_inference
 
 
+class Encoder(Protocol):
+    """What begins a network, as far as it is multiplied out here."""
+
+    @property
+    def embedding(self) -> MultiBranchEmbedding | TimeConv:
+        """First layer of (batch, n_chans, time)."""
+
+    @property
+    def linear1(self) -> nn.Linear:
+        """Linear layer behind it."""
+
+
 def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
     """Return copies of weight and bias."""
     assert layer.bias is not None
     return layer.weight.detach().clone(), layer.bias.detach().clone()
 
 
-def embedding_weights(embedding: MultiBranchEmbedding | TimeConv, linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Return the one convolution that equals an embedding and the linear layer behind it.
-
-    Weight and bias have shapes (w, n_chans, k) and (w,).
-    """
+def embedding_weights(encoder: Encoder) -> tuple[Tensor, Tensor]:
+    """Return the one convolution that equals embedding and first linear layer, (w, n_chans, k) and (w,)."""
+    embedding = encoder.embedding
     if isinstance(embedding, MultiBranchEmbedding):
         branches = [weights(branch) for branch in embedding.branches if isinstance(branch, nn.Conv1d)]
         longest = max(weight.shape[2] for weight, _ in branches)
@@ -29,6 +41,7 @@ def embedding_weights(embedding: MultiBranchEmbedding | TimeConv, linear: nn.Lin
         weight, bias = compose(embedding.fuse, torch.cat(padded), bias)
     else:
         weight, bias = (tensor.double() for tensor in weights(embedding))
+    linear = encoder.linear1
     weight, bias = compose(linear, weight, bias)
     return weight.to(linear.weight), bias.to(linear.weight)
 

@@ -143,6 +143,24 @@ def join(skip: Tensor, x: Tensor) -> Tensor:
     return torch.cat(pairs, dim=-1).flatten(1, 2).transpose(1, 2)
 
 
+def source_index(output: Tensor, lengths: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return where each output step lies in the input: the step below and the weight of the one above.
+
+    Rounded as ``F.interpolate`` rounds for float32 signals, in single precision, which matters at a hundred
+    thousand steps and more.
+
+    Parameters
+    ----------
+    output : Tensor of int64, shape (steps,)
+    lengths : (int, int)
+        Total input and output steps.
+    """
+    scale = torch.tensor(lengths[0], dtype=torch.float32) / lengths[1]
+    position = (scale.double() * (output.double() + 0.5) - 0.5).float().clamp(min=0)
+    low = position.long().clamp(max=lengths[0] - 1)
+    return low, (position - low).clamp(0, 1)
+
+
 class MultiBranchEmbedding(nn.Module):
     """Receptive fields of 1, 3 and 7 samples in parallel, fused to w channels."""
 

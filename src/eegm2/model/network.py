@@ -20,6 +20,7 @@ from eegm2.model.features import usual_kind, window_features
 from eegm2.model.fused import embedding_weights, join_and_convolve, pointwise
 from eegm2.model.inputs import check_input
 from eegm2.model.layers import MultiBranchEmbedding, TimeConv, pool
+from eegm2.model.pieces import in_pieces
 from eegm2.model.pretrained import Pretrained
 from eegm2.model.shapes import without_memory
 from eegm2.model.unet import UNet
@@ -61,9 +62,7 @@ class Encoder(nn.Module):
         if as_made(self.linear1, nn.Linear) and compiled_inference(x, weights):
             from eegm2.ops.cpu.conv import ConvWeights, convolved
 
-            laid_out = self.kept.of(
-                weights, lambda: ConvWeights.of(*embedding_weights(self.embedding, self.linear1))
-            )
+            laid_out = self.kept.of(weights, lambda: ConvWeights.of(*embedding_weights(self)))
             return convolved(x.transpose(1, 2), laid_out)
         return self.linear1(self.embedding(x).transpose(1, 2))
 
@@ -162,6 +161,10 @@ class EEGM2(Pretrained, nn.Module):
             If the shape does not fit; the message gives it and what is expected.
         """
         inner = self._inner(x, spread)
+        reconstruct = self.mediator is not None and self.decoder is not None
+        pieces = in_pieces(self, x, spread, reconstruct=reconstruct)
+        if pieces is not None:
+            return pieces
         encoded, skips = self.encoder(inner)
         tokens = None if self.trunk is None else self.trunk(inner, encoded)
         if self.mediator is None or self.decoder is None:
@@ -179,9 +182,12 @@ class EEGM2(Pretrained, nn.Module):
             F of the paper. With the covariance embedding (batch, trunk_channels + tangent_size, n_tokens):
             the trunk's state and the tangent vector of every token, see :meth:`tokens`.
         """
-        if self.trunk is not None:
-            return self.tokens(x, spread).representation
-        return self.encoder(self._inner(x, spread))[0]
+        inner = self._inner(x, spread)
+        pieces = in_pieces(self, x, spread, reconstruct=False)
+        if pieces is not None:
+            return pieces
+        encoded, _ = self.encoder(inner)
+        return encoded if self.trunk is None else self.trunk(inner, encoded).representation
 
     def tokens(self, x: Tensor, spread: Tensor | None = None, hidden: Tensor | None = None) -> Tokens:
         """Return tangent vectors and trunk states of a network with the covariance embedding.

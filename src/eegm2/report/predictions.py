@@ -176,8 +176,7 @@ def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) ->
     found = document["recordings"]
     section.text(
         "From above: the signal, its spectrogram (power relative to the median of each frequency, so that "
-        "what "
-        "comes and goes is seen), and the probability for each window. Shading shows annotations of the "
+        "what comes and goes is seen), and the probability for each window. Shading shows annotations of the "
         "classes where the recording has them; grey ticks below mark windows to doubt."
     )
     for facts, stored in list(zip(found, arrays))[:MOST_DRAWN]:

@@ -223,7 +223,7 @@ def _of_eegm2(
             "take another copy of the file"
         )
     if config is not None:
-        refuse_difference(path, found, config)
+        refuse_other_shape(path, found, config)
     problem = _mismatch(_shapes(path, found), tensors)
     if problem:
         raise CheckpointError(
@@ -280,7 +280,7 @@ def _of_the_authors(path: Path, config: EEGM2Config | None) -> Checkpoint:
 
     model = load_authors_checkpoint(path)
     if config is not None:
-        refuse_difference(path, model.config, config)
+        refuse_other_shape(path, model.config, config)
     preprocessing = PreprocessingConfig()
     header = {
         "format": FORMAT,
@@ -304,7 +304,7 @@ def _refuse_without(path: Path, header: dict[str, Any], needs: tuple[str, ...]) 
         )
 
 
-def refuse_difference(path: Path, found: EEGM2Config, wanted: EEGM2Config) -> None:
+def refuse_other_shape(path: Path, found: EEGM2Config, wanted: EEGM2Config) -> None:
     """Raise a CheckpointError that names every field in which two network shapes differ."""
     a, b = found.to_dict(), wanted.to_dict()
     names = dict.fromkeys([*a, *b])

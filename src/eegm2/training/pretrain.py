@@ -121,8 +121,8 @@ def _fit(
     from lightning.pytorch import seed_everything
 
     from eegm2.training.lightning_module import PretrainModule
-    from eegm2.training.progress import Progress, printed
     from eegm2.training.recorder import STATE, Recorder
+    from eegm2.training.shown import Shown, printed
     from eegm2.training.state import Interrupted, read_state
     from eegm2.training.trainer import make_trainer, quiet_lightning
 
@@ -142,7 +142,7 @@ def _fit(
         if config.compile:
             say_once("compiling the network: the first steps take a minute or several, the others gain by it")
             module.model.compile()
-        callbacks = [recorder, Progress(recorder, say)]
+        callbacks = [recorder, Shown(recorder, say)]
         trainer = make_trainer(
             folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0
         )

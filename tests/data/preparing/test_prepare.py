@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from eegm2.cli.main import app
 from eegm2.data.config import PrepareConfig
 from eegm2.data.labels import LabelSpan
-from eegm2.data.preparing import isolation
 from eegm2.data.preparing.prepare import prepare
 from eegm2.data.recipes.base import all_recipes, detect_recipe, get_recipe
 from eegm2.data.signal.quality import read_quality
@@ -347,11 +346,10 @@ def test_a_dask_cluster_of_processes_gives_the_same_store(tmp_path: Path) -> Non
 
 def test_few_and_small_recordings_take_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[int] = []
-    run = isolation.run
 
     def note(tasks: Any, number: int) -> Any:
         jobs.append(number)
-        return run(tasks, number)
+        return [(i, task.function(*task.arguments)) for i, task in enumerate(tasks)]
 
     monkeypatch.setattr("eegm2.data.preparing.prepare.run_isolated", note)
     assert prepare(folder(tmp_path / "in"), tmp_path / "out").counts == {"prepared": 3}

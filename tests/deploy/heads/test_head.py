@@ -98,7 +98,9 @@ def test_the_metrics_stay_in_the_file_and_nobody_left_out_is_said(
     assert f"balanced_accuracy {value:.3f}" in done.output
     assert facts["validation"]["left_out"][0] in done.output
     assert "whether pretraining saw them is unknown" in done.output
-    arguments = ["head", model, store, "--val", "0", "--out", str(tmp_path / "b.safetensors")]
+    (tmp_path / "head.toml").write_text("val = 0.0\nbatch_size = 8\n")
+    arguments = ["head", model, store, "--config", str(tmp_path / "head.toml")]
+    arguments += ["--out", str(tmp_path / "b.safetensors")]
     done = CliRunner().invoke(app, arguments)
     assert "not validated: nobody was left out of the fit" in done.output
     assert DenseHead.load(tmp_path / "b.safetensors").facts["validation"]["metrics"] is None

@@ -58,7 +58,7 @@ def call(*words: object) -> str:
 
 def streamed(kept: Path, model: str, head: str, out: Path) -> list[dict]:
     more = ["--head", head] if head else []
-    source = ["stream", "--source", kept / "r.edf", "--speed", 0, "--model", kept / model]
+    source = ["stream", "--source", kept / "r.edf", "--speed", 0, "--chunk-s", 1, "--model", kept / model]
     call(*source, *more, "--out", out)
     return [json.loads(line) for line in out.read_text().splitlines() if '"decision"' in line]
 

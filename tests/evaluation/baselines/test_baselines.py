@@ -286,21 +286,26 @@ def test_torchaudios_compiled_part_is_left_out_where_it_does_not_load(tmp_path: 
         "torchaudio/_extension/__init__.py": "raise OSError('Could not load: torchaudio/lib/_torchaudio.so')",
         "braindecode/__init__.py": "import torchaudio\n",
         "braindecode/models.py": "import torchaudio\nNAMES = [torchaudio.ready]\n",
+        "braindecode/broken.py": "raise OSError('no disk')",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    code = (
-        "from eegm2.evaluation.baselines.library import braindecode_models as m; print(m().NAMES, m().NAMES)"
-    )
+    code = f"""
+import os, sys
+from eegm2.evaluation.baselines.library import braindecode_models as models
+print(models().NAMES, models().NAMES)
+os.chdir({str(tmp_path)!r})
+os.replace("braindecode/broken.py", "braindecode/models.py")
+del sys.modules["braindecode.models"]
+models()
+"""
     source = str(Path(library_module.__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), source])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "[True] [True]", done.stderr
+    assert "ConfigError: baseline: braindecode cannot be imported (no disk)" in done.stderr
     assert done.stderr.count("torchaudio's compiled part does not fit this torch") == 1
-    (tmp_path / "braindecode/models.py").write_text("raise OSError('no disk')")
-    broken = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert "ConfigError: baseline: braindecode cannot be imported (no disk)" in broken.stderr
 
 
 def test_missing_pyriemann_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from eegm2.evaluation.baselines import baseline_runner
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.choice import best
-from eegm2.evaluation.experiment.runners import Runner
+from eegm2.evaluation.experiment.runners import CellRunner
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.scores.outcome import Outcome, validation_row
@@ -84,9 +84,9 @@ def test_a_split_takes_the_predictions_of_the_candidate_of_its_best_validation(p
 
 
 def test_the_test_part_does_not_decide(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Runner.__call__
+    run = CellRunner.__call__
 
-    def flattered(self: Runner, cell: Cell) -> Outcome:
+    def flattered(self: CellRunner, cell: Cell) -> Outcome:
         """Let random weights be right on the test part and wrong on validation; band power is wrong there."""
         outcome, data = run(self, cell), self.data.labelled
         if cell.model.name == "band_power":
@@ -95,7 +95,7 @@ def test_the_test_part_does_not_decide(place: Path, monkeypatch: pytest.MonkeyPa
         right = np.eye(2)[data.y[cell.split.indices.test]]
         return replace(outcome, score=right, val_score=np.eye(2)[1 - data.y[cell.split.indices.val]])
 
-    monkeypatch.setattr(Runner, "__call__", flattered)
+    monkeypatch.setattr(CellRunner, "__call__", flattered)
     for by in ("auroc", "balanced_accuracy", "loss"):
         text = BOTH + model("chosen", CHOSEN + f'by = "{by}"')
         assert evaluate(place, text, out="flattered").exit_code == 0

@@ -482,12 +482,12 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_keeps_what_is_done_and_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eegm2.evaluation.experiment.runners import Runner
+    from eegm2.evaluation.experiment.runners import CellRunner
 
     text = plan_text("band_power", "random", own="")
-    run, count = Runner.__call__, 0
+    run, count = CellRunner.__call__, 0
 
-    def interrupted(self: Runner, cell: Cell) -> Outcome:
+    def interrupted(self: CellRunner, cell: Cell) -> Outcome:
         nonlocal count
         count += 1
         if count == 4:
@@ -495,7 +495,7 @@ def test_interrupted_it_keeps_what_is_done_and_goes_on(place: Path, monkeypatch:
         return run(self, cell)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Runner, "__call__", interrupted)
+        patch.setattr(CellRunner, "__call__", interrupted)
         result = evaluate(place, text, out="interrupted")
     assert result.exit_code == 130
     assert "run the same command again to go on" in result.output

@@ -10,6 +10,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from eegm2.cli.probe import trust_lines
 from eegm2.errors import DataError
 from eegm2.evaluation.protocols import people as module
 from eegm2.evaluation.protocols.frozen import linear_probe
@@ -176,3 +177,19 @@ def test_as_a_probe_it_learns_from_validation_people_too_and_never_looks_at_the_
     # of one person alone, recordings are left out in turn
     single = LabelledWindows.from_arrays(empty, y, np.full(len(y), "me"), who)
     assert linear_probe(x, single, split, c="people").facts["n_people"] == 6
+
+
+def test_the_command_says_whom_it_trusts() -> None:
+    x, y, who = made()
+    facts = fit_by_people(x, y, who, VIEWS).facts
+    plain = {"protocol": "light", "c": 1.0}
+    (line,) = trust_lines({"protocols": [{"protocol": "linear", **facts}, plain]})
+    shares = facts["shares"]
+    assert line.split("(")[0].split() == [
+        "trust",
+        "few",
+        f"{shares['few']:.2f},",
+        "many",
+        f"{shares['many']:.2f}",
+    ]
+    assert f"8 people left out in turn, as was C = {facts['c']:g}" in line

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.files.naming import beside, elsewhere
-from eegm2.data.files.telling import tell
+from eegm2.data.files.telling import parsing, tell
 from eegm2.data.files.units import microvolts_per
 from eegm2.errors import DataError
 
@@ -159,12 +159,9 @@ def mne_reads_without_markers() -> bool:
 
 def _sections(path: Path) -> dict[str, dict[str, str]]:
     """Return the sections of a header, keys in lower case, by the rules of MNE's reader."""
-    try:
-        with path.open("rb") as file:
-            file.readline(4096)
-            content = file.read(_MAX_HEADER_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
+    with parsing(path), path.open("rb") as file:
+        file.readline(4096)
+        content = file.read(_MAX_HEADER_BYTES + 1)
     if len(content) > _MAX_HEADER_BYTES:
         raise DataError(f"{path}: more than {_MAX_HEADER_BYTES} bytes are no header; export it again")
     parser = configparser.ConfigParser(interpolation=None)
@@ -216,10 +213,8 @@ def _units(channels: dict[str, str]) -> dict[str, str]:
 
 def _check_markers(path: Path) -> None:
     """Refuse a marker file some of whose lines a strict reader would pass over."""
-    try:
+    with parsing(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
     _, found, rest = _decoded(content).partition("[Marker Infos]")
     if not found and content.strip():
         raise DataError(f"{path}: has no section [Marker Infos]; copy or export the file again")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eegm2.data.channels import canonical, is_known, looks_like_eeg
 from eegm2.data.files.tals import NotText, read_texts, record_onset
-from eegm2.data.files.telling import tell
+from eegm2.data.files.telling import parsing, tell
 from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
 
@@ -33,7 +33,7 @@ class EDFHeader:
     @classmethod
     def read(cls, path: Path) -> EDFHeader:
         """Read the header, or raise DataError if it is not one."""
-        try:
+        with parsing(path, ValueError):
             with path.open("rb") as file:
                 fixed = file.read(256)
                 n_signals = int(fixed[252:256])
@@ -63,12 +63,6 @@ class EDFHeader:
                 units=_texts(units, 8),
                 digital=_texts(ranges[16 * n_signals :], 8),
             )
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror}); check the file's permissions"
-            ) from error
-        except ValueError as error:
-            raise DataError(f"{path}: damaged ({error}); copy or export the file again") from error
 
     @property
     def record_bytes(self) -> int:
@@ -186,9 +180,8 @@ class EDFHeader:
             expected = onset + self.record_s
         if gaps:
             raise DataError(
-                f"{path}: {self.reserved} with {len(gaps)} gaps, "
-                f"the first from {gaps[0][0]:g} s to {gaps[0][1]:g} s; "
-                "export each continuous part as a file of its own"
+                f"{path}: {self.reserved} with {len(gaps)} gaps, the first from {gaps[0][0]:g} s to "
+                f"{gaps[0][1]:g} s; export each continuous part as a file of its own"
             )
 
 

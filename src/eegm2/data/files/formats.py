@@ -39,17 +39,8 @@ _UNREAD = {
 
 _ARRAYS = (".mat", ".npy", ".npz", ".h5", ".hdf5", ".hdf", ".pkl", ".pickle", ".parquet", ".feather")
 _ARCHIVES = (
-    ".zip",
-    ".7z",
-    ".rar",
-    ".tar",
-    ".tgz",
-    ".tbz2",
-    ".txz",
-    ".tar.gz",
-    ".tar.bz2",
-    ".tar.xz",
-    ".tar.zst",
+    *(".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz"),
+    *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"),
 )
 _SPOILT = re.compile(
     r"(?P<inner>\.[a-z0-9]+)(?:\.(?P<packed>gz|bz2|xz|zst|z|lz4)|"

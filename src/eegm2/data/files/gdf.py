@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegm2.data.files.edf import other_rates
-from eegm2.data.files.telling import tell
+from eegm2.data.files.telling import parsing, tell
 from eegm2.data.files.units import biosig_microvolts_per, microvolts_per
 from eegm2.data.labels import LabelSpan
 from eegm2.errors import DataError
@@ -42,15 +42,8 @@ class GDFHeader:
         DataError
             If it is not one, or its numbers contradict one another.
         """
-        try:
-            with path.open("rb") as file:
-                return _parse(file.read(256 * (_MAX_SIGNALS + 1)))
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror}); check the file's permissions"
-            ) from error
-        except (ValueError, struct.error) as error:
-            raise DataError(f"{path}: damaged ({error}); copy or export the file again") from error
+        with parsing(path, ValueError, struct.error), path.open("rb") as file:
+            return _parse(file.read(256 * (_MAX_SIGNALS + 1)))
 
     @property
     def record_bytes(self) -> int:

@@ -11,7 +11,7 @@ import math
 import mmap
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +22,10 @@ from eegm2.errors import DataError
 _ITEM_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
 #: How `struct` calls them.
 _CODES: Final = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
-_INTEGERS: Final = frozenset({1, 2, 3, 4, 5, 6, 12, 13})
+_WHOLE: Final = frozenset({5, 6})
+_NAME: Final = frozenset({1, 2, 16})
 _TEXT: Final = frozenset({1, 2, 3, 4, 16, 17, 18})
+_VALUES: Final = _ITEM_SIZES.keys() - {16, 17, 18}
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE, _FUNCTION, _OPAQUE = 1, 2, 3, 4, 5, 16, 17
 _NUMERIC: Final = range(6, 16)
@@ -106,8 +108,7 @@ class _Walker:
             kind, start, size, place = self.tag(place, len(self.data), padded=False)
             if kind == _COMPRESSED:
                 inner = _Walker(self.inflate(start, size), self.order)
-                kind, start, size, _ = inner.tag(0, len(inner.data), padded=False)
-                inner.expect(kind, {_MATRIX}, 0)
+                _, start, size, _ = inner.element(0, len(inner.data), {_MATRIX})
                 inner.matrix(start, start + size, 0)
                 self.facts |= inner.facts
             elif kind == _MATRIX:
@@ -136,16 +137,19 @@ class _Walker:
             next_place += -size % 8
         return kind, start, size, min(next_place, end)
 
-    def expect(self, kind: int, kinds: frozenset[int] | set[int], place: int) -> None:
-        """Refuse an element of another type."""
+    def element(self, place: int, end: int, kinds: Set[int]) -> tuple[int, int, int, int]:
+        """Return `tag`; refuse an element of another type than `kinds`."""
+        kind, start, size, place = self.tag(place, end)
         if kind not in kinds:
-            raise _Damaged(f"byte {place}: an element of type {kind}, not one of {sorted(kinds)}")
+            raise _Damaged(f"byte {start}: an element of type {kind}, not one of {sorted(kinds)}")
+        return kind, start, size, place
 
-    def integers(self, start: int, size: int) -> tuple[int, ...]:
-        """Return 32-bit integers."""
+    def integers(self, place: int, end: int, kinds: Set[int] = _WHOLE) -> tuple[tuple[int, ...], int, int]:
+        """Return 32-bit integers, their first byte and the place of the next element."""
+        _, start, size, place = self.element(place, end, kinds)
         if size % 4:
             raise _Damaged(f"byte {start}: {size} bytes are no 32-bit numbers")
-        return struct.unpack_from(f"{self.order}{size // 4}i", self.data, start)
+        return struct.unpack_from(f"{self.order}{size // 4}i", self.data, start), start, place
 
     def matrix(self, place: int, end: int, depth: int) -> None:
         """Check one array between two bytes, and all arrays in it."""
@@ -153,8 +157,7 @@ class _Walker:
             return  # an empty array
         if depth > _MAX_DEPTH:
             raise _Damaged(f"byte {place}: arrays nested more than {_MAX_DEPTH} deep")
-        kind, start, size, place = self.tag(place, end)
-        self.expect(kind, {6}, start)
+        _, start, size, place = self.element(place, end, {6})
         if size != 8:
             raise _Damaged(f"byte {start}: array flags of {size} bytes, expected 8")
         flags = struct.unpack_from(self.order + "I", self.data, start)[0]
@@ -163,18 +166,14 @@ class _Walker:
             raise _Damaged(f"byte {start}: array class {array_class} is unknown")
         if array_class == _OPAQUE:  # three names, then an array
             for _ in range(3):
-                kind, start, _, place = self.tag(place, end)
-                self.expect(kind, {1, 2, 16}, start)
+                _, _, _, place = self.element(place, end, _NAME)
             self.filled(self.arrays(place, end, 1, depth), end)
             return
-        kind, start, size, place = self.tag(place, end)
-        self.expect(kind, {5, 6}, start)
-        dims = self.integers(start, size)
+        dims, start, place = self.integers(place, end)
         if not 2 <= len(dims) <= _MAX_DIMS or min(dims) < 0:
             raise _Damaged(f"byte {start}: dimensions {dims[:_MAX_DIMS]}")
         count = math.prod(dims)
-        kind, start, size, place = self.tag(place, end)
-        self.expect(kind, {1, 2, 16}, start)
+        _, start, size, place = self.element(place, end, _NAME)
         name = bytes(self.data[start : start + size]).decode("latin-1")
         self.last = dims
         if count > 8 * (end - place) and count > 1:
@@ -212,8 +211,7 @@ class _Walker:
     def values(self, place: int, end: int, count: int, array_class: int, is_complex: bool) -> int:
         """Check that the stored values are as many as the dimensions say."""
         for _ in range(2 if is_complex else 1):
-            kind, start, size, place = self.tag(place, end)
-            self.expect(kind, _TEXT if array_class == _CHAR else _ITEM_SIZES.keys() - {16, 17, 18}, start)
+            kind, start, size, place = self.element(place, end, _TEXT if array_class == _CHAR else _VALUES)
             found = size // _ITEM_SIZES[kind]
             encoded = kind in (16, 17, 18) and count <= size <= 4 * count
             encoded = encoded or (array_class == _CHAR and size == 0)  # MATLAB writes blanks so
@@ -223,20 +221,15 @@ class _Walker:
 
     def sparse(self, place: int, end: int, dims: tuple[int, ...], is_complex: bool, logical: bool) -> int:
         """Check the three or four parts of a sparse array: rows, column starts, values."""
-        kind, start, size, place = self.tag(place, end)
-        self.expect(kind, {5, 6}, start)
-        rows = self.integers(start, size)
-        kind, start, size, place = self.tag(place, end)
-        self.expect(kind, {5, 6}, start)
-        columns = self.integers(start, size)
+        rows, _, place = self.integers(place, end)
+        columns, start, place = self.integers(place, end)
         steps = all(low <= high for low, high in itertools.pairwise(columns))
         if len(dims) != 2 or len(columns) != dims[1] + 1 or columns[0] != 0 or not steps:
             raise _Damaged(f"byte {start}: column starts that do not fit the dimensions {dims}")
         if columns[-1] > len(rows) or any(not 0 <= row < dims[0] for row in rows[: columns[-1]]):
             raise _Damaged(f"byte {start}: rows outside the dimensions {dims}")
         for _ in range(2 if is_complex else 1):
-            kind, start, size, place = self.tag(place, end)
-            self.expect(kind, _ITEM_SIZES.keys() - {16, 17, 18}, start)
+            kind, start, size, place = self.element(place, end, _VALUES)
             if size // (1 if logical else _ITEM_SIZES[kind]) < columns[-1]:
                 raise _Damaged(f"byte {start}: {size} bytes are not {columns[-1]} values")
         return place
@@ -244,14 +237,10 @@ class _Walker:
     def children(self, place: int, end: int, count: int, array_class: int, depth: int) -> int:
         """Check the arrays inside a cell or struct array."""
         if array_class == _OBJECT:
-            kind, start, _, place = self.tag(place, end)
-            self.expect(kind, {1, 2, 16}, start)
+            _, _, _, place = self.element(place, end, _NAME)
         if array_class != _CELL:
-            kind, start, size, place = self.tag(place, end)
-            self.expect(kind, {5}, start)
-            width = self.integers(start, size)
-            kind, start, size, place = self.tag(place, end)
-            self.expect(kind, {1, 2, 16}, start)
+            width, _, place = self.integers(place, end, {5})
+            _, start, size, place = self.element(place, end, _NAME)
             if len(width) != 1 or width[0] < 1 or size % width[0]:
                 raise _Damaged(f"byte {start}: field names of {size} bytes, {width[:4]} each")
             packed = bytes(self.data[start : start + size])
@@ -268,8 +257,7 @@ class _Walker:
         if 8 * count > end - place:
             raise _Damaged(f"byte {place}: {count} arrays cannot be in {end - place} bytes")
         for number in range(count):
-            kind, start, size, place = self.tag(place, end)
-            self.expect(kind, {_MATRIX}, start)
+            _, start, size, place = self.element(place, end, {_MATRIX})
             self.last = (0, 0)
             self.matrix(start, start + size, depth + 1)
             if names:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from eegm2.data.config import PrepareConfig
 from eegm2.data.files.tree import LeftOut, Tree, walk
 from eegm2.data.names import composed, shown
-from eegm2.data.preparing.worker import Job, Outcome
+from eegm2.data.preparing.worker import Job, RecordingOutcome
 from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
 from eegm2.errors import ConfigError, DataError
 from eegm2.words import count
@@ -165,7 +165,7 @@ def summary(left_out: Iterable[LeftOut], names: int = 3) -> list[str]:
 
 def settle_gone(
     found: Findings, job: Job, existing: RecordingStore | None, remove: bool
-) -> tuple[list[Outcome], list[str]]:
+) -> tuple[list[RecordingOutcome], list[str]]:
     """Return what became of stored recordings that the source has no more, and a message about them.
 
     A recording whose file is there but was not taken this time, such as one that is not fetched, is not gone.
@@ -194,7 +194,8 @@ def settle_gone(
             writer.remove(info.id)
         reason = f"{job.root}: has it no more"
         return [
-            Outcome(info.id, info.subject, info.session, info.source, "removed", reason) for info in gone
+            RecordingOutcome(info.id, info.subject, info.session, info.source, "removed", reason)
+            for info in gone
         ], []
     names = ", ".join(shown(info.id) for info in gone[:5]) + (
         f" and {len(gone) - 5} more" if len(gone) > 5 else ""

@@ -17,6 +17,7 @@ from eegm2.data.config import PrepareConfig, PreprocessingConfig
 from eegm2.data.files.opened import stat_of
 from eegm2.data.files.tree import NOT_FETCHED
 from eegm2.data.names import shown
+from eegm2.data.preparing import worker
 from eegm2.data.preparing.finding import find_recordings, settle_gone
 from eegm2.data.preparing.isolation import Ended, Limits, Task
 from eegm2.data.preparing.isolation import run as run_isolated
@@ -24,9 +25,8 @@ from eegm2.data.preparing.prepare_report import PrepareResult, conclude
 from eegm2.data.preparing.settled import ACROSS, across_joins, settled
 from eegm2.data.preparing.worker import (
     Job,
-    Outcome,
+    RecordingOutcome,
     first_channels,
-    import_readers,
     prepare_one,
     source_files,
     source_name,
@@ -47,7 +47,7 @@ def prepare(
     out: str | Path,
     config: PrepareConfig | None = None,
     *,
-    progress: Callable[[int, int, Outcome], None] | None = None,
+    progress: Callable[[int, int, RecordingOutcome], None] | None = None,
 ) -> PrepareResult:
     """Prepare a file, a folder or a data set into a store; run again, it does what is missing or has changed.
 
@@ -94,7 +94,7 @@ def prepare(
             for place in (storage.path, storage.path / "recordings"):
                 remove_stale_temporaries(place)
     job = Job(str(out), folder, wanted, config.dtype)
-    done: list[Outcome] = []
+    done: list[RecordingOutcome] = []
     todo, across = [], 0
     for recording in sources:
         outcome = settled(recording, job, existing)
@@ -164,7 +164,7 @@ def _first_channels(source: SourceRecording, root: str, config: PrepareConfig) -
     """Return a recording's channels, read in a process of its own, or none and why."""
     if not config.isolate or not _portable(source):
         return first_channels(source, root)
-    task = Task(first_channels, (source, root), _limits(source, root, config), import_readers)
+    task = Task(first_channels, (source, root), _limits(source, root, config), worker.import_readers)
     ((_, answer),) = run_isolated([task], 1)
     found: tuple[tuple[str, ...], str] = (
         answer if isinstance(answer, tuple) else ((), _ended(source, root, answer))
@@ -212,7 +212,7 @@ def _refuse_foreign_folder(storage: Storage) -> None:
             )
 
 
-def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[Outcome]:
+def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> Iterator[RecordingOutcome]:
     """Yield outcomes as they come, from this process, joblib's or a Dask cluster's."""
     if config.dask:
         yield from _run_dask(todo, job, config.dask)
@@ -223,17 +223,18 @@ def _run(todo: Sequence[SourceRecording], job: Job, config: PrepareConfig) -> It
         yield from (prepare_one(source, job) for source in todo)
         return
     tasks = [
-        Task(prepare_one, (source, job), _limits(source, job.root, config), import_readers) for source in todo
+        Task(prepare_one, (source, job), _limits(source, job.root, config), worker.import_readers)
+        for source in todo
     ]
     for number, answer in run_isolated(tasks, jobs):
         source = todo[number]
         if isinstance(answer, Ended):
             about = (source.recording_id, source.subject, source.session, source_name(source, job.root))
-            answer = Outcome(*about, "skipped", _ended(source, job.root, answer))
+            answer = RecordingOutcome(*about, "skipped", _ended(source, job.root, answer))
         yield answer
 
 
-def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iterator[Outcome]:
+def _run_dask(todo: Sequence[SourceRecording], job: Job, scheduler: str) -> Iterator[RecordingOutcome]:
     try:
         from distributed import Client, as_completed
     except ImportError as error:

@@ -12,7 +12,7 @@ from eegm2.config import to_dict
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.files.tree import LeftOut
 from eegm2.data.names import shown
-from eegm2.data.preparing.worker import Outcome
+from eegm2.data.preparing.worker import RecordingOutcome
 from eegm2.data.signal.quality import quality_row, write_quality
 from eegm2.data.storage import open_storage
 from eegm2.data.store.recording_store import RecordingInfo, RecordingStore
@@ -26,7 +26,7 @@ class PrepareResult:
     url: str
     recipe: str
     preprocessing: PreprocessingConfig
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[RecordingOutcome, ...]
     messages: tuple[str, ...] = ()
     status: int = 0
     left_out: tuple[LeftOut, ...] = ()

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from eegm2.data.files.opened import stat_of
 from eegm2.data.joins import IN_PARTS, canonical_marks, cuts, is_join, is_skip, without_marks
 from eegm2.data.labels import LabelSpan
-from eegm2.data.preparing.worker import Job, Outcome, clip_labels, files_sha256, source_files, source_name
+from eegm2.data.preparing.worker import (
+    Job,
+    RecordingOutcome,
+    clip_labels,
+    files_sha256,
+    source_files,
+    source_name,
+)
 from eegm2.data.recipes.base import SourceRecording
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 
@@ -16,11 +23,11 @@ ACROSS = "{} prepared across joins by an earlier version; prepared again, each p
 """What is said of `across_joins`."""
 
 
-def settled(source: SourceRecording, job: Job, existing: RecordingStore | None) -> Outcome | None:
+def settled(source: SourceRecording, job: Job, existing: RecordingStore | None) -> RecordingOutcome | None:
     """Return the outcome of a recording that needs no reading: a problem, or there already and unchanged."""
     about = (source.recording_id, source.subject, source.session, source_name(source, job.root))
     if source.problem is not None:
-        return Outcome(*about, "skipped", source.problem)
+        return RecordingOutcome(*about, "skipped", source.problem)
     if existing is None or source.recording_id not in {info.id for info in existing.recordings}:
         return None
     info = existing[source.recording_id]
@@ -48,10 +55,10 @@ def settled(source: SourceRecording, job: Job, existing: RecordingStore | None) 
         source_stat=stat,
     )
     if now == info:
-        return Outcome(*about, "unchanged", quality=info.quality)
+        return RecordingOutcome(*about, "unchanged", quality=info.quality)
     StoreWriter(job.out, job.preprocessing, job.preprocessing.channels, dtype=job.dtype).update(now)
     changed = dataclasses.replace(now, source_stat=info.source_stat) != info
-    return Outcome(*about, "updated" if changed else "unchanged", quality=info.quality)
+    return RecordingOutcome(*about, "updated" if changed else "unchanged", quality=info.quality)
 
 
 def across_joins(source: SourceRecording, existing: RecordingStore | None) -> bool:

@@ -23,7 +23,7 @@ from eegm2.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecordingOutcome:
     """What became of one recording.
 
     ``prepared``, ``updated``, ``unchanged``, ``skipped`` with a reason, or ``removed`` from the store.
@@ -59,7 +59,7 @@ def import_readers() -> None:
     import eegm2.data.signal.preprocessing  # noqa: F401
 
 
-def prepare_one(source: SourceRecording, job: Job) -> Outcome:
+def prepare_one(source: SourceRecording, job: Job) -> RecordingOutcome:
     """Prepare one recording into the store; whatever is wrong with it becomes a ``skipped`` outcome."""
     from eegm2.data.files.readers import ReadingWarning, annotation_labels
     from eegm2.data.signal.preprocessing import preprocess
@@ -67,9 +67,9 @@ def prepare_one(source: SourceRecording, job: Job) -> Outcome:
     start = time.perf_counter()
     name = source_name(source, job.root)
 
-    def outcome(status: Any, reason: str = "", quality: dict[str, Any] | None = None) -> Outcome:
+    def outcome(status: Any, reason: str = "", quality: dict[str, Any] | None = None) -> RecordingOutcome:
         seconds = round(time.perf_counter() - start, 3)
-        return Outcome(
+        return RecordingOutcome(
             source.recording_id, source.subject, source.session, name, status, reason, quality or {}, seconds
         )
 

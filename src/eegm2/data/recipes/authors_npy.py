@@ -90,8 +90,7 @@ def read_splits(path: Path) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
         if windows.ndim != 3 or windows.dtype.kind not in "fiu" or len(windows) != len(labels):
             raise DataError(
                 f"{path}: {split}_data has shape {windows.shape}, {split}_label {len(labels)} labels; "
-                "expected "
-                "(windows, channels, times) and one label per window"
+                "expected (windows, channels, times) and one label per window"
             )
         if len(windows):
             splits[split] = (windows, tuple(_text(label) for label in labels.tolist()))

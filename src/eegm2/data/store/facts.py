@@ -14,10 +14,18 @@ from eegm2.data.config import ADDED_LATER
 from eegm2.data.labels import LabelSpan
 from eegm2.data.storage import Storage
 from eegm2.errors import ConfigError, DataError
-from eegm2.records import QUALITY, Record, checked, parse_json
+from eegm2.records import LENGTH, QUALITY, TABLE, TEXTS, WHOLE, Kind, Record, checked, parse_json
 
 FORMAT = 1
 DTYPES = ("float32", "float16")
+_STORE = Record(
+    {
+        "ch_names": Kind("a list of names", lambda names: bool(names) and TEXTS.fits(names)),
+        "sfreq_hz": LENGTH,
+        "preprocessing": TABLE,
+        "preprocessing_version": WHOLE,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,7 @@ def read_facts(storage: Storage) -> dict[str, Any]:
     """Return store.json, checked."""
     try:
         facts = parse_json(storage.read("store.json"))
-        number, needed = (
-            facts["format"],
-            {"dtype", "sfreq_hz", "ch_names", "preprocessing", "preprocessing_version"},
-        )
+        number, needed = facts["format"], {"dtype", *_STORE.fields}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"{storage.url}: not a recording store (no store.json); make one with eegm2 prepare"
@@ -79,18 +84,7 @@ def read_facts(storage: Storage) -> dict[str, Any]:
             f"{storage.url}/store.json: format {number!r}, this version reads {FORMAT}; "
             "prepare into a new store"
         )
-    names, rate, version = facts["ch_names"], facts["sfreq_hz"], facts["preprocessing_version"]
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        problem = f"ch_names is {names!r:.80}, expected a list of names"
-    elif not _is_number(rate) or not 0 < rate <= 1e9:
-        problem = f"sfreq_hz is {rate!r:.80}, expected a rate in Hz"
-    elif not isinstance(facts["preprocessing"], dict):
-        problem = f"preprocessing is {facts['preprocessing']!r:.80}, expected a table"
-    elif not isinstance(version, int) or isinstance(version, bool):
-        problem = f"preprocessing_version is {version!r:.80}, expected a whole number"
-    else:
-        return dict(facts)
-    raise DataError(f"{storage.url}/store.json: damaged ({problem}); prepare into a new store")
+    return checked(facts, _STORE, f"{storage.url}/store.json", DataError, "prepare into a new store")
 
 
 def _is_number(value: Any) -> bool:

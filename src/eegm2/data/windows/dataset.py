@@ -291,8 +291,7 @@ def _why_empty(dataset: WindowDataset, labelled: bool) -> str:
             f"(attributes there: {', '.join(known) or 'none'}); choose another target"
         )
     return (
-        f"{url}: no window of {config.window_s:g} s is left by label_rule '{config.label_rule}', "
-        f"exclude_s {list(config.exclude_s)}, exclude_labels {list(config.exclude_labels)} and reject_uv "
-        f"{config.reject_uv:g}; "
-        "loosen one of them"
+        f"{url}: no window of {config.window_s:g} s is left by label_rule '{config.label_rule}', exclude_s "
+        f"{list(config.exclude_s)}, exclude_labels {list(config.exclude_labels)} and reject_uv "
+        f"{config.reject_uv:g}; loosen one of them"
     )

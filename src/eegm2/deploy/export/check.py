@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,10 @@ from eegm2.model.streaming.fixed_step import StreamStep
 #: Lengths are from one step of 8 samples on; networks of longer steps get as much more.
 CHECKED = ((1, 8), (1, 9), (3, 63), (2, 500), (1, 1003))
 
-Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
+FileRun = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def onnx_runner(path: Path) -> Runner:
+def onnx_runner(path: Path) -> FileRun:
     """Return an ONNX file as a function of whole signals."""
     facts = open_session(path)[1]
     if facts["part"] != "step":
@@ -58,7 +59,7 @@ class ExecutorchStream(StepStream):
         return {name: value.numpy().copy() for name, value in zip(self.outputs, values)}
 
 
-def executorch_runner(path: Path) -> Runner:
+def executorch_runner(path: Path) -> FileRun:
     """Return an ExecuTorch step as a function of whole signals, one stream after another."""
 
     def run(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,9 +76,11 @@ def _streamed(stream: StepStream, x: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([p[name] for p in pushed], axis=2) for name in pushed[0]}
 
 
-def program_runner(path: Path, part: Part) -> Runner:
+def program_runner(path: Path, part: Part) -> FileRun:
     """Return a torch.export program as a function of signals (of one step from fresh states)."""
-    program = torch.export.load(path).module(check_guards=False)
+    program = torch.export.load(path)
+    guarded = "check_guards" in inspect.signature(program.module).parameters  # torch 2.7 has no guards
+    call = program.module(check_guards=False) if guarded else program.module()
 
     @torch.no_grad()
     def run(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,16 +90,16 @@ def program_runner(path: Path, part: Part) -> Runner:
             assert isinstance(step, StreamStep)
             first = torch.nn.functional.pad(arguments[0], (0, step.hop))[..., : step.hop]
             arguments = [first, torch.tensor(0), torch.tensor(2**40), *step.initial_states(x.shape[0])]
-            y = program(*arguments)
+            y = call(*arguments)
             expected = step(*arguments)
             return {"step": torch.stack([(a - b).abs().max() for a, b in zip(y, expected)]).numpy()}
-        return {part.outputs[0]: program(*arguments).numpy()}
+        return {part.outputs[0]: call(*arguments).numpy()}
 
     return run
 
 
 @torch.no_grad()
-def compare(part: Part, model: EEGM2, run: Runner) -> tuple[float, float]:
+def compare(part: Part, model: EEGM2, run: FileRun) -> tuple[float, float]:
     """Return the largest relative difference from torch and the relative loss over all checked inputs.
 
     Raises

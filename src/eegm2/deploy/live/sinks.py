@@ -77,45 +77,51 @@ class Sink(Protocol):
         """
 
 
-class _File:
-    """A text file that bears its own name once it is complete; until then `NAME.part` holds whole lines."""
-
-    def __init__(self, path: Path) -> None:
-        if path.exists():
-            raise ConfigError(f"{path}: is there already; name a new file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.part = path, path.with_name(path.name + ".part")
-        self.stream: TextIO = self.part.open("w", encoding="utf-8", newline="", buffering=1)
-
-    def close(self) -> None:
-        self.stream.close()
-        self.part.replace(self.path)
-
-    def discard(self) -> None:
-        self.stream.close()
-        self.part.unlink(missing_ok=True)
-
-
-class JsonLinesSink:
-    """One JSON object a line: events, decisions, reconstruction or representation, and final statistics.
+class _FileSink:
+    """Writes a text that bears its own name once it is complete; until then `NAME.part` holds whole lines.
 
     Parameters
     ----------
-    path : Path, optional
+    path : Path or None
         None writes to standard output.
     layout : Layout
     """
 
     def __init__(self, path: Path | None, layout: Layout) -> None:
-        self._layout, self._given = layout, 0
-        self._file = _File(path) if path is not None else None
-        self._stream = self._file.stream if self._file is not None else sys.stdout
+        self._path, self._layout = path, layout
+        self._stream: TextIO = sys.stdout
+        if path is not None:
+            if path.exists():
+                raise ConfigError(f"{path}: is there already; name a new file")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._part = path.with_name(path.name + ".part")
+            self._stream = self._part.open("w", encoding="utf-8", newline="", buffering=1)
+
+    def close(self, statistics: dict[str, Any]) -> None:
+        """Finish the file."""
+        if self._path is not None:
+            self._stream.close()
+            self._part.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._path is not None:
+            self._stream.close()
+            self._part.unlink(missing_ok=True)
+
+
+class JsonLinesSink(_FileSink):
+    """One JSON object a line: events, decisions, reconstruction or representation, and final statistics."""
+
+    def __init__(self, path: Path | None, layout: Layout) -> None:
+        super().__init__(path, layout)
+        self._given = 0
         names = list(layout.classes) if layout.classes is not None else None
         about = {"ch_names": list(layout.ch_names), "sfreq_hz": layout.sfreq_hz, "classes": names}
         self._line("start", {"protocol": PROTOCOL, **about, "units": UNITS_OUT, **layout.facts})
 
     def _line(self, kind: str, values: dict[str, Any]) -> None:
-        ascii_only = self._file is None  # what a terminal or pipe cannot show must stay JSON
+        ascii_only = self._path is None  # what a terminal or pipe cannot show must stay JSON
         text = json.dumps({"type": kind, **values}, ensure_ascii=ascii_only, allow_nan=False)
         self._stream.write(f"{text}\n")
 
@@ -138,21 +144,15 @@ class JsonLinesSink:
     def close(self, statistics: dict[str, Any]) -> None:
         """Write the statistics as the last line."""
         self._line("statistics", statistics)
-        if self._file is not None:
-            self._file.close()
-
-    def discard(self) -> None:
-        """Remove the file."""
-        if self._file is not None:
-            self._file.discard()
+        super().close(statistics)
 
 
-class CsvSink:
+class CsvSink(_FileSink):
     """A table: decisions if there is a head, else reconstruction or representation, one sample a row."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        self._file, self._layout, self._row = _File(path), layout, 0
-        self._writer = csv.writer(self._file.stream)
+        super().__init__(path, layout)
+        self._row, self._writer = 0, csv.writer(self._stream)
         if layout.classes is not None:
             columns = [f"p_{name}" for name in layout.classes]
             kept = ["latency_ms", "calibration", "quality"]
@@ -171,14 +171,6 @@ class CsvSink:
         for column in self._layout.signal(outputs).T:
             self._writer.writerow([self._row, *(f"{value:.6g}" for value in column)])
             self._row += 1
-
-    def close(self, statistics: dict[str, Any]) -> None:
-        """Finish the table."""
-        self._file.close()
-
-    def discard(self) -> None:
-        """Remove the table."""
-        self._file.discard()
 
 
 class LslSink:

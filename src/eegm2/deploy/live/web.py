@@ -16,10 +16,10 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from eegm2.deploy.config import LOOPBACK, refuse_open_host
 from eegm2.deploy.live.outputs import Outputs
 from eegm2.errors import ConfigError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LARGEST_AUDIENCE = 8
 _WAITING = 32
 
@@ -48,10 +48,7 @@ class WebPage:
     def __init__(
         self, host: str, port: int, token: str, facts: dict[str, Any], page: str = "page.html"
     ) -> None:
-        if host not in LOOPBACK and not token:
-            raise ConfigError(
-                f"host: got '{host}', which others can reach; give --token SECRET or use 127.0.0.1"
-            )
+        refuse_open_host(host, token)
         self.facts, self.token, self.local, self.page = facts, token, host in LOOPBACK, page
         self._audience: list[queue.Queue[str]] = []
         self._lock = threading.Lock()

@@ -20,12 +20,13 @@ from eegm2.deploy.predict.classifier import Classifier, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import MOST_WINDOWS, reactions
 from eegm2.deploy.predict.recording import predict_recording
-from eegm2.deploy.predict.sources import Prepared, Progress, open_sources
+from eegm2.deploy.predict.sources import Prepared, open_sources
 from eegm2.deploy.predict.tables import recording_table, window_table, write_csv
 from eegm2.errors import ConfigError, DataError, EEGM2Error
 from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
 from eegm2.plugins import is_plugin
+from eegm2.progress import Progress, unseen
 from eegm2.training.checkpoint import provenance
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 
@@ -94,7 +95,7 @@ def predict(
         If no recording could be predicted; the message has the first reason.
     """
     config, out = config or PredictConfig(), Path(out)
-    report = progress or (lambda stage, done, total: None)
+    report = progress or unseen
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECORDINGS).is_dir()):
         raise ConfigError(f"--out {out}: exists and holds no predictions; choose another name")
     refuse_unwritable(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from eegm2.deploy.predict.config import PredictConfig
 from eegm2.ending import Interruption
 from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.windows.from_store import refuse_mismatch
+from eegm2.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 PREPARED = "prepared"
 
 

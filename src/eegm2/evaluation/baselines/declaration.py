@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from eegm2.evaluation.scores.outcome import Outcome
-from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-
-Runner = Callable[[LabelledWindows, Split, int], Outcome]
+from eegm2.evaluation.scores.crossval import Runner
 
 
 @dataclass(frozen=True)

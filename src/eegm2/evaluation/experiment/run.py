@@ -18,7 +18,7 @@ from eegm2.evaluation.experiment.choice import choose
 from eegm2.evaluation.experiment.config import PretrainPlan
 from eegm2.evaluation.experiment.log import Clock, Say, kept_log
 from eegm2.evaluation.experiment.results import machine, write_results
-from eegm2.evaluation.experiment.runners import Runner
+from eegm2.evaluation.experiment.runners import CellRunner
 from eegm2.evaluation.experiment.settings import resolved
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.experiment.state import Experiment
@@ -83,7 +83,7 @@ def run_experiment(experiment: Experiment, say: Say = print) -> Evaluated:
 
 def _run(experiment: Experiment, done: Evaluated, log: Say) -> None:
     """Run the cells that need no pretraining, then each pretraining with its own cells, then the choices."""
-    runner = Runner(experiment.data, experiment.weights, experiment.out, experiment.device)
+    runner = CellRunner(experiment.data, experiment.weights, experiment.out, experiment.device)
     mine = [cell for cell in experiment.cells if cell.model.name in experiment.only]
     groups: dict[str, list[Cell]] = {}
     for cell in (cell for cell in mine if not cell.model.choose):
@@ -124,7 +124,9 @@ def _source(experiment: Experiment, cell: Cell) -> PretrainPlan | None:
     return experiment.plan.pretrain[cell.model.pretrained] if pretrained else None
 
 
-def _one(experiment: Experiment, runner: Runner, cell: Cell, done: Evaluated, clock: Clock, log: Say) -> None:
+def _one(
+    experiment: Experiment, runner: CellRunner, cell: Cell, done: Evaluated, clock: Clock, log: Say
+) -> None:
     """Run a cell, keep it, and say how it went."""
     began = time.monotonic()
     facts: dict[str, Any] = {}

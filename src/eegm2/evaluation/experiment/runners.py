@@ -61,7 +61,7 @@ class DataSource:
         return labelled_windows(self.store, windows, data.classes, regression=data.regression)
 
 
-class Runner:
+class CellRunner:
     """Runs cells; frozen features are computed once and kept on disk.
 
     Parameters

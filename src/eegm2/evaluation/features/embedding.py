@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,10 @@ from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_names, usual_kind
 from eegm2.plugins import is_plugin
+from eegm2.progress import Counted
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
-Progress = Callable[[int, int], None]
 TEXT = ("recording", "subject", "session", "label")
 
 
@@ -85,7 +84,7 @@ def embed(
     source: str | Path,
     out: str | Path,
     config: EmbedConfig | None = None,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Embedding:
     """Embed every window of a store or of a recording file and write the result, whole or not at all.
 

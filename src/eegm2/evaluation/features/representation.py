@@ -14,8 +14,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import refuse_kind, window_features
-
-Progress = Callable[[int, int], None]
+from eegm2.progress import Counted
 
 
 def iterate(n: int, batch_size: int) -> list[NDArray[np.int64]]:
@@ -30,7 +29,7 @@ def extract_features(
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     kind: str = "statistics",
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> NDArray[np.float32]:
     """Return the frozen model's features of every window.
 
@@ -67,7 +66,7 @@ def extract_features(
     config: EEGM2Config = model.config  # type: ignore[assignment]
     if kind != "sequence":
         refuse_kind(kind, config)
-    parts: list[NDArray[np.float32]] = []
+    features: NDArray[np.float32] | None = None
     with frozen(model, device) as encode:
         for indices in iterate(len(windows), batch_size):
             x = windows.batch(indices)
@@ -77,12 +76,13 @@ def extract_features(
                 )
             representation = encode(x.to(device))
             made = representation if kind == "sequence" else window_features(representation, kind, config)
-            parts.append(made.float().cpu().numpy())
+            if features is None:
+                features = np.empty((len(windows), *made.shape[1:]), np.float32)
+            features[indices] = made.float().cpu().numpy()
             if progress is not None:
                 progress(int(indices[-1]) + 1, len(windows))
-    if not parts:
+    if features is None:
         raise DataError("features: got no window; check the window length and the labels")
-    features = np.concatenate(parts)
     bad = ~np.isfinite(features).reshape(len(features), -1).all(axis=1)
     if bad.any():
         raise DataError(

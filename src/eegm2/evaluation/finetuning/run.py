@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,11 @@ from eegm2.evaluation.protocols.kept import HeadArrays, write_downstream
 from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome, evaluate
-from eegm2.evaluation.windows.from_store import (
-    ChosenSplit,
-    choose_split,
-    labelled_windows,
-    probe_windows,
-    read_run_split,
-    refuse_mismatch,
-)
+from eegm2.evaluation.windows.from_store import ChosenSplit, LabelledTask
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.features import usual_kind
 from eegm2.model.heads import FeatureDownstream
+from eegm2.progress import Progress, of_stage, unseen
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint, provenance, write_json
 from eegm2.training.runfolder import disk_errors, locked, refuse_unwritable
 from eegm2.zoo.shipped import HEADS
@@ -47,7 +40,6 @@ from eegm2.zoo.shipped import HEADS
 KIND = "finetune"
 STATE = "checkpoints/fit.pt"
 """Of an unfinished run: where it goes on."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +94,7 @@ def finetune(
         If labels or people do not suffice.
     """
     config, folder = config or FinetuneConfig(), Path(run)
-    report = progress or (lambda stage, done, total: None)
+    report = progress or unseen
     checkpoint, opened = load_checkpoint(model, config.which), RecordingStore(store)
     checkpoint = checkpoint.on_montage(opened.ch_names, config.positions)
     facts = {
@@ -117,26 +109,21 @@ def finetune(
     if before is not None:
         return FinetuneResult(folder, before, True)
     kind = config.features or usual_kind(checkpoint.config)
-    probe_config = config.probe(kind)
     refuse_unwritable(folder)
-    differences = refuse_mismatch(checkpoint.header, opened, str(model), allow=config.allow_mismatch)
-    windows = probe_windows(checkpoint.windows, probe_config)
-    data = labelled_windows(opened, windows, config.classes)
-    split = choose_split(data, opened, read_run_split(Path(model), opened), probe_config)
+    asked = LabelledTask.of(model, checkpoint, opened, config.probe(kind))
+    data, split = asked.data, asked.split
     with locked(folder), disk_errors(folder, "nothing was kept"):
         write_json(folder / "run.json", {**facts, "finished": False})
         features = None
         if config.head == "light":
             features = extract_features(
                 checkpoint.model, data, device=config.device, kind=kind,
-                progress=lambda done, total: report("features", done, total),
+                progress=of_stage(report, "features"),
             )  # fmt: skip
         report("fitting", 0, config.fit().max_epochs)
-        state = FitState(
-            folder / STATE, _mark(checkpoint, facts), lambda done, most: report("fitting", done, most)
-        )
+        state = FitState(folder / STATE, _mark(checkpoint, facts), of_stage(report, "fitting"))
         outcome, network = _learnt(checkpoint, data, split, config, kind, features, state)
-        common = learnt_from(opened, data, split, windows, features if network is None else None)
+        common = learnt_from(opened, data, split, asked.windows, features if network is None else None)
         row = evaluate(outcome, data, split.indices.test)
         task = {
             **common,
@@ -145,7 +132,7 @@ def finetune(
             "pretraining_saw": split.statement,
         }
         results = {"format": 1, "classes": list(data.classes), "task": task, "protocols": [row], **row}
-        results["notes"] = [*split.notes, *(f"store differs from the model's data: {d}" for d in differences)]
+        results["notes"] = asked.notes
         about = {name: facts[name] for name in ("base", "store", "finetune")}
         tuned = replace(checkpoint, header={**checkpoint.header, "finetune": about})
         _keep(folder, tuned, outcome, network, data, row, {**common, "features": kind, "centre": "none"})

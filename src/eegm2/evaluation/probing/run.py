@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,13 @@ from eegm2.evaluation.probing.folder import (
 from eegm2.evaluation.probing.keep import keep_models, learnt_from
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.outcome import Outcome, evaluate, summarise
-from eegm2.evaluation.windows.from_store import (
-    ChosenSplit,
-    choose_split,
-    labelled_windows,
-    probe_windows,
-    read_run_split,
-    refuse_mismatch,
-)
+from eegm2.evaluation.windows.from_store import ChosenSplit, LabelledTask
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.model.features import feature_blocks, feature_views, usual_kind
+from eegm2.progress import Progress, of_stage, unseen
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
 FORMAT = 1
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -96,29 +89,26 @@ def probe(
         config = replace(config, features=usual_kind(checkpoint.config))
     opened = RecordingStore(store)
     checkpoint = checkpoint.on_montage(opened.ch_names, config.positions)
-    differences = refuse_mismatch(checkpoint.header, opened, str(run), allow=config.allow_mismatch)
-    windows = probe_windows(checkpoint.windows, config)
-    data = labelled_windows(opened, windows, config.classes, regression=config.regression)
-    split = choose_split(data, opened, read_run_split(run, opened), config)
-    report = progress or (lambda stage, done, total: None)
+    task = LabelledTask.of(run, checkpoint, opened, config)
+    data, split, report = task.data, task.split, progress or unseen
     features = extract_features(
         checkpoint.model,
         data,
         batch_size=config.batch_size,
         device=config.device,
         kind=config.features,
-        progress=lambda done, total: report("features", done, total),
+        progress=of_stage(report, "features"),
     )
     outcomes = list(_outcomes(checkpoint, features, data, split, config, report))
     rows = [evaluate(outcome, data, split.indices.test) for outcome in outcomes]
     results = {
         "format": FORMAT,
-        "task": _task(data, split, windows, config),
+        "task": _task(data, split, task.windows, config),
         "protocols": rows,
         "summary": summarise(rows),
         "recording_summary": summarise(rows, "recording_metrics"),
         "subject_summary": summarise(rows, "subject_metrics"),
-        "notes": [*split.notes, *(f"store differs from the checkpoint's data: {d}" for d in differences)],
+        "notes": task.notes,
         "provenance": {
             **provenance(),
             "checkpoint": str(checkpoint.path),
@@ -131,7 +121,7 @@ def probe(
     }
     made = centred(features, data.recording, config.centre, data.start_s)
     about = {"features": config.features, "centre": config.centre, "label_rule": config.label_rule}
-    common = learnt_from(opened, data, split, windows, made, **about)
+    common = learnt_from(opened, data, split, task.windows, made, **about)
     write_folder(
         out,
         results,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,8 +13,7 @@ from eegm2.data.windows.scaling import scale_constants, scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.features.representation import iterate, usable_device
 from eegm2.model.config import MIN_TIMES
-
-Progress = Callable[[int, int], None]
+from eegm2.progress import Counted
 
 
 def reconstruct_windows(
@@ -54,7 +51,7 @@ def reconstruct_array(
     overlap: float = 0.5,
     batch_size: int = 16,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> NDArray[np.float32]:
     """Return a whole recording's reconstruction.
 

@@ -24,7 +24,7 @@ from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.windows.scaling import scale_constants
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ReconstructConfig
-from eegm2.evaluation.reconstruct.overlap import Progress, reconstruct_array
+from eegm2.evaluation.reconstruct.overlap import reconstruct_array
 from eegm2.evaluation.reconstruct.signal_metrics import (
     acmse,
     acmse_authors_code,
@@ -33,6 +33,7 @@ from eegm2.evaluation.reconstruct.signal_metrics import (
 )
 from eegm2.evaluation.windows.from_store import refuse_other_channels
 from eegm2.model.config import MIN_TIMES
+from eegm2.progress import Counted
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint
 from eegm2.training.runfolder import refuse_unwritable
 
@@ -80,7 +81,7 @@ def reconstruct_file(
     file: str | Path,
     out: str | Path,
     config: ReconstructConfig | None = None,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> dict[str, Any]:
     """Reconstruct a recording file with a run and write the result and its scores.
 
@@ -147,7 +148,7 @@ def _by_parts(
     made: Preprocessed,
     n_times: int,
     config: ReconstructConfig,
-    progress: Progress | None,
+    progress: Counted | None,
 ) -> NDArray[np.float32]:
     """Reconstruct every continuous part of a recording by itself; what is too short stays as it is."""
     cleaned = made.array.copy()

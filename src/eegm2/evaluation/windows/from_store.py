@@ -17,6 +17,7 @@ from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, subject_labels_of
+from eegm2.training.checkpoint import Checkpoint
 from eegm2.zoo.find import model_folder
 
 
@@ -198,6 +199,46 @@ def choose_split(
             "a finding"
         )
     return ChosenSplit(manifest, indices, source, pretraining_saw(manifest, run_split, same), tuple(notes))
+
+
+@dataclass(frozen=True)
+class LabelledTask:
+    """What a model is asked of a store: which windows, and which people are learnt from and judged on.
+
+    Attributes
+    ----------
+    windows : WindowConfig
+        How they are cut and scaled.
+    data : LabelledWindows
+    split : ChosenSplit
+    notes : list of str
+        What a reader of the results must know.
+    """
+
+    windows: WindowConfig
+    data: LabelledWindows
+    split: ChosenSplit
+    notes: list[str]
+
+    @classmethod
+    def of(
+        cls, model: str | Path, checkpoint: Checkpoint, store: RecordingStore, config: ProbeConfig
+    ) -> LabelledTask:
+        """Return the task of a model, opened as `checkpoint`; `model` is its name.
+
+        Raises
+        ------
+        ConfigError
+            If the store does not fit, see :func:`refuse_mismatch`.
+        DataError
+            If labels or people do not suffice, see :func:`choose_split`.
+        """
+        differences = refuse_mismatch(checkpoint.header, store, str(model), allow=config.allow_mismatch)
+        windows = probe_windows(checkpoint.windows, config)
+        data = labelled_windows(store, windows, config.classes, regression=config.regression)
+        split = choose_split(data, store, read_run_split(Path(model), store), config)
+        notes = [*split.notes, *(f"store differs from the checkpoint's data: {d}" for d in differences)]
+        return cls(windows, data, split, notes)
 
 
 def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:

@@ -98,7 +98,7 @@ class StreamStep(nn.Module):
         self.delay_samples = 0
         self.state_shapes: dict[str, tuple[int, ...]] = {}
         with torch.no_grad():
-            self._convolution("embedding", *embedding_weights(model.encoder.embedding, model.encoder.linear1))
+            self._convolution("embedding", *embedding_weights(model.encoder))
             self._convolution("conv2", *weights(model.encoder.conv2))
             self._convolution("conv3", *weights(model.encoder.conv3))
             blocks: dict[str, nn.Module] = {"block1": model.encoder.block1}

@@ -47,6 +47,9 @@ class Covariances:
         self.matrix = tokens.bank.matrix().detach()
         self.shape = (self.config.n_bands, self.config.inner_chans, self.config.inner_chans)
         self.prepared = _prepared(tokens, like)
+        half = self.config.kernel_taps // (2 * self.config.token_step)  # tokens until all kernels see samples
+        ages = torch.arange(self.config.window_tokens + half + 2, device=like.device)
+        self.known = known_samples(ages, self.config).clamp_min(1).to(like.dtype)
 
     def start(self, batch: int) -> CovarianceState:
         """Return the state before the first sample."""
@@ -71,8 +74,8 @@ class Covariances:
         bank = self.tokens.bank
         fresh = bank.cross_spectra(bank.segments(now, before), self.matrix).flatten(2)
         spectra = torch.cat([state.spectra, fresh], dim=1)
-        age = state.age + torch.arange(ready, device=x.device)
-        total = known_samples(age, self.config).clamp_min(1).to(x.dtype)
+        age = state.age if ready == 1 else state.age + torch.arange(ready, device=x.device)
+        total = self.known[age.clamp_max(len(self.known) - 1)]  # from there on it stays
         if self.prepared is not None and x.shape[0] * ready <= FEW_TOKENS:
             tangent = self.prepared(spectra, total)
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from eegm2.model.layers import source_index
 from eegm2.model.streaming.incremental import BlockState, ConvState, PoolState
 from eegm2.model.streaming.incremental_covariance import CovarianceState
 
@@ -101,24 +102,6 @@ class Upsample:
         if tail.shape[1]:
             tail[items] = first[items].expand(-1, tail.shape[1], -1)
         return replace(state, tail=tail)
-
-
-def source_index(output: Tensor, lengths: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return where each output step lies in the input: the step below and the weight of the one above.
-
-    Rounded as ``F.interpolate`` rounds for float32 signals, in single precision, which matters at a hundred
-    thousand steps and more.
-
-    Parameters
-    ----------
-    output : Tensor of int64, shape (steps,)
-    lengths : (int, int)
-        Total input and output steps.
-    """
-    scale = torch.tensor(lengths[0], dtype=torch.float32) / lengths[1]
-    position = (scale.double() * (output.double() + 0.5) - 0.5).float().clamp(min=0)
-    low = position.long().clamp(max=lengths[0] - 1)
-    return low, (position - low).clamp(0, 1)
 
 
 class Delay:

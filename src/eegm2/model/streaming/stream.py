@@ -84,7 +84,7 @@ class StreamNetwork:
 
     def _add_encoder(self, encoder: Encoder) -> None:
         w = self.config.width
-        embedding = SameConv(*embedding_weights(encoder.embedding, encoder.linear1))
+        embedding = SameConv(*embedding_weights(encoder))
         self.like = embedding.matrix
         self.look_ahead_samples = 6 + embedding.look_ahead
         self.latency_samples = (27 if self.reconstructs else 6) + embedding.look_ahead

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eegm2.ops.cpu.block_kernels import MOST_GROUPS, block_join, block_scan
-from eegm2.ops.cpu.memory import empty
 from eegm2.ops.cpu.products import COLUMNS, packed
-from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
 from eegm2.ops.cpu.steps import LANES
 
 ROOM = 8 << 20  # bytes of sums that wait for the second pass: they stay in the last-level cache

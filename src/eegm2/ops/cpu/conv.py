@@ -11,9 +11,8 @@ from torch import Tensor
 from eegm2.ops.cpu.block_kernels import ROWS_EACH
 from eegm2.ops.cpu.conv_kernels import convolve
 from eegm2.ops.cpu.conv_slopes import weight_slopes
-from eegm2.ops.cpu.memory import empty
 from eegm2.ops.cpu.products import COLUMNS, packed
-from eegm2.ops.cpu.runtime import dense_last, launch
+from eegm2.ops.cpu.runtime import dense_last, empty, launch
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,13 @@ _I32, _I64, _BYTES = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 TASKS, STATUS, ARGUMENTS = 0, 1, 2  # places in a block of words
 OK = (0, -2)  # what compiled code returns: done, and done returning None
 _FAILED = 1
+#: An array to compiled code: two owners, size, bytes of an element, data, shape, strides.
 _ARRAY = ("pointer", "pointer", "integer", "integer", "pointer", "integer", "integer")
-_SIZE, _DATA = 2, 4  # places in an array's words
+_WORDS = 2  # of an array in a block: its address and how many elements it has
 
 
 class UnfamiliarError(Exception):
     """Compiled code takes its arguments in a way that is not known here."""
-
-
-def array_words(address: int, count: int, itemsize: int) -> list[int]:
-    """Return an array as compiled code takes it: two owners, size, step, data, shape, strides."""
-    return [0, 0, count, itemsize, address, count, itemsize]
 
 
 def plain_entry(worker: Any, signature: Sequence[Any]) -> Callable[[int, int, int], None]:
@@ -44,7 +40,7 @@ def plain_entry(worker: Any, signature: Sequence[Any]) -> Callable[[int, int, in
         Of all its arguments.
     """
     kinds = signature[:-2]
-    n_words = sum(len(_ARRAY) if isinstance(kind, numba.types.Array) else 1 for kind in kinds)
+    n_words = sum(_WORDS if isinstance(kind, numba.types.Array) else 1 for kind in kinds)
 
     def on_range(address: int, start: int, stop: int) -> None:
         block = np.ctypeslib.as_array((ctypes.c_int64 * (ARGUMENTS + n_words)).from_address(address))
@@ -52,8 +48,8 @@ def plain_entry(worker: Any, signature: Sequence[Any]) -> Callable[[int, int, in
         place = ARGUMENTS
         for kind in kinds:
             if isinstance(kind, numba.types.Array):
-                arguments.append(_array(block[place : place + len(_ARRAY)], kind))
-                place += len(_ARRAY)
+                arguments.append(_array(int(block[place]), int(block[place + 1]), kind))
+                place += _WORDS
             else:
                 arguments.append(float(block[place : place + 1].view(np.float64)[0]))
                 place += 1
@@ -65,12 +61,11 @@ def plain_entry(worker: Any, signature: Sequence[Any]) -> Callable[[int, int, in
     return on_range
 
 
-def _array(words: Any, kind: Any) -> Any:
+def _array(address: int, size: int, kind: Any) -> Any:
     dtype: Any = np.dtype(str(kind.dtype))
-    size = int(words[_SIZE])
     if not size:
         return np.empty(0, dtype)
-    memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(int(words[_DATA]))
+    memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(address)
     return np.frombuffer(memory, dtype=dtype)
 
 
@@ -110,12 +105,21 @@ def _on_range(module: ir.Module, compiled: Any, signature: Sequence[Any]) -> ir.
     _refuse_unfamiliar(kind, signature)
     address = compiled.library.get_pointer_to_function(fndesc.llvm_func_name)
     words = builder.bitcast(function.args[0], _I64.as_pointer())
-    result, error, *expected = kind.args
-    arguments = [builder.alloca(pointer.pointee) for pointer in (result, error)]
-    for i, argument in enumerate(expected[:-2], ARGUMENTS):
-        word = builder.load(builder.gep(words, [ir.Constant(_I64, i)]))
-        cast = builder.inttoptr if isinstance(argument, ir.PointerType) else builder.bitcast
-        arguments.append(cast(word, argument))
+    arguments = [builder.alloca(pointer.pointee) for pointer in kind.args[:2]]  # the result and the error
+    place = ARGUMENTS
+
+    def word(distance: int) -> Any:
+        return builder.load(builder.gep(words, [ir.Constant(_I64, place + distance)]))
+
+    for argument in signature[:-2]:
+        if isinstance(argument, numba.types.Array):
+            owner, step = ir.Constant(_BYTES, None), ir.Constant(_I64, argument.dtype.bitwidth // 8)
+            data = builder.inttoptr(word(0), kind.args[len(arguments) + 4])
+            arguments += [owner, owner, word(1), step, data, word(1), step]
+            place += _WORDS
+        else:
+            arguments.append(builder.bitcast(word(0), kind.args[len(arguments)]))
+            place += 1
     status = builder.call(_at(address, kind, builder), [*arguments, *function.args[1:]])
     with builder.if_then(builder.icmp_signed("!=", status, ir.Constant(_I32, 0))):
         builder.store(builder.sext(status, _I64), builder.gep(words, [ir.Constant(_I64, STATUS)]))

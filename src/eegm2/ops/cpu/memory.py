@@ -8,18 +8,21 @@ somebody included. NumPy asks for pages of 2 MB where a block is large, a few hu
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
-from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-SMALL, KEPT = 64 << 10, 32 << 20  # bytes: what the C library keeps by itself; what a thread keeps at most
+KEPT = 64 << 20  # bytes that a thread keeps at most
 ALIGNED = 64  # bytes of a cache line
-_UNUSED = 3  # references to a block: the list's, the loop's and that of the question
+
+
+def _references(blocks: list[np.ndarray], place: int) -> int:
+    """Return how many references there are to a block, those of the list and of asking included."""
+    return sys.getrefcount(blocks[place])
+
+
+_UNUSED = _references([np.empty(0, np.uint8)], 0)
 
 
 class _Blocks(threading.local):
@@ -30,9 +33,10 @@ class _Blocks(threading.local):
 
     def take(self, size: int) -> np.ndarray:
         """Return a block of at least `size` bytes that nobody uses."""
-        for block in self.all:
-            if size <= block.size <= 2 * size and sys.getrefcount(block) == _UNUSED:
-                return block
+        for place in range(len(self.all)):
+            fits = size <= self.all[place].size <= size + size // 8
+            if fits and _references(self.all, place) == _UNUSED:
+                return self.all[place]
         whole = np.empty(size + ALIGNED, np.uint8)
         begin = -whole.ctypes.data % ALIGNED
         made = whole[begin : begin + size]
@@ -45,20 +49,17 @@ class _Blocks(threading.local):
     def _within(self, room: int) -> list[np.ndarray]:
         """Return the newest blocks that take no more than so many bytes."""
         kept: list[np.ndarray] = []
-        for block in reversed(self.all):
-            room -= block.size
+        for older in reversed(self.all):
+            room -= older.size
             if room < 0:
                 break
-            kept.insert(0, block)
+            kept.insert(0, older)
         return kept
 
 
 _blocks = _Blocks()
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return memory for a result on the CPU, with values of no meaning."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
-        return torch.empty(shape, dtype=dtype)
-    return torch.from_numpy(_blocks.take(size))[:size].view(dtype).view(shape)
+def block(size: int) -> np.ndarray:
+    """Return at least `size` bytes, from the start of a cache line on; whoever views them holds them."""
+    return _blocks.take(size)

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eegm2.ops.cpu.memory import empty
 from eegm2.ops.cpu.mix_kernels import mix_gate, mix_norm, mix_scan
 from eegm2.ops.cpu.mix_slopes import ROWS_EACH, activated, conv_backward, gate_backward
 from eegm2.ops.cpu.operators import operator
-from eegm2.ops.cpu.runtime import dense_last, launch, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
 from eegm2.ops.cpu.ssd import ssd_backward_operator, ssd_operator, time_segments
 from eegm2.ops.cpu.steps import SPAN
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray, types
 from torch import Tensor
 
-from eegm2.ops.cpu.runtime import kernel, span_of
+from eegm2.ops.cpu.runtime import kernel, words_of
 from eegm2.ops.cpu.simd import intrinsic
 
 
@@ -42,6 +42,7 @@ def identity(tensors: Iterable[Tensor]) -> tuple[int, ...]:
     """Return where tensors lie, how large they are, and a number that follows every bit of them."""
     places, counts = [], []
     for tensor in tensors:
-        places.append(tensor.data_ptr())
-        counts.append(span_of(tensor) * tensor.element_size() // 4)
+        place, count = words_of(tensor)
+        places.append(place)
+        counts.append(count * tensor.element_size() // 4)
     return (*places, *counts, int(fingerprint(np.array(places, np.int64), np.array(counts, np.int64))))

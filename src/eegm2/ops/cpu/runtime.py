@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
+import struct
 import threading
+from array import array
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from numba.core.registry import CPUDispatcher
 from torch import Tensor
 
 from eegm2 import compiling
-from eegm2.ops.cpu.entries import array_words
+from eegm2.ops.cpu.memory import block
 from eegm2.ops.cpu.threads import NativeCall
 
 GRAIN = 1_000_000  # state elements per thread: some 0.1 ms, several times what handing over costs
+SMALL = 64 << 10  # bytes that the C library keeps by itself
+_INTEGER, _REAL = struct.Struct("q"), struct.Struct("d")
 _compiling = threading.RLock()
 
 
@@ -98,18 +101,27 @@ def launch(
     """
     first = tensors[0]
     assert first is not None
-    dtypes = tuple(first.dtype if tensor is None else tensor.dtype for tensor in tensors)
-    held = np.array(sizes, np.int64)
-    words: list[int] = []
+    dtypes = tuple([first.dtype if tensor is None else tensor.dtype for tensor in tensors])
+    words = [tasks, 0]
     for tensor in tensors:
         words += words_of(tensor)
-    words += array_words(held.ctypes.data, held.size, held.itemsize)
-    words += np.array(scalars, np.float64).view(np.int64).tolist()
+    words += (0, len(sizes))
+    words += [_as_integer(scalar) for scalar in scalars]
+    given = array("q", [*words, *sizes])
+    given[2 + 2 * len(tensors)] = given.buffer_info()[0] + len(words) * given.itemsize  # the sizes follow
     call = _native(worker, dtypes, len(scalars))
-    seen = torch.autograd._profiler_enabled()
-    named = torch.profiler.record_function(f"eegm2::{worker.py_func.__name__}") if seen else nullcontext()
-    with named:
-        call(words, tasks, min(useful_threads(work), tasks))
+    threads = min(useful_threads(work), tasks)
+    if torch.autograd._profiler_enabled():
+        with torch.profiler.record_function(f"eegm2::{worker.py_func.__name__}"):
+            call(given, tasks, threads)
+    else:
+        call(given, tasks, threads)
+
+
+def _as_integer(number: float) -> int:
+    """Return the bits of a float64 as an integer."""
+    bits: int = _INTEGER.unpack(_REAL.pack(number))[0]
+    return bits
 
 
 @functools.cache
@@ -120,16 +132,13 @@ def _native(worker: Any, dtypes: tuple[torch.dtype, ...], n_scalars: int) -> Nat
     return NativeCall(worker, signature)
 
 
-def words_of(tensor: Tensor | None) -> list[int]:
-    """Return a tensor's memory from its first to its last element as compiled code takes it, no copy."""
+def words_of(tensor: Tensor | None) -> tuple[int, int]:
+    """Return where a tensor's memory begins and how many elements lie from its first to its last."""
     if tensor is None or tensor.numel() == 0:
-        return array_words(0, 0, 0)
-    return array_words(tensor.data_ptr(), span_of(tensor), tensor.element_size())
-
-
-def span_of(tensor: Tensor) -> int:
-    """Return how many elements lie from a tensor's first to its last."""
-    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
+        return 0, 0
+    if tensor.is_contiguous():
+        return tensor.data_ptr(), tensor.numel()
+    return tensor.data_ptr(), 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
 
 
 def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -144,6 +153,14 @@ def scan_gradients(ctx: Any, operator: Callable[..., Any], *slopes: Tensor) -> t
     gradients = operator(*saved, *slopes)
     given = [None if t is None else gradient for t, gradient in zip(saved, gradients)]
     return *given, None
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return memory for a result on the CPU, with values of no meaning; see `eegm2.ops.cpu.memory`."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(block(size))[:size].view(dtype).view(shape)
 
 
 def dense_last(tensor: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
-from eegm2.ops.cpu.memory import empty
 from eegm2.ops.cpu.operators import operator
-from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, scan_gradients
 from eegm2.ops.cpu.scan_kernels import LANES, SPAN, scan_backward, scan_forward
 
 

@@ -134,6 +134,47 @@ def spread(typing_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
+def turn(
+    typing_context: Any, source: Any, i: Any, step: Any, target: Any, j: Any, apart: Any, factor: Any
+) -> Any:
+    """Write as many rows as lanes, `step` apart from ``source[i]`` on, as columns of rows `apart` of target.
+
+    Each round puts the first half of all numbers between those of the second: the bits of their places
+    turn by one, and after as many rounds as a row has bits rows and columns are exchanged.
+    """
+    lanes = Lanes(source.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, half = context.get_value_type(lanes), lanes.width // 2
+        array, i, step, other, j, apart, factor = arguments
+        first = _pointer(context, builder, signature.args[0], array, i)
+        into = _pointer(context, builder, signature.args[3], other, j)
+        numbers = [ir.Constant(ir.IntType(64), row) for row in range(lanes.width)]
+        align, scale = source.dtype.bitwidth // 8, splat(builder, vector, factor)
+        rows = [
+            builder.load(lanes_at(builder, vector, first, builder.mul(step, row)), align=align)
+            for row in numbers
+        ]
+        rows = [builder.fmul(scale, row) for row in rows]
+        masks = [
+            ir.Constant(
+                ir.VectorType(_I32, lanes.width),
+                [place for k in range(begin, begin + half) for place in (k, k + lanes.width)],
+            )
+            for begin in (0, half)
+        ]
+        for _ in range(lanes.width.bit_length() - 1):
+            pairs = zip(rows[:half], rows[half:])
+            rows = [builder.shuffle_vector(one, two, mask) for one, two in pairs for mask in masks]
+        for number, row in zip(numbers, rows):
+            builder.store(row, lanes_at(builder, vector, into, builder.mul(apart, number)), align=align)
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(source, number, number, target, number, number, source.dtype), generate
+
+
+@intrinsic
 def fill(typing_context: Any, value: Any) -> Any:
     """Return `value` in every lane."""
     lanes = Lanes(value)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from eegm2.ops.checks import needs_gradient
-from eegm2.ops.cpu.memory import empty
 from eegm2.ops.cpu.operators import operator
-from eegm2.ops.cpu.runtime import dense_last, launch, scan_gradients, useful_threads
+from eegm2.ops.cpu.runtime import dense_last, empty, launch, scan_gradients, useful_threads
 from eegm2.ops.cpu.ssd_kernels import SPAN, ssd_backward, ssd_forward
 from eegm2.ops.cpu.ssd_states import ssd_states
 

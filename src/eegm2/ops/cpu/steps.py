@@ -24,6 +24,7 @@ from eegm2.ops.cpu.simd import (
     prefetch,
     spread,
     store,
+    turn,
 )
 
 BLOCK = 32
@@ -181,6 +182,14 @@ def dot_row(first, i, second, j, size):
 @kernel
 def transposed(source, i, target, j, rows, columns, source_width, target_width, factor):
     """Write a (rows, columns) matrix as (columns, rows), with the row lengths of both given."""
+    lanes = lane_count(source)
+    whole, aside = rows - rows % lanes, columns - columns % lanes
+    for row in range(0, whole, lanes):
+        for column in range(0, aside, lanes):
+            turn(
+                source, i + row * source_width + column, source_width, target,
+                j + column * target_width + row, target_width, factor,
+            )  # fmt: skip
     for row in range(rows):
-        for column in range(columns):
+        for column in range(aside if row < whole else 0, columns):
             target[j + column * target_width + row] = factor * source[i + row * source_width + column]

@@ -13,12 +13,12 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from eegm2.ops.cpu.entries import OK, STATUS, compile_entries, plain_entry
@@ -55,28 +55,28 @@ class NativeCall:
             logger.info("CPU kernels are called through Python: %s", error)
             self._openmp, self._on_range = None, plain_entry(worker, signature)
 
-    def __call__(self, words: Sequence[int], tasks: int, threads: int) -> None:
-        """Run all tasks on `threads` threads; `words` are those of all arguments but start and stop.
+    def __call__(self, block: array[int], tasks: int, threads: int) -> None:
+        """Run all tasks on `threads` threads; `block` holds their number and the words of all arguments.
 
         Raises
         ------
         MemoryError
             The only error that a kernel meets.
         """
-        block = np.array((tasks, 0, *words), np.int64)
+        place, _ = block.buffer_info()
         if threads == 1:
-            self._on_range(block.ctypes.data, 0, tasks)
+            self._on_range(place, 0, tasks)
         elif self._openmp is not None and os.getpid() == _own_process:
-            self._openmp.region(self._member, block.ctypes.data, threads, 0)
+            self._openmp.region(self._member, place, threads, 0)
         else:  # a fork has none of the OpenMP threads, and none can be started there
-            self._in_pool(block, tasks, threads)
+            self._in_pool(place, tasks, threads)
         if block[STATUS] not in OK:
             raise MemoryError("no memory for a CPU kernel's states")
 
-    def _in_pool(self, block: Any, tasks: int, threads: int) -> None:
+    def _in_pool(self, place: int, tasks: int, threads: int) -> None:
         """Run on threads of ours, the caller being one of them."""
         edges = [tasks * i // threads for i in range(threads + 1)]
-        pool, place = _threads(threads - 1), block.ctypes.data
+        pool = _threads(threads - 1)
         futures = [pool.submit(self._on_range, place, edges[i], edges[i + 1]) for i in range(1, threads)]
         try:
             self._on_range(place, 0, edges[1])

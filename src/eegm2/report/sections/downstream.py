@@ -72,9 +72,8 @@ def _scores(section: Section, probe: Probe) -> None:
     chance = {m: figures.no_skill(m, probe.y_true[probe.y_true >= 0], len(probe.classes)) for m in values}
     section.figure(
         lambda: figures.probe_scores(values, chance),
-        caption="Mean ± standard deviation over seeds; small ticks are single seeds. Dashed: the "
-        "score of answering "
-        "the most frequent class always (for AUROC and AUPRC, of a constant score).",
+        caption="Mean ± standard deviation over seeds; small ticks are single seeds. Dashed: the score of "
+        "answering the most frequent class always (for AUROC and AUPRC, of a constant score).",
         alt="probe scores",
     )
     protocols = list(dict.fromkeys(p for by_protocol in values.values() for p in by_protocol))
@@ -130,8 +129,7 @@ def confusion_section(data: ReportData) -> Section:
         section.figure(
             partial(_calibration, probe),
             caption="Calibration: the share of windows that are of a class against the probability given to "
-            "it, "
-            "in groups of equally many windows (mean over seeds). Flatter than the diagonal: too sure.",
+            "it, in groups of equally many windows (mean over seeds). Flatter than the diagonal: too sure.",
             alt="calibration",
         )
         correct = {
@@ -141,9 +139,8 @@ def confusion_section(data: ReportData) -> Section:
         if len(np.unique(probe.subject)) > 1:
             section.figure(
                 partial(figures.subject_scores, probe.subject, correct),
-                caption="Share of windows classified correctly for every test subject (mean over "
-                "seeds). The spread "
-                "between people is what an average hides.",
+                caption="Share of windows classified correctly for every test subject (mean over seeds). The "
+                "spread between people is what an average hides.",
                 alt="scores per test subject",
             )
     return section

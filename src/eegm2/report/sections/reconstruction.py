@@ -77,9 +77,8 @@ def reconstruction_section(data: ReportData) -> Section:
         alt="error per channel",
     )
     section.note(
-        "A low error alone proves little: the network's full-resolution skip can carry the input to "
-        "the output. "
-        "Judge the representation by the downstream results."
+        "A low error alone proves little: the network's full-resolution skip can carry the input to the "
+        "output. Judge the representation by the downstream results."
     )
     return section
 

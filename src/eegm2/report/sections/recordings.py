@@ -63,9 +63,8 @@ def data_section(data: ReportData) -> Section:
         absent = len(data.ch_names) - len(known)
         section.figure(
             lambda: figures.channel_positions([n for n, _ in known], np.array([p for _, p in known])),
-            caption="Channels on the head, seen from above, nose up (standard positions; a bipolar "
-            "pair is drawn "
-            "half-way)."
+            caption="Channels on the head, seen from above, nose up (standard positions; a bipolar pair is "
+            "drawn half-way)."
             + (f" {count(absent, 'channel')} without a known position left out." if absent else ""),
             alt="channel positions",
         )
@@ -99,8 +98,7 @@ def power_section(data: ReportData) -> Section | None:
         "power",
         "Band power per class",
         look="What differs between the rows of a column: gamma at the rim of the head is muscle, delta at "
-        "the "
-        "front is eyes.",
+        "the front is eyes.",
         then="Keep it in mind as what needs no network: eegm2 compare RUN band_power STORE --out DIR.",
     )
     section.figure(
@@ -122,8 +120,7 @@ def weights_section(data: ReportData) -> Section | None:
         look="Single electrodes far from the rest, and whether those are the noisy ones of the quality "
         "control.",
         then="For what an answer depends on, look at the occlusion maps of eegm2 predict: later layers may "
-        "undo "
-        "these weights.",
+        "undo these weights.",
     )
     section.figure(
         lambda: figures.topographic_maps(

@@ -110,11 +110,6 @@ def _best_probe(data: ReportData) -> tuple[str, float, str] | None:
     return None
 
 
-def _shares_people(data: ReportData, n_subjects: int) -> bool:
-    """Return whether the same person was trained on and tested on."""
-    return n_subjects == 1 or data.split_by == "recording"
-
-
 def _caveats(data: ReportData, n_subjects: int) -> list[str]:
     notes = []
     if n_subjects == 1:
@@ -128,21 +123,20 @@ def _caveats(data: ReportData, n_subjects: int) -> list[str]:
         )
     if 1 < n_subjects < FEW_SUBJECTS:
         notes.append(
-            f"Only {n_subjects} subjects. Differences between people are large beside the effects "
-            "measured here; "
-            "take the scores as a check of the pipeline, not as a finding."
+            f"Only {n_subjects} subjects. Differences between people are large beside the effects measured "
+            "here; take the scores as a check of the pipeline, not as a finding."
         )
     for probe in data.probes:
         tested = len(np.unique(probe.subject)) if len(probe.subject) else 0
         if n_subjects > 1 and 0 < tested < FEW_SUBJECTS:
             notes.append(
-                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the "
-                "spread over "
-                "random seeds of the probe, not over people: another draw of people would move the "
+                f"The scores of {probe.name} rest on {count(tested, 'test subject')}. The ± is the spread "
+                "over random seeds of the probe, not over people: another draw of people would move the "
                 "scores more."
             )
     if data.log is not None and "val_loss" not in data.log.curves:
-        what = "recordings that it did not see" if _shares_people(data, n_subjects) else "unseen people"
+        same = n_subjects == 1 or data.split_by == "recording"  # people trained on and tested on
+        what = "recordings that it did not see" if same else "unseen people"
         notes.append(f"No validation loss was logged: nothing here shows how the model does on {what}.")
     if data.log is not None and not data.tuned and len(data.log.epoch) < 10:
         notes.append(f"Training was short ({count(len(data.log.epoch), 'epoch')}; the paper trains for 500).")

@@ -66,9 +66,8 @@ def _loss_caption(pretrain: dict[str, object], *, tuned: bool = False) -> str:
             "the mean, so look at what falls below it, in validation too."
         )
     text = (
-        "Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of "
-        "the temporal and "
-        "spectral parts (Eq. 1 of the paper)."
+        "Training (solid) and validation (dashed) loss per epoch. The total is the weighted sum of the "
+        "temporal and spectral parts (Eq. 1 of the paper)."
     )
     if pretrain.get("norm", "backward") == "backward":
         text += (

@@ -21,7 +21,7 @@ def printed(text: str) -> None:
     print(text, flush=True)
 
 
-class Progress(Callback):
+class Shown(Callback):
     """Shows how far the run is, and each epoch's losses and speed.
 
     Parameters
