@@ -183,8 +183,8 @@ CELL = Record(
 HEAD = Record(
     {
         "format": WHOLE,
-        "classes": NAMES,
-        "link": Kind("softmax or one-vs-rest", lambda value: value in ("softmax", "one-vs-rest")),
+        "classes": Kind(NAMES.name, lambda v: v == [] or NAMES.fits(v)),  # none of a value
+        "link": Kind("softmax, one-vs-rest or value", lambda v: v in ("softmax", "one-vs-rest", "value")),
         "facts": Record(
             {
                 "features": TEXT,

@@ -39,7 +39,7 @@ def test_the_folder_is_sound(made: Path) -> None:
 
 
 def test_some_damaged_files(made: Path, tmp_path: Path) -> None:
-    assert count(made, range(25), tmp_path).total() == 25
+    assert count(made, range(12), tmp_path).total() == 12
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +18,10 @@ from eegm2.model.fused import join_and_convolve
 from eegm2.model.layers import TimeConv, join
 from eegm2.ops import Kept
 from eegm2.ops.cpu import block as compiled
+from eegm2.ops.cpu import selective
 
 
-def network(preset: str = "eegm2", *, n_chans: int = 5, **sizes: int) -> EEGM2:
+def network(preset: str = "eegm2", *, n_chans: int = 5, **sizes: Any) -> EEGM2:
     torch.manual_seed(0)
     model = EEGM2(EEGM2Config.preset(preset, n_chans=n_chans, **{"width": 8, **sizes})).double().eval()
     with torch.no_grad():
@@ -27,58 +30,76 @@ def network(preset: str = "eegm2", *, n_chans: int = 5, **sizes: int) -> EEGM2:
     return model
 
 
+@contextmanager
+def separately() -> Iterator[None]:
+    """Networks take one operation after the other here, the scans in torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EEGM2_BACKEND", "chunked")
+        yield
+
+
 def both(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The compiled result, and that of the operations which have gradients."""
+    """The compiled result, and that of the separate operations."""
     with torch.no_grad():
         found = model(x)
-    return found, model(x).detach()
+        with separately():
+            return found, model(x)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("n_times", [8, 95, 96, 97, 768, 1544])
-@pytest.mark.parametrize("preset", ["eegm2", "light"])
+@pytest.mark.parametrize("preset", ["eegm2", "light", "s3"])
 def test_lengths_that_no_block_divides(preset: str, n_times: int, threads: int) -> None:
     torch.set_num_threads(threads)
     found, expected = both(network(preset), torch.randn(3, 5, n_times, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("preset", ["eegm2", "s3"])
 @pytest.mark.parametrize(("n_chans", "width"), [(1, 1), (2, 3), (63, 5), (64, 16), (256, 24)])
-def test_channels_and_widths_that_are_no_multiple_of_a_vector(n_chans: int, width: int) -> None:
-    model = network(n_chans=n_chans, width=width)
+def test_channels_and_widths_that_are_no_multiple_of_a_vector(n_chans: int, width: int, preset: str) -> None:
+    model = network(preset, n_chans=n_chans, width=width)
     found, expected = both(model, torch.randn(1, n_chans, 104, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
-    "sizes",
-    [{"d_conv": 1}, {"d_conv": 4, "d_state": 3}, {"headdim": 5, "expand": 3}, {"d_state": 40}],
-    ids=str,
-)
-def test_mixers_of_other_sizes(sizes: dict[str, int]) -> None:
-    found, expected = both(network("light", **sizes), torch.randn(2, 5, 200, dtype=torch.float64))
+    "sizes", [ {"d_conv": 1}, {"d_conv": 4, "d_state": 3}, {"headdim": 5, "expand": 3}, {"d_state": 40},
+    {"d_conv": 150}, ], ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("mixer", ["mamba2", "mamba1"])
+def test_mixers_of_other_sizes(sizes: dict[str, int], mixer: str) -> None:
+    found, expected = both(
+        network("light", mixer=mixer, **sizes), torch.randn(2, 5, 200, dtype=torch.float64)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_bitwise_equal_on_any_number_of_threads_and_in_any_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network("light", width=64).float()
+@pytest.mark.parametrize(("mixer", "module"), [("mamba2", compiled), ("mamba1", selective)])
+def test_bitwise_equal_on_any_number_of_threads_and_in_any_pieces(
+    monkeypatch: pytest.MonkeyPatch, mixer: str, module: Any
+) -> None:
+    model = network("light", width=64, mixer=mixer).float()
     x = torch.randn(1, 5, 3000)
     results = []
     with torch.no_grad():
         for threads, room in ((1, 8 << 20), (2, 8 << 20), (3, 8 << 20), (2, 1)):
             torch.set_num_threads(threads)
-            monkeypatch.setattr(compiled, "ROOM", room)
+            monkeypatch.setattr(module, "ROOM", room)
             results.append(model(x))
     assert all(torch.equal(result, results[0]) for result in results[1:])
 
 
+@pytest.mark.parametrize("mixer", ["mamba2", "mamba1"])
 @pytest.mark.parametrize("norm_order", ["before_residual", "after_residual"])
 @pytest.mark.parametrize("cut", [1, 7, 95, 96, 200])
-def test_a_block_continues_from_its_state(norm_order: str, cut: int) -> None:
+def test_a_block_continues_from_its_state(norm_order: str, cut: int, mixer: str) -> None:
     torch.manual_seed(0)
-    block = SequenceBlock(8, EEGM2Config(norm_order=norm_order, d_conv=4)).double()  # type: ignore[arg-type]
+    config = EEGM2Config(norm_order=norm_order, d_conv=4, mixer=mixer)  # type: ignore[arg-type]
+    block = SequenceBlock(8, config).double()
     u = torch.randn(2, 201, 8, dtype=torch.float64)
-    whole, end = block(u)
+    with separately():
+        whole, end = block(u)
     assert block.compiled(u) is None
     with torch.no_grad():
         assert block.compiled(u) is not None
@@ -158,10 +179,12 @@ def test_copies_and_files_leave_laid_out_weights_behind() -> None:
 def test_hooks_on_layers_are_called() -> None:
     model = network("light")
     seen: list[str] = []
-    for name in ("encoder.conv2", "encoder.block1.mixer.in_proj", "encoder.block1.norm"):
+    for name in ("encoder.embedding.fuse", "encoder.block1.mixer.in_proj", "encoder.block1.norm"):
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
     found, expected = both(model, torch.randn(1, 5, 64, dtype=torch.float64))
     assert len(seen) == 6
+    model(torch.randn(1, 5, 64, dtype=torch.float64)).sum().backward()
+    assert len(seen) == 9
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 

@@ -54,13 +54,12 @@ def test_a_block_is_no_much_larger_than_asked_for() -> None:
 
 
 def test_a_thread_keeps_so_much_and_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "KEPT", 10 * SIZE)  # two and a half
-    held = [made() for _ in range(5)]
-    assert sum(block.size for block in memory._blocks.all) <= memory.KEPT
-    assert len(memory._blocks.all) == 2
+    monkeypatch.setattr(memory, "KEPT", 18 * SIZE)  # four and a half
+    held = [made() for _ in range(7)]
+    assert [block.size for block in memory._blocks.all] == 4 * [4 * SIZE]
     del held
     empty((20 * SIZE,), torch.float32)
-    assert len(memory._blocks.all) == 2
+    assert [block.size for block in memory._blocks.all] == 4 * [4 * SIZE]
     seen: list[int] = []
     thread = threading.Thread(target=lambda: seen.append(len(memory._blocks.all)))
     thread.start()

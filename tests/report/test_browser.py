@@ -62,7 +62,7 @@ def test_the_checks_see_errors_and_requests(tmp_path: Path, own_hosts: set[str])
     assert any("boom" in line for line in seen.console)
 
 
-@pytest.mark.parametrize("width", [1200, 420])
+@pytest.mark.parametrize("width", [420, pytest.param(1200, marks=pytest.mark.slow)])
 def test_report_renders_without_errors_or_requests(
     tmp_path: Path, own_hosts: set[str], full: str, width: int
 ) -> None:

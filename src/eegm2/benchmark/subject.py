@@ -21,6 +21,7 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import EEGM2
 from eegm2.ops import ssd
 from eegm2.training.objectives.reconstruction import reconstruction_loss
+from eegm2.training.optimiser import adamw
 
 HEADS, HEADDIM, D_STATE = 8, 64, 16  # of the scan alone: the paper's first block
 GATE_TIMES = 96
@@ -164,7 +165,7 @@ def _work(network: nn.Module, m: Measurement) -> Callable[[Tensor], object]:
 
         return forward
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-2)
+    optimizer = adamw([{"params": list(network.parameters()), "weight_decay": 1e-2}], 1e-4)
 
     def train(x: Tensor) -> object:
         optimizer.zero_grad(set_to_none=True)

@@ -36,7 +36,7 @@ def predict(
     ],
     config: PredictConfig,
 ) -> None:
-    """Predict classes over time on new recordings, with the quality of each and a page to look at.
+    """Predict classes or a value over time on new recordings, with their quality and a page to look at.
 
     Recordings are prepared as the model's data were. Those that cannot be used are skipped by name.
     """
@@ -53,12 +53,19 @@ def predict(
 
 def _show(made: Predictions, page: Path) -> None:
     """Print what was decided of every recording, what is doubtful, and where things are."""
+    from eegm2.deploy.predict.tables import in_units
+
     document = made.document
-    classes, found = document["model"]["classes"], document["recordings"]
+    found, value = document["recordings"], document["model"].get("value")
+    asked = value["target"] if value else " against ".join(document["model"]["classes"])
     for facts in found[:20]:
-        share, windows = facts["shares"][facts["decision"]], count(facts["n_windows"], "window")
+        windows = count(facts["n_windows"], "window")
         flagged = f", {facts['n_flagged']} flagged" if facts["n_flagged"] else ""
-        typer.echo(f"{facts['recording']}: {facts['decision']} in {share:.0%} of {windows}{flagged}")
+        if value:
+            said = f"{in_units(facts['value'], value)} (SD over {windows}: {facts['value_sd']:.3g})"
+        else:
+            said = f"{facts['decision']} in {facts['shares'][facts['decision']]:.0%} of {windows}"
+        typer.echo(f"{facts['recording']}: {said}{flagged}")
         for warning in facts["warnings"]:
             typer.echo(f"  note      {warning}")
     if len(found) > 20:
@@ -67,7 +74,7 @@ def _show(made: Predictions, page: Path) -> None:
         typer.echo(f"skipped     {name}: {reason}", err=True)
     typer.echo(
         f"predicted   {count(len(found), 'recording')}, {sum(f['n_windows'] for f in found)} windows, "
-        f"{' against '.join(classes)}; {len(document['skipped'])} skipped"
+        f"{asked}; {len(document['skipped'])} skipped"
     )
     typer.echo(f"tables      {made.out / 'recordings.csv'}, windows.csv and predictions.json beside it")
     typer.echo(f"page        {page}  (open it in a browser)")

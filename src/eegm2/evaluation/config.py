@@ -67,6 +67,7 @@ class ProbeConfig:
     seeds: int = option(3, "Seeds per protocol: 0, 1, …; a protocol without chance in it runs once.")
     target: str = option("", "annotations, or a participant attribute such as group; empty: as pretrained.")
     regression: bool = option(False, "Take the target as a number (e.g. --target age) instead of classes.")
+    unit: str = option("", "--regression: unit of the target, said with what is predicted.", later=True)
     classes: tuple[str, ...] = option(
         (), "Labels to keep, in this order, e.g. eyes_open,eyes_closed; none: all found."
     )

@@ -10,14 +10,18 @@ from torch.utils.checkpoint import checkpoint
 
 from eegm2.errors import ConfigError
 from eegm2.model.config import MIXERS, EEGM2Config, largest_divisor
+from eegm2.model.mamba1 import Mamba1
 from eegm2.model.mamba2 import GatedRMSNorm, Mamba2
 from eegm2.model.mixer import Mixer
 from eegm2.model.state import MambaState
-from eegm2.ops import Kept, as_made, compiled_inference
+from eegm2.ops import Kept, as_made, compiled_inference, compiled_products
 from eegm2.plugins import is_plugin
 
 if TYPE_CHECKING:
     from eegm2.ops.cpu.block import BlockWeights
+    from eegm2.ops.cpu.selective import SelectiveWeights
+
+    Compiled = BlockWeights | SelectiveWeights
 
 
 class Attention(Mixer):
@@ -96,41 +100,59 @@ class SequenceBlock(nn.Module):
     def _run(self, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         compiled = self.compiled(u, state)
         if compiled is not None:
-            from eegm2.ops.cpu.block import sequence_block
+            y, *after = compiled(u, *(() if state is None else state.tensors()))
+            return y, MambaState(*after)
+        weights = self._weights()
+        if state is None and isinstance(self.mixer, Mamba2) and weights and compiled_products(u, weights):
+            from eegm2.ops.cpu.block_gradient import TrainedBlock
 
-            y, conv, ssm = sequence_block(u, compiled, *(() if state is None else state.tensors()))
-            return y, MambaState(conv, ssm)
+            y, *after = TrainedBlock.apply(u, self._options(), *weights)
+            return y, MambaState(*after)
         y, state = self.mixer(u, state)
         return (self.norm(y) + u if self.norm_first else self.norm(y + u)), state
 
-    def compiled(self, u: Tensor, state: MambaState | None = None) -> BlockWeights | None:
-        """Return the weights as the kernels for inference read them; None where those cannot take `u`."""
+    def compiled(self, u: Tensor, state: MambaState | None = None) -> Compiled | None:
+        """Return the block as the kernels for inference take it; None where those cannot take `u`."""
+        weights, before = self._weights(), () if state is None else state.tensors()
+        if weights is None or not compiled_inference(u, (*weights, *before)):
+            return None
+        return self.kept.of(weights, lambda: self._laid_out(weights))
+
+    def _weights(self) -> tuple[Tensor, ...] | None:
+        """Return the parameters of a block with one of Mamba's mixers that is as it was made; else None."""
         mixer, norm = self.mixer, self.norm
-        if not isinstance(mixer, Mamba2) or mixer.ngroups != 1:
+        if isinstance(mixer, Mamba1):
+            parts: tuple[nn.Module, ...] = (mixer.x_proj, mixer.dt_proj)
+            kinds: tuple[type[nn.Module], ...] = (Mamba1, nn.Linear, nn.Linear)
+        elif isinstance(mixer, Mamba2) and mixer.ngroups == 1:
+            parts, kinds = (mixer.norm,), (Mamba2, GatedRMSNorm)
+        else:
             return None
-        parts = (mixer.in_proj, mixer.conv1d, mixer.norm, mixer.out_proj, norm)
-        kinds = (nn.Linear, nn.Conv1d, GatedRMSNorm, nn.Linear, nn.LayerNorm)
-        conv, before = mixer.conv1d, () if state is None else state.tensors()
+        parts = (mixer, *parts, mixer.in_proj, mixer.conv1d, mixer.out_proj, norm)
+        if not all(map(as_made, parts, (*kinds, nn.Linear, nn.Conv1d, nn.Linear, nn.LayerNorm))):
+            return None
+        conv, last = mixer.conv1d, (mixer.out_proj.weight, norm.weight, norm.bias)
         assert conv.bias is not None
-        weights = (
-            mixer.in_proj.weight, conv.weight, conv.bias, mixer.dt_bias, mixer.A_log, mixer.D,
-            mixer.norm.weight, mixer.out_proj.weight, norm.weight, norm.bias,
-        )  # fmt: skip
-        if not all(map(as_made, (mixer, *parts), (Mamba2, *kinds))):
-            return None
-        if not compiled_inference(u, (*weights, *before)):
-            return None
-        return self.kept.of(weights, lambda: self._laid_out(mixer, weights))
+        first = (mixer.in_proj.weight, conv.weight, conv.bias)
+        if isinstance(mixer, Mamba1):
+            steps = (mixer.x_proj.weight, mixer.dt_proj.weight, mixer.dt_proj.bias)
+            return *first, *steps, mixer.A_log, mixer.D, *last
+        return *first, mixer.dt_bias, mixer.A_log, mixer.D, mixer.norm.weight, *last
 
-    def _laid_out(self, mixer: Mamba2, weights: tuple[Tensor, ...]) -> BlockWeights:
+    def _options(self) -> dict[str, Any]:
+        mixer = self.mixer
+        if not isinstance(mixer, Mamba2):
+            return {"eps": self.norm.eps, "norm_first": self.norm_first}
+        eps = (mixer.norm.eps, self.norm.eps)
+        return {"d_state": mixer.d_state, "headdim": mixer.headdim, "eps": eps, "norm_first": self.norm_first}
+
+    def _laid_out(self, weights: tuple[Tensor, ...]) -> Compiled:
         from eegm2.ops.cpu.block import BlockWeights
+        from eegm2.ops.cpu.selective import SelectiveWeights
 
-        into, taps, bias, dt_bias, A_log, *others = (weight.detach() for weight in weights)
-        return BlockWeights.of(
-            into, taps.squeeze(1), bias, dt_bias, -torch.exp(A_log), *others,
-            d_state=mixer.d_state, headdim=mixer.headdim,
-            eps=(mixer.norm.eps, self.norm.eps), norm_first=self.norm_first,
-        )  # fmt: skip
+        make = BlockWeights.of if isinstance(self.mixer, Mamba2) else SelectiveWeights.of
+        made: Compiled = make(*weights, **self._options())
+        return made
 
 
 def _refuse_other_output(mixer: nn.Module, channels: int, name: str) -> None:

@@ -94,19 +94,6 @@ def window_features(representation: Tensor, kind: str, config: EEGM2Config, firs
     return torch.cat([parts[name] for name in PARTS[kind]], dim=1)
 
 
-def feature_blocks(kind: str, config: EEGM2Config) -> tuple[int, ...]:
-    """Return the sizes of the blocks that a window's features consist of, in order.
-
-    A linear probe of kinds of several parts trusts them alike (`eegm2.evaluation.protocols.frozen`), however
-    many numbers of the tangent vector there are to one of the state. Every other kind is one block, and then
-    the answer is empty.
-    """
-    if not has_blocks(kind):
-        return ()
-    sizes = dict.fromkeys(("tangent", "spread"), config.tangent_size) | {"state": config.trunk_channels}
-    return tuple(sizes[part] for part in PARTS[kind])
-
-
 def feature_views(kind: str, config: EEGM2Config) -> dict[str, NDArray[np.intp]]:
     """Return the sets of a window's features that deserve a probe of their own, by name.
 
@@ -114,19 +101,18 @@ def feature_views(kind: str, config: EEGM2Config) -> dict[str, NDArray[np.intp]]
     carries over where one of all covariances overfits (`eegm2.evaluation.protocols.people`). Every other kind
     is one view, and then the answer is empty.
     """
-    if kind not in PARTS or PARTS[kind][0] != "tangent":
+    if not has_views(kind):
         return {}
-    views = {"log_variance": np.asarray(diagonal(config))}
-    sizes, begin = feature_blocks(kind, config) or (config.tangent_size,), 0
-    for name, size in zip(PARTS[kind], sizes, strict=True):
-        views[name] = np.arange(begin, begin + size)
-        begin += size
+    views, begin = {"log_variance": np.asarray(diagonal(config))}, 0
+    for name in PARTS[kind]:
+        views[name] = begin + np.arange(config.trunk_channels if name == "state" else config.tangent_size)
+        begin += len(views[name])
     return views
 
 
-def has_blocks(kind: str) -> bool:
-    """Return whether features of a kind consist of several blocks."""
-    return len(PARTS.get(kind, ())) > 1
+def has_views(kind: str) -> bool:
+    """Return whether features of a kind have several views."""
+    return "tangent" in PARTS.get(kind, ())
 
 
 def diagonal(config: EEGM2Config) -> list[int]:

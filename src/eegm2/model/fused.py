@@ -30,17 +30,33 @@ def weights(layer: nn.Conv1d) -> tuple[Tensor, Tensor]:
     return layer.weight.detach().clone(), layer.bias.detach().clone()
 
 
+def is_one_convolution(encoder: Encoder) -> bool:
+    """Return whether embedding and first linear layer are as they were made, with no hook between them."""
+    embedding = encoder.embedding
+    if isinstance(embedding, TimeConv):
+        convolutions: list[nn.Module] = [embedding]
+    elif as_made(embedding, MultiBranchEmbedding):
+        convolutions = [*embedding.branches, embedding.fuse]
+    else:
+        return False
+    return as_made(encoder.linear1, nn.Linear) and all(as_made(conv, TimeConv) for conv in convolutions)
+
+
 def embedding_weights(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Return the one convolution that equals embedding and first linear layer, (w, n_chans, k) and (w,)."""
+    """Return the one convolution that equals embedding and first linear layer, (w, n_chans, k) and (w,).
+
+    Differentiable: what changes it changes the weights that it was made of.
+    """
     embedding = encoder.embedding
     if isinstance(embedding, MultiBranchEmbedding):
-        branches = [weights(branch) for branch in embedding.branches if isinstance(branch, nn.Conv1d)]
-        longest = max(weight.shape[2] for weight, _ in branches)
-        padded = [F.pad(weight.double(), [(longest - weight.shape[2]) // 2] * 2) for weight, _ in branches]
-        bias = torch.cat([bias.double() for _, bias in branches])
-        weight, bias = compose(embedding.fuse, torch.cat(padded), bias)
+        branches = [branch for branch in embedding.branches if isinstance(branch, nn.Conv1d)]
+        side = max(branch.weight.shape[2] for branch in branches) // 2
+        padded = [F.pad(branch.weight, [side - branch.weight.shape[2] // 2] * 2) for branch in branches]
+        bias = torch.cat([branch.bias for branch in branches if branch.bias is not None])
+        weight, bias = compose(embedding.fuse, torch.cat(padded).double(), bias.double())
     else:
-        weight, bias = (tensor.double() for tensor in weights(embedding))
+        assert embedding.bias is not None
+        weight, bias = embedding.weight.double(), embedding.bias.double()
     linear = encoder.linear1
     weight, bias = compose(linear, weight, bias)
     return weight.to(linear.weight), bias.to(linear.weight)
@@ -55,10 +71,10 @@ def output_weights(conv: nn.Conv1d, output: nn.Conv1d) -> tuple[Tensor, Tensor]:
 
 def compose(after: nn.Conv1d | nn.Linear, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Multiply a convolution's weight (float64) and bias by the pointwise layer that follows it."""
-    pointwise = after.weight.detach().double().flatten(1)
+    pointwise = after.weight.double().flatten(1)
     assert after.bias is not None
-    total = pointwise @ bias.detach() + after.bias.detach().double()
-    return torch.einsum("oi,ick->ock", pointwise, weight.detach()), total
+    total = pointwise @ bias + after.bias.double()
+    return (pointwise @ weight.flatten(1)).unflatten(1, weight.shape[1:]), total
 
 
 def join_and_convolve(

@@ -211,6 +211,13 @@ class Downstream(nn.Module):
             self.head = PooledHead(config.representation_channels, n_outputs, head, dropout)
             _drop_what_pooled_heads_do_not_read(network)
 
+    @torch.no_grad()
+    def in_units(self, mean: float, scale: float) -> None:
+        """Let a network that was fitted to ``(value - mean) / scale`` give the value itself."""
+        assert isinstance(self.head.out, nn.Linear)
+        self.head.out.weight *= scale
+        self.head.out.bias.mul_(scale).add_(mean)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
         if self.head_name == "flatten":

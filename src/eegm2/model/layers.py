@@ -42,8 +42,7 @@ class TimeConv(nn.Conv1d):
         if not channels_last(x):
             return super().forward(x)
         if needs_gradient(x, self.weight, self.bias):
-            result: Tensor = _Convolution.apply(x, self.weight, self.bias)
-            return result
+            return convolve_with_gradient(x, self.weight, self.bias)
         return convolve(x, self.weight, self.bias)
 
     def compiles(self, x: Tensor) -> bool:
@@ -62,6 +61,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = x.transpose(1, 2).contiguous().transpose(1, 2)
     padding = (0, weight.shape[2] // 2)
     return F.conv2d(rows.unsqueeze(2), weight.unsqueeze(2), bias, padding=padding).squeeze(2)
+
+
+def convolve_with_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve as `convolve` does, where gradients are asked for."""
+    result: Tensor = _Convolution.apply(x, weight, bias)
+    return result
 
 
 class _Convolution(torch.autograd.Function):
@@ -103,8 +108,7 @@ def _weight_gradient(slopes: Tensor, rows: Tensor, kernel: int) -> Tensor:
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply a linear layer to (batch, time, channels), by compiled products where they can be."""
     if as_made(layer, nn.Linear) and x.dim() == 3 and compiled_products(x, (layer.weight, layer.bias)):
-        y: Tensor = _Convolution.apply(x.transpose(1, 2), layer.weight[:, :, None], layer.bias)
-        return y.transpose(1, 2)
+        return convolve_with_gradient(x.transpose(1, 2), layer.weight[:, :, None], layer.bias).transpose(1, 2)
     y = layer(x)
     return y
 

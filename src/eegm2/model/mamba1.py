@@ -14,13 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.model.config import EEGM2Config
-from eegm2.model.layers import channels_last, linear
+from eegm2.model.layers import linear
 from eegm2.model.mamba2 import DT_RANGE, inverse_softplus, log_uniform
 from eegm2.model.mixer import Mixer
 from eegm2.model.state import MambaState
-from eegm2.ops import causal_conv1d, compute_dtype, needs_gradient, selective_scan
-
-MOST_ROWS = 1024  # batch x steps of a piece
+from eegm2.ops import causal_conv1d, compute_dtype, selective_scan
 
 
 class Mamba1(Mixer):
@@ -54,22 +52,7 @@ class Mamba1(Mixer):
         self.out_proj = nn.Linear(self.d_inner, channels, bias=False)
 
     def forward(self, u: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        """Mix over time; shapes as in :class:`eegm2.model.mamba2.Mamba2`.
-
-        Without gradients on a CPU in pieces of time, so that nothing of the expanded width leaves the cache.
-        """
-        before = () if state is None else state.tensors()
-        steps = max(MOST_ROWS // u.shape[0], 1) if channels_last(u) and u.shape[0] else u.shape[1]
-        if u.shape[1] <= steps or needs_gradient(u, *self.parameters(), *before):
-            return self._mix(u, state)
-        parts = []
-        for piece in u.split(steps, dim=1):
-            y, state = self._mix(piece, state)
-            parts.append(y)
-        assert state is not None
-        return torch.cat(parts, dim=1), state
-
-    def _mix(self, u: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        """Mix over time; shapes as in :class:`eegm2.model.mamba2.Mamba2`."""
         x, z = linear(self.in_proj, u).chunk(2, dim=-1)
         x, conv_state = causal_conv1d(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv if state is not None else None

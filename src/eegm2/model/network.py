@@ -17,14 +17,14 @@ from eegm2.model.block import SequenceBlock
 from eegm2.model.config import MIXERS, EEGM2Config
 from eegm2.model.covariance.trunk import CovarianceTrunk, Tokens
 from eegm2.model.features import usual_kind, window_features
-from eegm2.model.fused import embedding_weights, join_and_convolve, pointwise
+from eegm2.model.fused import embedding_weights, is_one_convolution, join_and_convolve, pointwise
 from eegm2.model.inputs import check_input
-from eegm2.model.layers import MultiBranchEmbedding, TimeConv, pool
+from eegm2.model.layers import MultiBranchEmbedding, TimeConv, convolve_with_gradient, pool
 from eegm2.model.pieces import in_pieces
 from eegm2.model.pretrained import Pretrained
 from eegm2.model.shapes import without_memory
 from eegm2.model.unet import UNet
-from eegm2.ops import Kept, as_made, compiled_inference
+from eegm2.ops import Kept, compiled_products, needs_gradient
 
 
 def over_time(block: SequenceBlock, x: Tensor) -> Tensor:
@@ -56,15 +56,17 @@ class Encoder(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """Return embedding and first linear layer of (batch, n_chans, T) as (batch, T, w).
 
-        Where no gradient is asked for, both are one convolution: nothing stands between them.
+        Where compiled products can, both are one convolution: nothing stands between them.
         """
         weights = (*self.embedding.parameters(), *self.linear1.parameters())
-        if as_made(self.linear1, nn.Linear) and compiled_inference(x, weights):
-            from eegm2.ops.cpu.conv import ConvWeights, convolved
+        if not is_one_convolution(self) or not compiled_products(x, weights):
+            return self.linear1(self.embedding(x).transpose(1, 2))
+        if needs_gradient(x, *weights):
+            return convolve_with_gradient(x, *embedding_weights(self)).transpose(1, 2)
+        from eegm2.ops.cpu.conv import ConvWeights, convolved
 
-            laid_out = self.kept.of(weights, lambda: ConvWeights.of(*embedding_weights(self)))
-            return convolved(x.transpose(1, 2), laid_out)
-        return self.linear1(self.embedding(x).transpose(1, 2))
+        laid_out = self.kept.of(weights, lambda: ConvWeights.of(*embedding_weights(self)))
+        return convolved(x.transpose(1, 2), laid_out)
 
 
 class Mediator(nn.Module):

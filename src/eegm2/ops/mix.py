@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eegm2.ops.checks import check_mix, compute_dtype, needs_gradient
+from eegm2.ops.checks import check_mix, compute_dtype
 from eegm2.ops.conv import causal_conv1d
-from eegm2.ops.dispatch import choose_backend, ssd
+from eegm2.ops.dispatch import ssd
 
 
 def mamba2_mix(
@@ -31,9 +31,9 @@ def mamba2_mix(
     """Convolution, SiLU, scan, skip, gate and normalisation of a projected block of time.
 
     ``x, B, C = silu(conv(xBC))``, ``h = ssd(x, softplus(dt + dt_bias), A, B, C, D) * silu(z)``,
-    ``y = h / sqrt(mean(h²) + eps) * norm_weight``, the mean over d_inner / ngroups channels. On a CPU one
-    compiled pass that keeps every value in the cache, and whose gradient computes again all but the scan's
-    states every 256 steps; else the separate operations. No argument is written to.
+    ``y = h / sqrt(mean(h²) + eps) * norm_weight``, the mean over d_inner / ngroups channels. Operation by
+    operation; on a CPU sequence blocks as they were made take compiled passes instead, projections included
+    (`eegm2.model.block.SequenceBlock`). No argument is written to.
 
     Parameters
     ----------
@@ -68,22 +68,10 @@ def mamba2_mix(
     """
     tensors = (zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, conv_state, ssm_state)
     check_mix(*tensors, ngroups, d_state, headdim)
-    batch = zxbcdt.shape[0]
-    channels, taps = conv_weight.shape
+    channels = conv_weight.shape[0]
     heads = A.shape[0]
     inner, grouped = heads * headdim, ngroups * d_state
-    if conv_state is None:
-        conv_state = zxbcdt.new_zeros(batch, taps - 1, channels)
     dtype = compute_dtype(zxbcdt)
-    if ssm_state is None:
-        ssm_state = zxbcdt.new_zeros(batch, heads, headdim, d_state, dtype=dtype)
-    narrow = any(t is not None and t.dtype != dtype for t in tensors)
-    if not narrow and choose_backend(backend, zxbcdt.device) == "numba":
-        from eegm2.ops.cpu.mix import mix_operator
-
-        arguments = (*tensors[:7], conv_state, ssm_state)
-        shape = [ngroups, d_state, headdim]
-        return mix_operator(*arguments, float(eps), shape, needs_gradient(*arguments))[:3]
     z, xBC, dt = torch.split(zxbcdt, [inner, channels, heads], dim=-1)
     xBC, conv_state = causal_conv1d(xBC, conv_weight, conv_bias, conv_state)
     x, B, C = torch.split(F.silu(xBC), [inner, grouped, grouped], dim=-1)

@@ -49,7 +49,7 @@ def write_prediction_page(folder: str | Path, *, command: str = "") -> Path:
         _provenance(document, command),
     ]
     created = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-    title = f"Predictions: {' against '.join(document['model']['classes'])}"
+    title = f"Predictions: {_asked(document['model'])}"
     return write_page(folder / PAGE, render_page(title, [part for part in parts if part], created))
 
 
@@ -85,15 +85,28 @@ def arrays_of(folder: Path, facts: dict[str, Any]) -> dict[str, np.ndarray]:
         return {name: stored[name] for name in stored.files}
 
 
+def _asked(model: dict[str, Any]) -> str:
+    """Return what was predicted, in words."""
+    value = model.get("value")
+    return str(value["target"]) if value else " against ".join(model["classes"])
+
+
+def _named(value: dict[str, str]) -> str:
+    """Return a value's name with its unit."""
+    return f"{value['target']} ({value['unit']})" if value["unit"] else value["target"]
+
+
 def _summary(document: dict[str, Any]) -> Section:
     section = Section(
         "summary",
         "Summary",
-        look="Recordings whose mean probability is near the threshold, and those with many flagged windows.",
+        look="Recordings whose windows scatter widely, and those with many flagged windows."
+        if document["model"].get("value")
+        else "Recordings whose mean probability is near the threshold, and those with many flagged windows.",
         then="Look at these over time below, and mend or leave out what is flagged.",
     )
     found, model = document["recordings"], document["model"]
-    classes = model["classes"]
+    classes, value = model["classes"], model.get("value")
     n_windows = sum(facts["n_windows"] for facts in found)
     flagged = sum(facts["n_flagged"] for facts in found)
     section.tiles(
@@ -107,12 +120,42 @@ def _summary(document: dict[str, Any]) -> Section:
     )
     learnt = model.get("n_people_learnt_from")
     test = model["facts"].get("test", {})
-    judged = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in test.items())
+    spelt = {"mae": "a mean absolute error of", "r2": "an R² of"}
+    judged = ", ".join(f"{spelt.get(k, k.replace('_', ' '))} {number:.3f}" for k, number in test.items())
     section.text(
-        f"The head '{model['head']}' tells {' from '.join(classes)}"
+        f"The head '{model['head']}' "
+        + (f"predicts the value {value['target']}" if value else f"tells {' from '.join(classes)}")
         + (f"; it learnt from {count(learnt, 'subject')}" if learnt else "")
         + (f", and on people it had not seen had {judged} per window." if judged else ".")
     )
+    if value:
+        _value_table(section, found, model)
+    else:
+        _class_table(section, found, classes)
+    for name, reason in document["skipped"].items():
+        section.note(f"Skipped: {name}: {reason}")
+    return section
+
+
+def _value_table(section: Section, found: list[dict[str, Any]], model: dict[str, Any]) -> None:
+    """Add a row per recording: the mean value of its windows, and how far they scatter."""
+    from eegm2.deploy.predict.tables import in_units
+
+    value = model["value"]
+    rows = [
+        (
+            facts["recording"],
+            in_units(facts["value"], value),
+            in_units(facts["value_sd"], value),
+            f"{facts['n_flagged']} of {facts['n_windows']}",
+        )
+        for facts in found
+    ]
+    section.table(["recording", f"mean {value['target']}", "SD over windows", "flagged"], rows)
+
+
+def _class_table(section: Section, found: list[dict[str, Any]], classes: list[str]) -> None:
+    """Add a row per recording: decision, mean probabilities and shares of windows."""
     _say_agreement(section, found)
     rows = [
         (
@@ -126,9 +169,6 @@ def _summary(document: dict[str, Any]) -> Section:
     ]
     head = ["recording", "decided as a whole", *(f"mean p({name})" for name in classes)]
     section.table([*head, *(f"windows {name}" for name in classes), "flagged"], rows)
-    for name, reason in document["skipped"].items():
-        section.note(f"Skipped: {name}: {reason}")
-    return section
 
 
 def _say_agreement(section: Section, found: list[dict[str, Any]]) -> None:
@@ -150,34 +190,41 @@ def over_time_figure(
     from eegm2.report.figures import probability_over_time
 
     model, windows = document["model"], facts["windows"]
+    key = "value" if model.get("value") else "probabilities"
     return probability_over_time(
         stored["signal"],
         stored["shown"].tolist(),
         facts["duration_s"],
         np.array([[row["start_s"], row["stop_s"]] for row in windows]),
-        np.array([row["probabilities"] for row in windows]),
+        np.array([row[key] for row in windows], float).reshape(len(windows), -1),
         model["classes"],
         labels=[row["label"] for row in windows],
         flagged=np.array([bool(row["flags"]) for row in windows]),
         threshold=model["threshold"],
         spectrum=(stored["frequency_hz"], stored["change_db"]),
+        value_name=_named(model["value"]) if model.get("value") else "",
     )
 
 
 def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -> Section:
+    from eegm2.deploy.predict.tables import in_units
+
+    value = document["model"].get("value")
+    answer = "value" if value else "probability"
     section = Section(
         "time",
         "Over time",
-        look="Whether the probability follows a rhythm of the spectrogram, or an artefact in the signal "
+        look=f"Whether the {answer} follows a rhythm of the spectrogram, or an artefact in the signal "
         "above it.",
-        then="Leave out what follows artefacts; where the line hovers at the threshold, take longer windows"
-        " or more people.",
+        then="Leave out what follows artefacts; where the line "
+        f"{'scatters' if value else 'hovers at the threshold'}, take longer windows or more people.",
     )
     found = document["recordings"]
     section.text(
         "From above: the signal, its spectrogram (power relative to the median of each frequency, so that "
-        "what comes and goes is seen), and the probability for each window. Shading shows annotations of the "
-        "classes where the recording has them; grey ticks below mark windows to doubt."
+        f"what comes and goes is seen), and the {answer} for each window. "
+        + ("" if value else "Shading shows annotations of the classes where the recording has them. ")
+        + "Grey ticks below mark windows to doubt."
     )
     for facts, stored in list(zip(found, arrays))[:MOST_DRAWN]:
         section.heading(facts["recording"])
@@ -185,8 +232,10 @@ def _over_time(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) ->
             section.note(warning)
         section.figure(
             partial(over_time_figure, document, facts, stored),
-            caption=f"{facts['recording']}: decided as {facts['decision']} as a whole.",
-            alt="Signal and probability over time",
+            caption=f"{facts['recording']}: {in_units(facts['value'], value)} in the mean."
+            if value
+            else f"{facts['recording']}: decided as {facts['decision']} as a whole.",
+            alt=f"Signal and {answer} over time",
         )
     if len(found) > MOST_DRAWN:
         section.note(f"{len(found) - MOST_DRAWN} more recordings are in recordings.csv and not drawn.")
@@ -197,6 +246,8 @@ def _band_power(document: dict[str, Any], arrays: list[dict[str, np.ndarray]]) -
     from eegm2.report.figures.topography import band_power_maps
 
     classes, found = document["model"]["classes"], document["recordings"]
+    if not classes:
+        return None
     names = arrays[0]["ch_names"].tolist()
     same = [i for i, stored in enumerate(arrays) if stored["ch_names"].tolist() == names]
     bands = arrays[0]["bands"].tolist()
@@ -236,25 +287,33 @@ def _reaction(document: dict[str, Any]) -> Section | None:
     found, classes = document.get("reactions"), document["model"]["classes"]
     if not found:
         return None
+    value = document["model"].get("value")
+    answers = [_named(value)] if value else [f"the log odds of {name}" for name in classes]
     section = Section(
         "reaction",
         "What the model reacts to",
-        look="Whether rhythms and places are those that are known for these classes; one strong channel may"
-        " be an artefact.",
+        look="Whether rhythms and places are those that are known for "
+        f"{'this value' if value else 'these classes'}; one strong channel may be an artefact.",
         then="Look at the signal of the strongest channel above, and predict again without it if it is bad.",
     )
     section.text(
         f"By occlusion, in {count(found['n_windows'], 'window')}: each channel is replaced by the mean of "
-        "its three nearest neighbours, and each rhythm is halved in all channels. Drawn is how far the log "
-        "odds of a class fall by that: red (blue bars) spoke for the class, blue (orange bars) against it. "
-        "It says what moves this model's answer, not where a source lies."
+        "its three nearest neighbours, and each rhythm is halved in all channels. Drawn is how far "
+        + (
+            "the value falls by that: red (blue bars) raised it, blue (orange bars) lowered it. "
+            if value
+            else "the log odds of a class fall by that: red (blue bars) spoke for the class, blue (orange "
+            "bars) against it. "
+        )
+        + "It says what moves this model's answer, not where a source lies."
     )
-    drawn = [1] if len(classes) == 2 else list(range(len(classes)))
+    drawn = [1] if len(classes) == 2 else list(range(len(answers)))
+    titles = [value["target"]] if value else classes
     section.figure(
         lambda: topographic_maps(
             found["ch_names"],
-            {classes[i]: np.array(found["channels"][i]) for i in drawn},
-            value_name="fall of the log odds",
+            {titles[i]: np.array(found["channels"][i]) for i in drawn},
+            value_name=f"fall of {answers[0]}" if value else "fall of the log odds",
             signed=True,
         ),
         caption="By channel.",
@@ -263,9 +322,9 @@ def _reaction(document: dict[str, Any]) -> Section | None:
     for i in drawn[:4]:
         section.figure(
             lambda i=i: band_reactions(  # type: ignore[misc]
-                found["band_names"], np.array(found["bands"][i]), classes[i]
+                found["band_names"], np.array(found["bands"][i]), answers[i]
             ),
-            caption=f"By rhythm, for {classes[i]}.",
+            caption=f"By rhythm, for {titles[i]}.",
             alt="Bars of the rhythms the model reacts to",
         )
     return section

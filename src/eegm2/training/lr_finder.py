@@ -20,7 +20,7 @@ from eegm2.training.continued import Beginning
 from eegm2.training.first_network import first_network
 from eegm2.training.loaders import make_loader
 from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
-from eegm2.training.optimiser import decay_groups
+from eegm2.training.optimiser import adamw, decay_groups
 from eegm2.training.orders import batch_order
 from eegm2.training.run_record import begin, run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
@@ -138,7 +138,7 @@ def _losses(
     objective = make_objective(Setting(config, model, windows.pool)).to(device)
     trained = torch.nn.ModuleList([model, objective])
     groups = decay_groups(trained.named_parameters(), config.weight_decay, config.decayed)
-    optimizer = torch.optim.AdamW(groups, lr=float(rates[0]))
+    optimizer = adamw(groups, float(rates[0]))
     refuse_half_on_cpu(config, device)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.store.recording_store import RecordingStore
+from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict.classifier import load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.run import predict
@@ -20,6 +23,7 @@ from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.finetuning.run import finetune
 from eegm2.evaluation.probing.run import probe
+from eegm2.evaluation.protocols.kept import HeadArrays
 from eegm2.hub import share_run
 from eegm2.report.gather import gather
 from eegm2.report.html import write_report
@@ -261,3 +265,85 @@ def test_a_recording_that_is_marked_throughout_is_skipped_in_its_own_words(
     made = predict(places["probe"], [tmp_path / "in"], tmp_path / "out", PredictConfig(reaction=False))
     assert [facts["recording"] for facts in made.document["recordings"]] == ["good"]
     assert made.document["skipped"]["marked"].startswith("marked: no stretch of 2 s is free of joins")
+
+
+@pytest.fixture(scope="module")
+def ages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A probe of a value: the age of each person, kept by three protocols."""
+    folder = tmp_path_factory.mktemp("ages")
+    store = labelled_store(folder / "store")
+    protocols: Any = ("linear", "light", "fine")
+    options = ProbeConfig(seeds=1, protocols=protocols, target="age", regression=True, unit="years")
+    probe(fake_run(folder / "run", store), store.url, folder / "probe", options)
+    return {"store": Path(store.url), "probe": folder / "probe"}
+
+
+@pytest.mark.parametrize("head", ["linear", "light", "fine"])
+def test_a_value_is_predicted_as_the_probe_did(head: str, ages: dict[str, Path], tmp_path: Path) -> None:
+    model = ages["probe"] / "fine" if head == "fine" else ages["probe"]
+    made = predict(model, [ages["store"]], tmp_path / "out", PredictConfig(head=head, reaction=False))
+    found = {
+        (facts["recording"], row["start_s"]): row["value"]
+        for facts in made.document["recordings"]
+        for row in facts["windows"]
+    }
+    with np.load(ages["probe"] / "predictions.npz") as stored:
+        values = stored[f"{head}_0_score"]
+        keys = list(zip(stored["recording"].tolist(), stored["start_s"].tolist()))
+    assert values.std() > 0
+    np.testing.assert_allclose([found[key] for key in keys], values, rtol=1e-5, atol=1e-4)
+
+
+def test_values_have_their_unit_in_tables_words_and_page(ages: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["predict", str(ages["probe"]), str(ages["store"]), "--out", str(out)]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    with (out / "recordings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        assert (row["target"], row["unit"]) == ("age", "years")
+        assert f"{row['recording']}: {float(row['value']):.4g} years (SD over" in said.output
+    with (out / "windows.csv").open() as file:
+        windows = list(csv.DictReader(file))
+    own = [float(row["value"]) for row in windows if row["recording"] == rows[0]["recording"]]
+    assert np.mean(own) == pytest.approx(float(rows[0]["value"]), abs=1e-5)
+    assert np.std(own) == pytest.approx(float(rows[0]["value_sd"]), abs=1e-5)
+    assert "decision" not in windows[0]
+    page = (out / "report.html").read_text()
+    assert "Predictions: age" in page
+    assert "predicts the value age" in page
+    assert "fall of age (years)" in page
+    assert f"{float(rows[0]['value']):.4g} years" in page
+    document = json.loads((out / "predictions.json").read_text())
+    assert np.shape(document["reactions"]["channels"]) == (1, len(CHANNELS))
+    assert document["model"]["value"] == {"target": "age", "unit": "years"}
+    assert prediction_figure(out, rows[0]["recording"]).axes[-2].get_ylabel() == "age (years)"
+
+
+def test_a_stream_takes_no_value_and_a_shared_one_predicts(ages: dict[str, Path], tmp_path: Path) -> None:
+    write_edf(tmp_path / "new" / "one.edf")
+    arguments = ["stream", "--source", str(tmp_path / "new" / "one.edf"), "--model", str(ages["probe"])]
+    refused = CliRunner().invoke(app, [*arguments, "--out", "-"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "predicts values, and a stream decides between classes" in str(refused.exception)
+    shared = share_run(ages["probe"], tmp_path / "shared")
+    made = predict(shared, [tmp_path / "new"], tmp_path / "out", PredictConfig(reaction=False))
+    (facts,) = made.document["recordings"]
+    assert np.isfinite(facts["value"])
+    assert "age" in (tmp_path / "shared" / "README.md").read_text()
+
+
+def test_a_value_beyond_what_was_learnt_is_noted(ages: dict[str, Path], tmp_path: Path) -> None:
+    head = DenseHead.load(ages["probe"] / "heads" / "linear.safetensors")
+    low, high = head.facts["range"]["target"]
+    assert 20 <= low < high <= 25
+    weight, bias = head.layers[0]
+    model = tmp_path / "model"
+    shutil.copytree(ages["probe"], model)
+    arrays = HeadArrays(head.mean, head.scale, ((0 * weight, bias * 0 + 80.0),), "value")
+    arrays.write(model / "heads" / "linear.safetensors", (), head.facts)
+    made = predict(model, [ages["store"]], tmp_path / "out", PredictConfig(head="linear", reaction=False))
+    for facts in made.document["recordings"]:
+        assert facts["warnings"][-1] == f"value: 80, the head was learnt on {low:g} to {high:g}"

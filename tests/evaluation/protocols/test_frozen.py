@@ -161,40 +161,48 @@ def test_a_constant_feature_is_left_out_and_changes_nothing(features: np.ndarray
     )
 
 
-def test_blocks_are_trusted_alike_however_many_features_they_have(features: np.ndarray) -> None:
-    """What a block says three times counts once (C counts all features); without blocks it counts thrice."""
+def in_turn(*sizes: int) -> dict[str, np.ndarray]:
+    """Return views of so many features, one after the other."""
+    ends = np.cumsum(sizes)
+    return {str(i): np.arange(end - size, end) for i, (size, end) in enumerate(zip(sizes, ends, strict=True))}
+
+
+def test_views_are_trusted_alike_however_many_features_they_have(features: np.ndarray) -> None:
+    """What a view says three times counts once (C counts all features); without views it counts thrice."""
     data = labelled_arrays(classes=3)
     split = by_subject(data)
     few, many = features[:, :9], features[:, 9:]
     thrice = np.concatenate([few, few, few, many], axis=1)
     turned = np.concatenate([many, few], axis=1)
     c, c_thrice = 0.01, 0.01 * features.shape[1] / thrice.shape[1]
-    once = linear_probe(features, data, split, c=c, blocks=(9, many.shape[1])).score
-    said = linear_probe(thrice, data, split, c=c_thrice, blocks=(27, many.shape[1])).score
+    once = linear_probe(features, data, split, c=c, views=in_turn(9, many.shape[1])).score
+    said = linear_probe(thrice, data, split, c=c_thrice, views=in_turn(27, many.shape[1])).score
     np.testing.assert_allclose(said, once, atol=1e-4)
-    other = linear_probe(turned, data, split, c=c, blocks=(many.shape[1], 9)).score
+    other = linear_probe(turned, data, split, c=c, views=in_turn(many.shape[1], 9)).score
     np.testing.assert_allclose(other, once, atol=1e-4)
     assert np.abs(linear_probe(features, data, split, c=c).score - once).max() > 0.01
     assert np.abs(linear_probe(thrice, data, split, c=c_thrice).score - once).max() > 0.01
     chosen = [
-        linear_probe(x, data, split, c="validation", blocks=b)
+        linear_probe(x, data, split, c="validation", views=in_turn(*b))
         for x, b in ((features, (9, many.shape[1])), (turned, (many.shape[1], 9)))
     ]
     assert chosen[0].facts["c"] == chosen[1].facts["c"]
     np.testing.assert_allclose(chosen[0].score, chosen[1].score, atol=1e-3)
 
 
-def test_one_block_is_the_papers_standardisation_and_a_head_keeps_the_blocks(features: np.ndarray) -> None:
+def test_one_view_is_the_papers_standardisation_and_a_head_keeps_the_views(features: np.ndarray) -> None:
     data = labelled_arrays(classes=3)
     split = by_subject(data)
     plain = linear_probe(features, data, split)
     np.testing.assert_array_equal(
-        linear_probe(features, data, split, blocks=(features.shape[1],)).score, plain.score
+        linear_probe(features, data, split, views=in_turn(features.shape[1])).score, plain.score
     )
-    more = np.concatenate([features, np.full((48, 1), 3.0)], axis=1)  # a constant one, left out of its block
-    fitted = linear_probe(more, data, split, blocks=(9, features.shape[1] - 8))
+    more = np.concatenate([features, np.full((48, 1), 3.0)], axis=1)  # a constant one, left out of its view
+    fitted = linear_probe(more, data, split, views=in_turn(9, features.shape[1] - 8))
     np.testing.assert_allclose(
-        fitted.score, linear_probe(features, data, split, blocks=(9, features.shape[1] - 9)).score, rtol=1e-6
+        fitted.score,
+        linear_probe(features, data, split, views=in_turn(9, features.shape[1] - 9)).score,
+        rtol=1e-6,
     )
     head = fitted.learnt
     assert isinstance(head, HeadArrays)
@@ -202,8 +210,8 @@ def test_one_block_is_the_papers_standardisation_and_a_head_keeps_the_blocks(fea
     scores = ((more[split.test] - head.mean) / head.scale) @ weight.T + bias
     odds = 1 / (1 + np.exp(-scores))
     np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), fitted.score, rtol=1e-9)
-    with pytest.raises(ValueError, match=r"blocks: 9 \+ 9 do not make 145 features"):
-        linear_probe(more, data, split, blocks=(9, 9))
+    with pytest.raises(ValueError, match="views: 18 features of 144 are in one"):
+        linear_probe(more, data, split, views=in_turn(9, 9))
 
 
 def test_overlapping_or_empty_splits_are_refused() -> None:

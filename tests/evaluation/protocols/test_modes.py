@@ -19,7 +19,7 @@ from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups, le
 from eegm2.evaluation.scores.outcome import evaluate
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
-from eegm2.model.features import feature_blocks
+from eegm2.model.features import feature_views
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model
 from tests.evaluation.helpers import labelled_arrays, tiny_model
@@ -269,8 +269,8 @@ def test_tuning_can_begin_with_the_probe_and_keeps_it_if_nothing_is_better(class
     data = labelled_arrays(classes=classes, n_times=64)
     split, model = by_subject(data), tokens_network(data)
     features = extract_features(model, data, kind="tangent_state")
-    blocks = feature_blocks("tangent_state", model.config)
-    probe = linear_probe(features, data, split, c="validation", blocks=blocks)
+    views = feature_views("tangent_state", model.config)
+    probe = linear_probe(features, data, split, c="validation", views=views)
     still_there = FitConfig(max_epochs=1, lr=1e-30, head="statistics", begin="probe")
     outcome, network = fine_tune("fine", data, split, model=model, seed=0, config=still_there)
     assert outcome.facts["best_epoch"] == -1
@@ -290,11 +290,11 @@ def test_a_probe_of_a_value_is_begun_with_too() -> None:
     data = labelled_arrays(n_times=64)
     values = dataclasses.replace(data, y=10.0 + 3 * data.y + 0.1 * np.arange(len(data)) % 1, classes=())
     split, model = by_subject(values), tokens_network(values)
-    features, blocks = (
+    features, views = (
         extract_features(model, values, kind="tangent_state"),
-        feature_blocks("tangent_state", model.config),
+        feature_views("tangent_state", model.config),
     )
-    probe = linear_probe(features, values, split, c="validation", blocks=blocks)
+    probe = linear_probe(features, values, split, c="validation", views=views)
     config = FitConfig(max_epochs=1, lr=1e-30, head="statistics", begin="probe")
     outcome, _ = fine_tune("fine", values, split, model=model, seed=0, config=config)
     assert outcome.facts["best_epoch"] == -1

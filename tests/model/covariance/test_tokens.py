@@ -15,8 +15,8 @@ from eegm2.model.features import (
     KINDS,
     OF_TOKENS,
     diagonal,
-    feature_blocks,
     feature_names,
+    feature_views,
     window_features,
 )
 
@@ -187,8 +187,12 @@ def test_features_are_parts_of_one_average() -> None:
     both = model.features(x, kind="tangent_state")
     torch.testing.assert_close(both[:, : shape.tangent_size], mean)
     torch.testing.assert_close(both[:, shape.tangent_size :], model.features(x, kind="state"))
-    assert feature_blocks("tangent_state", shape) == (shape.tangent_size, both.shape[1] - shape.tangent_size)
-    assert feature_blocks("tangent", shape) == ()
+    views = feature_views("tangent_state", shape)
+    assert list(views) == ["log_variance", "tangent", "state"]
+    for name, columns in views.items():
+        torch.testing.assert_close(both[:, columns], model.features(x, kind=name))
+    assert list(feature_views("tangent", shape)) == ["log_variance", "tangent"]
+    assert feature_views("state", shape) == feature_views("statistics", shape) == {}
     later = window_features(model.encode(x)[..., 8:], "tangent", shape, first=8)
     torch.testing.assert_close(later, tokens.tangent[:, 8:].mean(1))
 
@@ -209,7 +213,9 @@ def test_spread_is_the_weighted_deviation_over_time() -> None:
     names = feature_names(made.shape[1], "tangent_spread_state", shape)
     assert (len(names), len(set(names))) == (made.shape[1],) * 2
     assert names[shape.tangent_size] == "spread_0_00_00"
-    assert feature_blocks("tangent_spread_state", shape) == tuple(part.shape[1] for part in parts)
+    views = feature_views("tangent_spread_state", shape)
+    for name, part in zip(("tangent", "spread", "state"), parts, strict=True):
+        torch.testing.assert_close(made[:, views[name]], part)
     one = window_features(model.encode(x)[..., 8:9], "tangent_spread", shape, first=8)
     assert not one[:, shape.tangent_size :].any()
 

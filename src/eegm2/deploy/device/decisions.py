@@ -82,6 +82,18 @@ class StreamCentring:
         return features - self.mean.mean if self.mean.known else None
 
 
+def dense_scores(
+    features: np.ndarray, mean: np.ndarray, scale: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Map features (windows, n_features) to scores: standardise, dense layers with ReLU between them."""
+    h = (features - mean) / scale
+    for i, (weight, bias) in enumerate(layers):
+        h = h @ weight.T + bias
+        if i < len(layers) - 1:
+            h = np.maximum(h, 0)
+    return h
+
+
 def dense_probabilities(
     features: np.ndarray,
     mean: np.ndarray,
@@ -94,11 +106,7 @@ def dense_probabilities(
     ``softmax`` of the scores, or ``one-vs-rest``: a sigmoid of each, divided by their sum (a single score is
     that of the second of two classes).
     """
-    h = (features - mean) / scale
-    for i, (weight, bias) in enumerate(layers):
-        h = h @ weight.T + bias
-        if i < len(layers) - 1:
-            h = np.maximum(h, 0)
+    h = dense_scores(features, mean, scale, layers)
     if link == "softmax":
         e = np.exp(h - h.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)

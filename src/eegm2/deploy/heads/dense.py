@@ -1,4 +1,4 @@
-"""A classifier head as a file of plain arrays: standardise, dense layers, probabilities."""
+"""A head as a file of plain arrays: standardise, dense layers, probabilities or a value."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from eegm2.deploy.device.decisions import dense_probabilities
+from eegm2.deploy.device.decisions import dense_probabilities, dense_scores
 from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.protocols.kept import HEAD_KEY, HeadArrays
 from eegm2.records import HEAD, checked, parse_json
 
 
 class DenseHead:
-    """Features to class probabilities with NumPy alone.
+    """Features to class probabilities, or to a value, with NumPy alone.
 
     Parameters
     ----------
@@ -23,9 +23,10 @@ class DenseHead:
     layers : list of (array, array)
         Weight (out, in) and bias (out,) of each layer; ReLU between them.
     classes : tuple of str
-    link : {"softmax", "one-vs-rest"}
+        None of a value.
+    link : {"softmax", "one-vs-rest", "value"}
         How scores become probabilities; one-vs-rest takes a sigmoid of each and divides by their sum (a
-        single score is that of the second of two classes).
+        single score is that of the second of two classes). A value is its score.
     facts : dict
         What it was trained on, stored with it.
     """
@@ -40,11 +41,12 @@ class DenseHead:
         link: str = "softmax",
         facts: dict[str, Any] | None = None,
     ) -> None:
-        if link not in ("softmax", "one-vs-rest"):
-            raise ConfigError(f"link: got '{link}', expected 'softmax' or 'one-vs-rest'")
+        if link not in ("softmax", "one-vs-rest", "value"):
+            raise ConfigError(f"link: got '{link}', expected 'softmax', 'one-vs-rest' or 'value'")
         _refuse_shapes(mean, scale, layers)
-        scores = len(layers[-1][1])
-        if scores != len(classes) and not (link == "one-vs-rest" and scores == 1 and len(classes) == 2):
+        scores, outputs = len(layers[-1][1]), 1 if link == "value" else len(classes)
+        several = link == "value" and classes
+        if several or (scores != outputs and not (link == "one-vs-rest" and (scores, outputs) == (1, 2))):
             raise ConfigError(f"classes: got {len(classes)} for {scores} scores")
         self.mean, self.scale, self.layers = mean, scale, layers
         self.classes, self.link, self.facts = tuple(classes), link, facts or {}
@@ -68,9 +70,11 @@ class DenseHead:
         return cls.from_arrays(HeadArrays.of_network(mean, scale, network), classes)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Map features (windows, n_features) to probabilities (windows, n_classes)."""
+        """Map features (windows, n_features) to probabilities (windows, n_classes) or values (windows, 1)."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ConfigError(f"head: got features {features.shape}, expected (windows, {len(self.mean)})")
+        if self.link == "value":
+            return dense_scores(features, self.mean, self.scale, self.layers)
         return dense_probabilities(features, self.mean, self.scale, self.layers, self.link)
 
     def save(self, path: str | Path) -> None:

@@ -40,6 +40,7 @@ class Classifier:
     checkpoint : Checkpoint
         The network and how its input is prepared.
     classes : tuple of str
+        None where the head predicts a value.
     facts : dict
         Of the head: window_s, scaling, features, centre, threshold, people, range …
     head : DenseHead or None
@@ -74,6 +75,13 @@ class Classifier:
         """Of the second of two classes; None: the larger probability decides."""
         value = self.facts.get("threshold")
         return float(value) if value is not None else None
+
+    @property
+    def value(self) -> dict[str, str] | None:
+        """Target and unit of the value that the head predicts; None of classes."""
+        if self.classes:
+            return None
+        return {"target": str(self.facts.get("target", "")), "unit": str(self.facts.get("unit", ""))}
 
     def on_montage(self, ch_names: Sequence[str], positions: str = "") -> Classifier:
         """Return the classifier for data with these channels.
@@ -113,7 +121,7 @@ class Classifier:
         device: str,
         mean: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Return class probabilities (n, n_classes) of the windows of one recording, in order.
+        """Return class probabilities (n, n_classes), or values (n, 1), of a recording's windows, in order.
 
         Parameters
         ----------
@@ -141,7 +149,7 @@ class Classifier:
             network = self.tuned.to(device)
             for rows in iterate(len(x), batch_size):
                 out = network(torch.from_numpy(x[rows]).to(device))
-                parts.append(out.double().softmax(1).cpu().numpy())
+                parts.append((out.double().softmax(1) if self.classes else out.double()).cpu().numpy())
         return np.concatenate(parts)
 
     def decide(self, probabilities: NDArray[np.float64], threshold: float | None = None) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ def reactions(
 
     A channel is replaced by the mean of its three nearest neighbours, which takes away what it alone says. A
     band is halved in amplitude in all channels. The change is that of the log odds of a class; positive means
-    that what was taken away spoke for the class.
+    that what was taken away spoke for the class. Of a value, it is the change itself.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ def reactions(
     Returns
     -------
     dict
-        channels: (n_classes, n_chans) and bands: (n_classes, n_bands), as lists; n_windows.
+        channels: (n_classes, n_chans) and bands: (n_classes, n_bands), as lists, of one row for a value;
+        n_windows.
     """
 
     def odds(x_uv: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -62,7 +63,10 @@ def reactions(
         else:
             x = scale_window(x_uv, scaling)
         features = classifier.features(x, 64, device)
-        p = np.clip(classifier.probabilities(x, features, 64, device, mean_features), 1e-6, 1 - 1e-6)
+        made = classifier.probabilities(x, features, 64, device, mean_features)
+        if not classifier.classes:
+            return made
+        p = np.clip(made, 1e-6, 1 - 1e-6)
         return np.log(p / (1 - p))
 
     usual = odds(windows_uv)

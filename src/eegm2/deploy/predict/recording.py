@@ -91,37 +91,61 @@ def predict_recording(
     flags = window_flags(raw, typical_uv, taken, own, store.ch_names)
     names = [*dataset.classes, ""]
     labels = [names[i] for i in dataset.labels]
-    decided = own.decide(probabilities, config.threshold)
+    each, whole = _answers(own, probabilities, config.threshold)
     rows = [
         {
             "start_s": round(float(start), 6),
             "stop_s": round(float(start) + windows.window_s, 6),
-            "probabilities": [round(float(p), 6) for p in row],
-            "decision": own.classes[choice],
+            **answer,
             "label": label,
             "flags": found,
         }
-        for start, row, choice, label, found in zip(
-            dataset.start_s, probabilities, decided, labels, flags, strict=True
-        )
+        for start, answer, label, found in zip(dataset.start_s, each, labels, flags, strict=True)
     ]
-    mean = probabilities.mean(0)
     facts = {
         "recording": recording,
         "subject": info.subject,
         "session": info.session,
         "source": info.source,
         "duration_s": round(info.duration_s, 3),
-        "probabilities": [round(float(p), 6) for p in mean],
-        "decision": own.classes[int(own.decide(mean[None], config.threshold)[0])],
-        "shares": {name: float(np.mean(decided == i)) for i, name in enumerate(own.classes)},
+        **whole,
         "n_windows": len(rows),
         "n_flagged": sum(bool(found) for found in flags),
-        "warnings": recording_warnings(info, typical_uv, common_share(store, recording), own, notes),
+        "warnings": [
+            *recording_warnings(info, typical_uv, common_share(store, recording), own, notes),
+            *_beyond_what_was_learnt(own, whole),
+        ],
         "quality": info.quality,
         "windows": rows,
     }
     return Predicted(facts, _drawn(array, raw, store, features))
+
+
+def _answers(
+    own: Classifier, made: NDArray[np.float64], threshold: float | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return what is said of every window, and of the recording as a whole: decisions, or values."""
+    if not own.classes:
+        whole = {"value": round(float(made.mean()), 6), "value_sd": round(float(made.std()), 6)}
+        return [{"value": round(float(value), 6)} for value in made[:, 0]], whole
+    decided, mean = own.decide(made, threshold), made.mean(0)
+    each = [
+        {"probabilities": [round(float(p), 6) for p in row], "decision": own.classes[choice]}
+        for row, choice in zip(made, decided, strict=True)
+    ]
+    return each, {
+        "probabilities": [round(float(p), 6) for p in mean],
+        "decision": own.classes[int(own.decide(mean[None], threshold)[0])],
+        "shares": {name: float(np.mean(decided == i)) for i, name in enumerate(own.classes)},
+    }
+
+
+def _beyond_what_was_learnt(own: Classifier, whole: dict[str, Any]) -> list[str]:
+    """Say where a value is none that the head has seen: there it goes on in a straight line, or guesses."""
+    low, high = own.facts.get("range", {}).get("target") or (-np.inf, np.inf)
+    if "value" not in whole or low <= whole["value"] <= high:
+        return []
+    return [f"value: {whole['value']:.4g}, the head was learnt on {low:.4g} to {high:.4g}"]
 
 
 def _drawn(

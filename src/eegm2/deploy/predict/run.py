@@ -51,11 +51,11 @@ class Predictions:
 
     def windows(self) -> Any:
         """Return a pandas DataFrame with a row per window."""
-        return frame(window_table(self.document["recordings"], self.document["model"]["classes"]))
+        return frame(window_table(self.document["recordings"], self.document["model"]))
 
     def recordings(self) -> Any:
         """Return a pandas DataFrame with a row per recording."""
-        return frame(recording_table(self.document["recordings"], self.document["model"]["classes"]))
+        return frame(recording_table(self.document["recordings"], self.document["model"]))
 
 
 def predict(
@@ -121,9 +121,8 @@ def predict(
             "reactions": _reactions(classifier, out, list(done.values()), config, report),
             "provenance": {**provenance(), "config": to_dict(config)},
         }
-        classes = classifier.classes
-        write_csv(out / "windows.csv", window_table(document["recordings"], classes))
-        write_csv(out / "recordings.csv", recording_table(document["recordings"], classes))
+        for name, table in (("windows", window_table), ("recordings", recording_table)):
+            write_csv(out / f"{name}.csv", table(document["recordings"], document["model"]))
         write_atomic(out / RESULT, [_json(document)])
     return Predictions(document, out)
 
@@ -246,6 +245,7 @@ def _model(model: str | Path, classifier: Classifier, config: PredictConfig) -> 
         "name": str(model),
         "head": classifier.name,
         "classes": list(classifier.classes),
+        **({"value": classifier.value} if classifier.value else {}),
         "threshold": config.threshold if config.threshold is not None else classifier.threshold,
         "window_s": classifier.windows.window_s,
         "sha256": classifier.sha256,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ PLAIN = ("recording", "subject", "session", "source", "duration_s")
 QUALITY = ("typical_uv", "line_noise_ratio", "clipped_share")
 
 
-def recording_table(recordings: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row per recording: mean probabilities, decision, shares of windows, quality, warnings."""
+def recording_table(recordings: Sequence[dict[str, Any]], model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per recording: mean probabilities, decision, shares of windows, quality, warnings.
+
+    Of a value, its mean and standard deviation over windows and its unit. `model` is of predictions.json.
+    """
     return [
         {
             **{name: facts[name] for name in PLAIN},
-            "decision": facts["decision"],
-            **{f"p_{name}": p for name, p in zip(classes, facts["probabilities"])},
-            **{f"share_{name}": round(facts["shares"][name], 4) for name in classes},
+            **_said(facts, model),
+            **{f"share_{name}": round(facts["shares"][name], 4) for name in model["classes"]},
             "n_windows": facts["n_windows"],
             "n_flagged": facts["n_flagged"],
             **{name: facts["quality"].get(name) for name in QUALITY},
@@ -31,7 +33,7 @@ def recording_table(recordings: Sequence[dict[str, Any]], classes: Sequence[str]
     ]
 
 
-def window_table(recordings: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
+def window_table(recordings: Sequence[dict[str, Any]], model: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a row per window: where it lies, probabilities, decision, label where there is one, flags."""
     return [
         {
@@ -39,14 +41,27 @@ def window_table(recordings: Sequence[dict[str, Any]], classes: Sequence[str]) -
             "subject": facts["subject"],
             "start_s": row["start_s"],
             "stop_s": row["stop_s"],
-            "decision": row["decision"],
-            **{f"p_{name}": p for name, p in zip(classes, row["probabilities"])},
+            **_said(row, model),
             "label": row["label"],
             "flags": " ".join(row["flags"]),
         }
         for facts in recordings
         for row in facts["windows"]
     ]
+
+
+def _said(facts: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of an answer: a decision with probabilities, or a value with its unit."""
+    if value := model.get("value"):
+        spread = {"value_sd": facts["value_sd"]} if "value_sd" in facts else {}
+        return {"target": value["target"], "value": facts["value"], **spread, "unit": value["unit"]}
+    probabilities = {f"p_{name}": p for name, p in zip(model["classes"], facts["probabilities"])}
+    return {"decision": facts["decision"], **probabilities}
+
+
+def in_units(value: float, about: Mapping[str, str]) -> str:
+    """Return a value with its unit; `about` is what predictions.json has as the model's ``value``."""
+    return f"{value:.4g} {about['unit']}".rstrip()
 
 
 def bad_channels(quality: dict[str, Any]) -> list[str]:

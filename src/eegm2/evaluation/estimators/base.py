@@ -21,11 +21,11 @@ from eegm2.evaluation.config import PROTOCOLS, Features, FitConfig
 from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array, is_epochs
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
-from eegm2.evaluation.protocols.frozen import block_members, linear_model
+from eegm2.evaluation.protocols.frozen import linear_model
 from eegm2.evaluation.protocols.modes import freeze, layer_groups
-from eegm2.evaluation.protocols.people import fit_by_people
+from eegm2.evaluation.protocols.people import fit_by_people, variances
 from eegm2.model.config import EEGM2Config
-from eegm2.model.features import feature_blocks, feature_views, refuse_kind
+from eegm2.model.features import feature_views, refuse_kind
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model, fresh_copy
 from eegm2.model.unet import UNet
@@ -215,18 +215,17 @@ class Learner(OnWindows):
         self.network_ = self._network(windows.shape[1], seed)
         if self.protocol == "linear":
             made = self._features(windows)
+            views = feature_views(self.features, self.network_.config)
             if self.c == "people":
                 if groups is None:
                     raise ConfigError(
                         "c: 'people' leaves people out; say in fit's groups who windows are from"
                     )
-                views = feature_views(self.features, self.network_.config)
                 people = np.asarray(groups)
                 self.model_: Any = fit_by_people(made, y, people, views, regression=not n_classes)
                 return self
-            blocks = feature_blocks(self.features, self.network_.config)
-            members = block_members(blocks, np.ones(made.shape[1], bool))
-            self.model_ = linear_model(not n_classes, float(self.c), members).fit(made, y)
+            variance = variances(views, made.shape[1])
+            self.model_ = linear_model(not n_classes, float(self.c), variance).fit(made, y)
             return self
         train, val = self._validation_part(y, n_classes, groups, seed)
         with torch.random.fork_rng():

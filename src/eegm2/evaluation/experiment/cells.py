@@ -19,7 +19,7 @@ from eegm2.evaluation.experiment.config import ModelPlan
 from eegm2.evaluation.experiment.settings import Settings, chosen, outdated
 from eegm2.evaluation.experiment.splits import NamedSplit
 from eegm2.evaluation.scores.outcome import Outcome
-from eegm2.model.features import has_blocks
+from eegm2.model.features import has_views
 from eegm2.records import CELL, read_record
 from eegm2.training.checkpoint import write_json
 
@@ -61,8 +61,8 @@ class Cell:
             Fingerprint of the first weights, or of what is chosen among.
         """
         parts = {"units": units, "by": self.split.manifest.by}
-        blocks = ["blocks"] if self.model.protocol == "linear" and has_blocks(self.model.features) else []
-        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights, *blocks])
+        views = ["views"] if self.model.protocol == "linear" and has_views(self.model.features) else []
+        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights, *views])
 
 
 @dataclass(frozen=True)

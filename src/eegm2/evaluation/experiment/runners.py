@@ -21,10 +21,11 @@ from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.protocols.modes import run_protocol
+from eegm2.evaluation.protocols.people import Views
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import OF_TOKENS, feature_blocks, feature_views
+from eegm2.model.features import OF_TOKENS, feature_views
 
 
 class DataSource:
@@ -105,7 +106,7 @@ class CellRunner:
             c=model.c,
             threshold=model.threshold,
             centre=model.centre,
-            **self._parts(cell),
+            views=self._views(cell),
         )
         facts = {**linear.facts, "deterministic": not model.fresh}
         return dataclasses.replace(linear, seed=seed, facts=facts)
@@ -131,13 +132,13 @@ class CellRunner:
         self._features = (path, features)
         return features
 
-    def _parts(self, cell: Cell) -> dict[str, Any]:
-        """Return what the features consist of; the network is asked only where that can be several parts."""
+    def _views(self, cell: Cell) -> Views:
+        """Return the sets of features; the network is asked only where there can be several."""
         kind = cell.model.features
         if kind not in OF_TOKENS:
             return {}
         config = self.weights.network(cell.model, cell.split, cell.seed).config
-        return {"blocks": feature_blocks(kind, config), "views": feature_views(kind, config)}
+        return feature_views(kind, config)
 
     def _known(self, path: Path, n_windows: int) -> NDArray[np.float32] | None:
         """Return stored features, None where there are none or the file is damaged."""

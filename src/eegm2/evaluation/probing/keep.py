@@ -20,7 +20,7 @@ from eegm2.model.heads import Downstream
 from eegm2.training.checkpoint import Checkpoint, save_checkpoint, weights_sha256
 from eegm2.zoo.shipped import HEADS, WEIGHTS
 
-METRICS = ("balanced_accuracy", "auroc", "r2")
+METRICS = ("balanced_accuracy", "auroc", "r2", "mae")
 
 
 def keep_models(
@@ -33,8 +33,7 @@ def keep_models(
 ) -> None:
     """Write the network once and the head of each protocol's first seed beside it.
 
-    A protocol that changes the network gets a folder of its own, named after it; values (regression) are
-    predicted by no head yet.
+    A protocol that changes the network gets a folder of its own, named after it.
 
     Parameters
     ----------
@@ -47,11 +46,11 @@ def keep_models(
     common : dict
         From :func:`learnt_from`.
     classes : sequence of str
-        In the order of their numbers.
+        In the order of their numbers; none of a value (regression).
     """
     digest = write_network(folder / WEIGHTS, checkpoint)
     for outcome, row in zip(outcomes, rows):
-        if outcome.seed or outcome.learnt is None or not classes:
+        if outcome.seed or outcome.learnt is None:
             continue
         facts = {
             **common,
@@ -130,6 +129,8 @@ def learnt_from(
         },
         **more,
     }
+    if data.is_regression:
+        facts["range"]["target"] = [float(data.y[learnt].min()), float(data.y[learnt].max())]
     if learnt_features is not None:
         facts["range"]["unusual"] = usual_distance(learnt_features[learnt])
     return facts

@@ -28,7 +28,7 @@ from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.outcome import Outcome, evaluate, summarise
 from eegm2.evaluation.windows.from_store import ChosenSplit, LabelledTask
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import feature_blocks, feature_views, usual_kind
+from eegm2.model.features import feature_views, usual_kind
 from eegm2.progress import Progress, of_stage, unseen
 from eegm2.training.checkpoint import INPUT, Checkpoint, load_checkpoint, provenance
 
@@ -120,7 +120,13 @@ def probe(
         },
     }
     made = centred(features, data.recording, config.centre, data.start_s)
-    about = {"features": config.features, "centre": config.centre, "label_rule": config.label_rule}
+    about: dict[str, Any] = {
+        "features": config.features,
+        "centre": config.centre,
+        "label_rule": config.label_rule,
+    }
+    if data.is_regression:
+        about["unit"] = config.unit
     common = learnt_from(opened, data, split, task.windows, made, **about)
     write_folder(
         out,
@@ -156,7 +162,6 @@ def _outcomes(
                 c=config.penalty(),
                 threshold=config.threshold,
                 centre=config.centre,
-                blocks=feature_blocks(config.features, checkpoint.model.config),
                 views=feature_views(config.features, checkpoint.model.config),
             )
         elif name == "light":

@@ -18,7 +18,7 @@ from eegm2.errors import DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.features.representation import usable_device
 from eegm2.evaluation.protocols.resuming import FitState
-from eegm2.training.optimiser import decay_groups
+from eegm2.training.optimiser import adamw, decay_groups
 
 Batch = Callable[[NDArray[np.int64]], Tensor]
 
@@ -59,8 +59,13 @@ class Task:
 
     def target_scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training targets (regression)."""
-        y = np.asarray(self.y[self.train], dtype=float)
-        return float(y.mean()), float(y.std()) or 1.0
+        return target_scale(self.y[self.train])
+
+
+def target_scale(y: NDArray) -> tuple[float, float]:
+    """Return mean and standard deviation of values, by which they are standardised for fitting."""
+    values = np.asarray(y, dtype=float)
+    return float(values.mean()), float(values.std()) or 1.0
 
 
 @dataclass
@@ -116,7 +121,7 @@ def fit(
     """
     device = usable_device(config.device)
     network.to(device)
-    optimiser = torch.optim.AdamW(groups or parameter_groups(network, config), lr=config.lr)
+    optimiser = adamw(groups or parameter_groups(network, config), config.lr)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     loss_of = _loss(task, config, device)
     targets = task.targets().to(device)

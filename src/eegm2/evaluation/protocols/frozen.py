@@ -8,7 +8,6 @@ EEGM2, arXiv 2502.17873, section 4.3.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from eegm2.evaluation.config import Centre, FitConfig, ProbeConfig
 from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.protocols.fitting import History, Task, fit, outputs
 from eegm2.evaluation.protocols.kept import HeadArrays
-from eegm2.evaluation.protocols.people import C_GRID, Views, fit_by_people
+from eegm2.evaluation.protocols.people import C_GRID, Views, among, fit_by_people, variances
 from eegm2.evaluation.scores.metrics import best_threshold
 from eegm2.evaluation.scores.outcome import Outcome, balanced_loss
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
@@ -41,7 +40,6 @@ def linear_probe(
     c: float | str = 1.0,
     threshold: str = "validation",
     centre: Centre = "none",
-    blocks: Sequence[int] = (),
     views: Views | None = None,
 ) -> Outcome:
     """Fit StandardScaler and one-vs-rest logistic regression (ridge for a value) on frozen features.
@@ -65,11 +63,9 @@ def linear_probe(
         out), or the larger score.
     centre : {"none", "recording", "running"}
         What is taken off the features first, see :func:`centre_features`.
-    blocks : sequence of int
-        Sizes of the blocks that a row consists of, as `eegm2.model.features.feature_blocks` gives them. The
-        penalty then weighs the blocks alike and not the features: see :class:`BlockScaler`.
     views : mapping of str to array of int, optional
-        With ``people``: sets of features that are weighed, see `eegm2.model.features.feature_views`.
+        Sets of features, as `eegm2.model.features.feature_views` gives them: with ``people`` they are
+        weighed, else trusted alike, however many features each has.
 
     Raises
     ------
@@ -80,9 +76,9 @@ def linear_probe(
     check_targets(data, split.train, "train")
     if c == "people":
         return _by_people(features, used, data, split, threshold, views or {})
-    members = block_members(blocks, used)
-    chosen, table = choose_c(features, data, split, members) if isinstance(c, str) else (c, {})
-    model, converged = _fitted(features, data, split, float(chosen), members)
+    variance = variances(among(views or {}, used), features.shape[1])
+    chosen, table = choose_c(features, data, split, variance) if isinstance(c, str) else (c, {})
+    model, converged = _fitted(features, data, split, float(chosen), variance)
     facts = {
         "c": float(chosen),
         "n_features": features.shape[1],
@@ -93,7 +89,8 @@ def linear_probe(
         facts["c_validation_loss"] = table
     if data.is_regression:
         predicted = [model.predict(features[part]) for part in (split.test, split.val)]
-        return Outcome("linear", 0, predicted[0], None, facts, predicted[1])
+        kept = HeadArrays.of_pipeline(model).among(used)
+        return Outcome("linear", 0, predicted[0], None, facts, predicted[1], kept)
     score, val_score = (model.predict_proba(features[part]) for part in (split.test, split.val))
     cut = choose_threshold(data, split, val_score, threshold)
     return Outcome("linear", 0, score, cut, facts, val_score, HeadArrays.of_pipeline(model).among(used))
@@ -109,19 +106,15 @@ def _by_people(
 ) -> Outcome:
     """Return the test predictions of a probe fitted on both other parts; `features` are those `used`."""
     learnt = np.concatenate([split.train, split.val])
-    place = np.cumsum(used) - 1
-    there = {name: place[columns[used[columns]]] for name, columns in views.items()}
     made = fit_by_people(
         features[learnt],
         data.y[learnt],
         people_of(data, learnt),
-        {name: columns for name, columns in there.items() if len(columns)},
+        among(views, used),
         regression=data.is_regression,
     )
     facts = {**made.facts, "n_features": features.shape[1], "deterministic": True}
     val_score = made.left_out[len(split.train) :]
-    if data.is_regression:
-        return Outcome("linear", 0, made(features[split.test]), None, facts, val_score)
     cut = None
     if threshold == "validation" and len(data.classes) == 2:
         cut = best_threshold(data.y[learnt], made.left_out)
@@ -138,17 +131,17 @@ def choose_c(
     features: NDArray[np.floating],
     data: LabelledWindows,
     split: Split,
-    members: NDArray[np.intp] | None = None,
+    variance: NDArray[np.floating] | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Return the C of the lowest loss on the validation part (the smallest of equals), and every C's loss.
 
-    Classes that the validation part lacks do not count; the test part is never looked at. `members` are of
-    :func:`block_members`.
+    Classes that the validation part lacks do not count; the test part is never looked at. `variance` is of
+    `eegm2.evaluation.protocols.people.variances`.
     """
     y = data.y[split.val]
     table: dict[str, float] = {}
     for c in C_GRID:
-        model, _ = _fitted(features, data, split, c, members)
+        model, _ = _fitted(features, data, split, c, variance)
         predict = model.predict if data.is_regression else model.predict_proba
         table[f"{c:g}"] = balanced_loss(y, predict(features[split.val]))
     best = min(C_GRID, key=lambda c: (table[f"{c:g}"], c))
@@ -156,12 +149,12 @@ def choose_c(
 
 
 def probe_arrays(
-    features: NDArray[np.floating], data: LabelledWindows, split: Split, blocks: Sequence[int] = ()
+    features: NDArray[np.floating], data: LabelledWindows, split: Split, views: Views | None = None
 ) -> HeadArrays:
     """Return the linear probe of features with C chosen on validation, as :func:`linear_probe` fits it."""
     features, used = usable_features(features, split)
-    members = block_members(blocks, used)
-    model, _ = _fitted(features, data, split, choose_c(features, data, split, members)[0], members)
+    variance = variances(among(views or {}, used), features.shape[1])
+    model, _ = _fitted(features, data, split, choose_c(features, data, split, variance)[0], variance)
     return HeadArrays.of_pipeline(model).among(used)
 
 
@@ -170,10 +163,10 @@ def _fitted(
     data: LabelledWindows,
     split: Split,
     c: float,
-    members: NDArray[np.intp] | None,
+    variance: NDArray[np.floating] | None,
 ) -> tuple[Pipeline, bool]:
     """Return the Linear model fitted on the training part, and whether it converged."""
-    model = linear_model(data.is_regression, c, members)
+    model = linear_model(data.is_regression, c, variance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(features[split.train], data.y[split.train])
@@ -181,51 +174,34 @@ def _fitted(
 
 
 def linear_model(
-    regression: bool = False, c: float = 1.0, members: NDArray[np.intp] | None = None
+    regression: bool = False, c: float = 1.0, variance: NDArray[np.floating] | None = None
 ) -> Pipeline:
-    """Return the paper's Linear model as a scikit-learn pipeline; `members` are of :func:`block_members`."""
+    """Return the paper's Linear model as a scikit-learn pipeline; `variance` of every feature once scaled."""
     last = Ridge(alpha=1 / c) if regression else OneVsRestClassifier(LogisticRegression(C=c, max_iter=2000))
-    return make_pipeline(StandardScaler() if members is None else BlockScaler(members), last)
+    alike = variance is None or (variance == 1).all()
+    scaler = StandardScaler() if variance is None or alike else WeighingScaler(variance)
+    return make_pipeline(scaler, last)
 
 
-def block_members(blocks: Sequence[int], used: NDArray[np.bool_]) -> NDArray[np.intp] | None:
-    """Return the block of every feature that is `used`, None where all are of one.
-
-    Raises
-    ------
-    ValueError
-        If the blocks' sizes do not add up to the features.
-    """
-    if sum(blocks) != len(used) and blocks:
-        raise ValueError(f"blocks: {' + '.join(map(str, blocks))} do not make {len(used)} features")
-    members = np.repeat(np.arange(len(blocks)), blocks)[used] if blocks else np.zeros(0, np.intp)
-    return members if len(np.unique(members)) > 1 else None
-
-
-class BlockScaler(StandardScaler):
-    """Standardise, then divide every feature by the root of the number of features in its block.
-
-    An L2 penalty on standardised features trusts what it is given by number: 64 numbers of a trained state
-    beside 816 of a tangent vector are hardly heard. Blocks of the same variance, as in multiple factor
-    analysis, are heard alike. The whole keeps its variance, and C its meaning.
+class WeighingScaler(StandardScaler):
+    """Standardise, then give every feature a variance of its own.
 
     Parameters
     ----------
-    members : array of int, shape (n_features,)
-        The block of every feature.
+    variance : array, shape (n_features,)
+        Above 0, see `eegm2.evaluation.protocols.people.variances`.
     """
 
     scale_: NDArray[np.floating]
 
-    def __init__(self, members: NDArray[np.intp]) -> None:
+    def __init__(self, variance: NDArray[np.floating]) -> None:
         super().__init__()
-        self.members = members
+        self.variance = variance
 
-    def fit(self, X: NDArray[np.floating], y: object = None, sample_weight: object = None) -> BlockScaler:
+    def fit(self, X: NDArray[np.floating], y: object = None, sample_weight: object = None) -> WeighingScaler:
         """Learn means and scales."""
         super().fit(X, y, sample_weight)
-        _, block, sizes = np.unique(self.members, return_inverse=True, return_counts=True)
-        self.scale_ = self.scale_ * np.sqrt(sizes[block] * len(sizes) / len(block))
+        self.scale_ = self.scale_ / np.sqrt(self.variance)
         return self
 
 
@@ -269,9 +245,8 @@ def light_probe(
         "val_loss": history.val_loss,
     }
     made = predictions("light", seed, head, task, data, split, config, facts)
-    if data.is_regression:
-        return made
-    return replace(made, learnt=HeadArrays.of_network(scaler.mean_, scaler.scale_, head).among(used))
+    target = task.target_scale() if data.is_regression else None
+    return replace(made, learnt=HeadArrays.of_network(scaler.mean_, scaler.scale_, head, target).among(used))
 
 
 def fit_light(

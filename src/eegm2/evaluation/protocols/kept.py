@@ -22,7 +22,7 @@ Layer = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class HeadArrays:
-    """Standardisation and dense layers of a classifier of features.
+    """Standardisation and dense layers of a head of features.
 
     Attributes
     ----------
@@ -30,8 +30,9 @@ class HeadArrays:
         Standardisation ``(f - mean) / scale``.
     layers : tuple of (array, array)
         Weight (out, in) and bias (out,) of each layer; ReLU between them.
-    link : {"softmax", "one-vs-rest"}
-        How scores become probabilities, as in `eegm2.deploy.heads.dense.DenseHead`.
+    link : {"softmax", "one-vs-rest", "value"}
+        How scores become probabilities, as in `eegm2.deploy.heads.dense.DenseHead`; of a value, the score is
+        it.
     """
 
     mean: NDArray[np.floating]
@@ -41,23 +42,34 @@ class HeadArrays:
 
     @classmethod
     def of_pipeline(cls, pipeline: Any) -> HeadArrays:
-        """Take over a fitted StandardScaler and (one-vs-rest) logistic regression of scikit-learn."""
+        """Take over scikit-learn's StandardScaler and (one-vs-rest) logistic regression, or ridge, fitted."""
         scaler, last = pipeline[0], pipeline[-1]
         estimators = getattr(last, "estimators_", [last])
         weight = np.concatenate([np.atleast_2d(e.coef_) for e in estimators])
         bias = np.concatenate([np.atleast_1d(e.intercept_) for e in estimators])
         link = "one-vs-rest" if hasattr(last, "estimators_") or len(weight) == 1 else "softmax"
+        if not hasattr(last, "classes_"):
+            link = "value"
         return cls(scaler.mean_, scaler.scale_, ((weight, bias),), link)
 
     @classmethod
-    def of_network(cls, mean: NDArray, scale: NDArray, network: Any) -> HeadArrays:
-        """Take over a fitted torch perceptron of linear layers with ReLU between them."""
+    def of_network(
+        cls, mean: NDArray, scale: NDArray, network: Any, target: tuple[float, float] | None = None
+    ) -> HeadArrays:
+        """Take over a fitted torch perceptron of linear layers with ReLU between them.
+
+        Of a value, `target` is the mean and standard deviation of what it was fitted to.
+        """
         layers = tuple(
             (layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy())
             for layer in network
             if hasattr(layer, "weight")
         )
-        return cls(mean, scale, layers, "softmax")
+        if target is None:
+            return cls(mean, scale, layers, "softmax")
+        middle, spread = target
+        weight, bias = layers[-1]
+        return cls(mean, scale, (*layers[:-1], (weight * spread, bias * spread + middle)), "value")
 
     def among(self, used: NDArray[np.bool_]) -> HeadArrays:
         """Return the head of all features where it was fitted on those `used`: the others weigh nothing."""

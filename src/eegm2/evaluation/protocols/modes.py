@@ -23,12 +23,12 @@ from torch import nn
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import PROTOCOLS, FitConfig, ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups
+from eegm2.evaluation.protocols.fitting import Task, fit, parameter_groups, target_scale
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, predictions, probe_arrays
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, check_targets
-from eegm2.model.features import feature_blocks
+from eegm2.model.features import feature_views
 from eegm2.model.heads import Downstream, TokensHead
 from eegm2.model.network import EEGM2, fresh_copy
 from eegm2.model.unet import UNet
@@ -103,6 +103,8 @@ def run_protocol(
             return linear_probe(features, data, split, threshold=config.threshold if config else "validation")
         return light_probe(features, data, split, seed=seed, config=config or ProbeConfig().light())
     outcome, network = fine_tune(name, data, split, model=model, seed=seed, config=config or FitConfig())
+    if data.is_regression:
+        network.in_units(*target_scale(data.y[split.train]))
     return replace(outcome, learnt=network)
 
 
@@ -164,7 +166,7 @@ def begin_with_probe(
         )
     kind = "tangent_state"
     features = extract_features(downstream.network, data, device=device, kind=kind)
-    arrays = probe_arrays(features, data, split, feature_blocks(kind, downstream.network.config))
+    arrays = probe_arrays(features, data, split, feature_views(kind, downstream.network.config))
     ((weight, bias),) = arrays.layers
     if not task.n_classes:
         mean, scale = task.target_scale()

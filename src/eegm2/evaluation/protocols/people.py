@@ -112,16 +112,13 @@ def fit_by_people(
     task = _Task.of(y, people, regression)
     views = views or {}
     shares = _shares(features, task, views)
-    variance = np.ones(features.shape[1]) if not shares else np.zeros(features.shape[1])
-    for name, share in shares.items():
-        variance[views[name]] += share * features.shape[1] / len(views[name])
-    probe = _Chosen(features, task, np.sqrt(variance))
+    probe = _Chosen(features, task, np.sqrt(variances(views, features.shape[1], shares)))
     slope = float(_weights(probe.left_out[task.known][..., None], task)[0])
     linear = probe.probe
     offset = y.mean() if regression else 0.0
     scaler = StandardScaler().fit(features)
     layer = (slope * linear.coef, slope * linear.intercept + offset)
-    arrays = HeadArrays(scaler.mean_, scaler.scale_, (layer,), "one-vs-rest")
+    arrays = HeadArrays(scaler.mean_, scaler.scale_, (layer,), "value" if regression else "one-vs-rest")
     facts: dict[str, Any] = {
         "c": probe.c,
         "shares": {name: round(float(share), 4) for name, share in shares.items()},
@@ -132,6 +129,46 @@ def fit_by_people(
         "converged": linear.converged,
     }
     return PeopleFit(arrays, regression, _answers(slope * probe.left_out + offset, regression), facts)
+
+
+def variances(
+    views: Views, n_features: int, shares: Mapping[str, float] | None = None
+) -> NDArray[np.float64]:
+    """Return the variance that each standardised feature is to have, so that views get their shares of all.
+
+    An L2 penalty on standardised features trusts what it is given by number: 64 numbers of a trained state
+    beside 816 of a tangent vector are hardly heard. Views of the same variance, as in multiple factor
+    analysis, are heard alike. A feature of two views counts in both; the sum, and so the meaning of C, stays.
+
+    Parameters
+    ----------
+    views : mapping of str to array of int
+        Sets of features; none or one: all features weigh alike.
+    n_features : int
+    shares : mapping of str to float, optional
+        Of each view, adding up to 1; alike by default.
+
+    Raises
+    ------
+    ValueError
+        If the views do not make up the features.
+    """
+    if len(views) < 2:
+        return np.ones(n_features)
+    every = np.unique(np.concatenate(list(views.values())))
+    if not np.array_equal(every, np.arange(n_features)):
+        raise ValueError(f"views: {len(every)} features of {n_features} are in one")
+    made = np.zeros(n_features)
+    for name, columns in views.items():
+        made[columns] += (shares[name] if shares else 1 / len(views)) * n_features / len(columns)
+    return made
+
+
+def among(views: Views, used: NDArray[np.bool_]) -> dict[str, NDArray[np.intp]]:
+    """Return the views of the features that are `used`, which alone are there; a view of none is gone."""
+    place = np.cumsum(used) - 1
+    left = {name: place[columns[used[columns]]] for name, columns in views.items()}
+    return {name: columns for name, columns in left.items() if len(columns)}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from eegm2.model.block import SequenceBlock
 from eegm2.model.state import MambaState, map_state
 
 if TYPE_CHECKING:
-    from eegm2.ops.cpu.block import BlockWeights
+    from eegm2.model.block import Compiled
 
 
 @dataclass(frozen=True)
@@ -150,20 +150,18 @@ class Block:
         return replace(state, mamba=map_state(lambda tensor: zeroed(tensor, items), state.mamba))
 
 
-class Mamba2Block(Block):
-    """A sequence block with Mamba-2 on a CPU: its weights are laid out once and never looked at again."""
+class CompiledBlock(Block):
+    """A sequence block on a CPU: its weights are laid out once and never looked at again."""
 
-    def __init__(self, block: SequenceBlock, weights: BlockWeights) -> None:
+    def __init__(self, block: SequenceBlock, weights: Compiled) -> None:
         super().__init__(block)
         self.weights = weights
 
     def step(self, state: BlockState, x: Tensor, *, last: bool = False) -> tuple[Tensor, BlockState]:
         """Take and return (batch, steps, channels), and the state."""
-        from eegm2.ops.cpu.block import sequence_block
-
         if x.shape[1] == 0:
             return x, state
-        y, *mamba = sequence_block(x, self.weights, *(state.mamba.tensors() if state.mamba else ()))
+        y, *mamba = self.weights(x, *(state.mamba.tensors() if state.mamba else ()))
         return y, BlockState(state.index + x.shape[1], MambaState(*mamba))
 
 
@@ -171,4 +169,4 @@ def incremental_block(block: SequenceBlock) -> Block:
     """Return the incremental form of a sequence block; called without gradients."""
     weight = block.norm.weight
     weights = block.compiled(weight.detach().new_zeros(1, 1, weight.shape[0]))
-    return Block(block) if weights is None else Mamba2Block(block, weights)
+    return Block(block) if weights is None else CompiledBlock(block, weights)

@@ -84,7 +84,8 @@ class StreamNetwork:
 
     def _add_encoder(self, encoder: Encoder) -> None:
         w = self.config.width
-        embedding = SameConv(*embedding_weights(encoder))
+        with torch.no_grad():
+            embedding = SameConv(*embedding_weights(encoder))
         self.like = embedding.matrix
         self.look_ahead_samples = 6 + embedding.look_ahead
         self.latency_samples = (27 if self.reconstructs else 6) + embedding.look_ahead
@@ -132,7 +133,8 @@ class StreamNetwork:
         self.layers["deblock3"] = (4, incremental_block(decoder.block3))
         self.layers["deconv2"] = (2, SameConv(*weights(decoder.conv2)))
         self.layers["deblock2"] = (2, incremental_block(decoder.block2))
-        self.layers["output"] = (1, SameConv(*output_weights(decoder.conv1, decoder.output)))
+        with torch.no_grad():
+            self.layers["output"] = (1, SameConv(*output_weights(decoder.conv1, decoder.output)))
 
     def start(self, batch: int) -> StreamState:
         """Return the state before the first sample of `batch` streams."""

@@ -8,21 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eegm2.ops.cpu.block_kernels import MOST_GROUPS, block_join, block_scan
+from eegm2.ops.cpu.block_kernels import MOST_GROUPS, ROWS_EACH, block_join, block_scan
 from eegm2.ops.cpu.products import COLUMNS, packed
 from eegm2.ops.cpu.runtime import dense_last, empty, launch, useful_threads
-from eegm2.ops.cpu.steps import LANES
+from eegm2.ops.cpu.steps import LANES, ROWS
 
 ROOM = 8 << 20  # bytes of sums that wait for the second pass: they stay in the last-level cache
-STEPS = 96 * 8  # a piece of time is a multiple of this: it begins where a block of the kernel does
+STEPS = ROWS_EACH * 8  # a piece of time is a multiple of this: it begins where a block of the kernel does
 
 
-def _padded(weight: Tensor, width: int) -> Tensor:
+def padded(weight: Tensor, width: int) -> Tensor:
     """Return the tensor with zeros behind its last axis up to a width."""
-    return F.pad(weight, (0, width - weight.shape[-1]))
+    lacking = width - weight.shape[-1]
+    return F.pad(weight, (0, lacking)) if lacking else weight
 
 
-def _up(size: int, multiple: int) -> int:
+def up(size: int, multiple: int) -> int:
+    """Return `size` rounded up to a multiple."""
     return -(-size // multiple) * multiple
 
 
@@ -30,8 +32,7 @@ def _up(size: int, multiple: int) -> int:
 class BlockWeights:
     """The weights of a sequence block as the kernels read them; copies, none is shared.
 
-    Parameters of `of` are those of the mixer (in_proj, out_proj weights and as for `eegm2.ops.mamba2_mix`)
-    and of the layer norm behind it.
+    Parameters of `of` are those of `eegm2.model.mamba2.Mamba2` and of the layer norm behind it.
     """
 
     tensors: tuple[Tensor, ...]
@@ -47,7 +48,7 @@ class BlockWeights:
         conv_weight: Tensor,
         conv_bias: Tensor,
         dt_bias: Tensor,
-        A: Tensor,
+        A_log: Tensor,
         D: Tensor,
         gate_norm: Tensor,
         out_of: Tensor,
@@ -60,33 +61,76 @@ class BlockWeights:
         norm_first: bool,
     ) -> BlockWeights:
         """Lay the weights out."""
-        heads, channels, taps = A.shape[0], into.shape[1], conv_weight.shape[1]
-        width, wide = _up(headdim, LANES), _up(d_state, LANES)
-        inner = heads * headdim
-        z, x, B, C, dt = into.split([inner, inner, d_state, d_state, heads])
-        halves = [F.pad(part, (0, 0, 0, wide - d_state)) for part in (B, C)]
-        filters = torch.cat([conv_weight.t(), conv_bias[None]])  # (taps + 1, channels of the convolution)
+        channels, taps = into.shape[1], conv_weight.shape[2]
+        heads, inner = D.shape[0], D.shape[0] * headdim
+        width, wide = up(headdim, LANES), up(d_state, LANES)
+        both, per_head, reduced = matrices(into, out_of * gate_norm, heads, headdim, d_state)
+        filters = torch.cat(
+            [conv_weight[:, 0].t(), conv_bias[None]]
+        )  # (taps + 1, channels of the convolution)
         xs, Bs, Cs = filters.split([inner, d_state, d_state], dim=1)
-        shared = [packed(torch.cat([*halves, dt])), _padded(Bs, wide), _padded(Cs, wide)]
-        common = torch.cat([shared[0].flatten(), torch.cat(shared[1:], dim=1).flatten()])
-        per_head = torch.stack([z.view(heads, headdim, -1), x.view(heads, headdim, -1)], dim=1)
-        per_head = F.pad(per_head, (0, 0, 0, width - headdim)).flatten(1, 2)
-        reduced = (out_of * gate_norm).view(channels, heads, headdim).transpose(0, 1)
+        shared = [packed(both), torch.cat([padded(Bs, wide), padded(Cs, wide)], dim=1)]
         tensors = (
-            common,
-            torch.stack([packed(head) for head in per_head]),
-            _padded(xs.view(taps + 1, heads, headdim).transpose(0, 1), width).contiguous(),
+            torch.cat([tensor.flatten() for tensor in shared]),
+            packed(per_head),
+            padded(xs.view(taps + 1, heads, headdim).transpose(0, 1), width).contiguous(),
             dt_bias.clone(),
-            A.clone(),
+            -torch.exp(A_log),
             D.clone(),
-            torch.stack([packed(head) for head in _padded(reduced, width)]),
+            packed(reduced),
         )
         norm = (norm_weight.clone(), norm_bias.clone())
         return cls(tensors, norm, (channels, heads, headdim, d_state, taps), eps, norm_first)
 
+    def __call__(
+        self, u: Tensor, tail: Tensor | None = None, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `sequence_block` with these weights."""
+        return sequence_block(u, self, tail, state)
+
+
+def matrices(
+    into: Tensor, reduced: Tensor, heads: int, headdim: int, d_state: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weights of products, padded: of B, C and dt; per head of z and x; and per head of output.
+
+    Shapes (2 wide + heads, channels), (heads, 2 width, channels), (heads, channels, width).
+    """
+    width, wide, inner = up(headdim, LANES), up(d_state, LANES), heads * headdim
+    zx, BC, dt = into.split([2 * inner, 2 * d_state, heads])
+    BC = padded(BC.unflatten(0, (2, d_state)).transpose(1, 2), wide).transpose(1, 2).flatten(0, 1)
+    per_head = zx.unflatten(0, (2, heads, headdim)).transpose(0, 1)
+    per_head = padded(per_head.transpose(2, 3), width).transpose(2, 3).flatten(1, 2)
+    return (
+        torch.cat([BC, dt]),
+        per_head,
+        padded(reduced.unflatten(1, (heads, headdim)).transpose(0, 1), width),
+    )
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What the gradient needs of a forward pass."""
+
+    reduced: Tensor
+    factors: Tensor
+    spans: Tensor
+
+    @classmethod
+    def through(cls, u: Tensor, weights: BlockWeights) -> Gone:
+        """Return memory for the pass over an input."""
+        (batch, length, _), (_, heads, headdim, d_state, _) = u.shape, weights.shape
+        matrix = up(d_state, ROWS) * up(headdim, LANES)
+        spans = empty((-(-length // ROWS_EACH), batch, heads, matrix), u.dtype)
+        return cls(empty(u.shape, u.dtype), u.new_empty(batch, length), spans)
+
 
 def sequence_block(
-    u: Tensor, weights: BlockWeights, tail: Tensor | None = None, state: Tensor | None = None
+    u: Tensor,
+    weights: BlockWeights,
+    tail: Tensor | None = None,
+    state: Tensor | None = None,
+    gone: Gone | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``norm(mixer(u)) + u``, or ``norm(mixer(u) + u)``, and both states of the mixer after it.
 
@@ -97,6 +141,8 @@ def sequence_block(
         Of the dtype of `u`.
     tail, state : Tensor, optional
         As conv_state and ssm_state of `eegm2.ops.mamba2_mix`; zeros if absent, not written to.
+    gone : Gone, optional
+        Receives what the gradient needs.
     """
     u = dense_last(u)
     batch, length, channels = u.shape
@@ -105,37 +151,32 @@ def sequence_block(
     tail = u.new_zeros(batch, taps - 1, every) if tail is None else tail.contiguous()
     state = u.new_zeros(batch, heads, headdim, d_state) if state is None else state.contiguous().clone()
     y, after = empty((batch, length, channels), u.dtype), torch.empty_like(tail)
-    columns = _up(channels, COLUMNS)
+    columns = up(channels, COLUMNS)
     groups = 1 << (min(MOST_GROUPS, heads).bit_length() - 1)
     work = 4 * heads * headdim * (d_state + channels)  # per step
-    parts = _parts(batch, groups, useful_threads(batch * length * work))
+    parts = even_parts(batch, groups, useful_threads(batch * length * work))
     steps = max(STEPS, ROOM // (u.element_size() * parts * columns * batch) // STEPS * STEPS)
     room = empty((parts, batch, min(steps, length), columns), u.dtype)
     squares = empty((batch, heads, min(steps, length)), u.dtype)
     for begin in range(0, length, steps):
         here, target = u[:, begin : begin + steps], y[:, begin : begin + steps]
         now = here.shape[1]
-        strides = here.stride()[:2]
-        sizes = [
-            batch,
-            now,
-            *weights.shape,
-            groups,
-            parts,
-            *strides,
-            weights.norm_first,
-            *target.stride()[:2],
-        ]
-        passes = (here, *weights.tensors, tail, after, state, room, squares)
+        strides = [*here.stride()[:2], weights.norm_first, *target.stride()[:2], gone is not None, length]
+        sizes = [batch, now, *weights.shape, groups, parts, *strides]
+        spans = reduced = factors = None
+        if gone is not None:
+            spans = gone.spans[begin // ROWS_EACH :]
+            reduced, factors = gone.reduced[:, begin:], gone.factors[:, begin:]
+        passes = (here, *weights.tensors, tail, after, state, room, squares, spans)
         launch(block_scan, passes, sizes, batch * parts, batch * now * work)
-        joined = (room, squares, here, *weights.norm, target)
+        joined = (room, squares, here, *weights.norm, target, reduced, factors)
         rows = batch * now
         launch(block_join, joined, sizes, rows, 64 * rows * channels, scalars=weights.eps)
         tail, after = after, tail if begin else torch.empty_like(tail)
     return y, tail, state
 
 
-def _parts(batch: int, groups: int, threads: int) -> int:
+def even_parts(batch: int, groups: int, threads: int) -> int:
     """Return in how many parts the heads of an entry are taken, a power of two: enough for even shares."""
     parts = 1
     while parts < groups and (

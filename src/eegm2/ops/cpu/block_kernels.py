@@ -45,7 +45,8 @@ from eegm2.ops.cpu.steps import (
 ROWS_EACH = 96  # steps at a time: whole blocks of the scan, and whole tiles of either height
 MOST_GROUPS = 8
 # places in `sizes`: batch, length, channels, heads, headdim, d_state, kernel, groups, parts, strides of the
-# input (batch, step), whether the norm comes before the residual, strides of the result (batch, step)
+# input (batch, step), whether the norm comes before the residual, strides of the result (batch, step),
+# whether to keep what a gradient needs, steps of a whole batch entry
 
 
 @kernel
@@ -107,44 +108,38 @@ def scan_head(
     lines = round_up(d_state, ROWS)
     carried = 0.0
     t = 0
-    hidden = state[own : own + lines * width]
     while t < rows:
         steps, first, rest = block_decays(
             dt, at_dt + t, 1, A, min(BLOCK, rows - t), times, ratios, inverses
         )  # fmt: skip
         for u in range(steps):
-            row = (t + u) * 2 * wide
-            scaled_row(active, row, left, u * lines, d_state, times[u] * inverses[u])
-            scaled_row(active, row + wide, right, u * lines, d_state, ratios[u])
+            row, to = (t + u) * 2 * wide, (t + u) * lines
+            scaled_row(active, row, left, to, d_state, times[u] * inverses[u])
+            scaled_row(active, row + wide, right, to, d_state, ratios[u])
         scale = real(math.exp(carried + first))
-        advance(vec[t * width :], left, right, hidden, out[t * width :], steps, width, lines, scale)
+        advance(vec, left, right, state, own, out, t, 1, steps, width, lines, lines, scale)
         carried = rest
         t += steps
-    decay = fill(real(math.exp(carried)))
-    for m in range(0, lines * width, lane_count(state)):
-        store(hidden, m, multiply(decay, load(hidden, m)))
+    scaled_row(state, own, state, own, lines * width, real(math.exp(carried)))
 
 
 @kernel
 def block_scan(
-    u, shared, expand, conv, dt_bias, A, D, reduce, tail, after, state, partial, squares, sizes, start, stop
-):
+    u, shared, expand, conv, dt_bias, A, D, reduce, tail, after, state, partial, squares, spans, sizes, start,
+    stop,
+):  # fmt: skip
     """Tasks start … stop - 1 of batch x parts.
 
     shared: columns B, C (each padded to `LANES`) and dt of the input weight, packed, then taps and bias of
     the convolution of B and C; expand: per head the columns z and x, packed; conv: per head taps and bias;
     reduce: per head the output weight times that of the norm, packed. tail (b, kernel - 1, channels) is what
     the convolution saw before, after the same for the next block; state (b h p n) is read as initial and
-    written as final. Results: partial (part, b, l, columns) and squares (b, h, l).
+    written as final. Results: partial (part, b, l, columns) and squares (b, h, l); where a gradient will be
+    asked for also spans (block, b, h, n p), the states before each block as they lie here.
     """
     batch, length, channels, heads, headdim, d_state = (
-        sizes[0],
-        sizes[1],
-        sizes[2],
-        sizes[3],
-        sizes[4],
-        sizes[5],
-    )
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5],
+    )  # fmt: skip
     taps, groups, parts = sizes[6], sizes[7], sizes[8]
     real = A.dtype.type
     width, wide, lines = round_up(headdim, LANES), round_up(d_state, LANES), round_up(d_state, ROWS)
@@ -157,7 +152,7 @@ def block_scan(
     active = np.zeros(most * 2 * wide, A.dtype)
     vec, out = np.zeros(most * width, A.dtype), np.zeros(most * width, A.dtype)
     dt = np.zeros(heads * most + LANES, A.dtype)
-    left, right = np.zeros(BLOCK * lines, A.dtype), np.zeros(BLOCK * lines, A.dtype)
+    left, right = np.zeros(most * lines, A.dtype), np.zeros(most * lines, A.dtype)
     times, ratios, inverses = np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype)
     hidden = np.zeros(heads * lines * width, A.dtype)
     kept_x, kept_bc = np.zeros(heads * back * width, A.dtype), np.zeros(back * 2 * wide, A.dtype)
@@ -199,7 +194,10 @@ def block_scan(
                 at_sum = depth * most * n_out
                 first = heads * group // groups
                 for h in range(first, heads * (group + 1) // groups):
-                    at_kept = h * back * width
+                    at_kept, own = h * back * width, h * lines * width
+                    if sizes[14]:
+                        at = ((block // ROWS_EACH * batch + b) * heads + h) * lines * width
+                        moved(hidden, own, spans, at, lines * width)
                     product(
                         rows_u, 0, channels, rows, expand, h * channels * n_head, channels, n_head, zx,
                         back * n_head, n_head, 1,
@@ -212,8 +210,8 @@ def block_scan(
                         )  # fmt: skip
                     moved_rows(zx, rows * n_head + width, n_head, kept_x, at_kept, width, back, width)
                     scan_head(
-                        vec, active, dt, h * most, A[h], hidden, h * lines * width, out, left, right, times,
-                        ratios, inverses, rows, width, d_state, wide,
+                        vec, active, dt, h * most, A[h], hidden, own, out, left, right, times, ratios,
+                        inverses, rows, width, d_state, wide,
                     )  # fmt: skip
                     for t in range(rows):
                         squares[(b * heads + h) * length + block + t] = gated(
@@ -273,16 +271,15 @@ def normed(source, i, size, weight, bias, eps, target, j):
 
 
 @kernel
-def block_join(partial, squares, u, weight, bias, y, sizes, eps, norm_eps, start, stop):
-    """Rows start … stop - 1 of all batch x length rows: sum the parts, normalise twice, add the input."""
+def block_join(partial, squares, u, weight, bias, y, reduced, factors, sizes, eps, norm_eps, start, stop):
+    """Rows start … stop - 1 of all batch x length rows: sum the parts, normalise twice, add the input.
+
+    Where a gradient will be asked for, `reduced` (as y) is what the layer norm sees of the mixer, factors
+    (b, l) the inverse of its root mean square.
+    """
     batch, length, channels, heads, headdim, parts = (
-        sizes[0],
-        sizes[1],
-        sizes[2],
-        sizes[3],
-        sizes[4],
-        sizes[8],
-    )
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[8],
+    )  # fmt: skip
     n_out = round_up(channels, COLUMNS)
     total, one = np.zeros(MOST_GROUPS * n_out, y.dtype), y.dtype.type(1)
     for row in range(start, stop):
@@ -300,6 +297,9 @@ def block_join(partial, squares, u, weight, bias, y, sizes, eps, norm_eps, start
             apart *= 2
         scaled_row(total, 0, total, 0, n_out, scale)
         at_u, at_y = b * sizes[9] + t * sizes[10], b * sizes[12] + t * sizes[13]
+        if sizes[14]:
+            factors[b * sizes[15] + t] = scale
+            moved(total, 0, reduced, at_y, channels)
         if sizes[11]:
             normed(total, 0, channels, weight, bias, norm_eps, y, at_y)
             sum_row(y, at_y, u, at_u, y, at_y, channels, one, one)

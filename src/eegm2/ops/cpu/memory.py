@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-KEPT = 64 << 20  # bytes that a thread keeps at most
+KEPT = 64 << 20  # bytes that a thread keeps at most, in blocks of no more than a quarter of it
 ALIGNED = 64  # bytes of a cache line
 
 
@@ -40,9 +40,8 @@ class _Blocks(threading.local):
         whole = np.empty(size + ALIGNED, np.uint8)
         begin = -whole.ctypes.data % ALIGNED
         made = whole[begin : begin + size]
-        room = KEPT - size
-        if room >= 0:
-            self.all = self._within(room)
+        if size <= KEPT // 4:
+            self.all = self._within(KEPT - size)
             self.all.append(made)
         return made
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from llvmlite import ir
 from numba import types
@@ -26,9 +27,10 @@ _I64 = ir.IntType(64)
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Lay a weight (columns, depth) out in panels: (panels, depth, `COLUMNS`), zero beyond its columns."""
-    padded = F.pad(weight.detach(), (0, 0, 0, -weight.shape[0] % COLUMNS))
-    return padded.unflatten(0, (-1, COLUMNS)).transpose(1, 2).contiguous()
+    """Lay weights (..., columns, depth) out in panels (..., panel, depth, `COLUMNS`), zero beyond columns."""
+    weight, lacking = weight.detach(), -weight.shape[-2] % COLUMNS
+    whole = F.pad(weight, (0, 0, 0, lacking)) if lacking else weight
+    return whole.unflatten(-2, (-1, COLUMNS)).transpose(-1, -2).clone(memory_format=torch.contiguous_format)
 
 
 @intrinsic

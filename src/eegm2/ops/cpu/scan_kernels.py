@@ -11,14 +11,15 @@ import numpy as np
 
 from eegm2.ops.cpu.runtime import kernel
 from eegm2.ops.cpu.simd import (
+    LOG2_E,
     add,
-    decayed,
     fill,
     lane_count,
     lane_sum,
     load,
     multiply,
     multiply_add,
+    power_of_two,
     spread,
     store,
 )
@@ -79,11 +80,11 @@ def scan_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
                     at_B, at_C = b * sizes[9] + t * sizes[10], b * sizes[11] + t * sizes[12]
                     for k in range(0, LANES, lanes):
                         value, time = load(row_x, k), load(row_dt, k)
-                        push = multiply(value, time)
+                        push, halvings = multiply(value, time), multiply(time, fill(A.dtype.type(LOG2_E)))
                         total = multiply(value, load(skip, group * LANES + k))
                         for n in range(d_state):
                             i = own + n * LANES + k
-                            decay = decayed(multiply(time, load(rates, i)))
+                            decay = power_of_two(multiply(halvings, load(rates, i)))
                             now = multiply_add(decay, load(hidden, i), multiply(push, spread(B, at_B + n)))
                             store(hidden, i, now)
                             total = multiply_add(now, spread(C, at_C + n), total)
@@ -146,10 +147,13 @@ def scan_backward(x, dt, A, B, C, D, dy, initial, spans, dx, ddt, dA, dB, dC, dD
                 at_B, at = b * sizes[9] + t * sizes[10], (t - low) * wide
                 for k in range(0, LANES, lanes):
                     time = load(row_dt, k)
-                    push = multiply(load(row_x, k), time)
+                    push, halvings = (
+                        multiply(load(row_x, k), time),
+                        multiply(time, fill(A.dtype.type(LOG2_E))),
+                    )
                     for n in range(d_state):
                         i = n * LANES + k
-                        decay = decayed(multiply(time, load(rates, i)))
+                        decay = power_of_two(multiply(halvings, load(rates, i)))
                         store(decays, at + i, decay)
                         now = multiply_add(decay, load(states, at + i), multiply(push, spread(B, at_B + n)))
                         store(states, at + wide + i, now)

@@ -17,10 +17,20 @@ from numba.extending import models, register_model
 intrinsic: Any = extending.intrinsic  # its own annotations do not fit how kernels call the result
 BYTES = 64
 _I32 = ir.IntType(32)
-LOG2_E = 1.4426950216293335
+LOG2_E = 1.4426950408889634
 LN_2_HIGH, LN_2_LOW = 0.693145751953125, 1.4286068202862268e-06  # their sum is ln 2; k * LN_2_HIGH is exact
 # e^r = 1 + r + r² q(r) for |r| <= ln(2) / 2, highest power first
 Q = (0.0013757901033386588, 0.00836884044110775, 0.04166940599679947, 0.1666651964187622, 0.49999988079071045)
+# 2^r for |r| <= 1 / 2, highest power first; 1.5 * 2^23 + 127, which rounds what is added to it to integers
+POWERS = (
+    0.001326472731307149,
+    0.009671512991189957,
+    0.05550733581185341,
+    0.24022242426872253,
+    0.6931470036506653,
+    1.0,
+)
+LN_2, ROUNDING = 0.6931471805599453, 12583039.0
 # artanh(s) = s p(s²) for s <= 1 / 3
 ARTANH = (0.1408732831478119, 0.1398070901632309, 0.20012426376342773, 0.3333315849304199, 1.0)
 
@@ -247,21 +257,28 @@ def exponential(typing_context: Any, a: Any) -> Any:
 
 
 @intrinsic
-def decayed(typing_context: Any, a: Any) -> Any:
-    """``exp(a)`` for decays, half the work of `exponential`: float32 is 0 below -87 and infinite above 87."""
+def power_of_two(typing_context: Any, a: Any) -> Any:
+    """``2 ** a`` for decays, a third of `exponential`'s work; float32 is 0 below -127, inf above 127.5."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(a)
         (x,) = arguments
+
+        def constant(value: float) -> Any:
+            return ir.Constant(vector, [value] * vector.count)
+
         if a.dtype != types.float32:
-            return vector_call(builder, "exp", vector, x)
-        low, high, zero, infinite = (
-            ir.Constant(vector, [value] * vector.count) for value in (-87.0, 87.0, 0.0, float("inf"))
-        )
-        result = _bounded_exp32(builder, vector, x)
-        result = builder.select(builder.fcmp_unordered("<", x, low), zero, result)
-        result = builder.select(builder.fcmp_ordered(">", x, high), infinite, result)
-        return builder.select(builder.fcmp_ordered("==", x, x), result, x)
+            return vector_call(builder, "exp", vector, builder.fmul(x, constant(LN_2)))
+        x = builder.select(builder.fcmp_ordered("<", x, constant(-127.0)), constant(-127.0), x)  # NaN stays
+        x = builder.select(builder.fcmp_ordered(">", x, constant(128.0)), constant(128.0), x)
+        shifted = builder.fadd(x, constant(ROUNDING))  # its last bits are x to the next integer, and 127
+        r = builder.fsub(x, builder.fsub(shifted, constant(ROUNDING)))
+        p = constant(POWERS[0])
+        for coefficient in POWERS[1:]:
+            p = vector_call(builder, "fmuladd", vector, p, r, constant(coefficient))
+        integers = ir.VectorType(_I32, vector.count)
+        bits = builder.shl(builder.bitcast(shifted, integers), ir.Constant(integers, [23] * vector.count))
+        return builder.fmul(p, builder.bitcast(bits, vector))
 
     return a(a), generate
 
@@ -269,20 +286,31 @@ def decayed(typing_context: Any, a: Any) -> Any:
 @intrinsic
 def silu(typing_context: Any, a: Any) -> Any:
     """Return ``a / (1 + exp(-a))``; float32 within 2 units in the last place."""
+    return a(a), _sigmoid_times(a, None)
+
+
+@intrinsic
+def sigmoid(typing_context: Any, a: Any) -> Any:
+    """Return ``1 / (1 + exp(-a))``; float32 within 2 units in the last place, and 1 for NaN."""
+    return a(a), _sigmoid_times(a, 1.0)
+
+
+def _sigmoid_times(a: Any, numerator: float | None) -> Any:
+    """Emit ``numerator / (1 + exp(-x))``; the numerator is x where there is none."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(a)
         (x,) = arguments
         minus, one = (ir.Constant(vector, [value] * vector.count) for value in (-1.0, 1.0))
-        small = a.dtype == types.float32
         opposite = builder.fmul(x, minus)
-        if small:
+        if a.dtype == types.float32:
             power = _bounded_exp32(builder, vector, opposite)
         else:
             power = vector_call(builder, "exp", vector, opposite)
-        return builder.fdiv(x, builder.fadd(one, power))
+        above = x if numerator is None else ir.Constant(vector, [numerator] * vector.count)
+        return builder.fdiv(above, builder.fadd(one, power))
 
-    return a(a), generate
+    return generate
 
 
 @intrinsic

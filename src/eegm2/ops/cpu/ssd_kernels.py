@@ -1,8 +1,5 @@
 """Mamba-2's scan, compiled: one task is one (batch, head), its state stays in the first-level cache.
 
-With more threads than those, time is cut into segments, each a task: `ssd_states` finds from zero what each
-adds to the state (or, backwards, to its gradient), and the others then begin with the right one.
-
 Backward recomputes the states of a span of `SPAN` steps from the state at its start, which is all that the
 forward pass keeps, and takes three times the inner loop: for dC forwards, for dx and for dB backwards in
 time. ``w[t] = <dL/dH[t], exp(dt A) H[t-1]>`` follows from the other gradients by a sum over the span alone.
@@ -34,16 +31,12 @@ from eegm2.ops.cpu.steps import (
 
 FORGOTTEN = -25.0  # log decay beyond which w is zero, and only the rounding of its sum would be left
 # places in `sizes`: batch, length, heads, headdim, groups, d_state, then the strides of x, dt, B, C and dy
-# (three each: batch, length, head or group), then whether D is given, whether spans are to be kept, the
-# number of segments and their length (a multiple of `SPAN`)
+# (three each: batch, length, head or group), then whether D is given and whether spans are to be kept
 
 
 @kernel
 def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
-    """Scan tasks start … stop - 1 of batch x heads x segments.
-
-    `state` (b h segment p n) is read as the initial and written as the final state of each segment.
-    """
+    """Scan tasks start … stop - 1 of batch x heads; `state` (b h p n) goes in as initial, out as final."""
     length, heads, headdim, groups, d_state = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     width, rows = round_up(headdim, LANES), round_up(d_state, ROWS)
     kept = (length + SPAN - 1) // SPAN - 1
@@ -54,8 +47,7 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
     right = np.zeros(BLOCK * rows, A.dtype)
     times, ratios, inverses = np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype)
     for task in range(start, stop):
-        pair, segment = task // sizes[23], task % sizes[23]
-        b, h = pair // heads, pair % heads
+        b, h = task // heads, task % heads
         g = h // (heads // groups)
         hidden = np.zeros(rows * width, A.dtype)
         at_state = task * headdim * d_state
@@ -67,14 +59,14 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
         at_y = (b * length * heads + h) * headdim
         skip = D[h] if sizes[21] else A.dtype.type(0)
         carried = 0.0
-        t, end = segment * sizes[24], min(length, segment * sizes[24] + sizes[24])
-        while t < end:
+        t = 0
+        while t < length:
             if t > 0 and t % SPAN == 0 and sizes[22]:
-                at_span = (pair * kept + t // SPAN - 1) * headdim * d_state
+                at_span = (task * kept + t // SPAN - 1) * headdim * d_state
                 decay = A.dtype.type(math.exp(carried))
                 for n in range(d_state):
                     scaled_row(hidden, n * width, spans, at_span + n * headdim, headdim, decay)
-            most = min(BLOCK, end - t, SPAN - t % SPAN)
+            most = min(BLOCK, length - t, SPAN - t % SPAN)
             steps, first, rest = block_decays(
                 dt, at_dt + t * sizes[10], sizes[10], A[h], most, times, ratios, inverses
             )
@@ -85,9 +77,8 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
                 scaled_row(x, at_x + s * sizes[7], vec, u * width, headdim, one)
                 scaled_row(B, at_B + s * sizes[13], left, u * rows, d_state, times[u] * inverses[u])
                 scaled_row(C, at_C + s * sizes[16], right, u * rows, d_state, ratios[u])
-            advance(
-                vec, left, right, hidden, out, steps, width, rows, A.dtype.type(math.exp(carried + first))
-            )
+            scale = A.dtype.type(math.exp(carried + first))
+            advance(vec, left, right, hidden, 0, out, 0, 1, steps, width, rows, rows, scale)
             for u in range(steps):
                 place = at_y + (t + u) * heads * headdim
                 sum_row(out, u * width, vec, u * width, y, place, headdim, one, skip)
@@ -101,10 +92,10 @@ def ssd_forward(x, dt, A, B, C, D, y, state, spans, sizes, start, stop):
 def ssd_backward(
     x, dt, A, B, C, D, dy, initial, final, spans, dx, ddt, dA, dB, dC, dD, dstate, sizes, start, stop
 ):
-    """Gradients of tasks start … stop - 1 of batch x heads x segments.
+    """Gradients of tasks start … stop - 1 of batch x heads.
 
-    `dstate` (b h segment p n) is read as the gradient of the state after each segment and written as that of
-    the one before; dB and dC are per head, (b h l n); dA and dD per task, float64.
+    `dstate` (b h p n) is read as the gradient of the final state and written as that of the initial one; dB
+    and dC are per head, (b h l n); dA and dD per task, float64.
     """
     length, heads, headdim, groups, d_state = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     wide_p, rows_n = round_up(headdim, LANES), round_up(d_state, ROWS)
@@ -119,8 +110,7 @@ def ssd_backward(
     times, ratios, inverses = np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype), np.zeros(BLOCK, A.dtype)
     dy_y = np.zeros(SPAN, np.float64)
     for task in range(start, stop):
-        pair, segment = task // sizes[23], task % sizes[23]
-        b, h = pair // heads, pair % heads
+        b, h = task // heads, task % heads
         g = h // (heads // groups)
         at_x = b * sizes[6] + h * sizes[8]
         at_dt = b * sizes[9] + h * sizes[11]
@@ -128,7 +118,7 @@ def ssd_backward(
         at_C = b * sizes[15] + g * sizes[17]
         at_dy = b * sizes[18] + h * sizes[20]
         at_dx = (b * length * heads + h) * headdim
-        at_dn = pair * length * d_state
+        at_dn = task * length * d_state
         skip = D[h] if sizes[21] else A.dtype.type(0)
         grad_np = np.zeros(
             rows_n * wide_p, A.dtype
@@ -140,9 +130,7 @@ def ssd_backward(
         hidden = np.zeros(rows_p * wide_n, A.dtype)
         carried = 0.0
         sum_A, sum_D = 0.0, 0.0
-        first_span = segment * sizes[24] // SPAN
-        last_span = min(n_spans, (segment + 1) * sizes[24] // SPAN) - 1
-        for span in range(last_span, first_span - 1, -1):
+        for span in range(n_spans - 1, -1, -1):
             low, high = span * SPAN, min(length, span * SPAN + SPAN)
             # w at the end of the span: the carried gradient against the last state
             w = 0.0
@@ -150,16 +138,16 @@ def ssd_backward(
             for p in range(headdim):
                 for n in range(d_state):
                     if span == n_spans - 1:
-                        last = final[pair * matrix + p * d_state + n]
+                        last = final[task * matrix + p * d_state + n]
                     else:
-                        last = spans[(pair * (n_spans - 1) + span) * matrix + n * headdim + p]
+                        last = spans[(task * (n_spans - 1) + span) * matrix + n * headdim + p]
                     w += decay * np.float64(grad_pn[p * wide_n + n]) * np.float64(last)
             # forwards: dC[t, n] = sum_p dy[t, p] H[t, p, n], and <dy, y> from it
             if span == 0:
                 for p in range(headdim):
-                    scaled_row(initial, pair * matrix + p * d_state, hidden, p * wide_n, d_state, one)
+                    scaled_row(initial, task * matrix + p * d_state, hidden, p * wide_n, d_state, one)
             else:
-                at_span = (pair * (n_spans - 1) + span - 1) * matrix
+                at_span = (task * (n_spans - 1) + span - 1) * matrix
                 transposed(spans, at_span, hidden, 0, d_state, headdim, headdim, wide_n, one)
             onward = 0.0
             t = low
@@ -176,7 +164,7 @@ def ssd_backward(
                     scaled_row(x, at_x + s * sizes[7], left_p, u * rows_p, headdim, times[u] * inverses[u])
                     scaled_row(dy, at_dy + s * sizes[19], right_p, u * rows_p, headdim, ratios[u])
                 scale = A.dtype.type(math.exp(onward + first))
-                advance(vec_n, left_p, right_p, hidden, out_n, steps, wide_n, rows_p, scale)
+                advance(vec_n, left_p, right_p, hidden, 0, out_n, 0, 1, steps, wide_n, rows_p, rows_p, scale)
                 for u in range(steps):
                     s = t + u
                     scaled_row(out_n, u * wide_n, dC, at_dn + s * d_state, d_state, one)
@@ -201,8 +189,8 @@ def ssd_backward(
                     scaled_row(C, at_C + s * sizes[16], left_n, u * rows_n, d_state, i)
                     scaled_row(B, at_B + s * sizes[13], right_n, u * rows_n, d_state, r)
                 scale = A.dtype.type(math.exp(carried))
-                advance(vec_p, left_n, right_n, grad_np, out_p, steps, wide_p, rows_n, scale)
-                advance(vec_n, left_p, right_p, grad_pn, out_n, steps, wide_n, rows_p, scale)
+                advance(vec_p, left_n, right_n, grad_np, 0, out_p, 0, 1, steps, wide_p, rows_n, rows_n, scale)
+                advance(vec_n, left_p, right_p, grad_pn, 0, out_n, 0, 1, steps, wide_n, rows_p, rows_p, scale)
                 for u in range(steps):
                     s = t - u
                     time = times[u]

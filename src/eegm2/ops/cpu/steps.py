@@ -75,24 +75,24 @@ def block_decays(dt, place, step, A, most, times, ratios, inverses):
 
 
 @kernel
-def advance(vec, left, right, state, out, steps, width, rows, scale):
-    """Take `steps` steps: ``S[r] += left[t, r] vec[t]``, ``out[t] = sum_r right[t, r] S[r]``.
+def advance(vec, left, right, state, own, out, first, way, steps, width, row, rows, scale):
+    """Take `steps` steps, forwards (`way` = 1) or backwards (-1) from the one at `first` on.
 
-    vec and out are (steps, width), left and right (steps, rows), state (rows, width), all flat; width is a
-    multiple of `LANES`, rows of `ROWS`. The state is multiplied by `scale` before the first step.
+    ``S[r] += left[t, r] vec[t]``, ``out[t] = sum_r right[t, r] S[r]``. vec and out are (steps, width), left
+    and right (steps, row), the state is (rows, width) from `own` on, all flat; width is a multiple of
+    `LANES`, rows of `ROWS`. The state is multiplied by `scale` before the first step.
     """
     lanes = lane_count(vec)
     factor = fill(scale)
     for v in range(0, width, lanes):
         for r in range(0, rows, ROWS):
-            place = r * width + v
+            place = own + r * width + v
             s0 = multiply(factor, load(state, place))
             s1 = multiply(factor, load(state, place + width))
             s2 = multiply(factor, load(state, place + 2 * width))
             s3 = multiply(factor, load(state, place + 3 * width))
-            for t in range(steps):
-                i = t * width + v
-                k = t * rows + r
+            i, k = first * width + v, first * row + r
+            for _ in range(steps):
                 value = load(vec, i)
                 s0 = multiply_add(spread(left, k), value, s0)
                 s1 = multiply_add(spread(left, k + 1), value, s1)
@@ -105,24 +105,12 @@ def advance(vec, left, right, state, out, steps, width, rows, scale):
                 total = multiply_add(spread(right, k + 2), s2, total)
                 total = multiply_add(spread(right, k + 3), s3, total)
                 store(out, i, total)
+                i += way * width
+                k += way * row
             store(state, place, s0)
             store(state, place + width, s1)
             store(state, place + 2 * width, s2)
             store(state, place + 3 * width, s3)
-
-
-@kernel
-def accumulate(vec, left, state, steps, width, rows, scale):
-    """``S[r] += left[t, r] vec[t]`` over `steps` steps: `advance` where nobody asks for outputs."""
-    lanes = lane_count(vec)
-    factor = fill(scale)
-    for v in range(0, width, lanes):
-        for r in range(rows):
-            place = r * width + v
-            total = multiply(factor, load(state, place))
-            for t in range(steps):
-                total = multiply_add(spread(left, t * rows + r), load(vec, t * width + v), total)
-            store(state, place, total)
 
 
 @kernel

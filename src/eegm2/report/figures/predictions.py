@@ -36,6 +36,7 @@ def probability_over_time(
     flagged: np.ndarray | None = None,
     threshold: float | None = None,
     spectrum: tuple[np.ndarray, np.ndarray] | None = None,
+    value_name: str = "",
 ) -> Figure:
     """Draw the signal of some channels and, below on the same time, its spectrogram and the probabilities.
 
@@ -50,8 +51,9 @@ def probability_over_time(
     spans_s : array, shape (n, 2)
         Start and end of each window in seconds.
     probabilities : array, shape (n, n_classes)
-        Of two classes the second is drawn.
+        Of two classes the second is drawn. Of a value, the values, (n, 1).
     classes : sequence of str
+        None of a value.
     labels : sequence of str, length n
         Annotation of each window, "" where there is none; shaded where it is one of the classes.
     flagged : array of bool, shape (n,)
@@ -61,6 +63,8 @@ def probability_over_time(
     spectrum : tuple of (array, shape (n_frequencies,), and array, shape (n_frequencies, n_columns)), optional
         Frequencies in Hz and power over the recording in dB, as `eegm2.data.signal.overview.spectrogram`
         returns them.
+    value_name : str
+        What is predicted, with its unit, where it is a value.
     """
     same_length(spans_s=spans_s, probabilities=probabilities)
     require(len(spans_s) > 0, "there is no window to draw")
@@ -70,24 +74,28 @@ def probability_over_time(
     if spectrum is not None:
         _spectrum(figure, between[0], *spectrum, duration_s)
     _signal(above, np.asarray(signal, float), shown, duration_s)
-    colours = class_colours(len(classes))
+    colours = class_colours(max(len(classes), 1))
     _labels(above, below, spans_s, labels, classes, colours)
-    drawn = [1] if len(classes) == 2 else range(len(classes))
+    drawn = [1] if len(classes) == 2 else range(probabilities.shape[1])
     gaps = np.flatnonzero(spans_s[1:, 0] > spans_s[:-1, 1] + 1e-6) + 1
     middle = spans_s.mean(1)
     for i in drawn:
         below.plot(
             np.insert(middle, gaps, np.nan), np.insert(probabilities[:, i], gaps, np.nan),
-            color=INK if len(classes) == 2 else colours[i], linewidth=1.2,
+            color=colours[i] if len(classes) > 2 else INK, linewidth=1.2,
             marker="o" if len(middle) < 60 else "", markersize=2.4,
         )  # fmt: skip
     if len(classes) == 2:
         below.axhline(0.5 if threshold is None else threshold, color=MUTED, linewidth=0.9, linestyle="--")
     if flagged is not None and np.any(flagged):
-        below.plot(middle[flagged], np.full(int(np.sum(flagged)), -0.04), "|", color=MUTED, markersize=6)
-    below.set_ylim(-0.08, 1.04)
-    name = clean_text(classes[1], 16) if len(classes) == 2 else "each class"
-    below.set_ylabel(f"probability of\n{name}")
+        at = np.full(int(np.sum(flagged)), 0.04)  # of the height
+        below.plot(middle[flagged], at, "|", color=MUTED, markersize=6, transform=below.get_xaxis_transform())
+    if len(classes):
+        below.set_ylim(-0.08, 1.04)
+        name = clean_text(classes[1], 16) if len(classes) == 2 else "each class"
+        below.set_ylabel(f"probability of\n{name}")
+    else:
+        below.set_ylabel(clean_text(value_name, 24))
     below.set_xlabel("time in the recording (s)")
     below.set_xlim(0, duration_s)
     return figure
@@ -162,16 +170,16 @@ def _merged(spans: Sequence[np.ndarray]) -> list[tuple[float, float]]:
 
 
 @figure_style()
-def band_reactions(bands: Sequence[str], changes: np.ndarray, class_name: str) -> Figure:
-    """Draw how much the log odds of a class fall when a band is halved in amplitude.
+def band_reactions(bands: Sequence[str], changes: np.ndarray, falling: str) -> Figure:
+    """Draw how much an answer falls when a band is halved in amplitude.
 
     Parameters
     ----------
     bands : sequence of str
     changes : array, shape (n_bands,)
-        Fall of the log odds.
-    class_name : str
-        Of the class.
+        How far the answer falls.
+    falling : str
+        The answer: the log odds of a class, or a value with its unit.
     """
     same_length(bands=bands, changes=changes)
     figure = new_figure(0.7 + 0.27 * len(bands), 5.2)
@@ -182,5 +190,5 @@ def band_reactions(bands: Sequence[str], changes: np.ndarray, class_name: str) -
     axes.set_yticks(y, [clean_text(name) for name in bands])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"fall of the log odds of {clean_text(class_name, 20)} when halved")
+    axes.set_xlabel(f"fall of {clean_text(falling, 40)} when halved")
     return figure
