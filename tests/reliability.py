@@ -123,17 +123,32 @@ def planted_faults() -> str:
         f"{found['modules_in_all']} modules that do the scientific bookkeeping: "
         f"{found['killed']:,} seen by a test, {found['equivalent']} change nothing, "
         f"{found['survived']} not seen; {share(found['killed'], found['killed'] + found['survived'])}"
+        f" (when first met: {'; '.join(first_sight(found['first']))})"
     )
 
 
+def first_sight(first: dict[str, dict[str, int]]) -> list[str]:
+    """Return, in words, what the tests saw of each sample of planted faults when they met it first."""
+    said = []
+    for sample, count in first.items():
+        seen, of = count.get("killed", 0), count.get("killed", 0) + count.get("survived", 0)
+        said.append(f"{sample}, {seen} of {of}, {interval(seen, of)}")
+    return said
+
+
 def share(hits: int, trials: int) -> str:
+    """Return a share of the faults that change something, see :func:`interval`."""
+    return f"{interval(hits, trials)} of those that change something"
+
+
+def interval(hits: int, trials: int) -> str:
     """Return a share with the interval of Wilson that holds it in 95 of 100 samples."""
     from math import sqrt
 
     z, p = 1.959964, hits / trials
     middle = (p + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * sqrt(p * (1 - p) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
-    return f"{p:.0%} [{middle - half:.0%}, {middle + half:.0%}] of those that change something"
+    return f"{p:.0%} [{middle - half:.0%}, {middle + half:.0%}]"
 
 
 def summary(results: dict[str, Any], corpus: dict[str, Any]) -> str:

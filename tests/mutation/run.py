@@ -266,7 +266,7 @@ def counts(results: dict[str, Any]) -> dict[str, Any]:
                 continue
             first.setdefault(sample, Counter())["equivalent" if key in same else verdict] += 1
     in_all = {f"{name}_in_all": number for name, number in results["in_all"].items()}
-    return {**found, **in_all, "first": {sample: dict(count) for sample, count in sorted(first.items())}}
+    return {**found, **in_all, "first": {sample: dict(first[sample]) for sample in sorted(first, key=len)}}
 
 
 def main() -> int:

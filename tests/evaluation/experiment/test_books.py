@@ -266,6 +266,8 @@ def test_a_smaller_number_of_people_is_among_the_larger_and_tests_the_same() -> 
             assert before[part] <= set(units[part]) <= set(whole[part])
             before[part] = set(units[part])
     two = replace(data, recording=np.array([f"{s}/{i % 2}" for i, s in enumerate(data.subject)]))
+    units = _subset(split, two, 4, plan).units(two)
+    assert units == _subset(split, data, 4, plan).units(data)
     by_recording = NamedSplit("fold0", split.indices, SplitManifest((), (), (), by="recording"))
     units = _subset(by_recording, two, 4, plan).units(two)
     assert all("/" in name for name in units["train"])
