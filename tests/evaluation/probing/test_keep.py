@@ -125,7 +125,7 @@ def test_a_kept_head_tells_what_it_was_learnt_from(
     assert "unusual" not in learnt_from(store, data, split, WINDOWS, None)["range"]
 
 
-def test_the_head_of_each_protocols_first_seed_is_kept_and_of_values_none(
+def test_the_head_of_each_protocols_first_seed_is_kept_where_it_learnt_one(
     store: RecordingStore, data: LabelledWindows, split: ChosenSplit, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     features = extract_features(checkpoint.model, data)
@@ -151,9 +151,10 @@ def test_the_head_of_each_protocols_first_seed_is_kept_and_of_values_none(
             "model_sha256": weights_sha256(checkpoint.model),
         }
         assert test == {name: row["metrics"][name] for name in ("balanced_accuracy", "auroc")}
-    (tmp_path / "values").mkdir()
-    keep_models(tmp_path / "values", checkpoint, outcomes, rows, {}, ())
-    assert [path.name for path in (tmp_path / "values").iterdir()] == ["model.safetensors"]
+    (tmp_path / "none").mkdir()
+    nothing = [replace(outcome, learnt=None) for outcome in outcomes]
+    keep_models(tmp_path / "none", checkpoint, nothing, rows, {}, data.classes)
+    assert [path.name for path in (tmp_path / "none").iterdir()] == ["model.safetensors"]
 
 
 def test_a_tuned_network_is_kept_apart_and_whole(
