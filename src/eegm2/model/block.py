@@ -113,8 +113,10 @@ class SequenceBlock(nn.Module):
 
     def compiled(self, u: Tensor, state: MambaState | None = None) -> Compiled | None:
         """Return the block as the kernels for inference take it; None where those cannot take `u`."""
-        weights, before = self._weights(), () if state is None else state.tensors()
-        if weights is None or not compiled_inference(u, (*weights, *before)):
+        weights = self._weights()
+        if weights is None:
+            return None
+        if not compiled_inference(u, weights if state is None else (*weights, *state.tensors())):
             return None
         return self.kept.of(weights, lambda: self._laid_out(weights))
 
