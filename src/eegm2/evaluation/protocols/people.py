@@ -34,6 +34,8 @@ FOLDS = 5
 PULL = 0.1
 #: Most rows that a choice learns from; the fit itself takes all.
 MOST = 20_000
+#: Rows below which it pays to look for the directions that rows have where there are more features.
+TURNED = 500
 #: C where nobody can be left out, and the least weight that counts as something.
 C_NOBODY, LEAST = 1e-2, 1e-2
 
@@ -248,9 +250,7 @@ def _path(
     """Fit with every C of the grid in turn, each beginning where the last one ended."""
     scaler = StandardScaler().fit(features)
     inputs, turn = scaler.transform(features) * scale, None
-    if (
-        len(inputs) < inputs.shape[1]
-    ):  # no direction that no row has can be learnt: the same fit, in fewer numbers
+    if len(inputs) < min(inputs.shape[1], TURNED):  # the same fit, along the directions that rows have
         left, values, right = np.linalg.svd(inputs, full_matrices=False)
         kept = values > 1e-10 * values[0]
         inputs, turn = left[:, kept] * values[kept], right[kept]
