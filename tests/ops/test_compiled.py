@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,9 @@ def test_a_kernel_can_be_called_from_python_and_has_its_way_in_only_then() -> No
     runtime.launch(doubled, (x,), [3], 4, 1)
     assert x.tolist() == [0, 3, 6, 9]
     ((_, compiled),) = doubled.overloads.items()
-    assert "cpython" not in compiled.library.get_llvm_str()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # code that an earlier run compiled shows less of itself
+        assert "cpython" not in compiled.library.get_llvm_str()
     doubled(x.numpy(), np.array([2]), 1, 3)
     assert x.tolist() == [0, 6, 12, 9]
 
