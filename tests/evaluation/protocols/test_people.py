@@ -95,9 +95,9 @@ def test_a_view_within_another_counts_in_both() -> None:
     within = {"few": np.arange(4), "all": np.arange(64)}
     copied = np.concatenate([x[:, :4], x], 1)
     apart = {"few": np.arange(4), "all": np.arange(4, 68)}
-    np.testing.assert_allclose(
-        fit_by_people(x, y, who, within)(x), fit_by_people(copied, y, who, apart)(copied), atol=2e-3
-    )
+    found = fit_by_people(x, y, who, within)(x)
+    np.testing.assert_allclose(found, fit_by_people(copied, y, who, apart)(copied), atol=5e-3)
+    assert np.abs(found - fit_by_people(x, y, who)(x)).max() > 0.05
 
 
 def test_probabilities_are_what_people_left_out_deserve() -> None:
