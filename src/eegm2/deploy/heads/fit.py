@@ -206,10 +206,10 @@ def fit_dense(
     features = features.astype(float)
     present, y = np.unique(y, return_inverse=True)
     names = tuple(classes[i] for i in present)
-    data = LabelledWindows(features, y, groups, groups, np.zeros(len(y)), names)
-    split = _inner_split(groups, y, seed)
     if protocol == "light":
-        parts = split or Split(np.arange(len(y)), np.arange(len(y)), np.zeros(0, np.int64))
+        data = LabelledWindows(features, y, groups, groups, np.zeros(len(y)), names)
+        every = np.arange(len(y))
+        parts = _inner_split(groups, y, seed) or Split(every, every, np.zeros(0, np.int64))
         scaler, network, _, _ = fit_light(features, data, parts, seed=seed, config=ProbeConfig().light())
         head = DenseHead.from_network(scaler.mean_, scaler.scale_, network, names)
     elif kind == "statistics":

@@ -25,7 +25,7 @@ from eegm2.evaluation.protocols.people import Views
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows
-from eegm2.model.features import OF_TOKENS, feature_views
+from eegm2.model.features import feature_views, has_views
 
 
 class DataSource:
@@ -135,7 +135,7 @@ class CellRunner:
     def _views(self, cell: Cell) -> Views:
         """Return the sets of features; the network is asked only where there can be several."""
         kind = cell.model.features
-        if kind not in OF_TOKENS:
+        if not has_views(kind):
             return {}
         config = self.weights.network(cell.model, cell.split, cell.seed).config
         return feature_views(kind, config)
