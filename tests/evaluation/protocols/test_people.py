@@ -46,9 +46,9 @@ def test_one_view_is_the_usual_probe_with_the_best_c_times_a_slope(n_classes: in
     ).fit(x, y)
     ((weight, bias),) = fitted.arrays.layers
     slope = fitted.facts["slope"]
-    np.testing.assert_allclose(
-        weight / slope, np.concatenate([e.coef_ for e in usual[-1].estimators_]), atol=2e-3
-    )
+    coef = np.concatenate([e.coef_ for e in usual[-1].estimators_])
+    np.testing.assert_allclose(weight / slope, coef, atol=2e-3)
+    assert np.linalg.norm(weight / slope) == pytest.approx(np.linalg.norm(coef), rel=3e-3)
     np.testing.assert_allclose(bias / slope, [e.intercept_[0] for e in usual[-1].estimators_], atol=2e-3)
     assert fitted.facts["c"] == min(C_GRID, key=lambda c: fitted.facts["c_left_out_loss"][f"{c:g}"])
     np.testing.assert_allclose(fitted(x).sum(1), 1)
