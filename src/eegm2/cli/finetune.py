@@ -39,10 +39,11 @@ def finetune(
     parts = ", ".join(f"{part} {count(len(names), 'subject')}" for part, names in people.items())
     typer.echo(f"people      {parts}")
     typer.echo(f"fitted      {count(results['epochs'], 'epoch')}, the best {results['best_epoch'] + 1}{said}")
+    whose = "people" if results["task"].get("by") != "recording" else "recordings of the same people"
     for name in ("balanced_accuracy", "auroc"):
         value = results["metrics"].get(name)
         if value is not None:
-            typer.echo(f"test        {name} {value:.3f} per window of people it has not seen")
+            typer.echo(f"test        {name} {value:.3f} per window of {whose} it has not seen")
     for note in results["notes"]:
         typer.echo(f"note        {note}")
     typer.echo(
