@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
-from eegm2.data.store.recording_store import RecordingStore, StoreWriter
-from eegm2.data.windows.pool import StorePool
-from eegm2.data.windows.splits import SplitManifest
+from eegm2.data.store.facts import RecordingInfo
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.means import Means, together
 from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
 from eegm2.training.objectives.reconstruction import Reconstruction
 from eegm2.training.pretrain import pretrain
-from eegm2.training.run_record import run_windows, with_windows
+from eegm2.training.run_record import with_windows
 from tests.training.stores import tiny_store
 from tests.training.test_pretrain import TINY, rows
 
@@ -58,7 +57,7 @@ def test_a_run_counts_windows_and_steps(tmp_path: Path, monkeypatch: pytest.Monk
     """Of batches of unlike sizes: losses are means over windows; the average is of weights after a step."""
     watch = Watch(monkeypatch)
     config = dataclasses.replace(TINY, batch_size=5, ema_decay=0.7, max_lr=5e-3)
-    pretrain(tiny_store(tmp_path / "store"), tmp_path / "run", config)
+    pretrain(tiny_store(tmp_path / "store", seconds=7.0), tmp_path / "run", config)
     for name, training in (("train_loss", True), ("val_loss", False)):
         counted = watch.losses[training]
         assert len({n for n, _ in counted}) > 1
@@ -83,23 +82,38 @@ def test_stores_count_by_their_shares_not_by_their_windows(shares: tuple[float, 
     assert found == pytest.approx({"loss": 2 * a + 5 * b, "l1": a + 7 * b, "loss/a": 2.0, "loss/b": 5.0})
 
 
-def of_people(path: Path, people: str) -> RecordingStore:
-    """Write a store with a recording for each letter, which names its person."""
-    store = tiny_store(path, subjects=len(people), seconds=4, seed=len(people))
-    writer = StoreWriter(path.with_name(path.name + "-p"), store.preprocessing, store.ch_names)
-    for info, person in zip(store.recordings, people):
-        writer.write(dataclasses.replace(info, subject=person), store.read(info.id))
-    return RecordingStore(path.with_name(path.name + "-p"))
+class Windows:
+    """What is known of windows of two stores: the person of each recording, and eight windows of each."""
+
+    pool = ("one", "two")
+
+    def __init__(self, *people: str) -> None:
+        self.people = people
+
+    def __len__(self) -> int:
+        return 8 * len("".join(self.people))
+
+    def of_store(self, number: int) -> Any:
+        recordings = [
+            RecordingInfo(f"r{i}", who, "", 8, 1.0, ()) for i, who in enumerate(self.people[number])
+        ]
+        return Part(recordings)
 
 
-def test_people_are_counted_once_however_many_recordings_they_have(tmp_path: Path) -> None:
-    pool = StorePool([of_people(tmp_path / "one", "aabbc"), of_people(tmp_path / "two", "xxy")])
-    one, two = pool.names
-    manifest = SplitManifest((f"{one}/a", f"{one}/c", f"{two}/x"), (f"{one}/b", f"{two}/y"), ())
-    train, val = run_windows(pool, dataclasses.replace(manifest, stores=pool.hashes()), TINY)
-    stores = with_windows({"stores": [{}, {}]}, train, val, (0.5, 0.5))["stores"]
-    assert [(s["n_train_subjects"], s["n_val_subjects"]) for s in stores] == [(2, 1), (1, 1)]
-    assert [s["n_train_windows"] for s in stores] == [12, 8]
+class Part(list[int]):
+    """Windows of one store."""
+
+    def __init__(self, recordings: list[RecordingInfo]) -> None:
+        super().__init__(range(8 * len(recordings)))
+        self.recordings = recordings
+
+
+def test_people_are_counted_once_however_many_recordings_they_have() -> None:
+    train, val = (cast(PoolWindows, Windows(*people)) for people in (("aac", "xx"), ("bb", "y")))
+    facts = with_windows({"stores": [{}, {}]}, train, val, (0.5, 0.5))
+    assert [(s["n_train_subjects"], s["n_val_subjects"]) for s in facts["stores"]] == [(2, 1), (1, 1)]
+    assert [(s["n_train_windows"], s["n_val_windows"]) for s in facts["stores"]] == [(24, 16), (16, 8)]
+    assert (facts["n_train_windows"], facts["n_val_windows"]) == (40, 24)
 
 
 AUGMENTED = AugmentOptions(

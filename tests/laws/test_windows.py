@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -221,28 +221,26 @@ def test_a_stream_excludes_what_windows_exclude(rule: Any) -> None:
     assert 0 < (found >= 0).sum() < len(every) - 8
 
 
-def people_of(path: Path, people: Sequence[tuple[str, str, str | None]]) -> RecordingStore:
-    """Write a store of a recording for each (person, group, official part)."""
-    source = write_store(path / "source", 1)
-    writer = StoreWriter(path / "s", source.preprocessing, source.ch_names)
-    for number, (person, group, part) in enumerate(people):
-        about = {"id": f"r{number}", "subject": person, "attributes": {"group": group}, "split": part}
-        writer.write(replace(source["r0"], **about), source.read("r0"))
-    return RecordingStore(path / "s")
+def people_of(people: Sequence[tuple[str, str, str | None]]) -> Any:
+    """Return what a split knows of a store with a recording for each (person, group, official part)."""
+    recordings = [
+        SimpleNamespace(id=f"r{number}", subject=person, attributes={"group": group}, split=part)
+        for number, (person, group, part) in enumerate(people)
+    ]
+    subjects = tuple(dict.fromkeys(person for person, *_ in people))
+    return SimpleNamespace(recordings=recordings, subjects=subjects, url="store", manifest_sha256="0")
 
 
-def test_a_person_of_several_values_has_them_all_when_drawing(tmp_path: Path) -> None:
-    store = people_of(tmp_path, [("p", "b", None), ("q", "b", None), ("p", "a", None), ("q", "n/a", None)])
+def test_a_person_of_several_values_has_them_all_when_drawing() -> None:
+    store = people_of([("p", "b", None), ("q", "b", None), ("p", "a", None), ("q", "n/a", None)])
     assert subject_labels(store, "group") == {"p": "a+b", "q": "b"}
 
 
 @pytest.mark.parametrize("by", ["subject", "recording"])
 @pytest.mark.parametrize("official", [("test",), ("val",), ("test", "val")])
-def test_a_data_sets_own_parts_are_kept_and_the_others_drawn(
-    tmp_path: Path, official: tuple[str, ...], by: Any
-) -> None:
+def test_a_data_sets_own_parts_are_kept_and_the_others_drawn(official: tuple[str, ...], by: Any) -> None:
     people = [(f"p{i}", "", official[i % len(official)] if i < 4 else None) for i in range(14)]
-    store = people_of(tmp_path, people)
+    store = people_of(people)
     found = split_subjects(store, SplitConfig(val=0.2, test=0.2, by=by))
     name = "p{}" if by == "subject" else "r{}"
     for part in ("val", "test"):
