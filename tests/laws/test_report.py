@@ -19,6 +19,7 @@ from eegm2.report.document import Section
 from eegm2.report.figures import topography
 from eegm2.report.figures.people import person_scores
 from eegm2.report.figures.predictions import probability_over_time
+from eegm2.report.figures.representation import project
 from eegm2.report.figures.topography import band_power_maps
 from eegm2.report.folders import read_run
 from eegm2.report.predictions import _band_power, _say_agreement, _summary
@@ -26,6 +27,7 @@ from eegm2.report.sections.downstream import _calibration, _class_counts, confus
 from eegm2.report.sections.evaluation import _evaluation_row
 from eegm2.report.sections.reconstruction import reconstruction_section
 from eegm2.report.sections.recordings import _store_row, quality_section
+from eegm2.report.sections.representation import _label_names
 from eegm2.zoo.facts import facts_of
 
 NAMES = ("Fp1", "Fp2", "C3", "C4", "O1", "O2")
@@ -260,3 +262,15 @@ def test_a_persons_share_is_the_mean_over_seeds(monkeypatch: pytest.MonkeyPatch)
     probe = Probe("p", task=task, scores={"light": scores}, y_true=y, subject=subject)
     confusion_section(ReportData("r", probes=[probe]))
     np.testing.assert_allclose(drawn[0]["light"], [0.5, 1.0, 0.5, 0.5])
+
+
+def test_a_map_does_not_hang_on_the_units_of_its_features() -> None:
+    features = np.random.default_rng(0).standard_normal((30, 5)) @ np.random.default_rng(1).random((5, 5))
+    (one, names), (other, same) = project(features), project(features * [1, 1e3, 1e-3, 7, 1] + 5)
+    np.testing.assert_allclose(np.abs(one), np.abs(other), atol=1e-6)
+    assert names == same
+
+
+def test_a_map_names_each_window_by_its_class() -> None:
+    found = _label_names(np.array([0, 2, 1, -1]), ["z", "a", "m"])
+    assert found.tolist() == ["z", "m", "a", "unlabelled"]

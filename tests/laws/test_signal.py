@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eegm2.data.signal.overview import spectrogram
 from eegm2.data.signal.quality import line_noise, typical_amplitude, typical_amplitudes
+from eegm2.deploy.live.quality import channel_quality
 
 RATE_HZ = 128.0
 
@@ -39,3 +41,31 @@ def test_an_amplitude_is_in_the_unit_of_the_signal_and_a_ratio_in_none(factor: f
     assert line_noise(x * np.float32(factor), RATE_HZ)[0] == pytest.approx(
         line_noise(x, RATE_HZ)[0], rel=1e-3
     )
+
+
+@pytest.mark.parametrize("mains", [50.0, 60.0])
+def test_what_a_live_channel_shows_is_its_own_and_in_its_unit(mains: float) -> None:
+    """A sine of 10 µV has a root mean square of 10 / √2, whatever the channels beside it do."""
+    t = np.arange(512) / 256
+    x = np.zeros((4, 512))
+    x[0] = 10 * np.sin(2 * np.pi * 10 * t)
+    x[1] = 300 * np.sin(2 * np.pi * 10 * t)
+    x[2] = x[0] + 40 * np.sin(2 * np.pi * mains * t)
+    calm, loud, line, still = channel_quality(x, ["a", "b", "c", "d"], 256.0)
+    assert calm.amplitude_uv == pytest.approx(10 / 2**0.5, rel=0.02)
+    assert loud.amplitude_uv == pytest.approx(300 / 2**0.5, rel=0.02)
+    assert (calm.problems, loud.problems, still.problems) == ([], ["loose"], ["flat"])
+    assert (line.mains_hz, line.problems) == (mains, [f"{mains:g} Hz mains"])
+    assert line.mains == pytest.approx(16, rel=0.05)
+
+
+def test_a_spectrogram_is_of_all_channels() -> None:
+    """What comes and goes in any of them is seen."""
+    x = 0.1 * np.random.default_rng(0).standard_normal((3, 4096))
+    for channel in range(3):
+        some = x.copy()
+        some[channel, 2048:] += np.sin(2 * np.pi * 10 * np.arange(2048) / RATE_HZ)
+        frequency_hz, change_db = spectrogram(some, RATE_HZ)
+        row = change_db[np.argmin(np.abs(frequency_hz - 10))]
+        n = len(row) // 2
+        assert np.mean(row[n + 2 :]) - np.mean(row[: n - 2]) > 10
