@@ -108,5 +108,6 @@ def test_models_and_baselines_of_an_experiment_are_centred(tmp_path: Path) -> No
     assert np.abs(scores["linear"] - scores["linear_centred"]).max() > 1e-3
     rows = {row["model"] for row in rows_of(tmp_path)}
     assert rows == {"linear", "linear_centred", "band"}
-    with pytest.raises(ConfigError, match="model 'fine': centre is for linear, light"):
-        evaluate(tmp_path, text + OWN + model("fine", MODELS["scratch"] + '\ncentre = "recording"'))
+    flat = 'protocol = "fine"\npretrained = "own"\ncentre = "recording"'
+    with pytest.raises(ConfigError, match=r"model 'fine': centre: got 'recording' with head 'flatten'.*fit ="):
+        evaluate(tmp_path, text + OWN + model("fine", flat))

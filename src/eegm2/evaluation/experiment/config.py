@@ -21,6 +21,7 @@ from eegm2.evaluation.config import (
     FitConfig,
     ProbeConfig,
     check_c,
+    refuse_centred,
 )
 from eegm2.model.config import MIXERS, NETWORKS, MixerOptions
 from eegm2.training.config import PretrainConfig
@@ -124,7 +125,7 @@ class ModelPlan(MixerOptions):
     c: float | str = option(1.0, C_HELP + ".")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
     features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
-    centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
+    centre: Centre = option("none", CENTRE_HELP)
     baseline: str = option("", "Name of a baseline, instead of a protocol.", parts=BASELINE_REGISTRY)
     options: dict[str, Any] = option({}, "Options of the baseline.")
     choose: tuple[str, ...] = option(
@@ -166,7 +167,13 @@ class ModelPlan(MixerOptions):
                 raise ConfigError(
                     f"model '{self.name}': {key} is for {', '.join(wanted)}; leave it out of this one"
                 )
-        self.fit_config()
+        how = self.fit_config()
+        if self.protocol in ("fine", "scratch"):
+            try:
+                refuse_centred(self.centre, how.head)
+            except ConfigError as error:
+                remedy = 'such as fit = {head = "statistics"}'
+                raise ConfigError(f"model '{self.name}': {error}, {remedy}") from error
 
     @property
     def kind(self) -> str:
@@ -192,7 +199,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "c": ("linear",),
     "threshold": ("linear",),
     "features": ("linear", "light"),
-    "centre": ("linear", "light"),
+    "centre": PROTOCOLS,
     "options": ("baseline",),
     "by": ("choose",),
     "pretrained": PROTOCOLS,
