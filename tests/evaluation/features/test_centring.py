@@ -109,5 +109,5 @@ def test_models_and_baselines_of_an_experiment_are_centred(tmp_path: Path) -> No
     rows = {row["model"] for row in rows_of(tmp_path)}
     assert rows == {"linear", "linear_centred", "band"}
     flat = 'protocol = "fine"\npretrained = "own"\ncentre = "recording"'
-    with pytest.raises(ConfigError, match=r"model 'fine': centre: got 'recording' with head 'flatten'.*fit ="):
+    with pytest.raises(ConfigError, match=r"model 'fine': centre: got 'recording' with head 'flatten'.*fit"):
         evaluate(tmp_path, text + OWN + model("fine", flat))

@@ -258,7 +258,7 @@ def test_shared_channels_keep_their_weights() -> None:
         adapt_channels(model, 2, trained_on=["a", "b", "c"], ch_names=["a"])
 
 
-def tokens_network(data: LabelledWindows, seed: int = 0) -> EEGM2:
+def tokens_network(data: LabelledWindows | None = None, seed: int = 0) -> EEGM2:
     shape = EEGM2Config.preset("covariance", n_chans=3, width=4, n_virtual=0, sfreq_hz=32.0)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
