@@ -21,7 +21,6 @@ from eegm2.evaluation.config import (
     FitConfig,
     ProbeConfig,
     check_c,
-    refuse_centred,
 )
 from eegm2.model.config import MIXERS, NETWORKS, MixerOptions
 from eegm2.training.config import PretrainConfig
@@ -167,13 +166,7 @@ class ModelPlan(MixerOptions):
                 raise ConfigError(
                     f"model '{self.name}': {key} is for {', '.join(wanted)}; leave it out of this one"
                 )
-        how = self.fit_config()
-        if self.protocol in ("fine", "scratch"):
-            try:
-                refuse_centred(self.centre, how.head)
-            except ConfigError as error:
-                remedy = 'such as fit = {head = "statistics"}'
-                raise ConfigError(f"model '{self.name}': {error}, {remedy}") from error
+        self.fit_config()
 
     @property
     def kind(self) -> str:
