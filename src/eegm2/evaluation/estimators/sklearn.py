@@ -126,7 +126,7 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Of linear and light: what is made of the frozen representation, as for :class:`EEGM2Encoder`.
     head : {"statistics", "attention", "flatten"}
         Of fine and scratch; flatten is the paper's and tied to one length.
-    c : float or "people"
+    C : float or "people"
         Inverse strength of the linear protocol's penalty, or chosen by leaving out the people that `groups`
         tells apart, see `eegm2.evaluation.protocols.people`.
     lr, max_epochs : float, int, optional
@@ -141,6 +141,8 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Seeds weights, order, dropout and the validation part.
     ch_names, positions
         As for :class:`EEGM2Encoder`.
+    c
+        Former name of `C`, until version 0.3.
 
     Attributes
     ----------
