@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that take processes from the fork server come first: one worker starts one server."""
+    items.sort(key=lambda item: "forks" not in item.keywords)
+
+
+@pytest.fixture(autouse=True)
+def _threads_given_back() -> Iterator[None]:
+    """A test that sets torch's threads leaves none of them to the tests after it."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None and sys.modules["torch"].get_num_threads() != before:
+        sys.modules["torch"].set_num_threads(before)

@@ -335,7 +335,8 @@ def test_documents_of_the_tests_are_documents(tmp_path: Path) -> None:
 NARROW = {"n_chans": 2, "width": 8, "threads": 1}
 
 
-@pytest.mark.parametrize("cache", [pytest.param("cold", marks=pytest.mark.slow), "warm"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["cold", "warm"])
 def test_a_new_process_is_timed_from_its_start(cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first, "WARM", 1)
     monkeypatch.setattr(first, "COLD", 1)
