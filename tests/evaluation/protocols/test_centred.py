@@ -177,6 +177,19 @@ def test_a_recording_of_one_window_is_at_its_mean() -> None:
     assert found.abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("centre", ["recording", "running"])
+def test_some_windows_are_centred_on_all_of_their_recording(centre: str) -> None:
+    made, _ = shifted()
+    made = replace(made, start_s=made.start_s[::-1].copy())
+    centring = Centring(made, centre, 32)  # type: ignore[arg-type]
+    some = np.array([50, 3, 90, 51])
+    expected = centre_features(made.x, made, centre)[some]  # type: ignore[arg-type]
+    pooled = lambda rows: torch.from_numpy(made.x[rows])  # noqa: E731
+    np.testing.assert_allclose(centring.judging(pooled, some), expected, atol=1e-5)
+    centring.begin(pooled, some)
+    np.testing.assert_allclose(centring.learning(pooled(some), some), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("head", ["statistics", "attention"])
 def test_heads_of_other_presets_are_centred_too(head: str) -> None:
     data = labelled_arrays()
