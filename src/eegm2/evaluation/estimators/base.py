@@ -23,7 +23,7 @@ from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array,
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model
-from eegm2.evaluation.protocols.modes import freeze, layer_groups
+from eegm2.evaluation.protocols.layers import freeze, layer_groups
 from eegm2.evaluation.protocols.people import fit_by_people, variances
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_views, refuse_kind

@@ -16,8 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from eegm2.evaluation.config import Features
 from eegm2.evaluation.estimators.base import Learner, OnWindows, integer_seed
-from eegm2.evaluation.features.embedding import feature_names
-from eegm2.model.statistics import STATISTICS
+from eegm2.model.features import feature_names, n_features
 
 
 class EEGM2Encoder(TransformerMixin, OnWindows):
@@ -105,9 +104,8 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         With it ``set_output(transform="pandas")`` works.
         """
         check_is_fitted(self)
-        channels = self.network_.config.representation_channels
-        n = channels * (channels + 1) // 2 if self.features == "covariance" else channels * len(STATISTICS)
-        return np.array(feature_names(n, self.features), dtype=object)
+        config = self.network_.config
+        return np.array(feature_names(n_features(self.features, config), self.features, config), dtype=object)
 
 
 class EEGM2Classifier(ClassifierMixin, Learner):
