@@ -145,7 +145,7 @@ def test_the_penalty_has_its_name_of_scikit_learn_and_the_former_one_for_now(win
 
     weak = shares(C=1e-6)
     assert np.ptp(weak) < 0.1 < np.ptp(shares())
-    with pytest.warns(DeprecationWarning, match=r"c is called C now, .*; c ends in version 0\.3"):
+    with pytest.warns(DeprecationWarning, match=r"c is called C now.*c ends in version 0\.3"):
         np.testing.assert_array_equal(shares(c=1e-6), weak)
     by_people = EEGM2Classifier(protocol="linear", width=2, C="people")
     assert by_people.fit(x, y, groups).score(x, y) > 0.9
