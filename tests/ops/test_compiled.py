@@ -265,6 +265,21 @@ def test_a_kernel_can_be_called_from_python_and_has_its_way_in_only_then() -> No
     assert x.tolist() == [0, 6, 12, 9]
 
 
+def test_a_kernel_is_compiled_once_for_constants_and_variables() -> None:
+    @runtime.kernel
+    def shifted(x, i, by):  # type: ignore[no-untyped-def]
+        return x[i + by]
+
+    @runtime.kernel
+    def whole(x, i):  # type: ignore[no-untyped-def]
+        return shifted(x, 0, 2) + shifted(x, i, 1) + shifted(x, i + 1, i)
+
+    x, n_x = numba.float32[::1], numba.int64
+    runtime.prepare(whole, (x, n_x))
+    assert list(shifted.signatures) == [(x, n_x, n_x)]
+    assert whole(np.arange(4, dtype=np.float32), np.int64(1)) == 2 + 2 + 3
+
+
 def test_a_second_gradient_is_refused_in_words() -> None:
     inputs = [tensor.requires_grad_() for tensor in ssd_inputs(5)]
     y, _ = ops.ssd(*inputs, backend="numba")
