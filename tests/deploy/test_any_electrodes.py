@@ -179,7 +179,7 @@ def test_estimators_take_names_or_epochs(run: Path) -> None:
     with info._unlock():
         info["highpass"], info["lowpass"] = 0.5, 40.0
     epochs = mne.EpochsArray(x * 1e-6, info, verbose="error")
-    fitted = EEGM2Classifier(run, protocol="linear", c=0.1, **options).fit(epochs, y)
+    fitted = EEGM2Classifier(run, protocol="linear", C=0.1, **options).fit(epochs, y)
     assert fitted.network_.config.n_chans == 5
     assert fitted.predict_proba(epochs).shape == (20, 2)
     other = epochs.copy().reorder_channels(["Pz", "O2", "Fz", "T7", "Cz"])

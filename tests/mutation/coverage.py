@@ -214,17 +214,16 @@ def choose(
     def runs(lines: dict[str, list[int]]) -> bool:
         return line in lines.get(module, ()) if line else module in lines
 
-    found: dict[str, list[tuple[float, str]]] = {}
+    hits = []
     for file, entry in files.items():
         in_setup = runs(entry["setup"])
-        hit = [(t["seconds"], name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])]
-        if hit:
-            found[file] = sorted(hit)
-    chosen: list[str] = []
+        hits += [
+            (t["seconds"], file, name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])
+        ]
+    chosen: dict[str, list[str]] = {}
     seconds = 0.0
-    for tests in sorted(found.values(), key=lambda tests: tests[0]):
-        for one, name in tests:
-            if not chosen or not longest_s or seconds + one <= longest_s:
-                chosen.append(name)
-                seconds += one
-    return chosen, seconds
+    for one, file, name in sorted(hits):
+        if not chosen or not longest_s or seconds + one <= longest_s:
+            chosen.setdefault(file, []).append(name)  # a file's tests follow each other and share its set-up
+            seconds += one
+    return [name for names in chosen.values() for name in names], seconds

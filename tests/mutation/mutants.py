@@ -47,6 +47,11 @@ class Mutant:
     source: str
 
     @property
+    def name(self) -> str:
+        """Name it for a reader: the change, and its number where it is not the first of its kind."""
+        return f"{self.change} #{self.which + 1}" if self.which else self.change
+
+    @property
     def key(self) -> str:
         """Name it shortly; in the order of these names a module's mutants are tried."""
         return hashlib.sha256(f"{self.change}/{self.which}".encode()).hexdigest()[:12]

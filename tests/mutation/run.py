@@ -9,8 +9,8 @@
 Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
 faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
 first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``;
-tests that take long are left out unless `--longest 0` asks for all, and a test that falls must stand where
-nothing is planted.
+tests that take long are left out unless `--longest 0` asks for all. What falls, dies or does not end must do
+so twice, and pass where nothing is planted.
 Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
 equivalent only if ``equivalent.toml`` says why.
 """
@@ -113,7 +113,7 @@ def pending(module: str, sample: int, again: bool, kept: dict[str, Any]) -> list
             and m.key not in entry["survived"]
             and number < (sample or len(every))
         )
-        or (again and m.key in entry["survived"] and m.change not in excused)
+        or (again and m.key in entry["survived"] and m.name not in excused)
     ]
 
 
@@ -174,25 +174,34 @@ def try_all(
     late: list[tuple[str, Mutant]] = []
     sound: dict[tuple[bool, str], bool] = {}
 
-    def stands(anew: bool, name: str, control: Callable[[], Any]) -> bool:
-        """Return whether a test that fell passes where nothing is planted."""
-        if (anew, name) not in sound:
-            sound[anew, name] = forked(control, 120).get("lives", False)
-        return sound[anew, name]
+    def stands(anew: bool, names: list[str], control: Callable[[], Any]) -> bool:
+        """Return whether tests that fell, or did not end, pass where nothing is planted."""
+        key = (anew, " ".join(names))
+        if key not in sound:
+            sound[key] = forked(control, 120).get("lives", False)
+        return sound[key]
 
     def one(module: str, mutant: Mutant, run: Callable[..., dict[str, Any]], anew: bool = False) -> None:
         line = statement_at(ast.parse(source_of(module).read_text()), mutant.line)
         chosen, seconds = choose(tests, module, line, longest_s)
         chosen = [name for name in chosen if sound.get((anew, name), True)]
-        began = time.monotonic()
-        result = forked(lambda: run(chosen, mutant.source), 20 + 4 * seconds) if chosen else {"lives": True}
+        began, limit_s = time.monotonic(), 20 + 4 * seconds
+        result = forked(lambda: run(chosen, mutant.source), limit_s) if chosen else {"lives": True}
         if "raised" in result:
             raise RuntimeError(f"{module}:{mutant.line} {mutant.change}: {result['raised']}")
+        if result.get("lives", False):
+            return note(module, mutant, True, time.monotonic() - began)
         name = str(result.get("by", ""))
-        if name and not stands(anew, name, lambda: run([name], source_of(module).read_text())):
-            print(f"falls with no fault planted, left out: {name}", flush=True)
-            return one(module, mutant, run, anew)
-        note(module, mutant, result.get("lives", False), time.monotonic() - began)
+        asked = chosen[: chosen.index(name) + 1] if name in chosen else chosen
+        suspects = [name] if name else chosen
+        if not stands(anew, suspects, lambda: run(suspects, source_of(module).read_text())):
+            print(f"falls with no fault planted, left out: {' '.join(suspects)}", flush=True)
+        elif forked(lambda: run(asked, mutant.source), limit_s).get("lives", False):
+            print(f"falls now and then, left out: {' '.join(suspects)}", flush=True)
+        else:
+            return note(module, mutant, False, time.monotonic() - began)
+        sound.update({(anew, suspect): False for suspect in suspects})
+        return one(module, mutant, run, anew)
 
     def in_session(session: Session) -> None:
         for module, mutant in todo:
@@ -220,7 +229,7 @@ def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample
     entry["survived"].pop(mutant.key, None)
     scope = scope_of(module, mutant)
     if lives:
-        entry["survived"][mutant.key] = {"line": mutant.line, "change": mutant.change, "scope": scope}
+        entry["survived"][mutant.key] = {"line": mutant.line, "change": mutant.name, "scope": scope}
     else:
         entry["killed"][mutant.key] = scope
 
@@ -236,7 +245,7 @@ def load_everything() -> None:
 
 
 def equivalents() -> dict[str, dict[str, str]]:
-    """Return, by module and change, why a mutant does nothing that anybody could see."""
+    """Return, by module and name, why a mutant does nothing that anybody could see."""
     return tomllib.loads((HERE / "equivalent.toml").read_text())
 
 
@@ -298,7 +307,7 @@ def main() -> int:
     def note(module: str, mutant: Mutant, lives: bool, seconds: float) -> None:
         keep(kept[module], module, mutant, lives, arguments.sample)
         word = f"{'SURVIVED' if lives else 'killed':8} {seconds:5.1f} s"
-        print(f"{word} {module}:{mutant.line} {mutant.change[:150]}", flush=True)
+        print(f"{word} {module}:{mutant.line} {mutant.name[:150]}", flush=True)
         save()
 
     excused = equivalents()

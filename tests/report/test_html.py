@@ -233,3 +233,17 @@ def test_each_map_says_what_its_features_are() -> None:
     assert list(dict.fromkeys(said)) == ["statistics", "covariance"]
     data.probes = data.probes[:1]
     assert not any("the covariance" in text for text in captions())
+
+
+def test_every_kind_of_features_has_words_of_its_own() -> None:
+    """What the usual kind of a network is called must not be said of another's."""
+    from eegm2.model.features import KINDS
+    from eegm2.report.sections.representation import _features
+
+    said = {
+        kind: _features(dataclasses.replace(probe(), provenance={"config": {"features": kind}}))
+        for kind in KINDS
+    }
+    assert len(set(said.values())) == len(KINDS)
+    assert [kind for kind, words in said.items() if "nine statistics" in words] == ["statistics"]
+    assert _features(dataclasses.replace(probe(), provenance={})) == said["statistics"]

@@ -38,7 +38,9 @@ def finetune(
     typer.echo(f"classes     {' against '.join(results['classes'])}")
     parts = ", ".join(f"{part} {count(len(names), 'subject')}" for part, names in people.items())
     typer.echo(f"people      {parts}")
-    typer.echo(f"fitted      {count(results['epochs'], 'epoch')}, the best {results['best_epoch'] + 1}{said}")
+    best = results["best_epoch"]
+    which = f"the best {best + 1}" if best >= 0 else "none better than the probe that it began with"
+    typer.echo(f"fitted      {count(results['epochs'], 'epoch')}, {which}{said}")
     for name in ("balanced_accuracy", "auroc"):
         value = results["metrics"].get(name)
         if value is not None:

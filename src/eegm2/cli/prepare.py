@@ -10,6 +10,7 @@ import typer
 from eegm2.cli.options import options
 from eegm2.cli.progress import bar
 from eegm2.data.config import PrepareConfig
+from eegm2.words import count
 
 if TYPE_CHECKING:
     from eegm2.data.preparing.prepare import PrepareResult
@@ -59,7 +60,7 @@ def _show(result: PrepareResult) -> None:
     used = [outcome for outcome in result.outcomes if outcome.status not in ("skipped", "removed")]
     hours = sum(float(outcome.quality.get("duration_s", 0.0)) for outcome in used) / 3600
     subjects = len({outcome.subject for outcome in used})
-    typer.echo(f"recordings  {len(used)} of {subjects} subjects, {hours:.2f} h ({_counts(result)})")
+    typer.echo(f"recordings  {len(used)} of {count(subjects, 'subject')}, {hours:.2f} h ({_counts(result)})")
     if (
         result.recipe == "folder"
         and len(used) > 1
@@ -86,7 +87,9 @@ def _show(result: PrepareResult) -> None:
         typer.echo(f"warning     {message}", err=True)
     warnings = len(rejected) + len(result.left_out) + len(result.messages)
     if warnings:
-        typer.echo(f"{warnings} warnings; see prepare_report.json and quality.csv in the store", err=True)
+        typer.echo(
+            f"{count(warnings, 'warning')}; see prepare_report.json and quality.csv in the store", err=True
+        )
 
 
 def _to_look_at(quality: dict[str, Any]) -> list[str]:
@@ -113,4 +116,4 @@ def _alike(outcomes: Iterable[RecordingOutcome]) -> list[tuple[str, str]]:
 
 
 def _counts(result: PrepareResult) -> str:
-    return ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
+    return ", ".join(f"{n} {status}" for status, n in sorted(result.counts.items()))

@@ -39,6 +39,10 @@ C_HELP = (
     "who train and validate, as is how far each kind of feature is trusted; or validation: chosen on "
     "validation people alone"
 )
+BEGIN_HELP = (
+    "Head statistics of preset covariance: begin with random weights, or with the linear probe of the frozen "
+    "features (c = people), which stays where training does not lower the validation loss."
+)
 PROTOCOLS = ("linear", "light", "fine", "scratch")
 BASELINE_REGISTRY = Registry(
     "baseline",
@@ -49,6 +53,15 @@ BASELINE_REGISTRY = Registry(
 #: Metrics of classes and of values; of all but ``mae`` more is better.
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "auroc", "auprc", "weighted_f1", "kappa")
 REGRESSION = ("r2", "mae", "pearson_r")
+
+
+def refuse_centred(centre: Centre, head: str) -> None:
+    """Raise a ConfigError where a head has no features of a window from which a mean could be taken."""
+    if centre != "none" and head == "flatten":
+        raise ConfigError(
+            f"centre: got '{centre}' with head 'flatten', which reads a reconstruction sample by sample and "
+            "has no features to centre; use head 'statistics' or 'attention'"
+        )
 
 
 def check_c(c: float | str) -> None:
@@ -120,6 +133,12 @@ class ProbeConfig:
                 f"protocols: got {', '.join(unknown) or 'none'}, expected some of {', '.join(PROTOCOLS)}"
             )
         self.penalty()
+        whole = [name for name in self.protocols if name in ("fine", "scratch")]
+        if self.centre != "none" and whole:
+            raise ConfigError(
+                f"centre: got '{self.centre}' with protocol {whole[0]}, which a probe gives the paper's "
+                "head, and that has no features to centre; use eegm2 finetune --centre"
+            )
         expect(self, AT_LEAST_1, "seeds", "batch_size")
         if len(self.classes) == 1:
             raise ConfigError(
@@ -171,11 +190,7 @@ class FitConfig:
     head: Literal["flatten", "statistics", "attention"] = option(
         "flatten", "flatten: the paper's Fine head, tied to one length; the others take any."
     )
-    begin: Literal["random", "probe"] = option(
-        "random",
-        "Head statistics of preset covariance: begin with random weights, or with the linear probe of the "
-        "frozen features, which stays where training does not lower the validation loss.",
-    )
+    begin: Literal["random", "probe"] = option("random", BEGIN_HELP)
     head_dropout: float = option(0.0, "Dropout of the head.")
     layer_decay: float = option(1.0, "Learning rate factor per level away from the head; 1 is off.")
     freeze: tuple[str, ...] = option(

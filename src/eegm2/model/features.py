@@ -127,6 +127,12 @@ def usual_kind(config: EEGM2Config) -> Literal["tangent_state", "statistics"]:
     return "tangent_state" if config.embedding == "covariance" else "statistics"
 
 
+def n_features(kind: str, config: EEGM2Config) -> int:
+    """Return how many features of a kind a network gives; errors as :func:`window_features`."""
+    few_steps = torch.zeros(1, config.representation_channels, 4)
+    return window_features(few_steps, kind, config).shape[1]
+
+
 def feature_names(n_features: int, kind: str = "statistics", config: EEGM2Config | None = None) -> list[str]:
     """Return the name of every feature, such as min_000, covariance_000_001 or tangent_0_00_01, in order.
 

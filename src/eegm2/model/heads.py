@@ -56,15 +56,19 @@ class FlattenHead(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.out: nn.Module = nn.Linear(FINE_HIDDEN, n_outputs)
 
-    def forward(self, reconstruction: Tensor) -> Tensor:
-        """Map (batch, n_chans, n_times) to (batch, n_outputs)."""
+    def pooled(self, reconstruction: Tensor) -> Tensor:
+        """Map (batch, n_chans, n_times) to (batch, n_chans * n_times)."""
         if tuple(reconstruction.shape[1:]) != self.shape:
             raise ConfigError(
                 f"head 'flatten' is tied to (n_chans, n_times) = {self.shape}, got "
                 f"{tuple(reconstruction.shape[1:])}; "
                 "use head 'statistics' or 'attention' for other lengths"
             )
-        return self.out(self.drop(torch.relu(self.hidden(reconstruction.flatten(1)))))
+        return reconstruction.flatten(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map what :meth:`pooled` returns to (batch, n_outputs)."""
+        return self.out(self.drop(torch.relu(self.hidden(features))))
 
 
 class PooledHead(nn.Module):
@@ -100,12 +104,16 @@ class PooledHead(nn.Module):
         )
         self.out: nn.Module = nn.Linear(FINE_HIDDEN, n_outputs)
 
-    def forward(self, sequence: Tensor) -> Tensor:
-        """Map (batch, channels, steps) to (batch, n_outputs)."""
+    def pooled(self, sequence: Tensor) -> Tensor:
+        """Map (batch, channels, steps) to (batch, n_features)."""
         if self.queries is None:
-            return self.out(self.mlp(time_statistics(sequence)))
+            return time_statistics(sequence)
         weights = self.queries(sequence.transpose(1, 2)).softmax(dim=1)
-        return self.out(self.mlp((sequence @ weights).flatten(1)))
+        return (sequence @ weights).flatten(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map what :meth:`pooled` returns to (batch, n_outputs)."""
+        return self.out(self.mlp(features))
 
 
 class TokensHead(nn.Module):
@@ -120,6 +128,9 @@ class TokensHead(nn.Module):
     dropout : float
         Before the linear layer.
     """
+
+    #: Of the features.
+    KIND = "tangent_state"
 
     def __init__(self, config: EEGM2Config, n_outputs: int, dropout: float = 0.5) -> None:
         super().__init__()
@@ -146,9 +157,12 @@ class TokensHead(nn.Module):
         self.out.bias.copy_(bias)
         self.begun = True
 
-    def forward(self, representation: Tensor) -> Tensor:
-        """Map (batch, representation_channels, n_tokens) to (batch, n_outputs)."""
-        features = window_features(representation, "tangent_state", self.config)
+    def pooled(self, representation: Tensor) -> Tensor:
+        """Map (batch, representation_channels, n_tokens) to (batch, n_features)."""
+        return window_features(representation, self.KIND, self.config)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map what :meth:`pooled` returns to (batch, n_outputs)."""
         learning = self.training and len(features) > 1 and not self.begun  # one window has no spread
         norm = self.norm
         scaled = F.batch_norm(
@@ -218,13 +232,21 @@ class Downstream(nn.Module):
         self.head.out.weight *= scale
         self.head.out.bias.mul_(scale).add_(mean)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return what the head decides on, (batch, n_features), of windows (batch, n_chans, n_times)."""
         if self.head_name == "flatten":
-            return self.head(self.network(x))
+            return self.head.pooled(self.network(x))
         sequence = self.network.encode(x)
         mediator = getattr(self.network, "mediator", None)
-        return self.head(sequence if mediator is None else mediator(sequence))
+        return self.head.pooled(sequence if mediator is None else mediator(sequence))
+
+    def answer(self, features: Tensor) -> Tensor:
+        """Return logits or values, (batch, n_outputs), of what :meth:`pooled` returns."""
+        return self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
+        return self.answer(self.pooled(x))
 
 
 class FeatureDownstream(nn.Module):
@@ -266,10 +288,17 @@ class FeatureDownstream(nn.Module):
                 if unused is not None:
                     unused.requires_grad_(False)
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return features, (batch, n_features), of windows (batch, n_chans, n_times)."""
+        return window_features(self.network.encode(x), self.kind, self.network.config)
+
+    def answer(self, features: Tensor) -> Tensor:
+        """Return logits or values, (batch, n_outputs), of what :meth:`pooled` returns."""
+        return self.head((features - self.mean) / self.scale)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits or values, (batch, n_outputs), of windows (batch, n_chans, n_times)."""
-        features = window_features(self.network.encode(x), self.kind, self.network.config)
-        return self.head((features - self.mean) / self.scale)
+        return self.answer(self.pooled(x))
 
 
 def _drop_what_pooled_heads_do_not_read(network: EEGM2 | UNet) -> None:

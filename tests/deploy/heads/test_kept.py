@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,15 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TUNED = {"light": {"protocol": "light"}, "fine": {}, "flatten": {"head": "flatten"}}
+TUNED: dict[str, dict[str, Any]] = {
+    "light": {"protocol": "light"},
+    "fine": {},
+    "flatten": {"head": "flatten"},
+    "fine_running": {"centre": "running"},
+    "attention_running": {"head": "attention", "centre": "running"},
+    "fine_recording": {"centre": "recording"},
+}
+RUNNING = ("running", "fine_running", "attention_running")
 
 
 def call(*words: object) -> str:
@@ -64,6 +73,7 @@ def streamed(kept: Path, model: str, head: str, out: Path) -> list[dict]:
 
 
 CASES = [("probe", ""), ("light", "light"), ("fine", ""), ("flatten", ""), ("running", "linear")]
+CASES += [("fine_running", ""), ("attention_running", "fine")]
 
 
 @pytest.mark.parametrize(("model", "head"), CASES)
@@ -81,7 +91,7 @@ def test_a_kept_model_says_of_a_window_what_it_predicts(
     assert len(decisions) >= 5
     checked = 0
     for decision in decisions[-6:]:
-        if model == "running":
+        if model in RUNNING:
             break
         end = round(decision["time_s"] * SFREQ_HZ)
         x = scale_window(prepared[:, end - n : end], classifier.windows.scaling)[None]
@@ -89,7 +99,7 @@ def test_a_kept_model_says_of_a_window_what_it_predicts(
         np.testing.assert_allclose(decision["probabilities"], expected, atol=1e-5)
         assert decision["decided"] == classifier.classes[classifier.decide(expected[None])[0]]
         checked += 1
-    if model == "running":  # of windows side by side, from the fifteenth on
+    if model in RUNNING:  # of windows side by side, from the fifteenth on
         ends = range(n, prepared.shape[1] + 1, n)
         x = np.stack([scale_window(prepared[:, end - n : end], "quantile95") for end in ends])
         expected = classifier.probabilities(x, classifier.features(x, 8, "cpu"), 8, "cpu")
@@ -105,6 +115,7 @@ def test_a_kept_model_says_of_a_window_what_it_predicts(
     ("model", "head"),
     [
         ("fine", "fine"),
+        pytest.param("fine_running", "fine", marks=pytest.mark.slow),
         pytest.param("probe", "linear", marks=pytest.mark.slow),
         pytest.param("flatten", "fine", marks=pytest.mark.slow),
     ],
@@ -133,6 +144,10 @@ def test_what_a_stream_does_not_have_is_refused_with_the_reason(kept: Path, tmp_
         ConfigError, match=r"learnt on features less the mean of their whole recording.*head --c"
     ):
         call(*base, "--model", kept / "recording")
+    with pytest.raises(ConfigError, match=r"less the mean of their whole recording.*--centre running"):
+        call(*base, "--model", kept / "fine_recording")
+    with pytest.raises(ConfigError, match=r"centres features inside a fine-tuned network, which a bundle"):
+        call("export", kept / "attention_running", "--head", "fine", "--out", tmp_path / "x")
     classifier = load_classifier(kept / "probe")
     facts = {**classifier.facts, "scaling": "recording"}
     with pytest.raises(

@@ -12,7 +12,9 @@ from sklearn.model_selection import cross_val_score
 
 from eegm2 import EEGM2Classifier, EEGM2Encoder, EEGM2ForClassification
 from eegm2.errors import ConfigError
+from eegm2.evaluation.config import Features
 from eegm2.evaluation.estimators.input_facts import InputFacts, PreprocessingWarning
+from eegm2.model.features import KINDS
 from tests.evaluation.helpers import CHANNELS, SFREQ_HZ, fake_run, labelled_store
 
 RNG = np.random.default_rng(0)
@@ -103,3 +105,13 @@ def test_features_have_names_and_come_as_a_table() -> None:
     table = encoder.set_output(transform="pandas").fit_transform(X * 1e6)
     assert isinstance(table, pandas.DataFrame)
     assert list(table.columns) == list(encoder.get_feature_names_out())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_column_has_a_name(kind: Features) -> None:
+    """Also of networks whose features are not of all channels of the representation."""
+    names = ("Fz", "Cz", "Pz", "Oz")
+    encoder = EEGM2Encoder(preset="covariance", width=4, features=kind, ch_names=names)
+    windows = np.random.default_rng(0).standard_normal((2, len(names), 256))
+    made = encoder.fit_transform(windows)
+    assert len(set(encoder.get_feature_names_out())) == made.shape[1]

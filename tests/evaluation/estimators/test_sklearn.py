@@ -132,9 +132,25 @@ def test_it_works_in_pipelines_searches_and_grouped_cross_validation(windows: tu
     x, y, groups = windows
     pipeline = make_pipeline(EEGM2Encoder(tiny_model()), StandardScaler(), LogisticRegression())
     assert cross_val_score(pipeline, x, y, groups=groups, cv=GroupKFold(3)).mean() > 0.9
-    grid = {"eegm2classifier__c": [0.01, 1.0], "eegm2classifier__scaling": ["quantile95", "zscore"]}
+    grid = {"eegm2classifier__C": [0.01, 1.0], "eegm2classifier__scaling": ["quantile95", "zscore"]}
     search = GridSearchCV(make_pipeline(EEGM2Classifier(protocol="linear", width=2)), grid, cv=2)
     assert set(search.fit(x, y).best_params_) == set(grid)
+
+
+def test_the_penalty_has_its_name_of_scikit_learn_and_the_former_one_for_now(windows: tuple) -> None:
+    x, y, groups = windows
+
+    def shares(**penalty: Any) -> np.ndarray:
+        return EEGM2Classifier(protocol="linear", width=2, **penalty).fit(x, y, groups).predict_proba(x)
+
+    weak = shares(C=1e-6)
+    assert np.ptp(weak) < 0.1 < np.ptp(shares())
+    with pytest.warns(DeprecationWarning, match=r"c is called C now.*c ends in version 0\.3"):
+        np.testing.assert_array_equal(shares(c=1e-6), weak)
+    by_people = EEGM2Classifier(protocol="linear", width=2, C="people")
+    assert by_people.fit(x, y, groups).score(x, y) > 0.9
+    with pytest.raises(ConfigError, match="C: 'people' leaves people out; say in fit's groups who"):
+        by_people.fit(x, y)
 
 
 def test_a_checkpoint_gives_its_own_features(tmp_path: Path, windows: tuple) -> None:

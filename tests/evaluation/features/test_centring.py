@@ -13,7 +13,7 @@ from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean, cen
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from tests.evaluation.experiments import FOLDS, HEAD, MODELS, OWN, evaluate, model, rows_of
+from tests.evaluation.experiments import FOLDS, HEAD, MODELS, evaluate, model, rows_of
 from tests.evaluation.helpers import labelled_store
 from tests.evaluation.protocols.test_frozen import QUICK
 
@@ -97,6 +97,9 @@ def test_models_and_baselines_of_an_experiment_are_centred(tmp_path: Path) -> No
     text = HEAD.replace("[0, 1]", "[0]") + FOLDS
     for name, how in centre.items():
         text += model(name, f'protocol = "linear"\npretrained = "random"\npreset = "s5"\nwidth = 4\n{how}')
+    tuned = 'protocol = "fine"\npretrained = "random"\npreset = "s5"\nwidth = 4\n'
+    tuned += 'fit = {max_epochs = 1, head = "statistics"}\n'
+    text += model("fine", tuned) + model("fine_centred", tuned + 'centre = "recording"')
     text += model("band", MODELS["band_power"].replace('c = "validation"', 'centre = "recording"'))
     result = evaluate(tmp_path, text)
     assert result.exit_code == 0, result.output
@@ -104,9 +107,11 @@ def test_models_and_baselines_of_an_experiment_are_centred(tmp_path: Path) -> No
         path.name.split("-")[0]: np.load(path, allow_pickle=False)["score"]
         for path in (tmp_path / "out" / "cells").glob("*-fold0-*.npz")
     }
-    assert scores["linear"].shape == scores["linear_centred"].shape
-    assert np.abs(scores["linear"] - scores["linear_centred"]).max() > 1e-3
+    for name in ("linear", "fine"):
+        assert scores[name].shape == scores[f"{name}_centred"].shape
+        assert np.abs(scores[name] - scores[f"{name}_centred"]).max() > 1e-3
     rows = {row["model"] for row in rows_of(tmp_path)}
-    assert rows == {"linear", "linear_centred", "band"}
-    with pytest.raises(ConfigError, match="model 'fine': centre is for linear, light"):
-        evaluate(tmp_path, text + OWN + model("fine", MODELS["scratch"] + '\ncentre = "recording"'))
+    assert rows == {"linear", "linear_centred", "fine", "fine_centred", "band"}
+    flat = tuned.replace('head = "statistics"', 'head = "flatten"') + 'centre = "recording"'
+    with pytest.raises(ConfigError, match=r"model 'flat': centre: got 'recording' with head 'flatten'.*fit"):
+        evaluate(tmp_path, text + model("flat", flat))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from eegm2.data.config import PrepareConfig
 from eegm2.data.files.tree import LeftOut, Tree, walk
 from eegm2.data.names import composed, shown
+from eegm2.data.preparing.people import doubts
 from eegm2.data.preparing.worker import Job, RecordingOutcome
 from eegm2.data.recipes.base import Recipe, SourceRecording, detect_recipe, get_recipe
 from eegm2.errors import ConfigError, DataError
@@ -58,12 +59,13 @@ def find_recordings(root: Path, config: PrepareConfig) -> Findings:
     if recipe.outside is not None and root.is_dir():
         left_out = [_with_own_reason(left, recipe) for left in left_out]
     sources = sorted(sources, key=lambda source: (source.recording_id, str(source.path)))
+    folder, named = root if root.is_dir() else root.parent, set[str]()
     if config.table:
         from eegm2.data.preparing.tables import apply_table
 
-        sources, said = apply_table(sources, config.table, root if root.is_dir() else root.parent)
+        sources, said, named = apply_table(sources, config.table, folder)
         messages += said
-    messages += _alike_people(sources)
+    messages += doubts(sources, folder, certain=named, declared=recipe.declared)
     return Findings(recipe, _with_own_identities(sources), tuple(messages), tuple(left_out))
 
 
@@ -135,20 +137,6 @@ def _with_own_identities(sources: Sequence[SourceRecording]) -> list[SourceRecor
             source = dataclasses.replace(source, recording_id=f"{source.recording_id} (2)", problem=reason)
         unique.append(source)
     return unique
-
-
-def _alike_people(sources: Sequence[SourceRecording]) -> list[str]:
-    """Return a message where subjects differ in case or spaces only: splits take them for two people."""
-    people: dict[str, set[str]] = {}
-    for source in sources:
-        people.setdefault("".join(composed(source.subject).casefold().split()), set()).add(source.subject)
-    alike = [" and ".join(sorted(names)) for _, names in sorted(people.items()) if len(names) > 1]
-    if not alike:
-        return []
-    return [
-        f"subjects that differ in case or spaces only: {', '.join(alike)}; "
-        "if they are one person, name them alike"
-    ]
 
 
 def summary(left_out: Iterable[LeftOut], names: int = 3) -> list[str]:

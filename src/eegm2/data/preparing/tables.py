@@ -15,8 +15,8 @@ from eegm2.errors import DataError
 
 def apply_table(
     sources: Sequence[SourceRecording], path: str | Path, root: Path
-) -> tuple[list[SourceRecording], list[str]]:
-    """Return the recordings with what a table says of them, and messages about what did not fit.
+) -> tuple[list[SourceRecording], list[str], set[str]]:
+    """Return the recordings with what a table says of them, messages, and the ids whose subject it names.
 
     The column ``recording`` (or ``file``) names a recording by its id, its path below `root`, its file name
     or that without suffix. ``subject``, ``session`` and ``split`` replace what was found; ``label`` with
@@ -62,7 +62,8 @@ def apply_table(
     without = [source.recording_id for place, source in enumerate(sources) if place not in seen]
     if without:
         messages.append(f"{path}: no row for {len(without)} recordings: {', '.join(without)}")
-    return changed, messages
+    named = {sources[place].recording_id for place, (_, given) in told.items() if "subject" in given}
+    return changed, messages, named
 
 
 def _with_facts(

@@ -26,7 +26,7 @@ from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS
-from eegm2.model.features import diagonal, window_features
+from eegm2.model.features import diagonal, n_features
 
 #: Modules of which the runtime beside a bundle is made, in this order, and what of them where it is not all;
 #: that needs NumPy, ONNX Runtime and each other alone.
@@ -133,11 +133,10 @@ def _head_facts(head: DenseHead | None, n_classes: int) -> dict[str, Any]:
 def refuse_other_head(trained: TrainedModel, head: DenseHead) -> None:
     """Raise a ConfigError where a head takes another number of features than the model gives."""
     shape, kind = trained.config, head.facts.get("features", "statistics")
-    one = window_features(torch.zeros(1, shape.representation_channels, 4), kind, shape)
-    if one.shape[1] != len(head.mean):
+    made = n_features(kind, shape)
+    if made != len(head.mean):
         raise ConfigError(
-            f"head: takes {len(head.mean)} {kind} features, the model gives {one.shape[1]}; "
-            "fit it on this model"
+            f"head: takes {len(head.mean)} {kind} features, the model gives {made}; fit it on this model"
         )
 
 

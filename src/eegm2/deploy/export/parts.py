@@ -116,7 +116,18 @@ def chosen_parts(model: EEGM2, config: ExportConfig) -> list[str]:
 
 
 def window_part(head: WindowedHead, n_chans: int) -> Part:
-    """Return the network of a head that was learnt on separate windows, for one window at a time."""
+    """Return the network of a head that was learnt on separate windows, for one window at a time.
+
+    Raises
+    ------
+    ConfigError
+        If features are centred between a network and a head that is not one of plain arrays.
+    """
+    if head.kind == "pooled":
+        raise ConfigError(
+            "head: centres features inside a fine-tuned network, which a bundle cannot; fine-tune with "
+            "--head light (or statistics of preset covariance), or with --centre none"
+        )
     scores = head.head is None
     module = OfWindow(head.network, head.n_times, scores=scores).eval()
     output = "scores" if scores else "representation"

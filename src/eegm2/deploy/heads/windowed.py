@@ -76,19 +76,22 @@ class WindowedHead:
     @property
     def centre(self) -> str:
         """What is taken off the features."""
-        return "none" if self.head is None else str(self.facts.get("centre", "none"))
+        return str(self.facts.get("centre", "none"))
 
     @property
     def kind(self) -> str:
-        """Features of the representation; of a fine-tuned network its scores."""
-        return "scores" if self.head is None else str(self.facts.get("features", "statistics"))
+        """Features of the representation; of a fine-tuned network its scores, or what its head centres."""
+        if self.head is not None:
+            return str(self.facts.get("features", "statistics"))
+        return "scores" if self.centre == "none" else "pooled"
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """Map one window in microvolts, (n_chans, n_times), to features or scores, (1, n)."""
         scaled = torch.from_numpy(scaled_window(x, self.scaling))[None]
         with torch.inference_mode():
             if self.head is None:
-                return self.network(scaled).double().numpy()
+                network = self.network if self.kind == "scores" else self.network.pooled
+                return network(scaled).double().numpy()  # type: ignore[operator]
             representation = self.network.encode(scaled)  # type: ignore[operator]
             made = window_features(representation, self.kind, self.network.config)  # type: ignore[arg-type]
         return made.double().numpy()
@@ -97,6 +100,10 @@ class WindowedHead:
         """Map what :meth:`features` returns to probabilities, (1, n_classes)."""
         if self.head is not None:
             return self.head(features)
+        if self.kind == "pooled":
+            with torch.inference_mode():
+                made = self.network.answer(torch.from_numpy(features).float())  # type: ignore[operator]
+            features = made.double().numpy()
         e = np.exp(features - features.max(1, keepdims=True))
         return e / e.sum(1, keepdims=True)
 

@@ -18,6 +18,7 @@ from eegm2.data.channels import unnamed
 from eegm2.data.config import WindowConfig
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import CheckpointError, ConfigError
+from eegm2.evaluation.config import Centre
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.representation import frozen, iterate
 from eegm2.evaluation.protocols.kept import read_downstream
@@ -102,9 +103,12 @@ class Classifier:
         return replace(self, checkpoint=self.checkpoint.on_montage(ch_names, positions))
 
     def features(self, x: NDArray[np.float32], batch_size: int, device: str) -> NDArray[np.float64] | None:
-        """Return the features of scaled windows (n, n_chans, n_times); None of a fine-tuned network."""
+        """Return the features of scaled windows (n, n_chans, n_times).
+
+        None of a fine-tuned network with a head of its own, unless it was learnt on centred features.
+        """
         if self.head is None:
-            return None
+            return None if self.centre == "none" else self._tuned("pooled", x, batch_size, device)
         kind, model = self.facts.get("features", "statistics"), self.checkpoint.model
         made = []
         with frozen(model, device) as encode:
@@ -134,22 +138,34 @@ class Classifier:
         mean : array, optional
             Taken off the features in place of their own mean, where the head was learnt on centred ones.
         """
-        if self.head is not None:
-            assert features is not None
-            centre = self.facts.get("centre", "none")
-            if centre != "none":
-                recording = np.zeros(len(features), str)
-                return self.head(
-                    features - mean if mean is not None else centred(features, recording, centre)
-                )
-            return self.head(features)
+        if features is None:
+            made = self._tuned("forward", x, batch_size, device)
+        else:
+            taken = self.centred(features) if mean is None or self.centre == "none" else features - mean
+            if self.head is not None:
+                return self.head(taken)
+            made = self._tuned("answer", taken.astype(np.float32), batch_size, device)
+        return torch.from_numpy(made).softmax(1).numpy() if self.classes else made
+
+    @property
+    def centre(self) -> Centre:
+        """What is taken off the features."""
+        return self.facts.get("centre", "none")
+
+    def centred(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the features (n, n_features) of a recording's windows, in order, as the head takes them."""
+        return np.asarray(centred(features, np.zeros(len(features), str), self.centre))
+
+    def _tuned(
+        self, what: str, rows: NDArray[np.float32], batch_size: int, device: str
+    ) -> NDArray[np.float64]:
+        """Return what a method of the fine-tuned network gives, (n, n_outputs or n_features)."""
         assert self.tuned is not None
         parts = []
         with torch.inference_mode():
-            network = self.tuned.to(device)
-            for rows in iterate(len(x), batch_size):
-                out = network(torch.from_numpy(x[rows]).to(device))
-                parts.append((out.double().softmax(1) if self.classes else out.double()).cpu().numpy())
+            method = getattr(self.tuned.to(device), what)
+            for some in iterate(len(rows), batch_size):
+                parts.append(method(torch.from_numpy(rows[some]).to(device)).double().cpu().numpy())
         return np.concatenate(parts)
 
     def decide(self, probabilities: NDArray[np.float64], threshold: float | None = None) -> NDArray[np.int64]:

@@ -19,7 +19,6 @@ from eegm2.errors import DataError
 from eegm2.evaluation.baselines.band_power import log_band_power
 from eegm2.evaluation.baselines.class_power import BANDS
 from eegm2.evaluation.baselines.options import band_edges
-from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.probing.keep import common_share
 from eegm2.plugins import is_plugin
 
@@ -86,8 +85,7 @@ def predict_recording(
     probabilities = own.probabilities(x, features, config.batch_size, config.device)
     taken: NDArray[Any] | None = None
     if features is not None:
-        centre = own.facts.get("centre", "none")
-        taken = centred(features, np.zeros(len(features), str), centre)
+        taken = own.centred(features)
     flags = window_flags(raw, typical_uv, taken, own, store.ch_names)
     names = [*dataset.classes, ""]
     labels = [names[i] for i in dataset.labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from eegm2.evaluation.estimators.input_facts import InputFacts, epochs_to_array,
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.fitting import Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_model
-from eegm2.evaluation.protocols.modes import freeze, layer_groups
+from eegm2.evaluation.protocols.layers import freeze, layer_groups
 from eegm2.evaluation.protocols.people import fit_by_people, variances
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_views, refuse_kind
@@ -161,7 +162,7 @@ class Learner(OnWindows):
         scaling: str = "quantile95",
         features: Features = "statistics",
         head: str = "statistics",
-        c: float | str = 1.0,
+        C: float | str = 1.0,
         lr: float | None = None,
         max_epochs: int | None = None,
         patience: int = 10,
@@ -173,6 +174,7 @@ class Learner(OnWindows):
         random_state: Any = 0,
         ch_names: Any = None,
         positions: Any = None,
+        c: Any = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.protocol = protocol
@@ -181,7 +183,7 @@ class Learner(OnWindows):
         self.scaling = scaling
         self.features = features
         self.head = head
-        self.c = c
+        self.C = C
         self.lr = lr
         self.max_epochs = max_epochs
         self.patience = patience
@@ -193,6 +195,16 @@ class Learner(OnWindows):
         self.random_state = random_state
         self.ch_names = ch_names
         self.positions = positions
+        self.c = c
+
+    def _penalty(self) -> Any:
+        """Return `C`, by its former name too."""
+        if self.c is None:
+            return self.C
+        warnings.warn(
+            "c is called C now, as in scikit-learn; c ends in version 0.3", DeprecationWarning, stacklevel=4
+        )
+        return self.c
 
     def _config(self) -> FitConfig:
         frozen = self.protocol == "light"
@@ -216,16 +228,16 @@ class Learner(OnWindows):
         if self.protocol == "linear":
             made = self._features(windows)
             views = feature_views(self.features, self.network_.config)
-            if self.c == "people":
+            if (penalty := self._penalty()) == "people":
                 if groups is None:
                     raise ConfigError(
-                        "c: 'people' leaves people out; say in fit's groups who windows are from"
+                        "C: 'people' leaves people out; say in fit's groups who windows are from"
                     )
                 people = np.asarray(groups)
                 self.model_: Any = fit_by_people(made, y, people, views, regression=not n_classes)
                 return self
             variance = variances(views, made.shape[1])
-            self.model_ = linear_model(not n_classes, float(self.c), variance).fit(made, y)
+            self.model_ = linear_model(not n_classes, float(penalty), variance).fit(made, y)
             return self
         train, val = self._validation_part(y, n_classes, groups, seed)
         with torch.random.fork_rng():

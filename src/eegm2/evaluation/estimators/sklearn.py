@@ -16,8 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from eegm2.evaluation.config import Features
 from eegm2.evaluation.estimators.base import Learner, OnWindows, integer_seed
-from eegm2.evaluation.features.embedding import feature_names
-from eegm2.model.statistics import STATISTICS
+from eegm2.model.features import feature_names, n_features
 
 
 class EEGM2Encoder(TransformerMixin, OnWindows):
@@ -105,9 +104,8 @@ class EEGM2Encoder(TransformerMixin, OnWindows):
         With it ``set_output(transform="pandas")`` works.
         """
         check_is_fitted(self)
-        channels = self.network_.config.representation_channels
-        n = channels * (channels + 1) // 2 if self.features == "covariance" else channels * len(STATISTICS)
-        return np.array(feature_names(n, self.features), dtype=object)
+        config = self.network_.config
+        return np.array(feature_names(n_features(self.features, config), self.features, config), dtype=object)
 
 
 class EEGM2Classifier(ClassifierMixin, Learner):
@@ -128,7 +126,7 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Of linear and light: what is made of the frozen representation, as for :class:`EEGM2Encoder`.
     head : {"statistics", "attention", "flatten"}
         Of fine and scratch; flatten is the paper's and tied to one length.
-    c : float or "people"
+    C : float or "people"
         Inverse strength of the linear protocol's penalty, or chosen by leaving out the people that `groups`
         tells apart, see `eegm2.evaluation.protocols.people`.
     lr, max_epochs : float, int, optional
@@ -143,6 +141,8 @@ class EEGM2Classifier(ClassifierMixin, Learner):
         Seeds weights, order, dropout and the validation part.
     ch_names, positions
         As for :class:`EEGM2Encoder`.
+    c
+        Former name of `C`, until version 0.3.
 
     Attributes
     ----------

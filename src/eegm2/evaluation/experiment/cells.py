@@ -62,7 +62,8 @@ class Cell:
         """
         parts = {"units": units, "by": self.split.manifest.by}
         views = ["views"] if self.model.protocol == "linear" and has_views(self.model.features) else []
-        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights, *views])
+        begun = ["people"] if self.model.fit.get("begin") == "probe" else []
+        return sha256_json([FORMAT, chosen(settings), parts, self.seed, data, weights, *views, *begun])
 
 
 @dataclass(frozen=True)

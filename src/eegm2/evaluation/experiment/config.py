@@ -124,7 +124,7 @@ class ModelPlan(MixerOptions):
     c: float | str = option(1.0, C_HELP + ".")
     threshold: Literal["validation", "half"] = option("validation", "linear: decision threshold.")
     features: Features = option("statistics", "linear, light: " + FEATURES_HELP)
-    centre: Centre = option("none", "linear, light: " + CENTRE_HELP)
+    centre: Centre = option("none", CENTRE_HELP)
     baseline: str = option("", "Name of a baseline, instead of a protocol.", parts=BASELINE_REGISTRY)
     options: dict[str, Any] = option({}, "Options of the baseline.")
     choose: tuple[str, ...] = option(
@@ -192,7 +192,7 @@ _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "c": ("linear",),
     "threshold": ("linear",),
     "features": ("linear", "light"),
-    "centre": ("linear", "light"),
+    "centre": PROTOCOLS,
     "options": ("baseline",),
     "by": ("choose",),
     "pretrained": PROTOCOLS,

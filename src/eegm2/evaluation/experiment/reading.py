@@ -9,7 +9,7 @@ from typing import Any
 
 from eegm2.config import from_dict, read_toml
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import CLASSIFICATION, REGRESSION
+from eegm2.evaluation.config import CLASSIFICATION, REGRESSION, refuse_centred
 from eegm2.evaluation.experiment.config import (
     RANDOM,
     ComparePlan,
@@ -99,10 +99,20 @@ def check_names(plan: Plan) -> None:
             )
         if model.choose:
             _check_choice(plan, model, where)
+        if model.protocol in ("fine", "scratch"):
+            _check_head(model, where)
     for pair in plan.compare:
         absent = [name for name in (pair.a, pair.b) if name not in names]
         if absent:
             raise ConfigError(f"{plan.path}: compare: got '{absent[0]}', there is {', '.join(names)}")
+
+
+def _check_head(model: ModelPlan, where: str) -> None:
+    """Refuse features that are centred for a head which has none."""
+    try:
+        refuse_centred(model.centre, model.fit_config().head)
+    except ConfigError as error:
+        raise ConfigError(f'{where}: {error}, such as fit = {{head = "statistics"}}') from error
 
 
 def _check_choice(plan: Plan, model: ModelPlan, where: str) -> None:

@@ -95,7 +95,15 @@ class CellRunner:
         config = model.fit_config(self.device)
         if model.protocol in ("fine", "scratch"):
             network = self.weights.network(model, cell.split, seed)
-            return run_protocol(model.protocol, data, split, model=network, seed=seed, config=config)
+            return run_protocol(
+                model.protocol,
+                data,
+                split,
+                model=network,
+                seed=seed,
+                config=config,
+                centre=model.centre,
+            )
         features = self.features(cell, data)
         if model.protocol == "light":
             return light_probe(features, data, split, seed=seed, config=config, centre=model.centre)

@@ -110,10 +110,15 @@ def centre_features(
     """
     if centre == "none":
         return features
+    refuse_constant(data)
+    return centred(features, data.recording, centre, data.start_s)
+
+
+def refuse_constant(data: LabelledWindows) -> None:
+    """Raise a DataError where every recording has one target throughout, which centring would take away."""
     recordings = np.unique(data.recording)
     if all(len(np.unique(data.y[data.recording == name])) < 2 for name in recordings):
         raise DataError(
             f"centre: each of the {len(recordings)} recordings has one target throughout, and centring by "
             "recording would take away what is to be told apart; set centre to none"
         )
-    return centred(features, data.recording, centre, data.start_s)

@@ -9,7 +9,16 @@ from typing import Literal
 from eegm2.config import NOT_NEGATIVE, expect, option
 from eegm2.data.config import Scaling
 from eegm2.errors import ConfigError
-from eegm2.evaluation.config import FEATURES_HELP, Features, FitConfig, ProbeConfig
+from eegm2.evaluation.config import (
+    BEGIN_HELP,
+    CENTRE_HELP,
+    FEATURES_HELP,
+    Centre,
+    Features,
+    FitConfig,
+    ProbeConfig,
+    refuse_centred,
+)
 
 Head = Literal["light", "flatten", "statistics", "attention"]
 
@@ -29,6 +38,8 @@ class FinetuneConfig:
     features: Features | None = option(
         None, FEATURES_HELP[:-1] + "; none given: what the network usually gives."
     )
+    centre: Centre = option("none", CENTRE_HELP, later=True)
+    begin: Literal["random", "probe"] = option("random", BEGIN_HELP, later=True)
     lr: float = option(0.0, "Learning rate of AdamW; 0: 1e-4 for fine, 1e-3 for light.")
     weight_decay: float = option(1e-2, "Weight decay of AdamW.")
     batch_size: int = option(64, "Windows per step.")
@@ -68,6 +79,9 @@ class FinetuneConfig:
         expect(self, NOT_NEGATIVE, "lr", "max_epochs", "patience")
         if self.protocol == "light" and self.head != "light":
             raise ConfigError(f"head: got '{self.head}' with --protocol light, which has its own; use fine")
+        refuse_centred(self.centre, self.head)
+        if self.begin == "probe" and self.head != "statistics":
+            raise ConfigError(f"begin: got 'probe' with head '{self.head}'; it is for --head statistics")
         self.fit()
         self.probe("statistics")
 
@@ -81,6 +95,7 @@ class FinetuneConfig:
             max_epochs=self.max_epochs or (100 if light else 30),
             patience=self.patience or (10 if light else 5),
             head="statistics" if self.head == "light" else self.head,
+            begin=self.begin,
             layer_decay=self.layer_decay,
             freeze=self.freeze,
             threshold=self.threshold,
@@ -93,6 +108,6 @@ class FinetuneConfig:
         shared = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(ProbeConfig)
-            if field.name in own and field.name not in ("features",)
+            if field.name in own and field.name not in ("features", "centre")
         }
         return ProbeConfig(protocols=(self.protocol,), seeds=1, features=features, **shared)

@@ -18,15 +18,17 @@ from eegm2.config import conflicts, to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError
+from eegm2.evaluation.features.centring import centre_features, centred
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.probing.folder import prediction_arrays
 from eegm2.evaluation.probing.keep import learnt_from, write_network
-from eegm2.evaluation.protocols.fitting import Task, fit
-from eegm2.evaluation.protocols.frozen import light_probe, predictions
-from eegm2.evaluation.protocols.kept import HeadArrays, write_downstream
-from eegm2.evaluation.protocols.modes import fine_tune, freeze, layer_groups
+from eegm2.evaluation.protocols.frozen import light_probe
+from eegm2.evaluation.protocols.kept import HeadArrays, write_tuned
+from eegm2.evaluation.protocols.layers import freeze
+from eegm2.evaluation.protocols.modes import fine_tune
 from eegm2.evaluation.protocols.resuming import FitState
+from eegm2.evaluation.protocols.tuning import tune
 from eegm2.evaluation.scores.outcome import Outcome, evaluate
 from eegm2.evaluation.windows.from_store import ChosenSplit, LabelledTask
 from eegm2.evaluation.windows.labelled import LabelledWindows
@@ -123,7 +125,10 @@ def finetune(
         report("fitting", 0, config.fit().max_epochs)
         state = FitState(folder / STATE, _mark(checkpoint, facts), of_stage(report, "fitting"))
         outcome, network = _learnt(checkpoint, data, split, config, kind, features, state)
-        common = learnt_from(opened, data, split, asked.windows, features if network is None else None)
+        taken = None  # of a network that has changed, features are others now
+        if network is None and features is not None:
+            taken = centred(features, data.recording, config.centre, data.start_s)
+        common = learnt_from(opened, data, split, asked.windows, taken)
         row = evaluate(outcome, data, split.indices.test)
         task = {
             **common,
@@ -135,7 +140,9 @@ def finetune(
         results["notes"] = asked.notes
         about = {name: facts[name] for name in ("base", "store", "finetune")}
         tuned = replace(checkpoint, header={**checkpoint.header, "finetune": about})
-        _keep(folder, tuned, outcome, network, data, row, {**common, "features": kind, "centre": "none"})
+        _keep(
+            folder, tuned, outcome, network, data, row, {**common, "features": kind, "centre": config.centre}
+        )
         split.manifest.to_json(folder / "splits.json")
         with whole_file(folder / "predictions.npz", ending=".npz") as temporary:
             np.savez_compressed(temporary, **prediction_arrays([outcome], data, split))  # type: ignore[arg-type]
@@ -190,12 +197,21 @@ def _learnt(
     how, seed, indices = config.fit(), config.seed, split.indices
     if config.protocol == "light":
         assert features is not None
-        return light_probe(features, data, indices, seed=seed, config=how), None
+        return light_probe(features, data, indices, seed=seed, config=how, centre=config.centre), None
     if features is None:
-        return fine_tune("fine", data, indices, model=checkpoint.model, seed=seed, config=how, state=state)
-    data = data.in_memory()
-    mean, scale = features[indices.train].mean(0), features[indices.train].std(0)
-    scale[scale <= 1e-6 * (1 + np.abs(mean))] = 1.0
+        return fine_tune(
+            "fine",
+            data,
+            indices,
+            model=checkpoint.model,
+            seed=seed,
+            config=how,
+            state=state,
+            centre=config.centre,
+        )
+    less = centre_features(features, data, config.centre)
+    mean, scale = less[indices.train].mean(0), less[indices.train].std(0)
+    scale[scale <= 1e-6 * (1 + np.abs(features[indices.train].mean(0)))] = 1.0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = FeatureDownstream(
@@ -206,16 +222,10 @@ def _learnt(
             len(data.classes),
         )
     freeze(network, how.freeze)
-    task = Task(data.batch, data.y, indices.train, indices.val, len(data.classes))
-    history = fit(network, task, how, seed, layer_groups(network, how), state=state)
-    facts = {
-        "epochs": len(history.val_loss),
-        "best_epoch": history.best_epoch,
-        "train_loss": history.train_loss,
-        "val_loss": history.val_loss,
-        "head": config.head,
-    }
-    outcome = predictions("fine", seed, network, task, data, indices, how, facts)
+    outcome = tune(
+        "fine", network, data.in_memory(), indices, seed=seed, config=how, centre=config.centre, state=state
+    )
+    outcome = replace(outcome, facts={**outcome.facts, "head": config.head})
     arrays = HeadArrays.of_network(mean.astype(float), scale.astype(float), network.head)
     return replace(outcome, learnt=arrays), network
 
@@ -246,4 +256,4 @@ def _keep(
     if isinstance(outcome.learnt, HeadArrays):
         outcome.learnt.write(path, data.classes, facts)
     else:
-        write_downstream(path, network, data.classes, facts)
+        write_tuned(path, network, data.classes, facts)

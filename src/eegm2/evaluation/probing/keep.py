@@ -12,7 +12,7 @@ import numpy as np
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore
-from eegm2.evaluation.protocols.kept import HeadArrays, write_downstream
+from eegm2.evaluation.protocols.kept import HeadArrays, write_tuned
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
 from eegm2.evaluation.windows.labelled import LabelledWindows
@@ -66,11 +66,11 @@ def keep_models(
         elif isinstance(outcome.learnt, Downstream):
             own = folder / outcome.protocol
             (own / HEADS).mkdir(parents=True, exist_ok=True)
-            more = {
+            facts |= {
                 "centre": "none",
                 "model_sha256": write_network(own / WEIGHTS, checkpoint, outcome.learnt),
             }
-            write_downstream(own / HEADS / name, outcome.learnt, classes, {**facts, **more})
+            write_tuned(own / HEADS / name, outcome.learnt, classes, facts)
 
 
 def write_network(path: Path, checkpoint: Checkpoint, tuned: Downstream | None = None) -> str:

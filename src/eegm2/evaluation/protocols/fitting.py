@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from eegm2.errors import DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.features.representation import usable_device
+from eegm2.evaluation.protocols.centred import Centring
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.training.optimiser import adamw, decay_groups
 
@@ -37,6 +38,11 @@ class Task:
         Indices to learn from and to stop by.
     n_classes : int
         0 for regression.
+    centring : Centring, optional
+        Takes means of recordings off what the network's head decides on; the network then has ``pooled`` and
+        ``answer``, see :class:`eegm2.model.heads.Downstream`.
+    scaled_on : array of int, optional
+        Indices by which values are standardised; `train` by default.
     """
 
     batch: Batch
@@ -44,6 +50,8 @@ class Task:
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     n_classes: int
+    centring: Centring | None = None
+    scaled_on: NDArray[np.int64] | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -59,7 +67,7 @@ class Task:
 
     def target_scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training targets (regression)."""
-        return target_scale(self.y[self.train])
+        return target_scale(self.y[self.train if self.scaled_on is None else self.scaled_on])
 
 
 def target_scale(y: NDArray) -> tuple[float, float]:
@@ -97,7 +105,7 @@ def fit(
     network : nn.Module
         Trained in place; ends with the weights of its best validation epoch, in evaluation mode.
     task : Task
-        Inputs and targets.
+        Inputs and targets. Without a validation part all epochs are made, and the last one kept.
     config : FitConfig
         Settings.
     seed : int
@@ -135,14 +143,14 @@ def fit(
         if state is not None and (kept := state.read()) is not None:
             best, best_loss, history = kept["best"], kept["best_loss"], History(**kept["history"])
             _go_on(kept, network, optimiser, generator, device)
-        for epoch in range(len(history.val_loss), config.max_epochs):
-            if epoch - 1 - history.best_epoch >= config.patience:
+        for epoch in range(len(history.train_loss), config.max_epochs):
+            if epoch - 1 - history.best_epoch >= config.patience and len(task.val):
                 break
+            batches = _begin_epoch(network, task, config, generator)
             network.train()
-            order = task.train[torch.randperm(len(task.train), generator=generator).numpy()]
             losses: list[float] = []
-            for indices in np.array_split(order, math.ceil(len(order) / config.batch_size)):
-                loss = loss_of(network(task.batch(indices).to(device)), targets[indices])
+            for indices in batches:
+                loss = loss_of(_learning(network, task, indices, device), targets[indices])
                 if not torch.isfinite(loss):
                     raise DataError(
                         f"fit: the loss is {loss.item()} in epoch {epoch}, step {len(losses)}; lower lr "
@@ -155,15 +163,12 @@ def fit(
                 optimiser.step()
                 losses.append(float(loss.detach()))
             history.train_loss.append(float(np.mean(losses)))
-            history.val_loss.append(
-                float(loss_of(outputs(network, task, task.val, config), targets[task.val]))
-            )
-            if history.val_loss[-1] < best_loss:
-                best, best_loss, history.best_epoch = (
-                    copy.deepcopy(network.state_dict()),
-                    history.val_loss[-1],
-                    epoch,
-                )
+            if len(task.val):
+                found = loss_of(outputs(network, task, task.val, config), targets[task.val])
+                history.val_loss.append(float(found))
+            if not len(task.val) or history.val_loss[-1] < best_loss:
+                best, history.best_epoch = copy.deepcopy(network.state_dict()), epoch
+                best_loss = history.val_loss[-1] if len(task.val) else best_loss
             if state is not None:
                 kept = _as_it_is(network, optimiser, generator, device)
                 kept |= {"best": best, "best_loss": best_loss, "history": vars(history)}
@@ -202,12 +207,49 @@ def _go_on(
         torch.cuda.set_rng_state(kept["chance_cuda"], device)
 
 
+def _begin_epoch(
+    network: nn.Module, task: Task, config: FitConfig, generator: torch.Generator
+) -> list[NDArray[np.int64]]:
+    """Return an epoch's batches; where features are centred, find what they are with the network as it is."""
+    if task.centring is None:
+        order = task.train[torch.randperm(len(task.train), generator=generator).numpy()]
+        return np.array_split(order, math.ceil(len(order) / config.batch_size))
+    task.centring.begin(lambda rows: _judged(network, network.pooled, task, rows, config), task.train)  # type: ignore[arg-type]
+    return task.centring.batches(task.train, generator)
+
+
+def _learning(network: nn.Module, task: Task, indices: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return the outputs of a batch in training."""
+    x = task.batch(indices).to(device)
+    if task.centring is None:
+        return network(x)
+    return network.answer(task.centring.learning(network.pooled(x), indices))  # type: ignore[operator]
+
+
 def outputs(network: nn.Module, task: Task, indices: NDArray[np.int64], config: FitConfig) -> Tensor:
     """Return the network's outputs in evaluation mode, (len(indices), n_outputs)."""
+    if task.centring is None:
+        return _judged(network, network, task, indices, config)
+    features = task.centring.judging(
+        lambda rows: _judged(network, network.pooled, task, rows, config),  # type: ignore[arg-type]
+        indices,
+    )
+    with torch.no_grad():
+        return network.answer(features)  # type: ignore[operator]
+
+
+def _judged(
+    network: nn.Module,
+    what: Callable[[Tensor], Tensor],
+    task: Task,
+    indices: NDArray[np.int64],
+    config: FitConfig,
+) -> Tensor:
+    """Return the network, or something of it, of windows in evaluation mode, (len(indices), n)."""
     network.eval()
     with torch.no_grad():
         parts = [
-            network(task.batch(indices[start : start + config.batch_size]).to(config.device))
+            what(task.batch(indices[start : start + config.batch_size]).to(config.device))
             for start in range(0, len(indices), config.batch_size)
         ]
     return torch.cat(parts)

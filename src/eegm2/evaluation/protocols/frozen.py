@@ -148,16 +148,6 @@ def choose_c(
     return best, table
 
 
-def probe_arrays(
-    features: NDArray[np.floating], data: LabelledWindows, split: Split, views: Views | None = None
-) -> HeadArrays:
-    """Return the linear probe of features with C chosen on validation, as :func:`linear_probe` fits it."""
-    features, used = usable_features(features, split)
-    variance = variances(among(views or {}, used), features.shape[1])
-    model, _ = _fitted(features, data, split, choose_c(features, data, split, variance)[0], variance)
-    return HeadArrays.of_pipeline(model).among(used)
-
-
 def _fitted(
     features: NDArray[np.floating],
     data: LabelledWindows,
@@ -277,19 +267,20 @@ def predictions(
     facts: dict[str, Any],
 ) -> Outcome:
     """Return the test predictions of a fitted network, its threshold chosen on validation."""
-
-    def score(indices: NDArray[np.int64]) -> NDArray[np.floating]:
-        out = outputs(network, task, indices, config)
-        if not task.n_classes:
-            mean, scale = task.target_scale()
-            return out.squeeze(1).double().cpu().numpy() * scale + mean
-        return out.double().softmax(1).cpu().numpy()
-
-    if not task.n_classes:
-        return Outcome(protocol, seed, score(split.test), None, facts, score(split.val))
-    val_score = score(split.val)
+    val_score, score = (scores(network, task, part, config) for part in (split.val, split.test))
     cut = choose_threshold(data, split, val_score, config.threshold)
-    return Outcome(protocol, seed, score(split.test), cut, facts, val_score)
+    return Outcome(protocol, seed, score, cut, facts, val_score)
+
+
+def scores(
+    network: torch.nn.Module, task: Task, indices: NDArray[np.int64], config: FitConfig
+) -> NDArray[np.floating]:
+    """Return a fitted network's probabilities (n, n_classes), or values (n,), of windows."""
+    out = outputs(network, task, indices, config)
+    if not task.n_classes:
+        mean, scale = task.target_scale()
+        return out.squeeze(1).double().cpu().numpy() * scale + mean
+    return out.double().softmax(1).cpu().numpy()
 
 
 def choose_threshold(data: LabelledWindows, split: Split, val_score: NDArray, how: str) -> float | None:

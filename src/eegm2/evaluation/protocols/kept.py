@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from eegm2.zoo.shipped import DOWNSTREAM_KEY, HEAD_KEY
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from eegm2.model.config import EEGM2Config
-    from eegm2.model.heads import Downstream
+    from eegm2.model.heads import Downstream, TokensHead
 
 Layer = tuple[NDArray[np.floating], NDArray[np.floating]]
 
@@ -71,6 +73,19 @@ class HeadArrays:
         weight, bias = layers[-1]
         return cls(mean, scale, (*layers[:-1], (weight * spread, bias * spread + middle)), "value")
 
+    @classmethod
+    def of_tokens(cls, head: TokensHead, *, classes: bool) -> HeadArrays:
+        """Take over the head ``statistics`` of a network with the covariance embedding: it is linear."""
+
+        def plain(tensor: Tensor) -> NDArray[np.float64]:
+            return tensor.detach().cpu().double().numpy()
+
+        norm, last = head.norm, head.out
+        weight, bias = plain(last.get_parameter("weight")), plain(last.get_parameter("bias"))
+        layer = (weight * plain(norm.weight), weight @ plain(norm.bias) + bias)
+        scale = np.sqrt(plain(norm.get_buffer("running_var")) + norm.eps)
+        return cls(plain(norm.get_buffer("running_mean")), scale, (layer,), "softmax" if classes else "value")
+
     def among(self, used: NDArray[np.bool_]) -> HeadArrays:
         """Return the head of all features where it was fitted on those `used`: the others weigh nothing."""
         if used.all():
@@ -93,6 +108,21 @@ class HeadArrays:
         header = {"format": 1, "classes": list(classes), "link": self.link, "facts": facts}
         plain = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}
         write_atomic(path, [save(plain, metadata={HEAD_KEY: json.dumps(header, ensure_ascii=False)})])
+
+
+def write_tuned(path: Path, network: Downstream, classes: Sequence[str], facts: dict[str, Any]) -> None:
+    """Write the head of a fine-tuned network that is kept beside it, whole or not at all.
+
+    Where features are centred and the head is linear in them, it is written as a head of features, which
+    every door centres already; else the network is written once more, with its head.
+    """
+    from eegm2.model.heads import TokensHead
+
+    if facts.get("centre", "none") != "none" and isinstance(network.head, TokensHead):
+        arrays = HeadArrays.of_tokens(network.head, classes=bool(classes))
+        arrays.write(path, classes, {**facts, "features": network.head.KIND})
+    else:
+        write_downstream(path, network, classes, facts)
 
 
 def write_downstream(path: Path, network: Downstream, classes: Sequence[str], facts: dict[str, Any]) -> None:

@@ -46,6 +46,11 @@ class FitState:
         if self.watch is not None:
             self.watch(done, most)
 
+    def then(self) -> FitState:
+        """Return the state of a second fit, which what came of this one decides."""
+        return FitState(self.path.with_suffix(f".then{self.path.suffix}"), f"{self.mark} then", self.watch)
+
     def remove(self) -> None:
-        """Forget the state of a fit that has ended."""
-        self.path.unlink(missing_ok=True)
+        """Forget the state of a fit, and of one after it, that has ended."""
+        for path in (self.path, self.then().path):
+            path.unlink(missing_ok=True)

@@ -63,12 +63,26 @@ def representation_section(data: ReportData, method: str = "pca") -> Section:
     return section
 
 
+_STATISTICS = "the nine statistics over time of every encoder channel (§3 of the paper)"
+_KINDS = {
+    "statistics": _STATISTICS,
+    "covariance": "the logarithm of the covariance between the encoder's channels",
+    "tangent": "the mean tangent vector of the covariances",
+    "log_variance": "the logarithm of the variance in every band and channel",
+    "state": "the mean state of the trunk",
+    "tangent_state": "the mean tangent vector of the covariances and the mean state of the trunk",
+    "tangent_spread": "the mean tangent vector of the covariances and its spread over time",
+    "tangent_spread_state": "the mean tangent vector of the covariances, its spread over time and the mean "
+    "state of the trunk",
+}
+"""What features of a kind are, in words; a test compares the kinds with those that there are."""
+
+
 def _features(probe: Probe) -> str:
     """Say what the features of a probe are."""
     config = probe.provenance.get("config")
-    if isinstance(config, dict) and config.get("features") == "covariance":
-        return "the logarithm of the covariance between the encoder's channels"
-    return "the nine statistics over time of every encoder channel (§3 of the paper)"
+    kind = config.get("features", "statistics") if isinstance(config, dict) else "statistics"
+    return _KINDS.get(kind, f"features {kind}") if isinstance(kind, str) else _STATISTICS
 
 
 def _label_names(y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
