@@ -238,10 +238,10 @@ def test_a_gradient_that_is_no_number_is_a_step_that_is_left_out(
         assert module.skipped == skipped
         assert (module.model.weight.grad is None) == bool(skipped), "16 bits: the scaler deals with it"
         assert torch.isfinite(module.gradient_average.mean0).all()
+        other = module_of(windows, monkeypatch, on_nonfinite="stop")
+        other.training_step(batch_of(0), 0).backward()
+        other.model.weight.grad[0, 0] = math.inf
         with pytest.raises(DataError, match=r"gradient norm is (inf|nan)"):
-            other = module_of(windows, monkeypatch, on_nonfinite="stop")
-            other.training_step(batch_of(0), 0).backward()
-            other.model.weight.grad[0, 0] = math.inf
             other.configure_gradient_clipping(None)
 
 

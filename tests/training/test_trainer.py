@@ -141,7 +141,7 @@ def test_lightnings_advice_is_kept_from_the_screen_and_nothing_else() -> None:
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with pytest.raises(KeyError), quiet_lightning():
+        with pytest.raises(KeyError), quiet_lightning():  # noqa: PT012  (what is raised leaves it too)
             assert {logger.level for logger in loggers} == {logging.ERROR}
             warnings.warn_explicit("advice", UserWarning, "f", 1, module="lightning.pytorch.trainer")
             warnings.warn("the loader does not have many workers, which", stacklevel=1)
