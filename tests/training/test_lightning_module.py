@@ -129,6 +129,19 @@ def test_an_epoch_has_every_batch_once_and_a_trial_has_two(
         assert module_of(windows, monkeypatch, val=False).val_dataloader() == []
 
 
+def test_processes_share_the_windows_of_an_epoch_among_them(
+    windows: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, validated = [], []
+    for rank in (0, 1):
+        module = module_of(windows, monkeypatch)
+        module._trainer.global_rank, module._trainer.world_size = rank, 2
+        trained += [i for batch in module.train_dataloader() for i in batch["index"].tolist()]
+        validated += [i for batch in module.val_dataloader() for i in batch["index"].tolist()]
+    assert len(trained) == len(set(trained)) == 14, "as many each"
+    assert sorted(validated) == list(range(5))
+
+
 def test_an_epoch_that_was_begun_is_gone_on_with_and_the_next_is_whole(
     windows: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,11 +251,11 @@ def test_a_gradient_that_is_no_number_is_a_step_that_is_left_out(
         assert module.skipped == skipped
         assert (module.model.weight.grad is None) == bool(skipped), "16 bits: the scaler deals with it"
         assert torch.isfinite(module.gradient_average.mean0).all()
-        other = module_of(windows, monkeypatch, on_nonfinite="stop")
-        other.training_step(batch_of(0), 0).backward()
-        other.model.weight.grad[0, 0] = math.inf
-        with pytest.raises(DataError, match=r"gradient norm is (inf|nan)"):
-            other.configure_gradient_clipping(None)
+    other = module_of(windows, monkeypatch, on_nonfinite="stop")
+    other.training_step(batch_of(0), 0).backward()
+    other.model.weight.grad[0, 0] = math.inf
+    with pytest.raises(DataError, match=r"gradient norm is (inf|nan)"):
+        other.configure_gradient_clipping(None)
 
 
 def test_validation_counts_windows_and_tells_which_it_left_out(
