@@ -38,29 +38,15 @@ def _tile(height: int) -> Any:
     """Return the product of so many rows by one panel."""
 
     @intrinsic
-    def multiplied(
-        typing_context: Any,
-        a: Any,
-        at_a: Any,
-        step_a: Any,
-        along_a: Any,
-        b: Any,
-        at_b: Any,
-        depth: Any,
-        c: Any,
-        at_c: Any,
-        step_c: Any,
-        fresh: Any,
-    ) -> Any:
+    def multiplied(typing_context, a, at_a, step_a, along_a, b, at_b, depth, c, at_c, step_c, fresh):
         """Multiply `height` rows of `a` by one panel of `b` into c, or (`fresh` = 0) add it to what c holds.
 
         `step_a` and `step_c` lie between rows, `along_a` between neighbours of one. Sums run over the depth
         in its order, whatever the tile.
         """
-        lanes = Lanes(a.dtype)
-        number = types.intp
+        lanes, number = Lanes(a.dtype), types.intp
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def generate(context, builder, signature, arguments):
             _emit_tile(height, lanes, context, builder, signature, arguments)
             return context.get_dummy_value()
 
@@ -69,7 +55,7 @@ def _tile(height: int) -> Any:
     return multiplied
 
 
-def _emit_tile(height: int, lanes: Lanes, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+def _emit_tile(height, lanes, context, builder, signature, arguments):
     """Emit the loop over the depth that keeps a tile of results in registers."""
     groups = COLUMNS // lanes.width
     vector = context.get_value_type(lanes)
