@@ -13,6 +13,7 @@ import pytest
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import DataError
 from eegm2.evaluation.experiment import runners as module
+from eegm2.evaluation.experiment import weights as of_weights
 from eegm2.evaluation.experiment.runners import CellRunner
 from eegm2.evaluation.experiment.splits import _official, named_splits
 from eegm2.evaluation.scores.outcome import Outcome
@@ -151,3 +152,39 @@ def test_manifests_of_one_experiment_divide_the_same(kinds: tuple[str, ...], tmp
     made = named_splits(plan, store, data)
     assert [split.name for split in made] == [f"split{i}" for i in range(len(kinds))]
     assert all(set(data.subject[split.indices.test]) == {"sub4", "sub5"} for split in made)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "channels", "virtual", "expected"),
+    [
+        (["Cz", "Pz"], "adapt", False, "as it is"),
+        (["Cz"], "adapt", False, ("adapted", 2, {"seed": 7, "trained_on": ["Cz"], "ch_names": ["Cz", "Pz"]})),
+        (["Cz"], "refuse", False, "as it is"),
+        (["Cz"], "adapt", True, ("on montage", ["Cz"], ["Cz", "Pz"], "places.tsv")),
+    ],
+)
+def test_a_network_of_other_channels_gets_new_ends_from_the_cells_seed(
+    trained_on: list[str], channels: str, virtual: bool, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must state its input; plugins that the pretraining named are trusted, and no others."""
+    model = SimpleNamespace(config=SimpleNamespace(any_electrodes=virtual))
+    found = SimpleNamespace(model=model, config=model.config, header={"ch_names": trained_on})
+    asked: list[Any] = []
+    monkeypatch.setattr(of_weights, "load_checkpoint", lambda *a, **k: asked.append((a, k)) or found)
+    monkeypatch.setattr(of_weights, "adapt_channels", lambda m, n, **k: ("adapted", n, k))
+    monkeypatch.setattr(of_weights, "on_montage", lambda m, *how: ("on montage", *how))
+    monkeypatch.setattr(of_weights, "named_plugins", lambda options: ("mine", options))
+    source = SimpleNamespace(options="options", which="last", channels=channels)
+    data = SimpleNamespace(positions="places.tsv")
+    weights: Any = object.__new__(of_weights.WeightSource)
+    weights.plan = SimpleNamespace(pretrain={"own": source}, data=data, place=lambda file: file)
+    weights.store = SimpleNamespace(ch_names=("Cz", "Pz"))
+    weights.place = lambda source, split: ("place", source, split)
+    made = weights.network(SimpleNamespace(fresh=False, pretrained="own"), "fold", 7)
+    assert made is model if expected == "as it is" else (*made[:2], *map(_plain, made[2:])) == expected
+    place = ("place", source, "fold")
+    assert asked == [((place, "last"), {"needs": of_weights.INPUT, "trust": ("mine", "options")})]
+
+
+def _plain(thing: Any) -> Any:
+    return list(thing) if isinstance(thing, tuple) else thing
