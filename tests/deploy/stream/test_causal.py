@@ -192,6 +192,7 @@ def test_the_scale_is_the_median_over_the_baselines_windows_and_then_moves_by_wh
     x = np.random.default_rng(1).standard_normal((2, baseline + 5 * window + 3)) * [[10], [30]] + 2
     x[:, baseline + 2 * window :] *= 10  # moves more than it may
     x[:, baseline + 3 * window :] -= 400
+    x[:, baseline + 4 * window :] += 900
     running = RunningScale(method, rate_hz, window_s=window / 8, calibration_s=baseline / 8, adapt_s=adapt_s)
     there, parts = 0, []
     for piece in pieces(x, cut):

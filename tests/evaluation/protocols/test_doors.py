@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.config import FitConfig, ProbeConfig
+from eegm2.evaluation.config import EmbedConfig, FitConfig, ProbeConfig
+from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.embedding import embed
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.features.transfer import adapt_channels
@@ -24,7 +27,8 @@ from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_views
 from eegm2.model.network import EEGM2
-from tests.evaluation.helpers import labelled_arrays, tiny_model
+from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store, tiny_model
 
 
 def by_subject(data: LabelledWindows) -> Split:
@@ -220,8 +224,43 @@ def test_a_network_of_virtual_channels_takes_electrodes_by_name_and_is_copied() 
 
 
 def test_the_sequence_has_no_features_to_centre(tmp_path: Any) -> None:
-    from eegm2.evaluation.config import EmbedConfig
-
     config = EmbedConfig(kind="sequence", centre="running")
     with pytest.raises(ConfigError, match="centre: the sequence has no features to centre"):
         embed("nowhere", "nothing", tmp_path / "out.npz", config)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RecordingStore]:
+    """A run that was pretrained without the first four seconds of every recording, and a store."""
+    folder = tmp_path_factory.mktemp("doors")
+    store = labelled_store(folder / "store")
+    run = fake_run(folder / "run", store)
+    kept = run / "checkpoints" / "best.safetensors"
+    header = load_checkpoint(run).header
+    header["windows"] = {**header["windows"], "exclude_s": ["0:4"]}
+    save_checkpoint(kept, tiny_model(), header)
+    return run, store
+
+
+@pytest.mark.parametrize("centre", ["recording", "running"])
+def test_an_embedding_has_every_window_and_is_centred_if_asked(
+    centre: Any, place: tuple[Path, RecordingStore], tmp_path: Path
+) -> None:
+    run, store = place
+    plain = embed(run, store.url, tmp_path / "a.npz", EmbedConfig())
+    assert len(plain.values) == 6 * 12, "of 24 s in windows of 2 s, what pretraining left out included"
+    assert plain.values.ndim == 2
+    made = embed(run, store.url, tmp_path / "b.npz", EmbedConfig(centre=centre))
+    expected = centred(plain.values.astype(float), plain.recording, centre, plain.start_s)
+    np.testing.assert_allclose(made.values, expected, rtol=1e-5, atol=1e-6)
+    sequence = embed(run, store.url, tmp_path / "c.npz", EmbedConfig(kind="sequence"))
+    assert sequence.values.ndim == 3
+
+
+def test_a_probe_tells_how_far_it_is(place: tuple[Path, RecordingStore], tmp_path: Path) -> None:
+    told: list[tuple[Any, ...]] = []
+    config = ProbeConfig(protocols=("linear",), exclude_s=())
+    run, store = place
+    probing.probe(run, store.url, tmp_path / "probe", config, progress=lambda *a: told.append(a))
+    assert told[0][0] == "features"
+    assert told[-2:] == [("protocols", 0, 1), ("protocols", 1, 1)]

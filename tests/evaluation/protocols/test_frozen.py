@@ -125,6 +125,9 @@ def test_seeds_repeat_and_differ(features: np.ndarray) -> None:
     one, again, other = (light_probe(features, data, split, seed=s, config=config).score for s in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 1e-4
+    usual = light_probe(features, data, split, config=config)
+    np.testing.assert_array_equal(usual.score, one)
+    assert usual.seed == 0
 
 
 def test_regression_is_ridge_and_a_perceptron() -> None:

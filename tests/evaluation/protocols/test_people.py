@@ -322,3 +322,10 @@ def test_scores_become_probabilities_one_against_the_rest(n_classes: int) -> Non
     p = np.concatenate([1 - odds, odds], 1) if n_classes == 2 else odds / odds.sum(1, keepdims=True)
     np.testing.assert_allclose(module._answers(scores, False), p)
     np.testing.assert_array_equal(module._answers(scores, True), scores[:, 0])
+
+
+def test_values_of_any_kind_of_number_are_fitted_in_double_precision() -> None:
+    x, _, who = made()
+    value = (1e6 + x[:, 0]).astype(np.float32)
+    exact = fit_by_people(x, value.astype(float), who, regression=True)
+    np.testing.assert_array_equal(fit_by_people(x, value, who, regression=True)(x), exact(x))
