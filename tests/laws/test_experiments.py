@@ -22,6 +22,7 @@ from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.finetuning import run as finetuning
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.probing import run as probing
+from eegm2.evaluation.probing.folder import embedding_arrays, prediction_arrays
 from eegm2.evaluation.probing.keep import usual_distance
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.from_store import ChosenSplit
@@ -137,6 +138,23 @@ def test_what_a_part_holds_is_counted_in_it() -> None:
         assert part["n_recordings"] == len(rows) // 4
         assert part["n_per_class"] == {"slow": int((y[rows] == 0).sum()), "middle": int((y[rows] == 1).sum())}
         assert part["subjects"] == sorted(set(data.subject[rows].tolist()))
+
+
+def test_arrays_that_are_kept_are_of_the_same_windows() -> None:
+    """Scores, truth, persons, recordings and times: row by row those of the test part."""
+    rows = np.arange(64)
+    data = LabelledWindows(
+        DATA.x, rows, rows.astype(str), np.char.add("r", rows.astype(str)), 2.0 * rows, ("a", "b")
+    )
+    outcome = Outcome("linear", 0, np.stack([PARTS.test, -PARTS.test], 1).astype(float))
+    kept = prediction_arrays([outcome], data, chosen(DATA))
+    features = embedding_arrays(rows[:, None] * np.ones(3), data, chosen(DATA))
+    for found in (
+        kept["y_true"], kept["subject"].astype(int), np.char.lstrip(kept["recording"], "r").astype(int),
+        kept["start_s"] / 2, kept["linear_0_score"][:, 0],
+        features["features"][:, 0], features["y"], features["subject"].astype(int),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(found, PARTS.test)
 
 
 def test_every_seed_of_a_probe_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_an_estimator_standardises_on_what_it_learns_from() -> None:
 @pytest.mark.parametrize("c", [0.01, 3.0])
 @pytest.mark.parametrize("values", [False, True])
 def test_the_penalty_of_an_estimator_is_the_one_asked_for(c: float, values: bool) -> None:
-    learner = Given(protocol="linear", c=c)
+    learner = Given(protocol="linear", C=c)
     learner._learn(
         np.zeros((40, 2, 8), np.float32), FEATURES[:, 1] if values else CLASSES, 0 if values else 2, None
     )
