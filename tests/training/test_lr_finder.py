@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
 from eegm2.data.store.recording_store import RecordingStore
+from eegm2.errors import DataError
+from eegm2.training import lr_finder
 from eegm2.training.config import PretrainConfig
 from eegm2.training.lr_finder import HIGHEST, LOWEST, find_learning_rate, smooth, steepest
 from tests.training.stores import tiny_store
@@ -97,3 +102,138 @@ def test_float16_is_refused_on_a_cpu(store: RecordingStore, tmp_path: Path) -> N
     config = PretrainConfig(width=4, window_s=1.0, accelerator="cpu", precision="16-mixed")
     with pytest.raises(ValueError, match="precision: got 16-mixed on a CPU"):
         find_learning_rate(store, tmp_path / "a", config)
+
+
+@pytest.mark.parametrize(
+    ("asked", "cuda", "device"),
+    [
+        ("auto", False, "cpu"),
+        ("auto", True, "cuda"),
+        ("gpu", False, "cuda"),
+        ("cpu", True, "cpu"),
+        ("mps", True, "mps"),
+    ],
+)
+def test_it_runs_where_the_run_would(
+    asked: str, cuda: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert lr_finder._device(asked) == device
+
+
+def test_batches_are_those_of_one_epoch_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: Any = SimpleNamespace(epoch=0)
+    monkeypatch.setattr(lr_finder, "batch_order", lambda *_: order)
+    monkeypatch.setattr(lr_finder, "make_loader", lambda *_, **__: Epochs(order))
+    batches = lr_finder._endless(object(), TINY)  # type: ignore[arg-type]
+    assert [next(batches) for _ in range(5)] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+
+
+class Epochs:
+    """Gives two batches of the epoch that its order is in."""
+
+    def __init__(self, order: Any) -> None:
+        self.order = order
+
+    def __iter__(self) -> Any:
+        return iter([(self.order.epoch, i) for i in range(2)])
+
+
+def test_the_figure_has_the_losses_their_average_and_the_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), savefig(figure, *a, **k))[1]
+    )
+    rates = np.geomspace(1e-4, 1e-1, 4)
+    png = lr_finder._plot(rates, np.array([4.0, 3, 2, 9]), np.array([4.0, 3.5, 3, 5]), 1e-3)
+    assert png.startswith(b"\x89PNG")
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines) == ["loss", "moving average", "steepest fall: 0.001"]
+    np.testing.assert_array_equal(lines["loss"].get_xydata(), np.c_[rates, [4, 3, 2, 9]])
+    np.testing.assert_array_equal(lines["moving average"].get_xydata(), np.c_[rates, [4, 3.5, 3, 5]])
+    assert list(lines["steepest fall: 0.001"].get_xdata()) == [1e-3, 1e-3]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
+
+
+class Descent:
+    """One weight that a run of the finder moves, on batches whose loss is what a script makes of it."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self.losses, self.seen = losses, [0]
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        batch = {"index": torch.tensor([0]), "x": torch.zeros(1, 1, 1)}
+        model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(model.weight)
+        watched = self
+
+        class Task(torch.nn.Module):
+            def losses(self, model: Any, x: Any, seeds: Any, origin: Any) -> Any:
+                loss = watched.losses[watched.seen[0]]
+                watched.seen[0] += 1
+                return (loss + 10 * (model.weight - model.weight.detach()).sum(),)
+
+        monkeypatch.setattr(lr_finder, "first_network", lambda *_: model)
+        monkeypatch.setattr(lr_finder, "make_objective", lambda _: Task())
+        monkeypatch.setattr(lr_finder, "_endless", lambda *_: itertools.repeat(batch))
+        monkeypatch.setattr(lr_finder.Origin, "of", classmethod(lambda *_: None))
+        return model
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_every_step_is_at_its_rate_on_as_many_batches_as_the_run_takes(
+    accumulate: int, clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of AdamW with one gradient always the same, the first steps move by the rate; losses are means."""
+    model = Descent([4.0, 6.0, 3.0, 5.0, 2.0, 4.0]).patch(monkeypatch)
+    config = dataclasses.replace(TINY, accumulate=accumulate, gradient_clip=clip, weight_decay=0.0)
+    norms: list[float] = []
+    clipping = torch.nn.utils.clip_grad_norm_
+
+    def watched(parameters: Any, limit: float) -> Any:
+        norms.append(limit)
+        return clipping(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
+    pool: Any = SimpleNamespace(pool=None)
+    rates = np.array([0.1, 0.2, 0.4][: 6 // accumulate])
+    losses = lr_finder._losses(pool, config, None, rates)
+    expected = [4.0, 6.0, 3.0] if accumulate == 1 else [5.0, 4.0, 3.0]
+    assert losses.tolist() == expected
+    assert float(model.weight.detach()) == pytest.approx(-rates.sum(), rel=1e-4)
+    assert norms == [clip or np.inf] * 3
+    assert float(model.weight.grad) == pytest.approx(clip or 10.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [
+        ([2.0, 1.0, 1.0, 1e6, 1.0], 4),
+        ([2.0, 1.0, float("nan"), 1.0, 1.0], 2),
+        ([2.0, float("inf"), 1.0, 1.0, 1.0], 1),
+        ([2.0, 2.25, 2.5, 2.25, 2.0], 5),
+    ],
+)
+def test_it_ends_where_the_loss_diverges(
+    losses: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss that is too high is the last; one that is no number is none."""
+    Descent(losses).patch(monkeypatch)
+    pool: Any = SimpleNamespace(pool=None)
+    found = lr_finder._losses(pool, dataclasses.replace(TINY, accumulate=1), None, np.full(5, 0.1))
+    assert found.tolist() == losses[:kept]
+    Descent([float("nan")]).patch(monkeypatch)
+    with pytest.raises(DataError, match="find-lr: the first loss is nan"):
+        lr_finder._losses(pool, TINY, None, np.full(5, 0.1))
+
+
+def test_the_average_has_no_bias_towards_zero() -> None:
+    np.testing.assert_allclose(smooth(np.full(6, 3.0)), np.full(6, 3.0))
+    weights = lr_finder.SMOOTHING ** np.array([2, 1, 0])
+    assert smooth(np.array([1.0, 5.0, 2.0]))[-1] == pytest.approx(weights @ [1, 5, 2] / weights.sum())

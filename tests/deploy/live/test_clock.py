@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eegm2.deploy.live.clock import ClockTracker
+from eegm2.errors import DataError
 
 RATE = 250.0
 
@@ -100,3 +101,45 @@ def test_the_interval_is_bounded() -> None:
     clock = ClockTracker(RATE)
     clock.push(np.arange(100) / 100.0)
     assert clock.drift_ppm == pytest.approx(30_000)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 7.0, 40.0])
+@pytest.mark.parametrize("ppm", [0.0, -900.0])
+def test_drift_and_jitter_are_slope_and_scatter_of_the_line_through_all_stamps(
+    seconds: float, ppm: float
+) -> None:
+    """Of no sample, or one, both are 0; a whole number of seconds before the first says nothing."""
+    rng = np.random.default_rng(4)
+    number = np.arange(round(seconds * RATE) + 1)
+    stamps = 11 + number / RATE * (1 + ppm * 1e-6) + 2e-4 * rng.standard_normal(len(number))
+    clock = ClockTracker(RATE)
+    assert (clock.drift_ppm, clock.jitter_s) == (0.0, 0.0)
+    assert gaps(stamps, clock) == []
+    elapsed, late = stamps - stamps[0], stamps - stamps[0] - number / RATE
+    slope, at_0 = np.polyfit(elapsed, late, 1) if seconds else (0.0, 0.0)
+    assert clock.drift_ppm == pytest.approx(1e6 * slope, rel=1e-4, abs=1e-6)
+    scatter = np.sqrt(np.mean((late - slope * elapsed - at_0) ** 2))
+    assert clock.jitter_s == pytest.approx(scatter, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("true_hz", [200.0, 245.0, 255.0, 300.0])
+def test_another_rate_than_the_stated_one_is_refused_and_told(true_hz: float) -> None:
+    """A fifth off is another rate; two per cent are drift."""
+    clock, stamps = ClockTracker(RATE, where="amp"), 3 + np.arange(round(30 * true_hz)) / true_hz
+    if abs(true_hz / RATE - 1) < 0.03:
+        assert gaps(stamps, clock) == []
+        return
+    with pytest.raises(DataError, match=rf"amp: states 250 Hz but sends {true_hz:.0f} samples"):
+        gaps(stamps, clock)
+
+
+def test_stamps_that_run_backwards_are_refused() -> None:
+    with pytest.raises(DataError, match="source: time stamps run backwards"):
+        ClockTracker(RATE).push(5 - np.arange(1500) * 1e-5)
+
+
+@pytest.mark.parametrize("rate_hz", [50.0, 250.0])
+def test_a_stamp_that_is_late_alone_is_no_gap(rate_hz: float) -> None:
+    clock, stamps = ClockTracker(rate_hz), np.arange(round(20 * rate_hz)) / rate_hz
+    stamps[round(10 * rate_hz)] += 0.06
+    assert gaps(stamps, clock) == []

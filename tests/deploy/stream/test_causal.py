@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy import signal as dsp
@@ -177,3 +179,115 @@ def test_the_baseline_is_as_long_as_asked(asked_s: float, window_s: float) -> No
     assert scale.push(x[:, : n - 1]).shape[1] == 0
     assert scale.push(x[:, n - 1 : n + 9]).shape[1] == 9
     np.testing.assert_allclose(scale.scale, 20 * 1.96, rtol=0.2)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 1000])
+@pytest.mark.parametrize("method", ["quantile95", "robust", "zscore", "recording"])
+@pytest.mark.parametrize(("window", "baseline"), [(16, 16), (16, 60), (16, 64), (40, 24)])
+def test_the_scale_is_the_median_over_the_baselines_windows_and_then_moves_by_whole_ones(
+    window: int, baseline: int, method: str, cut: int
+) -> None:
+    """Written out: windows spread evenly, then ``s ← s (s' / s)^r`` with every factor within 1.5."""
+    rate_hz, adapt_s = 8.0, 3.0
+    x = np.random.default_rng(1).standard_normal((2, baseline + 5 * window + 3)) * [[10], [30]] + 2
+    x[:, baseline + 2 * window :] *= 10  # moves more than it may
+    x[:, baseline + 3 * window :] -= 400
+    x[:, baseline + 4 * window :] += 900
+    running = RunningScale(method, rate_hz, window_s=window / 8, calibration_s=baseline / 8, adapt_s=adapt_s)
+    there, parts = 0, []
+    for piece in pieces(x, cut):
+        assert running.calibrated == (there >= baseline)
+        if not running.calibrated:
+            assert running.baseline_s == (there / 8, baseline / 8)
+        parts.append(running.push(piece))
+        there += piece.shape[1]
+    length = min(window, baseline)
+    count = int(np.ceil(baseline / length))
+    starts = [round(i * (baseline - length) / max(count - 1, 1)) for i in range(count)]
+    measured = [window_scale(x[:, start : start + length], method) for start in starts]
+    offset, scale = (np.median([m[i] for m in measured], axis=0) for i in (0, 1))
+    rate, expected = 1 - np.exp(-window / rate_hz / adapt_s), []
+    for start in range(baseline, x.shape[1], window):
+        now = x[:, start : start + window]
+        expected.append((now - offset) / (scale + 1e-8))
+        if now.shape[1] == window:
+            here, size = window_scale(now, method)
+            step = np.clip(here - offset, -scale, scale)
+            scale = scale * np.clip(size / scale, 1 / 1.5, 1.5) ** rate
+            offset = offset + rate * step
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), np.concatenate(expected, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["quantile95", "none"])
+def test_a_scale_that_is_given_needs_no_baseline_and_stays_unless_asked(method: str) -> None:
+    x = np.random.default_rng(2).standard_normal((2, 50))
+    known = np.array([[1.0], [2.0]]), np.array([[10.0], [20.0]])
+    for running, expected in (
+        (RunningScale(method, 8.0, calibration_s=0, known=known), (x - known[0]) / known[1]),
+        (RunningScale(method, 8.0, calibration_s=0, scale_uv=4.0), x / 4),
+    ):
+        assert running.calibrated
+        np.testing.assert_allclose(running.push(x[:, :20]), expected[:, :20], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(running.push(x[:, 20:]), expected[:, 20:], rtol=1e-6, atol=1e-6)
+        assert running.baseline_s[0] == 0
+    plain = RunningScale("none", 8.0, calibration_s=0, adapt_s=1.0)
+    np.testing.assert_allclose(plain.push(x), x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["words", "complex", "masked", "whole numbers", "single"])
+def test_a_scale_takes_numbers_alone(given: str) -> None:
+    made = {
+        "words": np.array([["a", "b"]]),
+        "complex": np.ones((1, 2), complex),
+        "masked": np.ma.masked_array(np.ones((1, 2)), [[True, False]]),
+        "whole numbers": np.array([[4, 8]], np.int16),
+        "single": np.array([[4, 8]], np.float32),
+    }[given]
+    running = RunningScale("quantile95", 8.0, scale_uv=4.0)
+    if given in ("whole numbers", "single"):
+        np.testing.assert_allclose(running.push(made), [[1, 2]], rtol=1e-6)
+        return
+    with pytest.raises(DataError, match="expected numbers; give a dense array"):
+        running.push(made)
+
+
+SOURCES = ["Cz", "Fz", "Pz", "Oz", "C3", "C4", "EMG"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "used"),
+    [
+        (("Cz", "Pz"), {}, {"Cz", "Pz"}),
+        (("Fz-Cz",), {}, {"Fz", "Cz"}),
+        (("Cz", "Fz", "Pz", "C3"), {"reference": "average"}, {"Cz", "Fz", "Pz", "C3"}),
+        (("Cz", "P3"), {"missing": "interpolate"}, {"Cz", "Fz", "Pz", "Oz", "C3", "C4"}),
+    ],
+    ids=str,
+)
+def test_what_is_used_is_what_changes_something(
+    wanted: tuple[str, ...], options: dict[str, str], used: set[str]
+) -> None:
+    config = PreprocessingConfig(channels=wanted, sfreq_hz=64.0, h_freq_hz=20.0, **options)  # type: ignore[arg-type]
+    x = np.random.default_rng(0).standard_normal((7, 200))
+
+    def answer(x: np.ndarray) -> np.ndarray:
+        return CausalPreprocessor(SOURCES, 64.0, config, wanted).push(x)
+
+    made, plain = CausalPreprocessor(SOURCES, 64.0, config, wanted), answer(x)
+    moves = set()
+    for number, name in enumerate(SOURCES):
+        other = x.copy()
+        other[number, 50:] += 5
+        if not np.array_equal(answer(other), plain):
+            moves.add(name)
+    assert moves == used == {name for name, u in zip(SOURCES, made.used, strict=True) if u}
+    assert {made._names[i] for i in made.electrodes()[1]} == used
+
+
+@pytest.mark.parametrize("shape", [(7,), (6, 5), (7, 5, 1), (8, 5)])
+def test_samples_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    made = CausalPreprocessor(
+        SOURCES, 64.0, PreprocessingConfig(sfreq_hz=64.0, h_freq_hz=20.0), ("Cz",), where="amp"
+    )
+    with pytest.raises(DataError, match=rf"amp: .*{re.escape(str(shape))}|amp: push"):
+        made.push(np.zeros(shape))

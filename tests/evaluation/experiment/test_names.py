@@ -219,3 +219,32 @@ def test_an_option_written_out_is_the_option_left_out() -> None:
     written = replace(plain, fit={**plain.fit, "lr": 1e-3}, c=1.0)
     windows = DataPlan().windows()
     assert chosen(settings_of(plain, windows, None)) == chosen(settings_of(written, windows, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "decides"),
+    [
+        ("power", {"options": {"segment_s": 0.5}}, True),
+        ("power", {"options": {}}, True),
+        ("net", {"options": {"max_epochs": 8}}, True),
+        ("light", {"fit": {"max_epochs": 4}}, True),
+        ("light", {"scaling": "robust"}, True),
+        ("random", {"c": "people"}, True),
+        ("random", {"width": 8}, True),
+        *((name, {"seeds": (3, 4)}, False) for name in ("power", "net", "light", "random")),
+    ],
+    ids=str,
+)
+def test_a_choice_that_decides_a_cell_is_in_its_key_and_no_other(
+    name: str, change: dict[str, object], decides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = key_of(name, settings_named(name)), resolved(settings_named(name))
+    assert not outdated(json.loads(json.dumps(before[1])), settings_named(name))
+    monkeypatch.setitem(MODELS, name, replace(MODELS[name], **change))
+    assert (key_of(name, settings_named(name)) != before[0]) == decides
+    assert outdated(json.loads(json.dumps(before[1])), settings_named(name)) == decides
+
+
+def test_what_a_baseline_leaves_to_its_defaults_is_not_in_its_key() -> None:
+    assert chosen(settings_named("power"))["options"] == {"segment_s": 1.0}
+    assert chosen(settings_named("net"))["options"] == {"max_epochs": 7}

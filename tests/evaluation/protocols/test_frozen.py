@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import FitConfig, ProbeConfig
 from eegm2.evaluation.features.representation import extract_features
-from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
+from eegm2.evaluation.protocols.frozen import C_GRID, light_probe, linear_probe, people_of
 from eegm2.evaluation.protocols.kept import HeadArrays
+from eegm2.evaluation.protocols.people import fit_by_people
+from eegm2.evaluation.scores.metrics import best_threshold
 from eegm2.evaluation.scores.outcome import aggregate, evaluate, summarise
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from tests.evaluation.helpers import labelled_arrays, tiny_model
@@ -117,6 +125,9 @@ def test_seeds_repeat_and_differ(features: np.ndarray) -> None:
     one, again, other = (light_probe(features, data, split, seed=s, config=config).score for s in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 1e-4
+    usual = light_probe(features, data, split, config=config)
+    np.testing.assert_array_equal(usual.score, one)
+    assert usual.seed == 0
 
 
 def test_regression_is_ridge_and_a_perceptron() -> None:
@@ -258,3 +269,80 @@ def test_options_say_what_is_wrong() -> None:
         ProbeConfig(classes=("open",))
     with pytest.raises(ValueError, match="seeds: got 0"):
         ProbeConfig(seeds=0)
+
+
+@pytest.mark.parametrize("c", [1.0, "validation", "people"])
+def test_a_probe_that_has_not_converged_says_so_every_time(
+    c: float | str, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = labelled_arrays(classes=3)
+    split = by_subject(data)
+    assert linear_probe(features, data, split, c=c).facts["converged"] is True
+
+    def hasty(**options: object) -> LogisticRegression:
+        return LogisticRegression(**{**options, "max_iter": 1})
+
+    for module in ("frozen", "people"):
+        monkeypatch.setattr(f"eegm2.evaluation.protocols.{module}.LogisticRegression", hasty)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for _ in range(2):
+            assert linear_probe(features, data, split, c=c).facts["converged"] is False
+
+
+@pytest.mark.parametrize("c", [0.1, "validation"])
+def test_a_value_is_ridges_with_the_penalty_of_the_lowest_squared_error(c: float | str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((48, 20)) * 3 + 1
+    y = 40 + x[:, 0] * 2 + 3 * rng.standard_normal(48)
+    data = LabelledWindows.from_arrays(np.zeros((48, 1, 8)), y, labelled_arrays().subject)
+    split = by_subject(data)
+
+    def ridge(c: float) -> Pipeline:
+        return make_pipeline(StandardScaler(), Ridge(alpha=1 / c)).fit(x[split.train], y[split.train])
+
+    losses = {k: np.mean((ridge(k).predict(x[split.val]) - y[split.val]) ** 2) for k in C_GRID}
+    chosen = min(losses, key=losses.__getitem__) if isinstance(c, str) else c
+    found = linear_probe(x, data, split, c=c)
+    assert found.facts["c"] == chosen
+    np.testing.assert_allclose(found.score, ridge(chosen).predict(x[split.test]))
+    np.testing.assert_allclose(found.val_score, ridge(chosen).predict(x[split.val]))
+    assert found.threshold is None
+    if isinstance(c, str):
+        assert found.facts["c_validation_loss"] == pytest.approx({f"{k:g}": v for k, v in losses.items()})
+        assert 0.1 < chosen < max(C_GRID) or chosen in C_GRID
+    head = found.learnt
+    ((weight, bias),) = head.layers
+    np.testing.assert_allclose(
+        (((x - head.mean) / head.scale) @ weight.T + bias)[split.test, 0], found.score, rtol=1e-9
+    )
+
+
+def test_people_are_subjects_or_of_one_subject_the_recordings() -> None:
+    data = labelled_arrays()
+    data = replace(data, recording=np.array([f"r{i // 4}" for i in range(len(data))]))
+    assert people_of(data, np.arange(12)).tolist() == data.subject[:12].tolist()
+    assert people_of(data, np.arange(2, 7)).tolist() == ["r0", "r0", "r1", "r1", "r1"]
+
+
+@pytest.mark.parametrize("how", ["validation", "half"])
+@pytest.mark.parametrize("c", [1.0, "people"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_two_classes_are_told_at_what_was_best_on_validation_or_on_all_left_out(
+    classes: int, c: float | str, how: str
+) -> None:
+    """Asked for half, or of three classes, the larger score decides."""
+    data = labelled_arrays(classes=classes)
+    split = by_subject(data)
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((48, 6)) + 0.7 * data.y[:, None]
+    found = linear_probe(features, data, split, c=c, threshold=how)
+    if how == "half" or classes == 3:
+        assert found.threshold is None
+        return
+    rows, score = split.val, found.val_score
+    if c == "people":
+        rows = np.concatenate([split.train, split.val])
+        score = fit_by_people(features[rows], data.y[rows], data.subject[rows]).left_out
+    assert found.threshold == best_threshold(data.y[rows], score)
+    assert found.threshold != 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
@@ -193,3 +194,138 @@ def test_the_command_says_whom_it_trusts() -> None:
         f"{shares['many']:.2f}",
     ]
     assert f"8 people left out in turn, as was C = {facts['c']:g}" in line
+
+
+@pytest.mark.parametrize("shares", [None, {"a": 0.7, "b": 0.2, "c": 0.1}])
+@pytest.mark.parametrize(
+    "views",
+    [
+        {"a": np.arange(2), "b": np.arange(2, 9), "c": np.arange(9, 10)},
+        {"a": np.arange(2), "b": np.arange(10), "c": np.arange(5, 10)},
+    ],
+    ids=["apart", "overlapping"],
+)
+def test_views_get_their_shares_of_all_the_variance(
+    views: dict[str, np.ndarray], shares: dict[str, float] | None
+) -> None:
+    """And the sum is the number of features, so that C means the same whatever the views."""
+    found = module.variances(views, 10, shares)
+    given = shares or dict.fromkeys(views, 1 / 3)
+    expected = [sum(given[v] * 10 / len(c) for v, c in views.items() if i in c) for i in range(10)]
+    np.testing.assert_allclose(found, expected)
+    assert found.sum() == pytest.approx(10)
+    np.testing.assert_array_equal(module.variances({"a": np.arange(2)}, 10, shares), np.ones(10))
+    with pytest.raises(ValueError, match="views: 10 features of 11 are in one"):
+        module.variances(views, 11)
+
+
+def test_views_are_those_of_the_features_that_are_left() -> None:
+    used = np.array([True, False, True, True, False])
+    found = module.among({"a": np.array([0, 1]), "b": np.array([3, 2]), "c": np.array([1, 4])}, used)
+    assert {name: columns.tolist() for name, columns in found.items()} == {"a": [0], "b": [2, 1]}
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("n_people", [2, 3, 7])
+def test_everybody_is_left_out_once_and_never_learnt_from_meanwhile(n_people: int, regression: bool) -> None:
+    rng = np.random.default_rng(n_people)
+    who = rng.permutation(np.repeat(np.arange(n_people), 10)).astype(str)
+    y = rng.standard_normal(len(who)) if regression else np.arange(len(who)) % 3
+    parts = list(module._parts(y, who, regression))
+    assert len(parts) == min(5, n_people)
+    for learnt, asked in parts:
+        assert not set(who[learnt]) & set(who[asked])
+        assert sorted([*learnt, *asked]) == list(range(len(who)))
+    assert sorted(np.concatenate([asked for _, asked in parts])) == list(range(len(who)))
+    again = list(module._parts(y, who, regression))
+    assert all(np.array_equal(a, b) for pair in zip(parts, again, strict=True) for a, b in zip(*pair))
+
+
+def test_parts_in_which_a_class_cannot_be_learnt_are_left_out() -> None:
+    """A class of one person cannot be told of this person; everybody else is asked."""
+    who = np.repeat(list("abcdef"), 6)
+    y = np.where((who == "a") & (np.arange(36) % 2 == 0), 2, np.arange(36) % 2)
+    task = module._Task.of(y, who, False)
+    assert not task.known[who == "a"].any()
+    assert task.known.sum() >= 24
+    assert all(set(y[learnt]) == {0, 1, 2} for learnt, _ in task.parts)
+    assert task.n_people == 6
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("n_views", [1, 3])
+def test_weights_are_the_best_that_are_not_negative(n_views: int, regression: bool) -> None:
+    """Against a search that knows the loss alone; a view that misleads gets nothing."""
+    rng = np.random.default_rng(n_views)
+    who = np.repeat(np.arange(4), 30).astype(str)
+    y = rng.standard_normal(120) if regression else np.arange(120) % 3
+    task = module._Task.of(y, who, regression)
+    signal = task.targets if regression else 2 * task.targets - 1
+    quality = np.array([0.9, 0.3, -0.8])[:n_views]
+    scores = signal[..., None] * quality + 0.7 * rng.standard_normal((*signal.shape, n_views))
+    found = module._weights(scores, task)
+
+    def loss(w: np.ndarray) -> float:
+        made = scores @ w
+        if regression:
+            fit = np.mean((made - signal) ** 2) / np.mean(signal**2)
+        else:
+            fit = np.mean(np.log1p(np.exp(-signal * made)))
+        return float(fit + 0.1 / 2 * np.sum((w - w.mean()) ** 2))
+
+    searched = minimize(
+        lambda v: loss(v**2),
+        np.full(n_views, 0.7),
+        method="Nelder-Mead",
+        options={"xatol": 1e-6, "fatol": 1e-12},
+    )
+    np.testing.assert_allclose(found, searched.x**2, atol=2e-3)
+    assert found[0] > 0.3
+    if n_views == 3:
+        assert found[2] == pytest.approx(0, abs=1e-6)
+    nothing = module._weights(-scores[..., :1], task)
+    np.testing.assert_array_equal(nothing, [module.LEAST])
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_more_features_than_rows_are_fitted_as_in_full(n_classes: int, regression: bool) -> None:
+    """Also where some say the same twice, with every C of the grid, begun where the last one ended."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((24, 15)) * rng.uniform(1, 9, 15) + 4
+    x = np.concatenate([x, x, rng.standard_normal((24, 5))], 1)
+    y = rng.standard_normal(24) if regression else np.arange(24) % n_classes
+    targets = y[:, None] - y.mean() if regression else module._one_against_rest(y)
+    assert targets.shape[1] == (1 if regression or n_classes == 2 else 3)
+    scale = rng.uniform(0.5, 2, x.shape[1])
+    for c, probe in module._path(x, targets, scale, regression, C_GRID):
+        scaled = StandardScaler().fit_transform(x) * scale
+        expected = np.zeros(targets.shape)
+        for i, target in enumerate(targets.T):
+            usual = Ridge(alpha=1 / c) if regression else LogisticRegression(C=c, max_iter=5000, tol=1e-8)
+            usual.fit(scaled, target)
+            expected[:, i] = usual.predict(scaled) if regression else usual.decision_function(scaled)
+        assert probe.converged
+        np.testing.assert_allclose(probe.scores(x), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_become_probabilities_one_against_the_rest(n_classes: int) -> None:
+    y = np.arange(6) % n_classes
+    targets = module._one_against_rest(y)
+    if n_classes == 2:
+        assert targets.tolist() == [[0], [1]] * 3
+    else:
+        assert targets.tolist() == np.eye(3).tolist() * 2
+    scores = np.random.default_rng(0).standard_normal(targets.shape)
+    odds = 1 / (1 + np.exp(-scores))
+    p = np.concatenate([1 - odds, odds], 1) if n_classes == 2 else odds / odds.sum(1, keepdims=True)
+    np.testing.assert_allclose(module._answers(scores, False), p)
+    np.testing.assert_array_equal(module._answers(scores, True), scores[:, 0])
+
+
+def test_values_of_any_kind_of_number_are_fitted_in_double_precision() -> None:
+    x, _, who = made()
+    value = (1e6 + x[:, 0]).astype(np.float32)
+    exact = fit_by_people(x, value.astype(float), who, regression=True)
+    np.testing.assert_array_equal(fit_by_people(x, value, who, regression=True)(x), exact(x))

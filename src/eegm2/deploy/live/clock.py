@@ -236,9 +236,11 @@ class ClockTracker:
 
     def _judge(self) -> None:
         """Refuse a source whose rate is not the stated one: its lateness grows or falls evenly."""
-        if self._first is None or len(self._slices) < _JUDGED_AFTER_SLICES:
-            if self._first is not None and self._count > 4 * self.sfreq_hz and self._last < self._first:
-                raise DataError(f"{self.where}: time stamps run backwards; restart the source")
+        if self._first is None:
+            return
+        if self._count > 4 * self.sfreq_hz and self._last < self._first:
+            raise DataError(f"{self.where}: time stamps run backwards; restart the source")
+        if len(self._slices) < _JUDGED_AFTER_SLICES:
             return
         lows = np.array([s.low for s in self._slices])[:-1]
         times = np.array([s.began_s for s in self._slices])[:-1]
@@ -246,7 +248,7 @@ class ClockTracker:
         shift = float(np.median(lows[-3:]) - np.median(lows[:3]))
         allowed = 0.25 + _LARGEST_RATE_ERROR * float(times[-1] - times[0])
         if abs(float(np.median(rates))) > _LARGEST_RATE_ERROR and abs(shift) > allowed:
-            measured = self._count / max(self._last - self._first, 1e-9)
+            measured = (self._count - 1) / max(self._last - self._first, 1e-9)
             raise DataError(
                 f"{self.where}: states {self.sfreq_hz:g} Hz but sends {measured:.4g} samples a second; "
                 "correct the rate that the source states"

@@ -118,7 +118,7 @@ class Tangents(nn.Module):
     def _spectra(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross-spectra of every token step, summed, and how many samples each counts."""
         bank = self.tokens.bank
-        spectra = bank.cross_spectra(bank.segments(x))
+        spectra = bank.cross_spectra(x)
         steps = torch.arange(spectra.shape[1], device=x.device)
         return spectra, step_samples(steps, self.tokens.config).to(spectra)
 
