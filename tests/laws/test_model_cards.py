@@ -1,0 +1,97 @@
+"""Laws of a model's card: every fact under its name, every figure with its part, seeds and people."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eegm2.data.windows.splits import SplitManifest
+from eegm2.hub.card import _beginning, _heads, _input, _one_person, _results, _splits, _training, model_card
+from eegm2.model.config import EEGM2Config
+from tests.evaluation.helpers import tiny_model
+
+
+def cells(text: str) -> dict[str, str]:
+    """Return the rows of tables of two columns."""
+    lines = [line.replace("\\", "").strip("|").split("|") for line in text.splitlines() if line[:1] == "|"]
+    return {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
+
+
+HEADER: dict[str, Any] = {
+    "ch_names": ["Fz", "Cz", "Pz"], "sfreq_hz": 100.0, "windows": {"scaling": "robust", "window_s": 3.0},
+    "preprocessing": {
+        "reference": "average", "l_freq_hz": 0.5, "h_freq_hz": 40.0, "notch_hz": 0, "sfreq_hz": 100.0,
+        "scale": 1e6, "missing": "interpolate", "flat": "drop",
+    },
+    "data": {"n_recordings": 40, "n_subjects": 14, "store": "eyes", "manifest_sha256": "abc"},
+    "pretrain": {
+        "preset": "light", "width": 8, "objective": "masked", "loss": "l1", "spectrum": "amplitude",
+        "norm": "ortho", "epochs": 9, "batch_size": 12, "max_lr": 0.003, "seed": 5,
+    },
+    "epoch": 7, "step": 123, "val_loss": 0.31234,
+    "init": {
+        "model": "first", "weights_sha256": "0123456789abcdef",
+        "data": {"store": "one", "n_subjects": 3}, "init": {"model": "zeroth", "data": {"n_subjects": 1}},
+    },
+}  # fmt: skip
+
+
+def test_what_goes_in_is_said_with_its_unit() -> None:
+    model: Any = SimpleNamespace(config=EEGM2Config.preset("light", n_chans=3, width=4))
+    assert cells(_input(model, HEADER)) == {
+        "": "", "---": "---", "channels, in this order": "Fz Cz Pz", "sampling rate": "100.0 Hz",
+        "units": "microvolts in the store, then scaled as said below", "scaling": "robust",
+        "window of training": "3.0 s", "reference": "average", "high-pass, Hz": "0.5", "low-pass, Hz": "40.0",
+        "mains removed, Hz": "none", "sampling rate, Hz": "100.0", "factor on the samples": "1000000.0",
+        "missing channels": "interpolate", "flat channels": "drop",
+    }  # fmt: skip
+
+
+def test_how_it_was_trained_is_said_once_and_whole() -> None:
+    found = cells(_training(HEADER))
+    for name, value in HEADER["pretrain"].items():
+        assert found[name.replace("_", " ")] == str(value), name
+    assert (found["recordings"], found["subjects"], found["store"]) == ("40", "14", "eyes")
+    assert (found["epoch"], found["step"], found["validation loss"]) == ("7", "123", "0.3123")
+    assert found["begun with the weights of"] == (
+        "first (SHA-256 0123456789ab…), trained on one, 3 subjects; itself begun with zeroth "
+        "(SHA-256 unknown…), trained on unknown data, 1 subject"
+    )
+    assert _beginning({}).endswith("an unknown number of subjects")
+    assert _one_person({"data": {"n_subjects": 1}})
+    assert not _one_person({"data": {"n_subjects": 2}})
+
+
+def test_a_result_has_its_protocol_metric_mean_spread_and_seeds() -> None:
+    row = {"protocol": "light", "metric": "auroc", "mean": 0.71234, "std": 0.05678, "n_seeds": 3}
+    parts = {"train": {"n_windows": 900, "n_subjects": 30}, "test": {"n_windows": 50, "n_subjects": 5}}
+    task = {"target": "eyes", "classes": ["a", "b"], "parts": parts, "pretraining_saw": "nothing"}
+    text = _results([{"task": task, "summary": [row]}])
+    assert "eyes: a / b; test on 50 windows of 5 subjects; nothing." in text
+    assert "| protocol | metric | mean | std | seeds |" in text
+    assert "| light | auroc | 0.7123 | 0.0568 | 3 |" in text
+
+
+def test_a_head_is_told_with_whom_it_learnt_from_and_what_it_reached_on_others() -> None:
+    facts = {"n_subjects": 9, "test": {"balanced_accuracy": 0.6543, "auroc": 0.7}}
+    text = _heads([("linear.safetensors", ["a", "b"], facts), ("x", ["c"], {})]).replace("\\", "")
+    row = "| heads/linear.safetensors | a from b | 9 subjects | balanced accuracy 0.654, auroc 0.700 |"
+    assert row in text
+    assert "| heads/x | c | unknown | not judged |" in text
+
+
+@pytest.mark.parametrize("by", ["subject", "recording"])
+def test_a_split_says_what_was_divided(by: Any) -> None:
+    text = _splits(SplitManifest(("a", "b", "c"), ("d",), ("e", "f"), 7, by))
+    assert f"By {by}, seed 7: 3 train, 1 val, 2 test." in text
+    assert ("No subject is in two parts" in text) == (by == "subject")
+    assert ("one person may be on both sides" in text) == (by == "recording")
+
+
+def test_its_size_is_that_of_its_weights() -> None:
+    model = tiny_model()
+    text = model_card(model, {})
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in text
+    assert f"width {model.config.width}, 3 channels" in text

@@ -1,0 +1,144 @@
+"""Laws of sessions: a head of one person is judged block by block, and what is told of it is of that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from eegm2.cli import calibrate as command
+from eegm2.deploy.device.calibration import Calibration
+from eegm2.deploy.live import calibrate as live
+from eegm2.deploy.live.blocks import BlockWindows
+from eegm2.deploy.live.calibrate import _refuse_bad_channels, _refuse_few_blocks, _report
+from eegm2.deploy.live.config import CalibrateConfig
+from eegm2.deploy.live.judged import Judged, Threshold, by_block, judge
+from eegm2.deploy.live.plan import Step
+from eegm2.errors import DataError
+from eegm2.evaluation.scores.metrics import classification_metrics
+from eegm2.evaluation.scores.resampling import interval
+from eegm2.evaluation.scores.weighted_metrics import TestPart
+
+CLASSES = ("rest", "task", "song")
+
+
+def windows() -> BlockWindows:
+    """Return nine blocks of unlike lengths, three of each class, whose features are their own numbers."""
+    block = np.repeat(np.arange(9), [4, 7, 5, 6, 3, 8, 5, 4, 6])
+    y = np.array([0, 1, 2, 2, 1, 0, 0, 1, 2])[block]
+    number = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])[block]
+    return BlockWindows(np.arange(len(block))[:, None] * 1.0, y, block, number, np.ones(len(block), bool))
+
+
+def scores(n: int) -> np.ndarray:
+    return np.random.default_rng(2).dirichlet(np.ones(3), n)
+
+
+def test_every_window_is_judged_once_and_people_is_said_of_blocks() -> None:
+    """The how-manieth block of each class is left out together; blocks are resampled for the interval."""
+    all_of, made = windows(), scores(48)
+    left_out: list[np.ndarray] = []
+
+    def fit(taken: np.ndarray) -> Any:
+        left_out.append(~taken)
+        return lambda features: made[features[:, 0].astype(int)]
+
+    judged = judge(all_of, CLASSES, fit, seed=3)
+    assert [sorted(set(all_of.number[out].tolist())) for out in left_out] == [[0], [1], [2]]
+    assert (np.sum(left_out, 0) == 1).all()
+    np.testing.assert_array_equal(judged.probabilities, made)
+    assert judged.metrics == classification_metrics(all_of.y, made).plain()
+    part = TestPart(all_of.y, made, all_of.block.astype(str))
+    assert judged.ci == interval([[part]], "balanced_accuracy", level=0.95, seed=3)
+    assert judged.ci != interval([[part]], "balanced_accuracy", level=0.95, seed=4)
+    assert judged.chance == pytest.approx(1 / 3)
+
+
+def test_a_block_tells_its_class_and_the_share_that_was_right() -> None:
+    all_of, made = windows(), scores(48)
+    for row in by_block(all_of, made, CLASSES):
+        mine = all_of.block == row["block"]
+        assert row["label"] == CLASSES[int(all_of.y[mine][0])]
+        assert row["n_windows"] == mine.sum()
+        assert row["right"] == pytest.approx(np.mean(made[mine].argmax(1) == all_of.y[mine]), abs=5e-4)
+    assert len(by_block(all_of, made, CLASSES)) == 9
+
+
+def session(tmp_path: Path) -> tuple[dict[str, Any], Judged, Threshold]:
+    known = Calibration("p", "", "zscore", ("Fz",), {}, 5.0, (0.0,), (10.0,))
+    known.save(tmp_path / live.SCALE)
+    judged = Judged({"balanced_accuracy": 0.625}, (0.51234, 0.71236), 1 / 3, scores(48))
+    cut = Threshold(0.8, 0.7, 0.456, 0.123, False)
+    taken: Any = SimpleNamespace(given=[Step(1.0, 2.0, "rest")], bad_s={"Fz": 3.14})
+    source: Any = SimpleNamespace(name="lsl", ch_names=["EEG Fz"])
+    made = _report(tmp_path, source, taken, {"gaps": 1}, windows(), judged, cut, CLASSES)
+    return made, judged, cut
+
+
+def test_a_report_is_of_the_blocks_that_were_left_out(tmp_path: Path) -> None:
+    made, judged, _ = session(tmp_path)
+    ends = made["validation"]
+    assert (ends["n_windows"], ends["n_blocks"], ends["chance"]) == (48, 9, 1 / 3)
+    assert ends["balanced_accuracy_ci95"] == [0.5123, 0.7124]
+    assert ends["metrics"] == judged.metrics
+    assert made["threshold"] == {
+        "enter": 0.8,
+        "leave": 0.7,
+        "decided": 0.456,
+        "wrong": 0.123,
+        "reached": False,
+    }
+    assert (made["person"], made["device"], made["bad_s"]) == ("p", "lsl", {"Fz": 3.1})
+    assert made["given"] == [{"begin_s": 1.0, "length_s": 2.0, "label": "rest", "kept": True}]
+    json.dumps(made)
+
+
+@pytest.mark.parametrize("low", [0.3, 0.4])
+def test_what_a_session_says_in_the_end_is_its_report(
+    low: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, judged, cut = session(tmp_path)
+    judged = Judged(judged.metrics, (low, 0.7), 1 / 3, judged.probabilities)
+    head = SimpleNamespace(classes=CLASSES, facts={"n_windows": 40})
+    calibrated = SimpleNamespace(head=head, judged=judged, threshold=cut, report=made)
+    monkeypatch.setattr("eegm2.deploy.trained_model.load_trained", lambda *_: None)
+    monkeypatch.setattr(command, "open_source", lambda *_: None)
+    monkeypatch.setattr(live, "calibrate", lambda *_, **__: calibrated)
+    from eegm2.cli.main import app
+
+    out = ["--out", str(tmp_path / "out"), "--wrong", "0.05", "--port", "0"]
+    said = CliRunner().invoke(app, ["calibrate", "--source", "lsl", "--model", "m", *out]).output
+    assert "rest, task, song: fitted on 40 windows of 9 blocks" in said
+    assert f"balanced accuracy 0.625 [{low:.3f}, 0.700] on blocks left out (guessing: 0.333), 48" in said
+    assert ("no better than guessing" in said) == (low < 1 / 3)
+    assert "threshold 0.8, kept above 0.7: decides on 46 % of the windows, 12 % of these wrong (no" in said
+    assert "no threshold comes to the 5 % aimed at" in said
+    first = next(row for row in made["validation"]["blocks"])
+    assert f"{100 * first['right']:3.0f} % of 4 decisions right" in said
+
+
+@pytest.mark.parametrize(("bad_s", "refused"), [(9.9, False), (10.1, True)])
+def test_a_channel_that_was_bad_for_most_of_the_session_ends_it(bad_s: float, refused: bool) -> None:
+    """The session lasts from where the contact was good."""
+    taken: Any = SimpleNamespace(began_s=5.0, now_s=25.0, bad_s={"Fz": bad_s, "Cz": 20.0})
+    config: Any = SimpleNamespace(contact="refuse")
+    if refused:
+        with pytest.raises(DataError, match="contact: Fz bad"):
+            _refuse_bad_channels(taken, ["Fz", "Pz"], config)
+    _refuse_bad_channels(taken, ["Fz"] * (not refused), config)
+    _refuse_bad_channels(taken, ["Fz", "Cz"], SimpleNamespace(contact="warn"))  # type: ignore[arg-type]
+
+
+def test_each_class_needs_as_many_blocks() -> None:
+    some = windows()
+    _refuse_few_blocks(some, [], CLASSES)
+    keep = ~((some.y == 1) & (some.number > 0))
+    few = BlockWindows(*(getattr(some, name)[keep] for name in ("features", "y", "block", "number", "apart")))
+    with pytest.raises(DataError, match=r"1 usable block of task \(4 blocks were complete\)"):
+        _refuse_few_blocks(few, [Step(0.0, 1.0, "x")] * 4, CLASSES)
+    assert CalibrateConfig().wrong < 0.5

@@ -1,0 +1,124 @@
+"""Laws of the terminal: a figure that is printed is of the part, the people and the unit that it names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from eegm2.cli.main import app
+from eegm2.cli.probe import _show
+from eegm2.cli.stream import _too_short
+
+HEAD: dict[str, Any] = {
+    "n_windows": 321, "n_subjects": 7, "streamed_from": "store", "calibration_s": 21.0, "scaling": "zscore",
+    "hop_s": 0.5, "window_s": 3.0,
+    "validation": {
+        "metrics": {"balanced_accuracy": 0.71, "auroc": None}, "n_windows": 55, "n_subjects": 2,
+        "left_out": ["p", "q"], "pretraining": "pretraining (without labels) saw 1 of them",
+        "notes": {"auroc": "one class"}, "offline": {"metrics": {"balanced_accuracy": 0.82}},
+    },
+}  # fmt: skip
+
+
+def invoke(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_head_says_who_it_was_fitted_and_judged_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = SimpleNamespace(facts=HEAD, classes=("a", "b"), save=lambda _: None)
+    monkeypatch.setattr("eegm2.deploy.heads.fit.fit_head", lambda *_: head)
+    said = invoke("head", "m", "s", "--out", str(tmp_path / "h.safetensors"), "--seed", "4")
+    assert "a, b: fitted on 321 windows of 7 subjects" in said
+    assert "baseline 21 s, scaling zscore, a decision every 0.5 s on 3 s" in said
+    assert "validation on 55 windows of 2 other subjects (p, q), seed 4; pretraining (without" in said
+    assert "balanced_accuracy 0.710  (offline 0.820)" in said
+    assert re.search(r"auroc +undefined  \(one class\)", said)
+
+
+SCORES: dict[str, Any] = {
+    "n_samples": 1280, "sfreq_hz": 128.0, "mode": "windows", "acmse_uv2": 12.5, "acmse_scaled": 0.25,
+    "mean_correlation": 0.875, "spectral_error": None,
+    "channels": {n: {"mse_uv2": v} for n, v in (("A", 1.0), ("B", 9.0), ("C", 4.0), ("D", 7.0))},
+}  # fmt: skip
+
+
+def test_a_reconstruction_names_its_worst_channels_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eegm2.evaluation.reconstruct.run.reconstruct_file", lambda *_: SCORES)
+    said = invoke("reconstruct", "m", "f.edf", "--out", str(tmp_path / "o.edf"))
+    assert "o.edf: 10.0 s at 128 Hz, windows" in said
+    assert "acmse 12.5 µV² (0.25 in the training's scale)" in said
+    assert "correlation 0.8750, spectral error -" in said
+    assert "worst channels B 9 µV², D 7 µV², C 4 µV²\n" in said
+
+
+@pytest.mark.parametrize(
+    ("by", "whose"), [("subject", "people"), ("recording", "recordings of the same people")]
+)
+@pytest.mark.parametrize(("best", "words"), [(4, "the best 5"), (-1, "none better than the probe")])
+def test_a_tuned_run_says_which_epoch_it_kept_and_whom_it_was_tested_on(
+    by: str, whose: str, best: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {
+        "classes": ["a", "b"], "notes": [], "best_epoch": best, "epochs": 12,
+        "task": {"people": {"train": ["x", "y", "z"], "val": ["v"], "test": ["t", "u"]}, "by": by},
+        "metrics": {"balanced_accuracy": 0.61, "auroc": 0.72}, "subject_metrics": {"auroc": 0.99},
+    }  # fmt: skip
+    made = SimpleNamespace(results=results, already_finished=False, run=tmp_path)
+    monkeypatch.setattr("eegm2.evaluation.finetuning.run.finetune", lambda *_: made)
+    said = invoke("finetune", "m", "s", "--out", str(tmp_path / "o"))
+    assert "train 3 subjects, val 1 subject, test 2 subjects" in said
+    assert f"fitted      12 epochs, {words}" in said
+    assert f"balanced_accuracy 0.610 per window of {whose} it has not seen" in said
+    assert f"auroc 0.720 per window of {whose} it has not seen" in said
+
+
+def summary(factor: float) -> list[dict[str, Any]]:
+    return [
+        {"protocol": p, "metric": m, "mean": factor * mean, "std": factor / 10, "n_seeds": n}
+        for p, n, add in (("linear", 1, 0.0), ("light", 3, 0.01))
+        for m, mean in (("auroc", 0.5 + add), ("accuracy", 0.7 + add))
+    ]
+
+
+def test_a_probe_says_scores_of_windows_and_of_people_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"train": (90, 5), "val": (20, 2), "test": (40, 3)}
+    task = {
+        "target": "eyes", "classes": ["a", "b"], "unit": "subject", "split": "run", "kind": "classification",
+        "pretraining_saw": "pretraining saw 0 of the 3 test subjects",
+        "parts": {name: {"n_windows": w, "n_subjects": s} for name, (w, s) in parts.items()},
+    }  # fmt: skip
+    results = {
+        "task": task, "protocols": [], "notes": ["A note."], "provenance": {"store": "STORE"},
+        "summary": summary(1.0), "subject_summary": summary(1.2), "recording_summary": summary(0.1),
+    }  # fmt: skip
+    _show(SimpleNamespace(results=results, out=tmp_path), tmp_path / "run")  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert "split       by subject (the run’s own): train 90 windows, 5 subjects, val 20 windows" in said
+    assert "test 40 windows, 3 subjects" in said
+    first, second = said.split("test windows, mean")[1].split("test subjects, mean")
+    for text, factor in ((first, 1.0), (second, 1.2)):
+        line = next(line for line in text.splitlines() if "auroc" in line)
+        assert f"{factor * 0.5:.3f}" in line
+        assert f"{factor * 0.51:.3f} ± {factor / 10:.3f} (3)" in line
+        heads = next(line for line in text.splitlines() if "linear" in line)
+        assert heads.index("linear") < heads.index("light")
+        assert line.index(f"{factor * 0.5:.3f}") < line.index(f"{factor * 0.51:.3f}")
+
+
+def test_a_stream_that_was_too_short_says_by_how_much() -> None:
+    assert _too_short("f", 31.04, 29.0, 60.0) == (
+        "f: ended after 31.0 s of signal, of which the baseline had 29.0 of the 60.0 s it needs, so nothing "
+        "was put out; stream longer, or give --calibration-s 14.5 or --scale-uv"
+    )
+    assert "--calibration-s" not in _too_short("f", 3.0, 1.9, 60.0)
