@@ -70,7 +70,7 @@ INFO: dict[str, Any] = {"quality": {}, "sfreq_hz": 128.0, "ch_names": NAMES, "su
         ({}, 3.4, 0.5, {"typical_uv": [10.0, 30.0]}, None),
         ({}, 89.0, 0.5, {"typical_uv": [10.0, 30.0]}, None),
         ({}, 91.0, 0.5, {"typical_uv": [10.0, 30.0]}, "amplitude: typically 91 µV"),
-        ({"quality": {"source_sfreq_hz": 125.0}}, 20.0, 0.5, {}, "rate: recorded at 125 Hz, below the model's"),
+        ({"quality": {"source_sfreq_hz": 125.0}}, 20.0, 0.5, {}, "rate: recorded at 125 Hz, below the model"),
         ({"quality": {"source_sfreq_hz": 127.5}}, 20.0, 0.5, {}, None),
         ({"quality": {"source_sfreq_hz": 129.0}}, 20.0, 0.5, {}, None),
         ({"quality": {"source_sfreq_hz": 250.0}}, 20.0, 0.5, {}, "rate: resampled from 250 to 128 Hz"),
