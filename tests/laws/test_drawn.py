@@ -43,6 +43,12 @@ def test_chance_is_drawn_where_it_is() -> None:
     assert set(dashed.get_xdata()) == {0.25}
 
 
+def shape(dots: Any) -> bytes:
+    """Return the outline of a collection's marker."""
+    outline: bytes = dots.get_paths()[0].vertices.tobytes()
+    return outline
+
+
 def test_a_dot_has_the_colour_of_its_label_and_of_its_person() -> None:
     n = 40
     points = RNG.permutation(n)[:, None] + np.array([[0.0, 0.5]])
@@ -53,13 +59,12 @@ def test_a_dot_has_the_colour_of_its_label_and_of_its_person() -> None:
     figure = embedding_map(points, labels, people, ("x", "y"))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["By label", "By subject"]
     for axes, groups in zip(figure.axes, (labels, people)):
-        named = {
-            c.get_label(): to_rgb(c.get_facecolor()[0]) for c in axes.collections if len(c.get_offsets()) == 0
-        }
+        legend = [c for c in axes.collections if len(c.get_offsets()) == 0]
+        named = {c.get_label(): (to_rgb(c.get_facecolor()[0]), shape(c)) for c in legend}
         drawn = {}
         for dots in axes.collections:
             for at, colour in zip(dots.get_offsets(), dots.get_facecolor()):
-                drawn[float(at[0])] = to_rgb(colour)
+                drawn[float(at[0])] = (to_rgb(colour), shape(dots))
         own = {float(x): named[group] for x, group in zip(points[:, 0], groups)}
         assert drawn == own
         assert len(set(named.values())) == len(named) == len(set(groups))
