@@ -21,6 +21,7 @@ from eegm2.evaluation.baselines import networks
 from eegm2.evaluation.estimators.base import Learner
 from eegm2.evaluation.protocols.people import fit_by_people, variances
 from eegm2.evaluation.windows.from_store import labelled_windows
+from eegm2.model.statistics import log_covariance, time_statistics
 from tests.data.samples import write_store
 
 RNG = np.random.default_rng(0)
@@ -127,3 +128,14 @@ def test_a_number_is_the_one_that_its_recording_has(tmp_path: Path) -> None:
     data = labelled_windows(RecordingStore(tmp_path / "b"), config, regression=True)
     assert data.classes == ()
     np.testing.assert_array_equal(data.y, [float(ages[name]) for name in data.recording])
+
+
+@pytest.mark.parametrize("statistics", [time_statistics, log_covariance])
+def test_features_are_the_same_where_the_network_learns(statistics: Any) -> None:
+    """A frozen network's and a tuned one's: the ways of computing differ, the numbers do not."""
+    x = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(0))
+    plain = statistics(x)
+    tuned = statistics(x.clone().requires_grad_())
+    torch.testing.assert_close(tuned.detach(), plain)
+    if statistics is time_statistics:
+        np.testing.assert_allclose(plain[:, 12:16], x.numpy().std(-1), rtol=1e-5)
