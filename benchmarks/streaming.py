@@ -102,6 +102,7 @@ def measure(quick: bool, store: str | None) -> dict:
                             f"{row['worst_ms']:7.3f}, real time x {row['real_time_factor']:7.1f}",
                             flush=True,
                         )
+        result["covariance"] = measure_covariance(signal_s)
         result["bundles"] = measure_bundles(signal_s)
         result["hours"] = measure_hours(minutes, store)
         for preset in PRESETS:
@@ -109,6 +110,18 @@ def measure(quick: bool, store: str | None) -> dict:
             print(f"{preset:6} LSL round trip: {result['lsl'][-1]}", flush=True)
     result["took_s"] = round(time.perf_counter() - began, 1)
     return result
+
+
+def measure_covariance(signal_s: float) -> list[dict[str, Any]]:
+    """Time pushes of the covariance preset beside those of Light, in torch on one thread."""
+    rows = []
+    for push in PUSHES:
+        for preset in BUNDLES:
+            where = {"preset": preset, "runtime": "torch", "push": push, "threads": 1}
+            row = in_process("measure_row", 1, **where, signal_s=signal_s, folder="")
+            rows.append({**where, "commit": machine()["commit"], **row})
+            print(f"{preset:10} push {push:3}: real time x {row['real_time_factor']:7.1f}", flush=True)
+    return rows
 
 
 def measure_bundles(signal_s: float) -> list[dict[str, Any]]:
@@ -144,19 +157,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--hours", action="store_true", help="measure the hours of --out again, nothing else")
     parser.add_argument("--bundles", action="store_true", help="measure the bundles of --out again, likewise")
+    parser.add_argument("--covariance", action="store_true", help="measure preset covariance of --out again")
     parser.add_argument("--render", type=Path, help="JSON file whose table and figure are written")
     arguments = parser.parse_args()
     if arguments.render:
         print(json.dumps(render(arguments.render)))
         return
-    if arguments.hours or arguments.bundles:
+    if arguments.hours or arguments.bundles or arguments.covariance:
         if not arguments.out or not arguments.out.exists():
-            parser.error("--hours and --bundles replace parts of a file of results: name it with --out")
+            parser.error("--hours, --bundles and --covariance replace parts of a file: name it with --out")
         result = json.loads(arguments.out.read_text())
         if arguments.hours:
             result["hours"] = measure_hours(60, arguments.store)
         if arguments.bundles:
             result["bundles"] = measure_bundles(30.0 if arguments.quick else 300.0)
+        if arguments.covariance:
+            result["covariance"] = measure_covariance(30.0 if arguments.quick else 300.0)
     else:
         result = measure(arguments.quick, arguments.store)
     if arguments.out:

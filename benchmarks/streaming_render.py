@@ -86,6 +86,7 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
         "`ms` is the median, `MiB` the whole process, `grown` what the timed pushes added.",
         "",
     ]
+    lines += covariance_lines(result)
     lines += bundle_lines(result)
     for hour in result["hours"]:
         resident = hour["resident_mib"]
@@ -103,6 +104,25 @@ def markdown(result: dict[str, Any], checked: list[dict[str, Any]], picture: str
             f"{lsl['worst_ms']:.1f} ms."
         )
     return "\n".join([*lines, "", f"![Time per push, and memory over the hour](results/{picture})", ""])
+
+
+def covariance_lines(result: dict[str, Any]) -> list[str]:
+    """Return the table of preset covariance beside Light: means, for not every push completes a token."""
+    rows = {(r["preset"], r["push"]): r for r in result.get("covariance", [])}
+    lines = [
+        "Preset covariance beside Light, torch on one thread, mean over all pushes:",
+        "",
+        "| samples per push | Light, ms | covariance, ms | times | commit |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for push in sorted({push for _, push in rows}):
+        light, ours = (
+            1e3 * push / result["sfreq_hz"] / rows[preset, push]["real_time_factor"]
+            for preset in ("light", "covariance")
+        )
+        commit = rows["covariance", push]["commit"]
+        lines.append(f"| {push} | {light:.3f} | {ours:.3f} | {ours / light:.2f} | {commit} |")
+    return [*lines, ""] if rows else []
 
 
 def bundle_lines(result: dict[str, Any]) -> list[str]:

@@ -154,7 +154,9 @@ def test_every_command_has_help() -> None:
         assert len(result.output.splitlines()) > 3, name
 
 
-@pytest.mark.parametrize("page", ["cp1252", "cp1251", "cp932", "ascii"])
+@pytest.mark.parametrize(
+    "page", ["cp932", *(pytest.param(p, marks=pytest.mark.slow) for p in ("cp1252", "cp1251", "ascii"))]
+)
 def test_no_command_ends_for_want_of_a_character(page: str) -> None:
     code = "import sys; sys.argv = ['eegm2', 'prepare', '\\u773c\\udcfc', '--out', 'o']"
     code += "; from eegm2.cli.main import main; main()"

@@ -166,6 +166,7 @@ def test_a_folder_that_vanishes_or_fills_costs_only_the_file(
     assert not list((folder / "cache").rglob("*.*"))
 
 
+@pytest.mark.slow  # that loading a model takes no compiler is in tests/model/test_shapes.py
 def test_reading_makes_neither_the_compiler_nor_torch_compile_ready(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from eegm2 import ops; "

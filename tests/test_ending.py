@@ -66,8 +66,13 @@ def ended(folder: Path, name: str, times: int, work: str = "time.sleep(60)", cle
     return said
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        *((name, 1) for name in SIGNALS),
+        *(pytest.param(name, 2, marks=[] if name == "SIGTERM" else pytest.mark.slow) for name in SIGNALS),
+    ],
+)
 def test_a_command_ends_in_one_line(name: str, times: int, tmp_path: Path) -> None:
     said = ended(tmp_path, name, times, cleaning=0.5 * (times > 1))
     assert said.splitlines() == [

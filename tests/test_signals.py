@@ -24,6 +24,8 @@ from tests.deploy.predict.test_predict import write_edf
 from tests.evaluation.helpers import fake_run, labelled_store
 from tests.forked import forked
 
+pytestmark = pytest.mark.forks
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 WRITES = "os:fsync"  # a file is there under its temporary name
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -150,10 +152,18 @@ def leftovers(folder: Path) -> list[str]:
     return [name for name in names if name.startswith(".tmp") or name.endswith((".lock", ".part", ".tmp"))]
 
 
+#: One of each kind: written at the end, in parts, as it grows, beside a process of its own, nothing at all.
+BY_DEFAULT = ("share", "compare", "record", "calibrate", "benchmark", "verify")
+
+
 def once_and_twice() -> list[Any]:
-    """Every command with every signal, once and twice; one of each command in the default suite."""
+    """Every command with every signal, once and twice; one of each kind of command in the default suite."""
+
+    def marks(command: str, name: str, times: int) -> Any:
+        return [] if command in BY_DEFAULT and (name, times) == ("SIGTERM", 1) else pytest.mark.slow
+
     return [
-        pytest.param(command, name, times, marks=[] if (name, times) == ("SIGTERM", 1) else pytest.mark.slow)
+        pytest.param(command, name, times, marks=marks(command, name, times))
         for command in COMMANDS
         for name in SIGNALS
         for times in (1, 2)

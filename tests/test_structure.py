@@ -41,10 +41,10 @@ LAYERS = [
 ROOMS = {
     "model": [
         ["config", "state", "statistics", "layers", "inputs", "shapes", "mixer"],
-        ["mamba1", "mamba2", "block", "pretrained"],
+        ["mamba1", "mamba2", "block", "pretrained", "fused"],
         ["covariance"],
         ["features"],
-        ["unet", "network", "fused", "pieces", "stretches"],
+        ["unet", "network", "pieces", "stretches"],
         ["heads", "authors", "streaming", "electrode_weights"],
     ],
     "data": [

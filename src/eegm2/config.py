@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
 import tomllib
@@ -187,6 +188,12 @@ def _usual(field: Any, base: Any) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
+@functools.cache
+def type_hints(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; reading them from their text takes long, and they stay."""
+    return get_type_hints(cls)
+
+
 def from_dict(cls: type[T], values: dict[str, Any], *, where: str = "configuration") -> T:
     """Build a dataclass from plain values, strictly.
 
@@ -207,7 +214,7 @@ def from_dict(cls: type[T], values: dict[str, Any], *, where: str = "configurati
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: got {values!r:.80}, expected a table")
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = get_type_hints(cls)
+    hints = type_hints(cls)  # type: ignore[arg-type]
     arguments = {}
     for key, value in values.items():
         if key not in fields:

@@ -26,6 +26,7 @@ from eegm2.benchmark.suites import (
     FIRST,
     HOUR,
     LENGTHS,
+    SLOW_PEERS,
     SUITES,
     Measurement,
     available_cores,
@@ -247,7 +248,16 @@ def test_the_suites_hold_what_they_should(monkeypatch: pytest.MonkeyPatch) -> No
             for m in paper
             if (m.work, m.batch, m.n_times, m.threads) == (work, batch, length, threads)
         }
-        assert there >= {"light", "eegm2", *PEERS}, (work, batch, length, threads)
+        assert there >= {"light", "eegm2", "covariance", *PEERS}, (work, batch, length, threads)
+    first = paper[:100]  # some seconds each: what a run of a quarter of an hour comes to
+    assert {m.model for m in first} >= {"light", "eegm2", "covariance", *PEERS}
+    for batch, length in itertools.product((1, 16), LENGTHS[1:]):
+        aimed = [m for m in first if (m.work, m.batch, m.n_times) == ("forward", batch, length)]
+        assert {m.model for m in aimed} >= {"light", *PEERS} - set(SLOW_PEERS), (batch, length)
+    assert {m.n_times for m in first if m.work == "train"} >= {1400, 12_800}
+    assert {m.cache for m in first if m.work == "first-forward"} == {"cold", "warm"}
+    hours = [Measurement("forward", model, HOUR, threads=2) for model in ("light", "eegm2")]
+    assert set(hours) <= set(paper[:20])
     assert Measurement("forward", "eegm2", HOUR, threads=2) in paper
     assert {m.work for m in paper} == {"forward", "blocks", "train", "scan", "scan-train", *FIRST, *COMMANDS}
     assert {m.threads for m in measurements(BenchmarkConfig(suite="paper", threads=1))} == {1}
@@ -335,7 +345,8 @@ def test_documents_of_the_tests_are_documents(tmp_path: Path) -> None:
 NARROW = {"n_chans": 2, "width": 8, "threads": 1}
 
 
-@pytest.mark.parametrize("cache", [pytest.param("cold", marks=pytest.mark.slow), "warm"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["cold", "warm"])
 def test_a_new_process_is_timed_from_its_start(cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first, "WARM", 1)
     monkeypatch.setattr(first, "COLD", 1)

@@ -41,6 +41,8 @@ def whole(light: float = 0.01, peer: float = 0.02) -> dict:
             for n in set(PEERS) - {"LUNA", "EEGConformer"}
         ),
         record("forward", "s3", 12_800, 0.44),
+        record("forward", "covariance", 12_800, 0.019, memory_mb=44.0, parameters=2_345_678),
+        failed("train", "covariance", 12_800, "memory", "more than 4 GB resident"),
         record("forward", "light", 1400, 0.03, threads=1),
         record("first-forward", "light", 1400, 1.2, cache="warm", beyond_s={"median": 0.4}),
         record("first-forward", "light", 1400, 7.2, cache="cold", beyond_s={"median": 6.4}),
@@ -78,8 +80,12 @@ def test_every_aim_is_computed() -> None:
     assert (rival.value, rival.met) == (pytest.approx(0.95 / 0.9), True), (
         "EEGConformer is a quarter of its size"
     )
-    mamba1 = values["S3 (Mamba-1), time against EEGM2's at 12,800"]
+    mamba1 = values["S3 (Mamba-1) forward, batch 1 × 12,800, time against EEGM2's"]
     assert (mamba1.value, mamba1.met) == (pytest.approx(0.44 / 0.3), True)
+    twice = values["Covariance forward, batch 1 × 12,800, time against EEGM2 Light's"]
+    assert (twice.value, twice.met) == (pytest.approx(1.9), True)
+    training = values["Covariance training step, batch 1 × 12,800, time against EEGM2 Light's"]
+    assert (training.met, "more than 4 GB" in training.note) == (None, True)
     first = "First forward of Light in a new process, {} kernel cache, seconds beyond import torch"
     assert values[first.format("warm")].met is True
     assert values[first.format("cold")].met is False
@@ -165,6 +171,7 @@ def test_the_page_is_made_of_the_results() -> None:
         widths = {re.sub(r"\\\|", "", line).count("|") for line in block.splitlines()}
         assert len(widths) == 1, block
     assert page.count("| 11.00 | met |") == 1
+    assert "| Covariance | 2.35 | 19 (17.1–22.8) | 44 | memory | memory |" in page
     assert "| EEGM2 | 1 × 12,800 | 77,000 (69,300–92,400) | 10 |" in page
     assert "| EEGM2 | 500 (450–600) | 21,600 (19,440–25,920) |" in page
     assert "| forward pass, EEGM2 Light | cold | 7.20 (6.48–8.64) | 6.40 |" in page
@@ -187,7 +194,9 @@ def test_rendering_is_repeatable_and_shows_every_model(tmp_path: Path) -> None:
     figure = by_length(whole())
     assert figure is not None
     for axis in figure.axes:
-        assert {"EEGM2", "EEGM2 Light", "S5 (attention)", "LaBraM"} <= {t.get_text() for t in axis.texts}
+        assert {"EEGM2", "EEGM2 Light", "S5 (attention)", "LaBraM", "Covariance"} <= {
+            t.get_text() for t in axis.texts
+        }
         assert axis.get_xscale() == axis.get_yscale() == "log"
     assert by_length(whole(), "forward", batch=7) is None
 

@@ -204,3 +204,16 @@ def test_a_chunk_of_nothing_changes_nothing() -> None:
     expected = plain.push(x)
     parts = [x[:, :0], x[:, :20], x[:, :0], x[:, 20:]]
     np.testing.assert_allclose(np.concatenate([paused.push(part) for part in parts], axis=1), expected)
+
+
+def test_a_figure_rests_on_the_people_who_have_windows_that_it_counts() -> None:
+    """Of somebody left out whose stream ends before it decides, nothing is judged."""
+    subjects = np.repeat(["a", "b", "c"], 4)
+    decided = subjects != "c"
+    made = StreamedWindows(
+        np.random.default_rng(0).standard_normal((12, 1)).astype(np.float32),
+        np.tile([0, 1], 6), subjects, np.ones(12, bool), decided,
+    )  # fmt: skip
+    head = DenseHead(np.zeros(1), np.ones(1), [(np.ones((2, 1)), np.zeros(2))], ("x", "y"), facts={})
+    found = fitting._judgement(head, made, ("x", "y"), ("b", "c"))
+    assert (found["n_windows"], found["n_subjects"]) == (4, 1)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegm2.data.config import WindowConfig
+from eegm2.data.config import SplitConfig, WindowConfig
+from eegm2.data.joins import JOIN
 from eegm2.data.labels import LabelSpan
+from eegm2.data.preparing.worker import clip_labels
 from eegm2.data.store.facts import RecordingInfo
+from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.labelling import is_excluded_label, label_spans, labels_at, recording_windows
 from eegm2.data.windows.scaling import scale_stored, scale_window
+from eegm2.data.windows.splits import split_subjects, subject_labels
+from tests.data.samples import write_store
 
 RATE_HZ = 8.0
 CLASSES = ("a", "b", "c")
@@ -175,3 +186,74 @@ def test_a_window_that_begins_where_a_span_ends_is_not_touched_by_it() -> None:
         [(0.1, 0.2, "bad")], n_times=100, window=10, stride=1, rate_hz=10.0, exclude_labels=("bad",)
     )
     assert starts.min() == 3
+
+
+def test_what_is_rejected_takes_its_label_along(tmp_path: Path) -> None:
+    """A peak of either sign takes its window out, and the others keep starts, labels and people."""
+    store = write_store(tmp_path / "s", 1, labels=[LabelSpan(2.0 * i, 2.0, "abcab"[i]) for i in range(5)])
+    x = store.read("r0")
+    x[0, 600], x[1, 1100] = 900.0, -900.0  # in the third and in the fifth window of 2 s
+    writer = StoreWriter(tmp_path / "peaks", store.preprocessing, store.ch_names)
+    writer.write(store["r0"], x)
+    common = {"window_s": 2.0, "scaling": "none"}
+    every, kept = (
+        WindowDataset(
+            RecordingStore(tmp_path / "peaks"), WindowConfig(**common, reject_uv=limit), labelled=True
+        )
+        for limit in (0.0, 500.0)
+    )
+    there = [i for i in range(5) if i not in (2, 4)]
+    np.testing.assert_array_equal(kept.index, every.index[there])
+    assert [kept.classes[label] for label in kept.labels] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("rule", ["whole", "majority"])
+def test_a_stream_excludes_what_windows_exclude(rule: Any) -> None:
+    """At the same places the labels are the same: marks, stretches and joins are none for a stream either."""
+    spans = [(0.0, 20.0, "a"), (3.0, 0.5, "noise"), (15.0, 0.0, JOIN)]
+    info = RecordingInfo("r", "s", "", 160, RATE_HZ, ("Cz",), tuple(LabelSpan(*span) for span in spans))
+    config = WindowConfig(window_s=2.0, label_rule=rule, exclude_labels=("noise",), exclude_s=("9:10",))
+    labels = label_spans(info, config)
+    starts, expected = recording_windows(info, labels, config, CLASSES, 16, 4)
+    every = np.arange(0, 145, 4)
+    found = labels_at(info, labels, config, CLASSES, every, 16)
+    np.testing.assert_array_equal(every[found >= 0], starts[expected >= 0])
+    assert 0 < (found >= 0).sum() < len(every) - 8
+
+
+def people_of(people: Sequence[tuple[str, str, str | None]]) -> Any:
+    """Return what a split knows of a store with a recording for each (person, group, official part)."""
+    recordings = [
+        SimpleNamespace(id=f"r{number}", subject=person, attributes={"group": group}, split=part)
+        for number, (person, group, part) in enumerate(people)
+    ]
+    subjects = tuple(dict.fromkeys(person for person, *_ in people))
+    return SimpleNamespace(recordings=recordings, subjects=subjects, url="store", manifest_sha256="0")
+
+
+def test_a_person_of_several_values_has_them_all_when_drawing() -> None:
+    store = people_of([("p", "b", None), ("q", "b", None), ("p", "a", None), ("q", "n/a", None)])
+    assert subject_labels(store, "group") == {"p": "a+b", "q": "b"}
+
+
+@pytest.mark.parametrize("by", ["subject", "recording"])
+@pytest.mark.parametrize("official", [("test",), ("val",), ("test", "val")])
+def test_a_data_sets_own_parts_are_kept_and_the_others_drawn(official: tuple[str, ...], by: Any) -> None:
+    people = [(f"p{i}", "", official[i % len(official)] if i < 4 else None) for i in range(14)]
+    store = people_of(people)
+    found = split_subjects(store, SplitConfig(val=0.2, test=0.2, by=by))
+    name = "p{}" if by == "subject" else "r{}"
+    for part in ("val", "test"):
+        own = sorted(name.format(i) for i, (*_, there) in enumerate(people) if there == part)
+        if own:
+            assert getattr(found, part) == tuple(own)
+        else:
+            assert len(getattr(found, part)) == 2
+            assert not {name.format(i) for i in range(4)} & set(getattr(found, part))
+
+
+def test_a_label_ends_where_its_recording_ends() -> None:
+    spans = [(-1.0, 3.0), (4.0, 2.0), (9.0, 5.0), (10.0, 1.0), (12.0, 1.0), (-4.0, 1.0)]
+    kept, outside = clip_labels([LabelSpan(*span, "a") for span in spans], 10.0)
+    assert [(s.onset_s, s.duration_s) for s in kept] == [(0.0, 2.0), (4.0, 2.0), (9.0, 1.0)]
+    assert outside == 3

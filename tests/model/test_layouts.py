@@ -20,7 +20,10 @@ LAYOUTS: dict[str, Tensor] = {
 }
 
 
-@pytest.mark.parametrize("preset", ["eegm2", "light", "s1", "s3", "s4", "covariance"])
+@pytest.mark.parametrize(
+    "preset",
+    ["eegm2", "s3", "covariance", *(pytest.param(p, marks=pytest.mark.slow) for p in ("light", "s1", "s4"))],
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layout_of_an_input_changes_nothing(preset: str, layout: str) -> None:
     torch.manual_seed(0)

@@ -205,8 +205,8 @@ def test_a_baseline_that_breaks_a_promise(learn: Any, promise: str) -> None:
 
 
 class Noisy(WindowDataset):
-    def read(self, recording: int, start: int, out: np.ndarray) -> None:
-        super().read(recording, start, out)
+    def read(self, row: int, start: int, out: np.ndarray) -> None:
+        super().read(row, start, out)
         out += torch.rand(1).numpy()
 
 
@@ -223,8 +223,8 @@ class Everybody(WindowDataset):
 
 
 class Double(WindowDataset):
-    def window(self, recording: int, start: int) -> np.ndarray:
-        return super().window(recording, start).astype(np.float64)
+    def window(self, row: int, start: int) -> np.ndarray:
+        return super().window(row, start).astype(np.float64)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,7 @@ def test_values_that_cannot_be_drawn_cost_one_figure_only() -> None:
     assert Page(text).tags.count("figure") == 5  # scores, confusion, ROC, calibration, persons
 
 
+@pytest.mark.slow
 def test_many_classes_channels_and_recordings_fit() -> None:
     data = ReportData(run="r", sfreq_hz=128.0, recordings=recordings(150))
     data.probes = [probe(tuple(f"class {i}" for i in range(6)), n_subjects=30)]

@@ -193,16 +193,19 @@ def test_a_full_disk_leaves_the_last_state_whole(
     assert differences(whole, tmp_path / "run") == []
 
 
+@pytest.mark.forks
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    check(pretrain_kills(tmp_path, kills=3, seed=1), 3)
+    check(pretrain_kills(tmp_path, kills=2, seed=1), 2)
 
 
+@pytest.mark.forks
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     check(pretrain_kills(tmp_path, kills=50, seed=2), 50, places=True)
 
 
+@pytest.mark.forks
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_killed_with_a_teacher_and_two_stores(tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ def test_each_window_is_of_its_store_and_recording(pool: StorePool) -> None:
     )
     for number, store, recording in ((0, 0, 0), (29, 0, 4), (30, 1, 0), (41, 1, 2)):
         origin = Origin.of(windows, [number])
-        assert (origin.store, list(origin.recordings), list(origin.numbers)) == (store, [recording], [number])
-    assert list(Origin.of(windows, [33, 34]).recordings) == [0, 1]
+        assert (origin.store_number, list(origin.recording_numbers)) == (store, [recording])
+        assert list(origin.numbers) == [number]
+    assert list(Origin.of(windows, [33, 34]).recording_numbers) == [0, 1]
 
 
 @pytest.mark.parametrize(("n", "end"), [(8, ""), (9, " and 1 more"), (12, " and 4 more")])

@@ -10,7 +10,7 @@ from eegm2.benchmark.results import Aim, Results, display_name
 from eegm2.benchmark.suites import HOUR, LENGTHS
 
 LONG, SHORT, SHORTEST = 12_800, 1400, 50
-FORWARD, SCAN, TRAIN, TRAIN_MEMORY, LINEAR, MAMBA1 = 10.0, 40.0, 6.0, 0.20, 0.15, 1.5
+FORWARD, SCAN, TRAIN, TRAIN_MEMORY, LINEAR, MAMBA1, COVARIANCE = 10.0, 40.0, 6.0, 0.20, 0.15, 1.5, 2.0
 LEAD, SHORTEST_S = 2.0, 0.003
 #: Shares of the bound by work, model and length.
 SHARES = {
@@ -35,7 +35,12 @@ def aims(results: Results) -> list[Aim]:
             for model in ("eegm2", "light")
             for n in (SHORT, LONG)
         ),
-        *(_mamba1(results, model) for model in ("s3", "s4")),
+        *(_times(results, "forward", model, "eegm2", (1, LONG), MAMBA1) for model in ("s3", "s4")),
+        *(
+            _times(results, work, "covariance", "light", (batch, n), COVARIANCE)
+            for work, batch in (("forward", 1), ("forward", 16), ("train", 1))
+            for n in (SHORT, LONG)
+        ),
         *process_aims(results),
         _faster(results, "forward", f"EEGM2 forward, 16 × {LONG:,}, against the plain scan", FORWARD),
         _faster(
@@ -92,13 +97,16 @@ def _short(results: Results) -> Aim:
     return Aim(text, 1e3 * seconds, asked, seconds <= SHORTEST_S)
 
 
-def _mamba1(results: Results, model: str) -> Aim:
-    text, asked = f"{display_name(model)}, time against EEGM2's at {LONG:,}", f"at most {MAMBA1:g} times"
-    ours, other = (results.seconds("forward", name, LONG) for name in ("eegm2", model))
-    if ours is None or other is None:
-        return Aim(text, None, asked, None, _missing(results, "forward", ("eegm2", model), LONG))
-    note = f"{_time(other)} against {_time(ours)}"
-    return Aim(text, other / ours, asked, other <= MAMBA1 * ours, note)
+def _times(results: Results, work: str, model: str, other: str, size: tuple[int, int], most: float) -> Aim:
+    """One of ours against another of ours on (batch, length): at most so many times its time."""
+    batch, length = size
+    noun = "forward" if work == "forward" else "training step"
+    text = f"{display_name(model)} {noun}, batch {batch} × {length:,}, time against {display_name(other)}'s"
+    asked = f"at most {most:g} times"
+    base, ours = (results.seconds(work, name, length, batch) for name in (other, model))
+    if base is None or ours is None:
+        return Aim(text, None, asked, None, _missing(results, work, (other, model), length, batch=batch))
+    return Aim(text, ours / base, asked, ours <= most * base, f"{_time(ours)} against {_time(base)}")
 
 
 def _fastest(results: Results, work: str, model: str, length: int, batch: int, target: float) -> Aim:

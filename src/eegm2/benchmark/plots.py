@@ -15,7 +15,7 @@ from eegm2.report.figures.style import MARKERS, MUTED, PALETTE, figure_style, lo
 
 #: Ours in colour; the others in grey, told apart by marker and name.
 COLOURS = {"eegm2": PALETTE[0], "light": PALETTE[1], "plain": PALETTE[2], "s3": PALETTE[3], "s5": PALETTE[4]}
-COLOURS |= {"s1": PALETTE[5]}
+COLOURS |= {"s1": PALETTE[5], "covariance": PALETTE[6]}
 GREY = "#8b949e"
 LABEL_GAP = 0.052  # of the axes' height
 
@@ -42,7 +42,7 @@ def by_length(document: dict[str, Any], work: str = "forward", batch: int = 1) -
         return None
     order = [
         name
-        for name in (*reversed(PEERS), "s1", "s4", "s3", "s5", "plain", "light", "eegm2")
+        for name in (*reversed(PEERS), "s1", "s4", "s3", "s5", "plain", "covariance", "light", "eegm2")
         if name in curves
     ]
     figure = new_figure(4.6, 9.4)

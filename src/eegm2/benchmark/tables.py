@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eegm2.benchmark.aims import aims
+from eegm2.benchmark.aims import LONG, aims
 from eegm2.benchmark.config import PEERS
 from eegm2.benchmark.process_tables import command_table, first_table, process_lines
 from eegm2.benchmark.results import Results, display_name, number, table
@@ -32,7 +32,7 @@ def markdown(document: Record, figures: Sequence[str] = ()) -> str:
     results = Results(document)
     parts = [f"![Time and memory against length]({figure})" for figure in figures]
     parts += [f"<!-- --8<-- [start:{SECTION}] -->", _origin(results), _aims(results)]
-    parts += [first_table(results), command_table(results)]
+    parts += [_side_by_side(results), first_table(results), command_table(results)]
     for work, title in (("forward", "Forward pass"), ("train", "Training step (loss, backward, AdamW)")):
         parts += _networks(results, work, title)
         if work == "forward":
@@ -71,6 +71,21 @@ def _aims(results: Results) -> str:
         value = "–" if aim.value is None else f"{aim.value:.2f}"
         rows.append((aim.text, aim.target, value, aim.verdict, aim.note))
     return "### Aims\n\n" + table(("aim", "asked", "measured", "", "from"), rows, left=5)
+
+
+def _side_by_side(results: Results) -> str:
+    """Return size, time and memory of ours and the peers on one input."""
+    rows = []
+    for name in results.models("forward"):
+        found = [results.find(work, name, LONG) for work in ("forward", "train")]
+        sizes = [r["parameters"] for r in found if r is not None and "parameters" in r]
+        if not sizes:
+            continue
+        cells = ["" if r is None else cell(r) for r in found for cell in (_milliseconds, _megabytes)]
+        rows.append((display_name(name), f"{sizes[0] / 1e6:,.2f}", *cells))
+    header = ("model", "parameters, millions", "forward, ms", "MB above idle", "training step, ms", "MB")
+    title = f"### Side by side, batch 1 × {LONG:,}\n\n"
+    return title + table(header, rows) if rows else ""
 
 
 def _networks(results: Results, work: str, title: str) -> list[str]:

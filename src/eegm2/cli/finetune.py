@@ -41,10 +41,11 @@ def finetune(
     best = results["best_epoch"]
     which = f"the best {best + 1}" if best >= 0 else "none better than the probe that it began with"
     typer.echo(f"fitted      {count(results['epochs'], 'epoch')}, {which}{said}")
+    whose = "people" if results["task"].get("by") != "recording" else "recordings of the same people"
     for name in ("balanced_accuracy", "auroc"):
         value = results["metrics"].get(name)
         if value is not None:
-            typer.echo(f"test        {name} {value:.3f} per window of people it has not seen")
+            typer.echo(f"test        {name} {value:.3f} per window of {whose} it has not seen")
     for note in results["notes"]:
         typer.echo(f"note        {note}")
     typer.echo(

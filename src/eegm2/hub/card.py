@@ -129,6 +129,8 @@ def _heads(heads: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]) -> str
             for metric, value in _mapping(facts, "test").items()
             if isinstance(value, int | float)
         )
+        if scores and facts.get("by") == "recording":
+            scores += " (other recordings, maybe of the same people)"
         cells = [f"heads/{name}", " from ".join(map(str, classes)), learnt, scores or "not judged"]
         lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
     return "\n".join([*lines, "", "`eegm2 predict FOLDER FILES --out DIR` takes them.", ""])

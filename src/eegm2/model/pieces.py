@@ -11,11 +11,10 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.model.config import MIN_TIMES, EEGM2Config
-from eegm2.model.covariance.tokens import known_samples, running_sum
+from eegm2.model.covariance.tokens import known_samples
 from eegm2.model.covariance.trunk import CovarianceTrunk, pooled
 from eegm2.model.fused import pointwise
 from eegm2.model.layers import BRANCH_KERNELS, pool
@@ -207,17 +206,12 @@ class _Tokens:
     def _tangents(self, samples: Callable[[int, int], Tensor], ready: int) -> Tensor:
         """Return the tangent vectors of the tokens up to `ready`."""
         config, bank = self.config, self.trunk.tokens.bank
-        past, begin = config.kernel_taps - 1, self.done * config.token_step
-        low = max(begin - past, 0)
-        x = F.pad(samples(low, ready * config.token_step), (past - begin + low, 0))
-        fresh = bank.cross_spectra(bank.segments(x[..., past:], x[..., :past])).flatten(2)
-        kept = self.spectra.stop - self.spectra.first
-        self.spectra.add(fresh)
-        summed = running_sum(self.spectra.between(self.spectra.first, ready), config.window_tokens)[:, kept:]
+        begin = self.done * config.token_step
+        low = max(begin - config.kernel_taps + 1, 0)
+        self.spectra.add(bank.cross_spectra(samples(low, ready * config.token_step), begin - low))
+        spectra = self.spectra.between(self.spectra.first, ready)
         self.spectra.drop(ready - config.window_tokens + 1)
-        total = known_samples(torch.arange(self.done, ready), config).clamp_min(1)[None, :, None]
-        shape = (config.n_bands, config.inner_chans, config.inner_chans)
-        return self.trunk.tokens.tangent((summed / total).unflatten(2, shape))
+        return self.trunk.tokens.running(spectra, known_samples(torch.arange(self.done, ready)[None], config))
 
     def _rise(self, states: Tensor) -> None:
         """Keep what tokens add to the encoder's steps; before the first there is nothing to add."""

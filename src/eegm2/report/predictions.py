@@ -91,6 +91,11 @@ def _asked(model: dict[str, Any]) -> str:
     return str(value["target"]) if value else " against ".join(model["classes"])
 
 
+def _others(facts: dict[str, Any]) -> str:
+    """Return of what a head was judged: other people, or only other recordings of the same ones."""
+    return "recordings of the same people" if facts.get("by") == "recording" else "people"
+
+
 def _named(value: dict[str, str]) -> str:
     """Return a value's name with its unit."""
     return f"{value['target']} ({value['unit']})" if value["unit"] else value["target"]
@@ -126,7 +131,7 @@ def _summary(document: dict[str, Any]) -> Section:
         f"The head '{model['head']}' "
         + (f"predicts the value {value['target']}" if value else f"tells {' from '.join(classes)}")
         + (f"; it learnt from {count(learnt, 'subject')}" if learnt else "")
-        + (f", and on people it had not seen had {judged} per window." if judged else ".")
+        + (f", and on {_others(model['facts'])} it had not seen had {judged} per window." if judged else ".")
     )
     if value:
         _value_table(section, found, model)

@@ -82,7 +82,7 @@ def prepare_kills(folder: Path, *, kills: int, seed: int, isolated: int = 0) -> 
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    check(prepare_kills(tmp_path, kills=3, seed=1), 3)
+    check(prepare_kills(tmp_path, kills=2, seed=1), 2)
 
 
 def test_killed_while_a_process_of_its_own_reads(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_every_task_run_is_declared():
     assert sorted({*eegmmidb.WHOLE, *eegmmidb.TASKS}) == list(range(1, 15))
 
 
+def test_every_run_means_what_the_data_set_says():
+    """As PhysioNet describes the 14 runs: two baselines, then three times the same four tasks."""
+    assert eegmmidb.WHOLE == {1: "eyes_open", 2: "eyes_closed"}
+    four = [("move", "left_fist", "right_fist"), ("imagine", "left_fist", "right_fist")]
+    four += [("move", "both_fists", "both_feet"), ("imagine", "both_fists", "both_feet")]
+    assert {run: four[(run - 3) % 4] for run in range(3, 15)} == eegmmidb.TASKS
+
+
 def test_flat_folder_and_unknown_run(tmp_path, edf):
     edf(tmp_path / "S001R01.edf", NAMES, sfreq_hz=160)
     edf(tmp_path / "S001R15.edf", NAMES, sfreq_hz=160)

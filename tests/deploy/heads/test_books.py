@@ -14,8 +14,9 @@ from eegm2.data.config import WindowConfig
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.deploy.config import ENTER, LEAVE, StreamConfig
+from eegm2.deploy.device.decisions import StreamCentring
 from eegm2.deploy.heads.as_streamed import StreamedAs, StreamedWindows
-from eegm2.deploy.heads.decisions import StreamingClassifier, rule_of, steps_of
+from eegm2.deploy.heads.decisions import SlidingFeatures, rule_of, steps_of
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.fit import (
     _baseline,
@@ -27,6 +28,7 @@ from eegm2.deploy.heads.fit import (
     _seen,
     fit_dense,
 )
+from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.protocols.kept import HeadArrays
@@ -253,24 +255,25 @@ def test_a_stream_decides_on_features_less_their_running_mean_once_that_is_known
     """Windows side by side count for the mean; every window from then on is decided; a reset forgets both."""
     model = network("light", n_chans=3)
     x = torch.from_numpy(RNG.standard_normal((1, 3, 64 * 8)).astype(np.float32))
-    plain = StreamingClassifier(model, lambda f: f[:, :1], sfreq_hz=64.0, window_s=1.0, hop_s=hop_s)
-    every = [*plain.push(x), *plain.flush()]
-    assert [d.end_sample for d in every] == list(range(64, 513, round(64 * hop_s)))
-    stream = StreamingClassifier(
-        model, lambda f: f[:, :1], sfreq_hz=64.0, window_s=1.0, hop_s=hop_s, centre="running", warm_up=warm_up
-    )
+    length, hop = (steps_of("s", seconds, 64.0, model.config.step_samples) for seconds in (1.0, hop_s))
+    sliding = SlidingFeatures(length, hop, config=model.config)
+    whole = [(end, features.numpy()) for end, features in sliding.push(model.encode(x))]
+    assert [end * model.config.step_samples for end, _ in whole] == list(range(64, 513, round(64 * hop_s)))
+    stream = StreamingEEGM2(model)
     for _ in range(2):
-        found = [*stream.push(x[..., :200]), *stream.push(x[..., 200:]), *stream.flush()]
+        sliding.reset()
+        centring = StreamCentring(length, warm_up)
+        parts = [stream.advance(part)[0] for part in x.split([200, 312], dim=2)] + [stream.finish()[0]]
+        seen = [(end, f.numpy()) for part in parts for end, f in sliding.push(part)]
+        found = [(end, centring.take(features, end)) for end, features in seen]
+        found = [(end, features) for end, features in found if features is not None]
         expected, counted = [], []
-        for decision in every:
-            if decision.end_sample % 64 == 0:
-                counted.append(decision.features)
+        for end, features in whole:
+            if end % length == 0:
+                counted.append(features)
             if len(counted) >= warm_up:
-                expected.append((decision.end_sample, decision.features - np.mean(counted, axis=0)))
-        assert [d.end_sample for d in found] == [end for end, _ in expected]
-        for decision, (_, features) in zip(found, expected, strict=True):
-            np.testing.assert_allclose(decision.features, features, rtol=1e-4, atol=1e-5)
-            np.testing.assert_array_equal(decision.probabilities, decision.features[:, :1])
+                expected.append((end, features - np.mean(counted, axis=0)))
+        assert [end for end, _ in found] == [end for end, _ in expected]
+        for (_, ours), (_, theirs) in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
         stream.reset()
-    with pytest.raises(ConfigError, match="centre: got 'recording', expected none or running"):
-        StreamingClassifier(model, lambda f: f, centre="recording")

@@ -14,7 +14,7 @@ import eegm2
 from eegm2 import EEGM2Config, StreamingEEGM2, build_model, time_statistics
 from eegm2.data.config import PreprocessingConfig
 from eegm2.data.windows.scaling import scale_window
-from eegm2.deploy.heads.decisions import StreamingClassifier, TorchHead
+from eegm2.deploy.heads.decisions import SlidingFeatures, steps_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import MIXERS
 from eegm2.model.config import PRESETS as ALL_PAPERS
@@ -63,13 +63,13 @@ def test_encoder_reconstruction_and_head_agree_on_every_bundled_recording(number
         both = StreamingEEGM2(model)
         parts = [both.advance(part) for part in x.split(lengths, dim=2)] + [both.finish()]
         torch.testing.assert_close(torch.cat([p[0] for p in parts], dim=2), expected, rtol=0, atol=1e-4)
-        head = TorchHead(torch.nn.Linear(9 * 32, 3))
-        classifier = StreamingClassifier(model, head, sfreq_hz=128, window_s=2.0, hop_s=0.5)
-        decided = [d for part in x.split(lengths, dim=2) for d in classifier.push(part)] + classifier.flush()
-        assert [d.end_sample for d in decided] == list(range(256, 900, 64))
-        for d in decided:
-            features = time_statistics(expected[..., (d.end_sample - 256) // 8 : d.end_sample // 8]).numpy()
-            np.testing.assert_allclose(d.probabilities, head(features), rtol=0, atol=1e-4)
+        sliding = SlidingFeatures(32, 8)
+        seen = [found for part in parts for found in sliding.push(part[0])]
+        assert [end for end, _ in seen] == list(range(32, 113, 8))
+        for end, features in seen:
+            torch.testing.assert_close(
+                features, time_statistics(expected[..., end - 32 : end]), rtol=0, atol=1e-4
+            )
 
 
 @torch.no_grad()
@@ -287,19 +287,18 @@ def test_batch_items_do_not_see_each_other_and_arrays_are_taken() -> None:
 @pytest.mark.parametrize(("kind", "n_features"), [("statistics", 9 * 32), ("covariance", 32 * 33 // 2)])
 def test_the_head_sees_the_features_of_the_streamed_representation(kind: str, n_features: int) -> None:
     model, x = network("light"), signal(1000)
-    head = TorchHead(torch.nn.Linear(n_features, 3))
+    whole = model.encode(x)
     for size in (7, 64, 1000):
-        classifier = StreamingClassifier(model, head, sfreq_hz=128, window_s=2.0, hop_s=0.5, features=kind)
-        decisions = [d for part in x.split(size, dim=2) for d in classifier.push(part)] + classifier.flush()
-        assert [d.end_sample for d in decisions] == list(range(256, 1001, 64))
-        whole = model.encode(x)
-        for d in decisions:
-            window = whole[..., (d.end_sample - 256) // 8 : d.end_sample // 8]
-            expected = FEATURES[kind](window)
+        stream, sliding = StreamingEEGM2(model), SlidingFeatures(32, 8, kind, model.config)
+        parts = [stream.advance(part)[0] for part in x.split(size, dim=2)] + [stream.finish()[0]]
+        seen = [found for part in parts for found in sliding.push(part)]
+        assert [end for end, _ in seen] == list(range(32, 126, 8))
+        for end, features in seen:
+            assert features.shape == (len(x), n_features)
             close = 1e-4 if kind == "statistics" else 1e-3  # logarithms of small eigenvalues
-            np.testing.assert_allclose(d.features, expected.numpy(), rtol=0, atol=close)
-            np.testing.assert_allclose(d.probabilities, head(expected.numpy()), rtol=0, atol=close)
-            np.testing.assert_allclose(d.probabilities.sum(axis=1), 1, rtol=1e-5)
+            torch.testing.assert_close(
+                features, FEATURES[kind](whole[..., end - 32 : end]), rtol=0, atol=close
+            )
 
 
 @pytest.mark.parametrize(("preset", "reason"), [("s5", "attention"), ("unet", "UNet")])
@@ -365,7 +364,7 @@ def test_foreign_states_and_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="this model has no decoder"):
         StreamingEEGM2(network("light"), output="reconstruction")
     with pytest.raises(ConfigError, match=r"hop_s: got 0\.1 s"):
-        StreamingClassifier(network("light"), lambda f: f, hop_s=0.1)
+        steps_of("hop_s", 0.1, 128.0, 8)
     with pytest.raises(ConfigError, match="sfreq_hz: got 0"):
         stream.latency_s(0)
     assert stream.latency_s(128) == pytest.approx(0.234, abs=1e-3)

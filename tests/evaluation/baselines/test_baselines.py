@@ -280,6 +280,7 @@ def test_missing_braindecode_says_how_to_install_it(name: str, monkeypatch: pyte
         baseline_runner(name, sfreq_hz=128)
 
 
+@pytest.mark.slow
 def test_torchaudios_compiled_part_is_left_out_where_it_does_not_load(tmp_path: Path) -> None:
     files = {
         "torchaudio/__init__.py": "from . import _extension\nready = True\n",

@@ -21,6 +21,8 @@ from eegm2.evaluation.baselines.options import band_edges
 from eegm2.evaluation.baselines.riemann import (
     FILTER_ORDER,
     RIDGE,
+    RiemannOptions,
+    _filters,
     window_covariances,
 )
 from eegm2.evaluation.baselines.riemann import (
@@ -101,6 +103,10 @@ def test_covariances_are_of_the_filtered_windows_less_their_means_and_definite()
     assert np.linalg.eigvalsh(short).min() > 0
     with pytest.raises(DataError, match="windows of 1 sample have no covariance"):
         window_covariances(x[..., :1], [], "scm", "riemann")
+    made = _filters(RiemannOptions(bands=("a=4:10", "b=12:20")), 50.0, "riemann")
+    for filters, edges in zip(made, ((4, 10), (12, 20)), strict=True):
+        expected = signal.butter(FILTER_ORDER, edges, "bandpass", fs=50.0, output="sos")
+        np.testing.assert_allclose(filters, expected)
     for band in ("a=0:4", "a=4:25", "a=4:26"):
         with pytest.raises(ConfigError, match="expected above 0 and below half of 50 Hz"):
             baseline_runner("riemann", sfreq_hz=50.0, options={"bands": [band]})

@@ -75,6 +75,7 @@ def campaign(folder: Path, *models: str, kills: int, seed: int) -> dict[str, Any
     return {"kills": hits, "runs": runs, "failures": failures}
 
 
+@pytest.mark.forks
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     result = campaign(tmp_path, kills=1, seed=1)
     assert result["kills"] == 1
@@ -93,6 +94,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     assert differences(expected, tmp_path / "whole") == ["results.json", "left: .tmp-left"]
 
 
+@pytest.mark.forks
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegm2.config import to_dict
-from eegm2.data.config import WindowConfig
 from eegm2.deploy.predict.classifier import load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.run import predict
@@ -19,29 +17,19 @@ from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.finetuning.run import STATE, finetune
 from eegm2.evaluation.probing.folder import score_name
 from eegm2.evaluation.protocols.resuming import FitState
-from eegm2.training.checkpoint import save_checkpoint
 from tests.evaluation.finetuning.test_resume import Stopped, kept, stop_after
-from tests.evaluation.helpers import CHANNELS, PREPROCESSING, SFREQ_HZ, fake_run, labelled_store
-from tests.evaluation.protocols.test_modes import tokens_network
+from tests.evaluation.helpers import fake_run, labelled_store
+from tests.evaluation.protocols.test_modes import tokens_run
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("centred")
     store = labelled_store(folder / "store")
-    header = {
-        "preprocessing": to_dict(PREPROCESSING),
-        "windows": to_dict(WindowConfig(window_s=2.0)),
-        "ch_names": list(CHANNELS),
-        "sfreq_hz": SFREQ_HZ,
-    }
-    (folder / "covariance" / "checkpoints").mkdir(parents=True)
-    weights = folder / "covariance" / "checkpoints" / "best.safetensors"
-    save_checkpoint(weights, tokens_network(), header)
     return {
         "store": Path(store.url),
         "eegm2": fake_run(folder / "run", store),
-        "covariance": folder / "covariance",
+        "covariance": tokens_run(folder / "covariance"),
     }
 
 

@@ -125,6 +125,36 @@ def test_a_kept_head_tells_what_it_was_learnt_from(
     assert "unusual" not in learnt_from(store, data, split, WINDOWS, None)["range"]
 
 
+def test_a_head_of_people_tells_all_of_them(
+    store: RecordingStore, data: LabelledWindows, split: ChosenSplit, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """It has learnt from the validation people as well; a light probe beside it has not."""
+    features = np.random.default_rng(2).standard_normal((len(data), 3)) + data.y[:, None]
+    manifest = split.manifest
+    values = replace(data, y=np.arange(len(data), dtype=float), classes=())
+    common, of_people = (
+        learnt_from(store, values, split, WINDOWS, features, parts=parts)
+        for parts in (("train",), ("train", "val"))
+    )
+    learnt = np.concatenate([split.indices.train, split.indices.val])
+    assert of_people["people"] == {
+        "train": sorted((*manifest.train, *manifest.val)),
+        "test": sorted(manifest.test),
+    }
+    assert of_people["n_windows"] == len(learnt)
+    assert of_people["range"]["target"] == [float(learnt.min()), float(learnt.max())]
+    assert of_people["range"]["unusual"] == usual_distance(features[learnt])
+    assert of_people["by"] == common["by"] == "subject"
+    config = replace(ProbeConfig().light(), max_epochs=1)
+    outcomes = [linear_probe(features, data, split.indices, c="people")]
+    outcomes += [light_probe(features, data, split.indices, seed=0, config=config)]
+    rows = [evaluate(outcome, data, split.indices.test) for outcome in outcomes]
+    keep_models(tmp_path, checkpoint, outcomes, rows, common, data.classes, of_people)
+    heads = {name: DenseHead.load(tmp_path / "heads" / f"{name}.safetensors") for name in ("linear", "light")}
+    assert heads["linear"].facts["people"] == of_people["people"]
+    assert heads["light"].facts["people"] == common["people"]
+
+
 def test_the_head_of_each_protocols_first_seed_is_kept_where_it_learnt_one(
     store: RecordingStore, data: LabelledWindows, split: ChosenSplit, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

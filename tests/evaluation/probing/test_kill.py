@@ -69,10 +69,12 @@ def probe_kills(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
     )
 
 
+@pytest.mark.forks
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     check(probe_kills(tmp_path, kills=2, seed=1), 2)
 
 
+@pytest.mark.forks
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:

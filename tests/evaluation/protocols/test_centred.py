@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from eegm2.evaluation.config import FitConfig, ProbeConfig
 from eegm2.evaluation.features.centring import centre_features
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.finetuning.config import FinetuneConfig
+from eegm2.evaluation.protocols import tuning
 from eegm2.evaluation.protocols.centred import TOGETHER, Centring
-from eegm2.evaluation.protocols.fitting import Task, fit, outputs
+from eegm2.evaluation.protocols.fitting import History, Task, fit, outputs
 from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.protocols.modes import fine_tune, run_protocol
 from eegm2.evaluation.scores.metrics import classification_metrics
@@ -112,6 +114,42 @@ def test_people_who_validate_are_learnt_from_once_they_have_said_when_to_stop(da
     assert not network.training
 
 
+@pytest.mark.parametrize("regression", [False, True])
+def test_the_second_round_keeps_the_scale_and_the_first_one_judges(
+    regression: bool, data: LabelledWindows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a learning rate of next to nothing, both rounds are the probes that they begin with."""
+    split, model = by_subject(data), tokens_network()
+    if regression:  # values of those who validate lie elsewhere
+        far = 50.0 * np.isin(np.arange(len(data)), split.val)
+        data = replace(data, y=data.y + far + np.random.default_rng(0).random(len(data)), classes=())
+    fitted = tuning.fit
+
+    def first_epoch_counts(network: torch.nn.Module, task: Task, *args: Any, **kwargs: Any) -> History:
+        made = fitted(network, task, *args, **kwargs)
+        made.best_epoch = 0
+        return made
+
+    monkeypatch.setattr(tuning, "fit", first_epoch_counts)
+    config = replace(BEGUN, batch_size=len(data), class_weights="none")
+    made, _ = fine_tune("fine", data, split, model=model, seed=0, config=config, centre="recording")
+    views = feature_views("tangent_state", model.config)
+    features = extract_features(model, data, kind="tangent_state")
+    learnt, nobody = np.concatenate([split.train, split.val]), split.val[:0]
+
+    def probe(*parts: np.ndarray) -> np.ndarray:
+        return linear_probe(features, data, Split(*parts), c="people", centre="recording", views=views).score
+
+    np.testing.assert_allclose(made.score, probe(split.train, split.val, split.test), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(made.val_score, probe(split.train, nobody, split.val), rtol=1e-4, atol=1e-4)
+    found = probe(split.train, split.val, learnt)
+    if regression:
+        loss = np.mean(((found - data.y[learnt]) / data.y[split.train].std()) ** 2)
+    else:
+        loss = -np.log(found[np.arange(len(learnt)), data.y[learnt]]).mean()
+    np.testing.assert_allclose(made.facts["again_loss"], [loss], rtol=1e-3)
+
+
 def test_the_first_step_sees_what_is_centred_offline_and_batches_have_recordings_together() -> None:
     made, split = shifted()
     centring = Centring(made, "recording", 32)
@@ -175,6 +213,19 @@ def test_a_recording_of_one_window_is_at_its_mean() -> None:
     centring.begin(lambda rows: torch.from_numpy(one.x[rows]), split.train)
     found = centring.learning(torch.from_numpy(one.x[indices]) + 5, indices)
     assert found.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("centre", ["recording", "running"])
+def test_some_windows_are_centred_on_all_of_their_recording(centre: str) -> None:
+    made, _ = shifted()
+    made = replace(made, start_s=made.start_s[::-1].copy())
+    centring = Centring(made, centre, 32)  # type: ignore[arg-type]
+    some = np.array([50, 3, 90, 51])
+    expected = centre_features(made.x, made, centre)[some]  # type: ignore[arg-type]
+    pooled = lambda rows: torch.from_numpy(made.x[rows])  # noqa: E731
+    np.testing.assert_allclose(centring.judging(pooled, some), expected, atol=1e-5)
+    centring.begin(pooled, some)
+    np.testing.assert_allclose(centring.learning(pooled(some), some), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["statistics", "attention"])

@@ -15,13 +15,14 @@ from eegm2.errors import CheckpointError, ConfigError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.protocols import frozen
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
-from eegm2.evaluation.protocols.kept import HeadArrays, read_downstream, write_downstream
+from eegm2.evaluation.protocols.kept import HeadArrays, read_downstream, write_downstream, write_tuned
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
-from eegm2.model.heads import Downstream
+from eegm2.model.heads import Downstream, TokensHead
 from tests.evaluation.helpers import labelled_arrays, tiny_model
 from tests.evaluation.protocols.test_frozen import by_subject
+from tests.evaluation.protocols.test_modes import tokens_network
 
 
 def features_of(data: LabelledWindows) -> np.ndarray:
@@ -85,6 +86,30 @@ def test_arrays_that_do_not_fit_are_no_head(tmp_path: Path) -> None:
         DenseHead(mean, scale, good, ("a", "b"), link="probit")
     with pytest.raises(CheckpointError, match="cannot be read as a head"):
         DenseHead.load(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("classes", [("open", "shut"), ()])
+def test_a_centred_linear_head_is_kept_as_arrays_of_its_features(
+    classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = Downstream(tokens_network(), max(len(classes), 1), 64, "statistics").eval()
+    head = network.head
+    assert isinstance(head, TokensHead)
+    with torch.no_grad():
+        for tensor in (head.norm.running_mean, head.norm.weight, head.norm.bias):
+            tensor.normal_()  # type: ignore[union-attr]
+        head.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+        features = torch.randn(5, len(head.norm.bias))
+        expected = network.answer(features)
+        expected = expected.softmax(1) if classes else expected
+    write_tuned(tmp_path / "h.safetensors", network, classes, {"centre": "recording", "n_times": 64})
+    again = DenseHead.load(tmp_path / "h.safetensors")
+    assert again.facts == {"centre": "recording", "n_times": 64, "features": "tangent_state"}
+    np.testing.assert_allclose(again(features.double().numpy()), expected, atol=1e-5)
+    write_tuned(tmp_path / "n.safetensors", network, classes, {"centre": "none", "n_times": 64})
+    plain, *_ = read_downstream(tmp_path / "n.safetensors", network.network.config)
+    assert torch.equal(plain.answer(features), network.answer(features))
 
 
 @pytest.mark.parametrize("classes", [("open", "shut"), ()])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from eegm2.config import to_dict
+from eegm2.data.config import WindowConfig
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.features.representation import extract_features
@@ -23,7 +26,8 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_views
 from eegm2.model.heads import Downstream, light_head
 from eegm2.model.network import EEGM2, build_model
-from tests.evaluation.helpers import labelled_arrays, tiny_model
+from eegm2.training.checkpoint import save_checkpoint
+from tests.evaluation.helpers import CHANNELS, PREPROCESSING, SFREQ_HZ, labelled_arrays, tiny_model
 
 ONE_STEP = FitConfig(max_epochs=1, batch_size=1000, lr=1e-3)
 
@@ -263,6 +267,19 @@ def tokens_network(data: LabelledWindows | None = None, seed: int = 0) -> EEGM2:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return EEGM2(shape).eval()
+
+
+def tokens_run(path: Path) -> Path:
+    """Write a run folder around such a network, for the channels of `labelled_store`."""
+    header = {
+        "preprocessing": to_dict(PREPROCESSING),
+        "windows": to_dict(WindowConfig(window_s=2.0)),
+        "ch_names": list(CHANNELS),
+        "sfreq_hz": SFREQ_HZ,
+    }
+    (path / "checkpoints").mkdir(parents=True)
+    save_checkpoint(path / "checkpoints" / "best.safetensors", tokens_network(), header)
+    return path
 
 
 @pytest.mark.parametrize("classes", [2, 3])

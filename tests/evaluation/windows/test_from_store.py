@@ -166,6 +166,13 @@ def test_the_split_beside_the_weights_is_the_one_of_this_store(tmp_path: Path, s
     earlier = SplitManifest(("sub0",), ("sub1",), ("sub2",), manifest_sha256=store.manifest_sha256)
     earlier.to_json(run / "splits-before-1.json")
     assert read_run_split(run, store) == earlier, "what the weights began with was trained on this store"
+    third = SplitManifest(("sub5",), ("r",), ("x", "p"), manifest_sha256="third")
+    third.to_json(run / "splits-before-1.json")
+    found = read_run_split(run, store)
+    assert found is not None
+    assert (found.train, found.val, found.test) == (("p", "sub5"), ("q", "r"), ("x",))
+    here = SplitManifest(("sub0",), ("sub1",), ("sub4", "sub5"), manifest_sha256=store.manifest_sha256)
+    assert "in which 1 of the 2 test subjects have namesakes" in pretraining_saw(here, found, same=False)
 
 
 def test_classes_without_windows_are_left_out_and_numbers_are_read(

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from eegm2 import EEGM2, EEGM2Config, StreamingEEGM2, encode_long, for_electrodes
 from eegm2.data.config import PreprocessingConfig
 from eegm2.deploy.config import ExportConfig
+from eegm2.deploy.device.decisions import StreamCentring
 from eegm2.deploy.export.run import export_model
-from eegm2.deploy.heads.decisions import StreamCentring, StreamingClassifier
+from eegm2.deploy.heads.decisions import SlidingFeatures, steps_of
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, centred
@@ -134,26 +135,16 @@ def test_fixed_steps_equal_the_offline_network(shape: dict[str, object], hop: in
 @torch.no_grad()
 def test_decisions_see_the_tangent_vectors_of_their_window() -> None:
     model, x = network(**VIRTUAL), signal(1600, n_chans=6)
-    seen: list[np.ndarray] = []
-
-    def head(features: np.ndarray) -> np.ndarray:
-        seen.append(features)
-        return np.full((len(features), 2), 0.5)
-
-    classifier = StreamingClassifier(model, head, window_s=2.0, hop_s=0.5, features="tangent")
-    decided = [d for part in x.split(cuts(1600, None), dim=2) for d in classifier.push(part)]
-    decided += classifier.flush()
-    assert [d.end_sample for d in decided] == list(range(256, 1601, 64))
+    stream, sliding = StreamingEEGM2(model), SlidingFeatures(8, 2, "tangent", model.config)
+    parts = [stream.advance(part)[0] for part in x.split(cuts(1600, None), dim=2)] + [stream.finish()[0]]
+    seen = [found for part in parts for found in sliding.push(part)]
+    assert [end for end, _ in seen] == list(range(8, 51, 2))
     representation = model.encode(x)
-    for decision, features in zip(decided, seen):
-        end = decision.end_sample // 32
-        window = representation[..., end - 8 : end]
-        expected = window_features(window, "tangent", model.config, first=end - 8)
-        np.testing.assert_allclose(features, expected.numpy(), atol=1e-4)
+    for end, features in seen:
+        expected = window_features(representation[..., end - 8 : end], "tangent", model.config, first=end - 8)
+        torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
     with pytest.raises(ConfigError, match=r"expected a positive multiple of 0\.25 s"):
-        StreamingClassifier(model, head, window_s=2.1)
-    with pytest.raises(ConfigError, match="expected none or running"):
-        StreamingClassifier(model, head, centre="recording")
+        steps_of("window_s", 2.1, 128.0, 32)
 
 
 def test_centring_in_a_stream_is_the_offline_running_mean() -> None:

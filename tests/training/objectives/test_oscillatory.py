@@ -15,11 +15,13 @@ import torch
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.pool import StorePool
 from eegm2.errors import ConfigError
+from eegm2.model.features import window_features
 from eegm2.model.network import EEGM2
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
 from eegm2.training.first_network import first_network
 from eegm2.training.objectives.base import Origin, Setting, make_objective
+from eegm2.training.objectives.hiding import hidden_patches
 from eegm2.training.objectives.oscillatory import Oscillatory
 from eegm2.training.pretrain import pretrain
 from eegm2.training.state import Interrupted
@@ -199,6 +201,39 @@ class TestHiding:
                 found.append((targets["tangent"], objective(network, windows(), range(8))[0].detach()))
             assert torch.equal(found[0][0], found[1][0])
             assert (float(found[0][1]) == float(found[1][1])) is not training
+
+    def test_targets_are_of_the_window_itself_and_errors_of_what_is_hidden(
+        self, stores: list[RecordingStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        network, objective = parts(stores)
+        x, given = windows(), {}
+        targets, predicted = objective._targets, objective._predicted
+
+        def of(plain: torch.Tensor, *rest: Any) -> Any:
+            given["x"] = plain
+            return targets(plain, *rest)
+
+        def counting(*values: Any) -> Any:
+            given["counted"] = values[-1]
+            return predicted(*values)
+
+        monkeypatch.setattr(objective, "_targets", of)
+        monkeypatch.setattr(objective, "_predicted", counting)
+        objective(network, x, range(8))
+        assert torch.equal(given["x"], x)
+        hidden = hidden_patches(range(8), 4, share=TINY.hide_time, chunks=TINY.hide_chunks)
+        assert torch.equal(given["counted"], hidden)
+        assert 0 < int(hidden.sum()) < hidden.numel()
+
+    def test_the_pooled_state_is_the_feature_that_a_probe_takes(self, stores: list[RecordingStore]) -> None:
+        network, objective = parts(stores)
+        network.eval()
+        with torch.no_grad():
+            representation = network.encode(windows())
+            states = representation[:, : network.config.trunk_channels].transpose(1, 2)
+            expected = window_features(representation, "state", network.config)
+            torch.testing.assert_close(objective.view.pool(states, network.config), expected)
+        assert not torch.allclose(states.mean(1), expected, atol=1e-4)
 
 
 class TestTeacher:

@@ -59,7 +59,7 @@ class TestTangents:
         patches, whole = Tangents(tokens, 64)(x)
         assert patches.shape == (2, 8, 12)
         step, late = self.config.token_step, 1
-        spectra = tokens.bank.cross_spectra(tokens.bank.segments(x)).detach().double()
+        spectra = tokens.bank.cross_spectra(x).detach().double()
         share = float(tokens.shrinkage_logit.detach().sigmoid()[1])
         found = patches[1, 3].detach().unflatten(-1, (2, 6))[1]
         first = 3 * 2 + late

@@ -178,9 +178,9 @@ class WindowDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Return ``{"x": float32 Tensor (n_chans, n_times), "y": int, "index": int}``."""
-        recording, start, label = self.index[item]
+        row, start, label = self.index[item]
         return {
-            "x": torch.from_numpy(self.window(int(recording), int(start))),
+            "x": torch.from_numpy(self.window(int(row), int(start))),
             "y": int(label),
             "index": int(item),
         }
@@ -195,13 +195,13 @@ class WindowDataset(Dataset[dict[str, Any]]):
             self.read(int(rows["recording"][i]), int(rows["start"][i]), out[i])
         return WindowBatch(x, torch.from_numpy(rows["label"].astype(np.int64)), torch.from_numpy(places))
 
-    def window(self, recording: int, start: int) -> np.ndarray:
-        """Return the scaled window of row `recording` of `recordings` that starts at sample `start`."""
+    def window(self, row: int, start: int) -> np.ndarray:
+        """Return the scaled window of ``recordings[row]`` that starts at sample `start`."""
         out = np.empty((len(self.store.ch_names), self.n_times), np.float32)
-        self.read(recording, start, out)
+        self.read(row, start, out)
         return out
 
-    def read(self, recording: int, start: int, out: np.ndarray) -> None:
+    def read(self, row: int, start: int, out: np.ndarray) -> None:
         """Fill `out`, float32 (n_chans, n_times), with a scaled window.
 
         A data set of one's own overrides this. The same window is always the same numbers: what is random
@@ -209,10 +209,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
 
         Parameters
         ----------
-        recording, start : int
+        row, start : int
             As for `window`.
         """
-        name, scaling = self.recordings[recording].id, self.config.scaling
+        name, scaling = self.recordings[row].id, self.config.scaling
         stored = self.store.view(name, start, start + self.n_times)
         amplitude_uv = self.store.typical_uv(name) if scaling == "recording" else None
         scale_stored(stored, scaling, out, amplitude_uv)

@@ -92,9 +92,9 @@ class StorePool:
         """Where they are, for messages."""
         return ", ".join(store.url for store in self.stores)
 
-    def label(self, store: int, name: str) -> str:
+    def label(self, store_number: int, name: str) -> str:
         """Return a subject's or recording's name in the pool."""
-        return name if len(self.stores) == 1 else f"{self.names[store]}/{name}"
+        return name if len(self.stores) == 1 else f"{self.names[store_number]}/{name}"
 
     def people(self) -> list[list[str]]:
         """Return the subjects' names, those of one person together.

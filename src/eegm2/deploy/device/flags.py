@@ -19,15 +19,23 @@ class WindowFlags:
 
     def __init__(self, length: int, word: str = "flat") -> None:
         self.length, self.word = length, word
+        self._filling_from: int | None = None
         self.reset()
 
     def reset(self) -> None:
         """Begin anew: the next prepared sample is the first."""
         self._filled: deque[int] = deque(maxlen=64)
+        if self._filling_from is not None:
+            self._filling_from = 0
         self._until: dict[str, int] = {}
+
+    def filling(self, begin: int) -> None:
+        """Say that from a prepared sample on all are filled in, until `fill` is called."""
+        self._filling_from = begin
 
     def fill(self, end: int) -> None:
         """Say that something before a prepared sample was filled in."""
+        self._filling_from = None
         self._filled.append(end)
 
     def flat(self, names: Iterable[str], end: int) -> None:
@@ -37,5 +45,7 @@ class WindowFlags:
     def of(self, end: int) -> list[str]:
         """Return the flags of the window that ends before a prepared sample."""
         first = end - self.length
-        flags = ["interpolated"] if any(first < filled for filled in self._filled) else []
+        within = self._filling_from is not None and end > self._filling_from
+        filled = within or any(first < end_of_it for end_of_it in self._filled)
+        flags = ["interpolated"] if filled else []
         return flags + [f"{self.word}:{name}" for name, until in self._until.items() if first < until]

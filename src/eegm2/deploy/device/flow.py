@@ -139,6 +139,7 @@ class Flow:
             return
         self.counts["interpolated"] += missing
         share = np.arange(1, missing + 1) / (missing + 1)
+        self._flags.filling(self._prepared)
         self._take(last[:, None] + (after - last)[:, None] * share, before_s, total)
         self._flags.fill(self._prepared)
 

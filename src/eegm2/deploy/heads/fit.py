@@ -266,7 +266,7 @@ def _judgement(
     return {
         "metrics": scores.plain(),
         "n_windows": len(y),
-        "n_subjects": len(left_out),
+        "n_subjects": len(np.unique(made.subjects[judged])),
         "notes": scores.reasons,
     }
 

@@ -60,7 +60,7 @@ class WindowedHead:
         if self.centre == "recording":
             raise ConfigError(
                 "head: was learnt on features less the mean of their whole recording, which a stream does "
-                f"not have; {instead} --centre running, or probe with --centre running"
+                f"not have; {instead} --centre running, or probe or finetune with --centre running"
             )
 
     @property

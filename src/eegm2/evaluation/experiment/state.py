@@ -64,14 +64,18 @@ class Experiment:
                     baseline_options(model, device)
                 elif model.protocol:
                     self.weights.check(model)
+        self._settings: dict[str, Settings] = {}
         self._units = {split.name: split.units(self.data.labelled) for split in self.splits}
         self.cells = [Cell(m, s, seed) for m in plan.models for s in self.splits for seed in plan.seeds_of(m)]
 
     def settings(self, cell: Cell) -> Settings:
         """Return the choices that decide a cell's result, resolved."""
         model = cell.model
-        network = self.weights.fresh_config(model) if model.fresh else None
-        return settings_of(model, self.plan.data.windows(model.scaling), network)
+        if model.name not in self._settings:
+            network = self.weights.fresh_config(model) if model.fresh else None
+            windows = self.plan.data.windows(model.scaling)
+            self._settings[model.name] = settings_of(model, windows, network)
+        return self._settings[model.name]
 
     def key(self, cell: Cell) -> str | None:
         """Return a cell's hash, None while its weights (the cells it chooses among) are not there."""

@@ -30,6 +30,7 @@ def keep_models(
     rows: Sequence[dict[str, Any]],
     common: dict[str, Any],
     classes: Sequence[str],
+    of_people: dict[str, Any] | None = None,
 ) -> None:
     """Write the network once and the head of each protocol's first seed beside it.
 
@@ -47,13 +48,15 @@ def keep_models(
         From :func:`learnt_from`.
     classes : sequence of str
         In the order of their numbers; none of a value (regression).
+    of_people : dict, optional
+        As `common`, of a probe that learnt from the validation people too (its penalty is people's choice).
     """
     digest = write_network(folder / WEIGHTS, checkpoint)
     for outcome, row in zip(outcomes, rows):
         if outcome.seed or outcome.learnt is None:
             continue
         facts = {
-            **common,
+            **(of_people if of_people and "n_people" in outcome.facts else common),
             "protocol": outcome.protocol,
             "seed": outcome.seed,
             "threshold": outcome.threshold,
@@ -96,6 +99,8 @@ def learnt_from(
     split: ChosenSplit,
     windows: WindowConfig,
     learnt_features: np.ndarray | None,
+    *,
+    parts: Sequence[str] = ("train",),
     **more: Any,
 ) -> dict[str, Any]:
     """Return what a kept head must tell: how windows are made, who was seen, and what the data were like.
@@ -106,11 +111,16 @@ def learnt_from(
         What was learnt from.
     learnt_features : array, shape (n, n_features), optional
         Of all windows, as the head takes them.
+    parts : sequence of str
+        Those that are learnt from.
     **more
         Further facts: features, centre, target.
     """
-    learnt = split.indices.train
-    recordings = np.unique(data.recording[np.concatenate([learnt, split.indices.val])]).tolist()
+    learnt = np.concatenate([getattr(split.indices, part) for part in parts])
+    others = [part for part in _PARTS if part not in parts]
+    people = {"train": _names(data, learnt)}
+    people |= {part: _names(data, getattr(split.indices, part)) for part in others}
+    recordings = np.unique(data.recording[np.concatenate([split.indices.train, split.indices.val])]).tolist()
     amplitudes = [store.typical_uv(name) for name in recordings]
     facts: dict[str, Any] = {
         "window_s": windows.window_s,
@@ -119,7 +129,8 @@ def learnt_from(
         "target": windows.target,
         "ch_names": list(store.ch_names),
         "sfreq_hz": store.sfreq_hz,
-        "people": {part: np.unique(data.subject[getattr(split.indices, part)]).tolist() for part in _PARTS},
+        "people": people,
+        "by": split.manifest.by,
         "n_windows": len(learnt),
         "store_sha256": store.manifest_sha256,
         "pretraining": split.statement,
@@ -137,6 +148,11 @@ def learnt_from(
 
 
 _PARTS = ("train", "val", "test")
+
+
+def _names(data: LabelledWindows, indices: np.ndarray) -> list[str]:
+    found: list[str] = np.unique(data.subject[indices]).tolist()
+    return found
 
 
 def common_share(store: RecordingStore, recording: str) -> float:

@@ -128,12 +128,16 @@ def probe(
     if data.is_regression:
         about["unit"] = config.unit
     common = learnt_from(opened, data, split, task.windows, made, **about)
+    of_people = None
+    if any("n_people" in outcome.facts for outcome in outcomes):
+        both = ("train", "val")
+        of_people = learnt_from(opened, data, split, task.windows, made, parts=both, **about)
     write_folder(
         out,
         results,
         prediction_arrays(outcomes, data, split),
         embedding_arrays(features, data, split),
-        keep=lambda folder: keep_models(folder, checkpoint, outcomes, rows, common, data.classes),
+        keep=lambda folder: keep_models(folder, checkpoint, outcomes, rows, common, data.classes, of_people),
     )
     if (run / "checkpoints").is_dir():
         append_to_run(run, out)

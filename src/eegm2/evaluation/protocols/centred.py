@@ -60,8 +60,7 @@ class Centring:
         self.recording, self.start_s, self.centre = data.recording, data.start_s, centre
         _, self.groups = np.unique(data.recording, return_inverse=True)
         self.batch_size, self.together = batch_size, min(TOGETHER, batch_size)
-        self._place = np.zeros(len(data), np.int64)
-        self._known: tuple[Tensor, Tensor] | None = None
+        self._known: tuple[NDArray[np.int64], Tensor, Tensor] | None = None
 
     def batches(self, indices: NDArray[np.int64], generator: torch.Generator) -> list[NDArray[np.int64]]:
         """Return an epoch's batches of windows, in which those of a recording come together."""
@@ -75,13 +74,13 @@ class Centring:
         """Begin an epoch over windows with the network as it is."""
         rows = self.whole(indices)
         features = pooled(rows)
-        self._place[rows] = np.arange(len(rows))
-        self._known = features, self._less_mean(features, rows)
+        self._known = rows, features, self._less_mean(features, rows)
 
     def learning(self, features: Tensor, indices: NDArray[np.int64]) -> Tensor:
         """Return the features of a batch, (batch, n_features), centred; differentiable."""
         assert self._known is not None, "an epoch has begun"
-        before, centred_before = (kept[self._place[indices]].to(features) for kept in self._known)
+        rows, *known = self._known
+        before, centred_before = (kept[np.searchsorted(rows, indices)].to(features) for kept in known)
         moved = features - before
         group = torch.from_numpy(self.groups[indices]).to(features.device)
         alike = (group[:, None] == group).to(features)
@@ -90,11 +89,10 @@ class Centring:
     def judging(self, pooled: Pooled, indices: NDArray[np.int64]) -> Tensor:
         """Return the features of windows, centred on all windows of their recordings."""
         rows = self.whole(indices)
-        self._place[rows] = np.arange(len(rows))
-        return self._less_mean(pooled(rows), rows)[self._place[indices]]
+        return self._less_mean(pooled(rows), rows)[np.searchsorted(rows, indices)]
 
     def whole(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return all windows of the recordings that some windows are from."""
+        """Return all windows of the recordings that some windows are from, in ascending order."""
         return np.flatnonzero(np.isin(self.groups, self.groups[indices]))
 
     def _less_mean(self, features: Tensor, rows: NDArray[np.int64]) -> Tensor:

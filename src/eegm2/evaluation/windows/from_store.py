@@ -13,7 +13,7 @@ from eegm2.data.channels import unnamed
 from eegm2.data.config import SplitConfig, WindowConfig, signal_differences
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.dataset import window_dataset
-from eegm2.data.windows.splits import SplitManifest, split_subjects, splits_of
+from eegm2.data.windows.splits import PARTS, SplitManifest, split_subjects, splits_of
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split, subject_labels_of
@@ -245,12 +245,24 @@ def read_run_split(run: Path, store: RecordingStore) -> SplitManifest | None:
     """Return the split beside the weights of a model (any name of it), if there is one.
 
     Of a run on several stores, or one that began with another's weights, it is this store's where it was one
-    of theirs.
+    of theirs, else the names of all of them.
     """
     folder = model_folder(run)
     found = [SplitManifest.from_json(path) for path in splits_of(folder)] if folder is not None else []
     own = (manifest.of_store(store.manifest_sha256) for manifest in found)
-    return next((split for split in own if split is not None), found[0].all_names() if found else None)
+    return next((split for split in own if split is not None), _names_of_all(found) if found else None)
+
+
+def _names_of_all(splits: list[SplitManifest]) -> SplitManifest:
+    """Return the newest split with the names of the earlier ones too; one of several parts was trained on."""
+    newest, *earlier = (split.all_names() for split in splits)
+    taken: set[str] = set()
+    parts: dict[str, Any] = {}
+    for part in PARTS:
+        alike = [newest, *(split for split in earlier if split.by == newest.by)]
+        names = {name for split in alike for name in getattr(split, part)} - taken
+        parts[part], taken = tuple(sorted(names)), taken | names
+    return replace(newest, **parts)
 
 
 def _new_split(data: LabelledWindows, store: RecordingStore, config: ProbeConfig) -> SplitManifest:

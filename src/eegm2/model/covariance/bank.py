@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eegm2.model.config import EEGM2Config
+from eegm2.ops import Kept, compiled_inference
+
+if TYPE_CHECKING:
+    from eegm2.ops.cpu.tangent import BankWeights
 
 #: Edges of the six bands to begin with, in Hz.
 SIX_EDGES_HZ = (1.0, 4.0, 8.0, 13.0, 20.0, 30.0, 40.0)
@@ -52,6 +58,7 @@ class FilterBank(nn.Module):
         pairs = list(pairwise(edges))
         self.log_centre_hz = nn.Parameter(torch.tensor([math.log((low + high) / 2) for low, high in pairs]))
         self.log_width_hz = nn.Parameter(torch.tensor([math.log(high - low) for low, high in pairs]))
+        self.kept = Kept()
         self.stride = sampling_stride(config.sfreq_hz)
         taken = torch.arange(self.stride - 1, self.step, self.stride)
         lag = torch.arange(self.taps + self.step - 1)[:, None] - taken[None, :]
@@ -87,34 +94,38 @@ class FilterBank(nn.Module):
         placed = padded[:, :, place.flatten()].unflatten(-1, tuple(place.shape)) * inside
         return placed.permute(2, 0, 1, 3).flatten(2)
 
-    def segments(self, x: Tensor, past: Tensor | None = None) -> Tensor:
-        """Cut (batch, channels, time) into what each step sees, (batch, steps, channels, taps + step - 1).
+    def compiled(self, x: Tensor) -> BankWeights | None:
+        """Return the bank as its kernel takes it; None where that cannot take `x`."""
+        weights = (self.log_centre_hz, self.log_width_hz)
+        if not compiled_inference(x, weights):
+            return None
+        from eegm2.ops.cpu.tangent import BankWeights
 
-        Parameters
-        ----------
-        past : Tensor, shape (batch, channels, taps - 1), optional
-            Samples before `x`; zeros at the start of a recording.
-        """
-        past = x.new_zeros(*x.shape[:2], self.taps - 1) if past is None else past
-        rows = torch.cat([past, x], dim=2)
-        return rows.unfold(2, self.taps + self.step - 1, self.step).transpose(1, 2)
+        return self.kept.of(weights, lambda: BankWeights.of(self.matrix(), self.step, self.stride))
 
-    def cross_spectra(self, segments: Tensor, matrix: Tensor | None = None) -> Tensor:
-        """Return ``Re(Z Z^H)`` summed over each step, (batch, steps, n_bands, channels, channels).
+    def cross_spectra(self, x: Tensor, before: int = 0, matrix: Tensor | None = None) -> Tensor:
+        """Return ``Re(Z Z^H)`` summed over each whole step, (batch, steps, n_bands, channels, channels).
 
         The sum is taken over every few samples, see :func:`sampling_stride`, and counted so many times.
 
         Parameters
         ----------
-        segments : Tensor
-            See :meth:`segments`.
+        x : Tensor, shape (batch, channels, before + time)
+        before : int
+            Samples of `x` before the first step, fewer than taps; what is not given is zero, as before the
+            start of a recording.
         matrix : Tensor, optional
             :meth:`matrix`, where it is at hand.
         """
+        compiled = self.compiled(x) if matrix is None else None
+        if compiled is not None and x.shape[-1] - before >= self.step:
+            return compiled(x, before)
+        matrix = self.matrix() if matrix is None else matrix
+        rows = F.pad(x, (self.taps - 1 - before, 0)) if before < self.taps - 1 else x
+        segments = rows.unfold(2, self.taps + self.step - 1, self.step).transpose(1, 2)
         batch, steps, channels, length = segments.shape
-        kernels = self.matrix() if matrix is None else matrix
-        filtered = segments.reshape(-1, length) @ kernels.flatten(1)
-        filtered = filtered.view(-1, channels, *kernels.shape[1:]).transpose(1, 2).flatten(0, 1)
+        filtered = segments.reshape(-1, length) @ matrix.flatten(1)
+        filtered = filtered.view(-1, channels, *matrix.shape[1:]).transpose(1, 2).flatten(0, 1)
         products = torch.bmm(filtered, filtered.transpose(1, 2)) * self.stride
         return products.view(batch, steps, self.n_bands, channels, channels)
 

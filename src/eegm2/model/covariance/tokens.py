@@ -9,6 +9,7 @@ Wolf (2004), J. Multivariate Anal. 88:365-411, for shrinking towards a multiple 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,11 @@ from torch import Tensor, nn
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.bank import FilterBank
 from eegm2.model.covariance.logarithm import logarithm
+from eegm2.ops import compiled_inference
+from eegm2.ops.eigen import SMALL
+
+if TYPE_CHECKING:
+    from eegm2.ops.cpu.tangent import TangentWeights
 
 #: Power, in squared units of the scaled signal, below which bands are silent; keeps logarithms finite.
 SILENCE = 1e-7
@@ -52,18 +58,49 @@ class CovarianceTokens(nn.Module):
         hidden : Tensor of bool, shape (batch, n_tokens), optional
             Steps that do not count.
         """
-        return self.tangent(self.covariances(x, hidden))
+        return self.running(*self._spectra(x, hidden))
 
     def covariances(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return the running covariances, (batch, n_tokens, n_bands, channels, channels), not shrunk."""
-        spectra = self.bank.cross_spectra(self.bank.segments(x))
-        window = self.config.window_tokens
+        return self._divided(*self._spectra(x, hidden))
+
+    def _spectra(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the cross-spectra of every step, and the samples that each running window knows."""
+        spectra = self.bank.cross_spectra(x)
         index = torch.arange(spectra.shape[1], device=x.device)[None]
-        total = known_samples(index, self.config)
-        if hidden is not None:
-            spectra = spectra * ~hidden[:, :, None, None, None]
-            total = running_sum(step_samples(index, self.config) * ~hidden, window)
-        return running_sum(spectra, window) / total.clamp_min(1)[:, :, None, None, None]
+        if hidden is None:
+            return spectra, known_samples(index, self.config)
+        total = running_sum(step_samples(index, self.config) * ~hidden, self.config.window_tokens)
+        return spectra * ~hidden[:, :, None, None, None], total
+
+    def _divided(self, spectra: Tensor, total: Tensor) -> Tensor:
+        summed = running_sum(spectra, self.config.window_tokens)[:, spectra.shape[1] - total.shape[1] :]
+        return summed / total.clamp_min(1)[:, :, None, None, None]
+
+    def running(self, spectra: Tensor, total: Tensor) -> Tensor:
+        """Return the tangent vectors of running covariances, (batch, n_tokens, tangent_size).
+
+        Parameters
+        ----------
+        spectra : Tensor, shape (batch, steps, n_bands, channels, channels)
+            Of the tokens' steps, and before these of steps that their running windows still see; what is not
+            given is zero.
+        total : Tensor, shape (batch, n_tokens) or (1, n_tokens)
+            Samples that each running window knows.
+        """
+        compiled = self.compiled(spectra) if total.numel() else None
+        if compiled is None:
+            return self.tangent(self._divided(spectra, total))
+        return compiled(spectra, total.clamp_min(1).to(spectra.dtype).expand(spectra.shape[0], -1))
+
+    def compiled(self, spectra: Tensor) -> TangentWeights | None:
+        """Return what makes tangent vectors of cross-spectra in compiled code; None where that cannot."""
+        if self.config.inner_chans > SMALL or not compiled_inference(spectra, (self.shrinkage_logit,)):
+            return None
+        from eegm2.ops.cpu.tangent import TangentWeights
+
+        shares = self.shrinkage_logit.detach().double().sigmoid()
+        return TangentWeights(shares, self.config.window_tokens, SILENCE)
 
     def tangent(self, covariances: Tensor) -> Tensor:
         """Shrink (…, n_bands, channels, channels) and return the logarithms, (…, tangent_size).

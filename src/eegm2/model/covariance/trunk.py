@@ -12,6 +12,8 @@ from eegm2.model.block import SequenceBlock
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.electrodes import harmonics, sites, spread
 from eegm2.model.covariance.tokens import CovarianceTokens
+from eegm2.model.fused import pointwise
+from eegm2.ops import Kept
 
 
 class Tokens(NamedTuple):
@@ -56,7 +58,7 @@ class VirtualChannels(nn.Module):
 
     def forward(self, x: Tensor, spread: Tensor | None = None) -> Tensor:
         """Map (batch, n_chans, time) to (batch, n_virtual, time)."""
-        return self.mixing(spread) @ x
+        return (x.transpose(1, 2) @ self.mixing(spread).mT).transpose(1, 2)  # channels lie together
 
 
 class CovarianceTrunk(nn.Module):
@@ -78,6 +80,7 @@ class CovarianceTrunk(nn.Module):
         self.tangent_linear = nn.Linear(config.tangent_size, channels)
         self.raw_norm = nn.LayerNorm(raw)
         self.raw_linear = nn.Linear(raw, channels, bias=False)
+        self.kept = (Kept(), Kept())
         self.hidden_token = nn.Parameter(torch.zeros(channels))
         self.blocks = nn.ModuleList(SequenceBlock(channels, config) for _ in range(config.trunk_blocks))
         self.rise = nn.Linear(channels, raw) if config.decoder else None
@@ -115,7 +118,9 @@ class CovarianceTrunk(nn.Module):
 
     def join(self, tangent: Tensor, raw: Tensor) -> Tensor:
         """Return what the trunk takes of tangent vectors and pooled encoder steps, (batch, n, channels)."""
-        return self.tangent_linear(self.tangent_norm(tangent)) + self.raw_linear(self.raw_norm(raw))
+        (kept, kept_raw), raw = self.kept, self.raw_norm(raw)
+        joined = pointwise(self.tangent_linear, self.tangent_norm(tangent), kept)
+        return joined + pointwise(self.raw_linear, raw, kept_raw)
 
     def run(self, joined: Tensor) -> Tensor:
         """Run the trunk over (batch, n_tokens, trunk_channels)."""

@@ -60,9 +60,7 @@ class CovarianceStep(nn.Module):
         """Return the tangent vectors of a hop whose first token has the index `first`."""
         config, bank = self.config, self.trunk.tokens.bank
         samples = run.carry("samples", rows).transpose(1, 2)
-        past = config.kernel_taps - 1
-        segments = bank.segments(samples[..., past:], samples[..., :past])
-        fresh = bank.cross_spectra(segments, self.get_buffer("matrix")).flatten(2)
+        fresh = bank.cross_spectra(samples, config.kernel_taps - 1, self.get_buffer("matrix")).flatten(2)
         tokens, window = fresh.shape[1], config.window_tokens
         spectra = run.carry("spectra", fresh) if window > 1 else fresh
         summed = torch.stack([spectra[:, place : place + window].sum(1) for place in range(tokens)], dim=1)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from eegm2.model.config import EEGM2Config
-from eegm2.model.covariance.tokens import SILENCE, CovarianceTokens, known_samples
+from eegm2.model.covariance.tokens import CovarianceTokens, known_samples
 from eegm2.model.streaming.incremental import PoolState, zeroed
-from eegm2.ops.dispatch import choose_backend
-
-#: Most tokens (batch x steps) of a push that are taken on one thread without a check per call.
-FEW_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class Covariances:
     def __init__(self, tokens: CovarianceTokens, like: Tensor) -> None:
         self.tokens, self.like, self.config = tokens, like, tokens.config
         self.matrix = tokens.bank.matrix().detach()
+        self.compiled = tokens.bank.compiled(like), tokens.compiled(like)
         self.shape = (self.config.n_bands, self.config.inner_chans, self.config.inner_chans)
-        self.prepared = _prepared(tokens, like)
         half = self.config.kernel_taps // (2 * self.config.token_step)  # tokens until all kernels see samples
         ages = torch.arange(self.config.window_tokens + half + 2, device=like.device)
         self.known = known_samples(ages, self.config).clamp_min(1).to(like.dtype)
@@ -70,17 +65,13 @@ class Covariances:
                 state, index=index, tail=rows
             )
         used = ready * self.config.token_step
-        before, now = rows[:, :past].transpose(1, 2), rows[:, past : past + used].transpose(1, 2)
-        bank = self.tokens.bank
-        fresh = bank.cross_spectra(bank.segments(now, before), self.matrix).flatten(2)
-        spectra = torch.cat([state.spectra, fresh], dim=1)
+        seen = rows[:, : past + used].transpose(1, 2)
+        bank, tangents = self.compiled
+        fresh = bank(seen, past) if bank else self.tokens.bank.cross_spectra(seen, past, self.matrix)
+        spectra = torch.cat([state.spectra, fresh.flatten(2)], dim=1)
         age = state.age if ready == 1 else state.age + torch.arange(ready, device=x.device)
         total = self.known[age.clamp_max(len(self.known) - 1)]  # from there on it stays
-        if self.prepared is not None and x.shape[0] * ready <= FEW_TOKENS:
-            tangent = self.prepared(spectra, total)
-        else:
-            summed = spectra.unfold(1, self.config.window_tokens, 1).sum(-1)
-            tangent = self.tokens.tangent((summed / total[..., None]).unflatten(2, self.shape))
+        tangent = (tangents or self.tokens.running)(spectra.unflatten(2, self.shape), total)
         kept = spectra[:, ready:].clone()
         return tangent, CovarianceState(index, rows[:, used:].clone(), kept, state.age + ready)
 
@@ -88,19 +79,6 @@ class Covariances:
         """Forget the past of some batch items."""
         tail, spectra, age = (zeroed(tensor, items) for tensor in (state.tail, state.spectra, state.age))
         return replace(state, tail=tail, spectra=spectra, age=age)
-
-
-def _prepared(tokens: CovarianceTokens, like: Tensor) -> Any:
-    """Return the compiled way from running sums to tangent vectors, None where there is none."""
-    config = tokens.config
-    if choose_backend("auto", like.device) != "numba" or like.dtype != torch.float32:
-        return None
-    from eegm2.ops.cpu.prepared_tangent import SMALL, PreparedTangent
-
-    if config.inner_chans > SMALL:
-        return None
-    shares = tokens.shrinkage_logit.sigmoid()
-    return PreparedTangent(shares, config.inner_chans, config.window_tokens, SILENCE)
 
 
 class MeanPool:

@@ -103,6 +103,8 @@ class StreamNetwork:
         config, raw = self.config, 4 * self.config.width
         if trunk.electrodes is not None:
             self.mixing = trunk.electrodes.mixing().detach().t().contiguous()
+        both = torch.cat([trunk.tangent_linear.weight, trunk.raw_linear.weight], dim=1).detach()
+        self.join_tokens = SameConv(both[:, :, None], trunk.tangent_linear.bias.detach())
         self.layers |= {
             "covariances": (1, Covariances(trunk.tokens, self.like)),
             "means": (8, MeanPool(self.like, raw, config)),
@@ -207,7 +209,8 @@ class StreamNetwork:
         if joined.shape[1] == 0:
             return joined.new_zeros(joined.shape[0], 0, self.config.representation_channels)
         tangent, raw = joined.split([self.config.tangent_size, 4 * self.config.width], dim=2)
-        state = self.trunk.join(tangent, raw)
+        normed = torch.cat([self.trunk.tangent_norm(tangent), self.trunk.raw_norm(raw)], dim=2)
+        state = self.join_tokens.apply(normed)
         for place in range(len(self.trunk.blocks)):
             state = run(f"trunk{place}", state)
         return torch.cat([state, tangent], dim=2)

@@ -99,6 +99,19 @@ def moved_rows(source, i, step, target, j, row, count, width):
 
 
 @kernel
+def in_pairs(sums, depth, count, apart, size):
+    """Add those of `depth` sums to each other that are of as many parts; return how many sums are left.
+
+    `count` parts are there, the last of them as a sum of its own; sums begin `apart` from each other.
+    """
+    while count % 2 == 0:
+        depth -= 1
+        added(sums, depth * apart, sums, (depth - 1) * apart, size)
+        count //= 2
+    return depth
+
+
+@kernel
 def scan_head(
     vec, active, dt, at_dt, A, state, own, out, left, right, times, ratios, inverses, rows, width, d_state,
     wide,
@@ -221,12 +234,7 @@ def block_scan(
                         out, 0, width, rows, reduce, h * width * n_out, width, n_out, sums, at_sum, n_out,
                         int(h == first),
                     )  # fmt: skip
-                depth += 1
-                count = group - low + 1
-                while count % 2 == 0:
-                    depth -= 1
-                    added(sums, depth * most * n_out, sums, (depth - 1) * most * n_out, rows * n_out)
-                    count //= 2
+                depth = in_pairs(sums, depth + 1, group - low + 1, most * n_out, rows * n_out)
             moved(sums, 0, partial, ((part * batch + b) * length + block) * n_out, rows * n_out)
         for h in range(heads * low // groups, heads * high // groups):
             moved_rows(kept_x, h * back * width, width, after, at_tail + h * headdim, every, back, headdim)

@@ -11,7 +11,7 @@ from eegm2.ops.cpu.runtime import launch
 #: Matrices side by side: lanes of float64.
 TOGETHER = 8
 #: State elements, as the kernels' threads are counted in, per element of a matrix.
-WORK = 30
+WORK = 75
 
 
 @operator("symmetric_eigen")

@@ -27,7 +27,7 @@ class SelectiveWeights:
     norm: tuple[Tensor, Tensor]
     shape: tuple[
         int, ...
-    ]  # channels, inner channels, channels of a group, groups, d_state, rank of dt, kernel
+    ]  # channels, inner channels, channels and number of groups, d_state, dt's rank, kernel
     eps: float
     norm_first: bool
 

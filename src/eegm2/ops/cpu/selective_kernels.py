@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegm2.ops.cpu.block_kernels import ROWS_EACH, added, filtered, moved, moved_rows
+from eegm2.ops.cpu.block_kernels import ROWS_EACH, filtered, in_pairs, moved, moved_rows
 from eegm2.ops.cpu.products import COLUMNS, TILE_ROWS, product
 from eegm2.ops.cpu.runtime import kernel
 from eegm2.ops.cpu.simd import (
@@ -162,10 +162,5 @@ def selective_scan_block(
                         y, 0, width, rows, reduce, g * width * n_out, width, n_out, sums, at_sum, n_out,
                         int(g == first),
                     )  # fmt: skip
-                depth += 1
-                count = bundle - low + 1
-                while count % 2 == 0:
-                    depth -= 1
-                    added(sums, depth * most * n_out, sums, (depth - 1) * most * n_out, rows * n_out)
-                    count //= 2
+                depth = in_pairs(sums, depth + 1, bundle - low + 1, most * n_out, rows * n_out)
             moved(sums, 0, partial, (part * batch * steps + at_row) * n_out, rows * n_out)

@@ -22,9 +22,9 @@ class Origin(NamedTuple):
 
     Attributes
     ----------
-    store : int
-        Number of their store.
-    recordings : sequence of int
+    store_number : int
+        Of their store among those of the run.
+    recording_numbers : sequence of int
         A number for each window's recording.
     windows : PoolWindows, optional
         The windows that the batch is taken from, and
@@ -32,8 +32,8 @@ class Origin(NamedTuple):
         which of them it holds, for targets that more than the batch has a part in.
     """
 
-    store: int
-    recordings: Sequence[int]
+    store_number: int
+    recording_numbers: Sequence[int]
     windows: PoolWindows | None = None
     numbers: Sequence[int] = ()
 

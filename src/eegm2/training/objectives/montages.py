@@ -39,36 +39,36 @@ class Montages(nn.Module):
         self.order = order
         self._parts = [montage(names, positions) for names in ch_names]
         self._spreads: dict[tuple[int, bytes], Tensor] = {}
-        for store, (places, channels) in enumerate(self._parts):
+        for store_number, (places, channels) in enumerate(self._parts):
             share = np.abs(channels) / np.abs(channels).sum(1, keepdims=True)
             middle = share @ places
             middle = middle / np.linalg.norm(middle, axis=1, keepdims=True).clip(1e-9)
-            self.register_buffer(f"places{store}", torch.from_numpy(middle).float(), persistent=False)
+            self.register_buffer(f"places{store_number}", torch.from_numpy(middle).float(), persistent=False)
 
-    def places(self, store: int) -> Tensor:
+    def places(self, store_number: int) -> Tensor:
         """Return the directions of a store's channels, (n_chans, 3); a pair lies midway."""
-        return self.get_buffer(f"places{store}")
+        return self.get_buffer(f"places{store_number}")
 
-    def spread(self, store: int, kept: Tensor | None = None) -> Tensor:
+    def spread(self, store_number: int, kept: Tensor | None = None) -> Tensor:
         """Return the map from a store's channels to harmonics, (n_harmonics, n_chans), or one per window.
 
         Parameters
         ----------
-        store : int
+        store_number : int
         kept : Tensor of bool, shape (batch, n_chans), optional
             Channels that are there; the map is made from these, and is zero for the others.
         """
-        device = self.places(store).device
+        device = self.places(store_number).device
         if kept is None:
-            return self._of(store, np.ones(len(self.places(store)), bool)).to(device)
-        return torch.stack([self._of(store, row) for row in kept.cpu().numpy()]).to(device)
+            return self._of(store_number, np.ones(len(self.places(store_number)), bool)).to(device)
+        return torch.stack([self._of(store_number, row) for row in kept.cpu().numpy()]).to(device)
 
-    def _of(self, store: int, kept: np.ndarray) -> Tensor:
-        key = store, kept.tobytes()
+    def _of(self, store_number: int, kept: np.ndarray) -> Tensor:
+        key = store_number, kept.tobytes()
         if key not in self._spreads:
             if len(self._spreads) >= _KEPT_SPREADS:
                 self._spreads.clear()
-            places, channels = self._parts[store]
+            places, channels = self._parts[store_number]
             used = np.abs(channels[kept]).sum(0) > 0
             found = np.zeros(((self.order + 1) ** 2 - 1, len(kept)))
             found[:, kept] = spread(places[used], self.order, channels[kept][:, used])

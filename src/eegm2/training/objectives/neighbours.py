@@ -62,8 +62,8 @@ class Neighbourhoods(nn.Module):
     def _all(self, windows: PoolWindows) -> Tensor:
         """Return the targets of all windows, (n_windows, size) in half precision."""
         parts = []
-        for store, data in zip(windows.numbers, windows.datasets):
-            vectors = self._vectors(data, store)
+        for store_number, data in zip(windows.numbers, windows.datasets):
+            vectors = self._vectors(data, store_number)
             spread = vectors.std(0, correction=0).clamp_min(1e-6)
             found = neighbour_means(vectors / spread, data.index, data.n_times, self._reach(data))
             parts.append(found.clamp(-_LIMIT, _LIMIT).half())
@@ -72,14 +72,14 @@ class Neighbourhoods(nn.Module):
     def _reach(self, data: WindowDataset) -> int:
         return round(self.reach_s * data.store.sfreq_hz)
 
-    def _vectors(self, data: WindowDataset, store: int) -> Tensor:
+    def _vectors(self, data: WindowDataset, store_number: int) -> Tensor:
         """Return the tangent vector of every window of a store, (n_windows, size)."""
         device = next(self.tangents.parameters()).device
         found = []
         for first in range(0, len(data), _BATCH):
             items = range(first, min(first + _BATCH, len(data)))
             x = data.__getitems__(items).batch["x"].to(device)
-            found.append(self.tangents.whole(self._inner(x, store).float()).cpu())
+            found.append(self.tangents.whole(self._inner(x, store_number).float()).cpu())
         return torch.cat(found)
 
 

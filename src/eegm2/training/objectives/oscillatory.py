@@ -124,7 +124,7 @@ class Oscillatory(Objective):
     ) -> tuple[Tensor, ...]:
         """Return the weighted sum of the terms, and each; an error of 1 is that of always the mean."""
         origin = origin or Origin(0, [0] * len(x))
-        groups = torch.tensor(origin.recordings, device=x.device)
+        groups = torch.tensor(origin.recording_numbers, device=x.device)
         n_patches = x.shape[-1] // self.patch
         if n_patches < 2:
             raise ConfigError(
@@ -135,14 +135,14 @@ class Oscillatory(Objective):
             seeds, n_patches, share=self.options.hide_time, chunks=self.options.hide_chunks
         ).to(x.device)
         with torch.no_grad():
-            targets = self._targets(x, origin.store, groups, n_patches)
-            kept = self._kept(x, seeds, origin.store)
+            targets = self._targets(x, origin.store_number, groups, n_patches)
+            kept = self._kept(x, seeds, origin.store_number)
             seen = x
             if self.training:
                 seen = self.augment.covered(self.augment.changed(x, seeds), seeds)
         steps = self.patch // self.view.step
         hidden_steps = self._steps(hidden.repeat_interleave(steps, dim=1), x.shape[-1] // self.view.step)
-        states = self.view.states(model, seen, origin.store, kept, hidden_steps)
+        states = self.view.states(model, seen, origin.store_number, kept, hidden_steps)
         pooled = self.view.pool(states, model.config)
         of_patch = states[:, : n_patches * steps].unflatten(1, (n_patches, steps)).mean(2)
         counted = hidden if bool(hidden.any()) else torch.ones_like(hidden)
@@ -173,19 +173,19 @@ class Oscillatory(Objective):
         weight = float(getattr(self.options, name.removeprefix(POOLED)))
         return weight * self.options.pooled if name.startswith(POOLED) else weight
 
-    def _kept(self, x: Tensor, seeds: Sequence[int], store: int) -> Tensor | None:
+    def _kept(self, x: Tensor, seeds: Sequence[int], store_number: int) -> Tensor | None:
         """Return the channels that the network sees, None for all."""
         kept = self.augment.kept(x, seeds) if self.training else None
         montages, radius = self.view.montages, self.options.hide_radius
         if montages is None or radius == 0 or x.shape[1] <= FEWEST:
             return kept
         kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if kept is None else kept
-        return near_electrodes(seeds, montages.places(store).cpu(), kept, radius=radius, fewest=FEWEST)
+        return near_electrodes(seeds, montages.places(store_number).cpu(), kept, radius=radius, fewest=FEWEST)
 
-    def _targets(self, x: Tensor, store: int, groups: Tensor, n_patches: int) -> dict[str, Tensor]:
+    def _targets(self, x: Tensor, store_number: int, groups: Tensor, n_patches: int) -> dict[str, Tensor]:
         """Return the targets of patches and windows by name."""
         found: dict[str, Tensor] = {}
-        inner = self.view.inner(x, store).float()
+        inner = self.view.inner(x, store_number).float()
         if self.options.band_power:
             power = self.band_powers(inner)
             found |= {"band_power": power, "pooled_band_power": power.mean(1)}
@@ -197,9 +197,9 @@ class Oscillatory(Objective):
                 tangent = tangent - tangent.mean(1, keepdim=True)
             found |= {"tangent": tangent, "pooled_tangent": whole}
         for name, standard in self.standards.items():  # in one order: processes add up in it
-            found[name] = standard(found[name], store)
+            found[name] = standard(found[name], store_number)
         if self.teacher is not None:
-            states = self.view.states(self.teacher, x, store, None, None)
+            states = self.view.states(self.teacher, x, store_number, None, None)
             steps = self.patch // self.view.step
             of_patch = states[:, : n_patches * steps].unflatten(1, (n_patches, steps)).mean(2).float()
             found["latent"] = F.layer_norm(of_patch, of_patch.shape[-1:])

@@ -118,7 +118,7 @@ class Tangents(nn.Module):
     def _spectra(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross-spectra of every token step, summed, and how many samples each counts."""
         bank = self.tokens.bank
-        spectra = bank.cross_spectra(bank.segments(x))
+        spectra = bank.cross_spectra(x)
         steps = torch.arange(spectra.shape[1], device=x.device)
         return spectra, step_samples(steps, self.tokens.config).to(spectra)
 
@@ -148,7 +148,7 @@ class Standard(nn.Module):
         self.register_buffer("batches", torch.zeros(n_stores))
 
     @torch.no_grad()
-    def forward(self, target: Tensor, store: int) -> Tensor:
+    def forward(self, target: Tensor, store_number: int) -> Tensor:
         """Return (..., size) standardised, within ±5; in training follow it first."""
         mean, square, batches = (self.get_buffer(name) for name in ("mean", "square", "batches"))
         if self.training:
@@ -157,12 +157,12 @@ class Standard(nn.Module):
             if dist.is_available() and dist.is_initialized():
                 dist.all_reduce(now)
                 now = now / dist.get_world_size()
-            batches[store] += 1
-            weight = max(1 / float(batches[store]), 1 - self.decay)
-            mean[store] += weight * (now[0] - mean[store])
-            square[store] += weight * (now[1] - square[store])
-        spread = (square[store] - mean[store].square()).clamp_min(1e-6).sqrt()
-        return ((target - mean[store]) / spread).clamp(-_LIMIT, _LIMIT)
+            batches[store_number] += 1
+            weight = max(1 / float(batches[store_number]), 1 - self.decay)
+            mean[store_number] += weight * (now[0] - mean[store_number])
+            square[store_number] += weight * (now[1] - square[store_number])
+        spread = (square[store_number] - mean[store_number].square()).clamp_min(1e-6).sqrt()
+        return ((target - mean[store_number]) / spread).clamp(-_LIMIT, _LIMIT)
 
 
 def less_mean(target: Tensor, groups: Tensor) -> Tensor:

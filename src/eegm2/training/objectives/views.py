@@ -38,18 +38,20 @@ class TokenView(nn.Module):
         self.electrodes = copy.deepcopy(electrodes).requires_grad_(False) if electrodes is not None else None
         self.montages = Montages(ch_names, config.harmonics_order, positions)
 
-    def inner(self, x: Tensor, store: int) -> Tensor:
+    def inner(self, x: Tensor, store_number: int) -> Tensor:
         """Return the channels that targets are of, (batch, n_chans, time)."""
-        return x if self.electrodes is None else self.electrodes(x, self.montages.spread(store))
+        return x if self.electrodes is None else self.electrodes(x, self.montages.spread(store_number))
 
-    def states(self, model: Any, x: Tensor, store: int, kept: Tensor | None, hidden: Tensor | None) -> Tensor:
+    def states(
+        self, model: Any, x: Tensor, store_number: int, kept: Tensor | None, hidden: Tensor | None
+    ) -> Tensor:
         """Return the network's states, (batch, n_steps, size).
 
         Parameters
         ----------
         model : EEGM2
         x : Tensor, shape (batch, n_chans, time)
-        store : int
+        store_number : int
         kept : Tensor of bool, shape (batch, n_chans), optional
             Channels that it sees; None: all.
         hidden : Tensor of bool, shape (batch, n_steps), optional
@@ -58,7 +60,7 @@ class TokenView(nn.Module):
         if not self.any_electrodes:
             seen = x if kept is None else x * kept[..., None]
             return model.tokens(seen, hidden=hidden).state
-        return model.tokens(x, self.montages.spread(store, kept), hidden).state
+        return model.tokens(x, self.montages.spread(store_number, kept), hidden).state
 
     def pool(self, states: Tensor, config: Any) -> Tensor:
         """Return the mean state of each window, weighted as features are, (batch, size)."""
@@ -84,11 +86,13 @@ class EncoderView(nn.Module):
         self.size, self.n_chans = network.config.representation_channels, network.config.n_chans
         self.montages = Montages(ch_names, 1, positions) if places else None
 
-    def inner(self, x: Tensor, store: int) -> Tensor:
+    def inner(self, x: Tensor, store_number: int) -> Tensor:
         """Return the channels themselves."""
         return x
 
-    def states(self, model: Any, x: Tensor, store: int, kept: Tensor | None, hidden: Tensor | None) -> Tensor:
+    def states(
+        self, model: Any, x: Tensor, store_number: int, kept: Tensor | None, hidden: Tensor | None
+    ) -> Tensor:
         """Return the representation, (batch, n_steps, size); see `TokenView.states`."""
         seen = x if kept is None else x * kept[..., None]
         if hidden is not None:

@@ -1,0 +1,141 @@
+"""Laws of learners: estimators, baselines and probes by people take what they were told, of whom they may."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from eegm2.contracts import some_people
+from eegm2.data.config import WindowConfig
+from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.evaluation.baselines import networks
+from eegm2.evaluation.estimators.base import Learner
+from eegm2.evaluation.protocols.people import fit_by_people, variances
+from eegm2.evaluation.windows.from_store import labelled_windows
+from eegm2.model.statistics import log_covariance, time_statistics
+from tests.data.samples import write_store
+
+RNG = np.random.default_rng(0)
+FEATURES = RNG.standard_normal((40, 4)) * [1, 5, 1, 1] + np.repeat(np.arange(8.0), 5)[:, None]
+GROUPS = np.repeat(np.arange(8), 5)
+CLASSES = np.arange(40) % 2
+
+
+class Given(Learner):
+    """Learns from given features, and without a network."""
+
+    def _features(self, windows: np.ndarray) -> np.ndarray:
+        return FEATURES
+
+    def _network(self, n_chans: int, seed: int) -> Any:
+        return SimpleNamespace(config=SimpleNamespace())
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_an_estimator_stops_by_other_groups_than_it_learns_from(values: bool) -> None:
+    learner = Given(validation=0.3)
+    for seed in range(20):
+        y = np.arange(40.0) if values else CLASSES
+        train, val = learner._validation_part(y, 0 if values else 2, GROUPS, seed)
+        assert not set(GROUPS[train]) & set(GROUPS[val])
+        assert len(set(GROUPS[val])) in (2, 3)
+    train, val = learner._validation_part(CLASSES, 2, None, 0)
+    assert Counter(CLASSES[val].tolist()) == {0: 6, 1: 6}, "without groups the classes are kept"
+
+
+def test_an_estimator_standardises_on_what_it_learns_from() -> None:
+    learner = Given(protocol="light", max_epochs=1, validation=0.3)
+    learner._learn(np.zeros((40, 2, 8), np.float32), CLASSES, 2, GROUPS)
+    train, _ = learner._validation_part(CLASSES, 2, GROUPS, 0)
+    np.testing.assert_allclose(learner.centre_, FEATURES[train].mean(0))
+    np.testing.assert_allclose(learner.spread_, FEATURES[train].std(0))
+
+
+@pytest.mark.parametrize("c", [0.01, 3.0])
+@pytest.mark.parametrize("values", [False, True])
+def test_the_penalty_of_an_estimator_is_the_one_asked_for(c: float, values: bool) -> None:
+    learner = Given(protocol="linear", C=c)
+    learner._learn(
+        np.zeros((40, 2, 8), np.float32), FEATURES[:, 1] if values else CLASSES, 0 if values else 2, None
+    )
+    last = learner.model_[-1]
+    assert (last.alpha if values else 1 / last.estimator.C) == pytest.approx(1 / c)
+
+
+def test_fresh_weights_of_a_baseline_follow_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    def build(models: Any, name: str, n_chans: int, n_times: int, n_outputs: int, sfreq_hz: float) -> Any:
+        drawn.append(float(torch.rand(1)))
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(n_chans * n_times, n_outputs))
+
+    monkeypatch.setattr(networks, "braindecode_models", lambda: None)
+    monkeypatch.setattr(networks, "build_network", build)
+    data, split = some_people()
+    run = networks.network_runner("eegnet", 128.0, networks.NetworkOptions(max_epochs=1))
+    outcomes = [run(data, split, seed) for seed in (0, 1, 1)]
+    assert drawn[1] == drawn[2] != drawn[0]
+    np.testing.assert_array_equal(outcomes[1].score, outcomes[2].score)
+    assert not np.array_equal(outcomes[0].score, outcomes[1].score)
+
+
+@pytest.mark.parametrize("estimator", ["lwf", "oas", "scm"])
+def test_a_covariance_is_the_one_asked_for(estimator: str) -> None:
+    covariance = pytest.importorskip("pyriemann.estimation").Covariances
+    from eegm2.evaluation.baselines.riemann import window_covariances
+
+    x = np.random.default_rng(0).standard_normal((3, 4, 30))
+    x -= x.mean(-1, keepdims=True)
+    found = window_covariances(x, [], estimator, "riemann")[:, 0]
+    np.testing.assert_allclose(found, covariance(estimator).transform(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_fit_hears_each_view_by_its_share() -> None:
+    """Shares that are told are those that the probe was fitted with."""
+    rng = np.random.default_rng(3)
+    y, who = np.tile([0, 1], 60), np.repeat(np.arange(6), 20).astype(str)
+    features = rng.standard_normal((120, 8))
+    features[:, :2] += y[:, None]
+    views = {"told": np.arange(2), "noise": np.arange(2, 8)}
+    made = fit_by_people(features, y, who, views)
+    shares = made.facts["shares"]
+    assert shares["told"] > 0.7
+    scale = np.sqrt(variances(views, 8, shares))
+    usual = LogisticRegression(C=made.facts["c"], max_iter=2000)
+    usual.fit(StandardScaler().fit_transform(features) * scale, y)
+    ((weight, _),) = made.arrays.layers
+    np.testing.assert_allclose(weight / made.facts["slope"], usual.coef_ * scale, rtol=0.02, atol=2e-3)
+
+
+def test_a_number_is_the_one_that_its_recording_has(tmp_path: Path) -> None:
+    """Ages of one, two and three digits: their order as words is not their order as numbers."""
+    source = write_store(tmp_path / "a", 1)
+    writer = StoreWriter(tmp_path / "b", source.preprocessing, source.ch_names)
+    ages = {"r0": "9", "r1": "100", "r2": "20.5", "r3": "-3"}
+    for name, age in ages.items():
+        info = replace(source["r0"], id=name, subject=name, attributes={"age": age})
+        writer.write(info, source.read("r0"))
+    config = WindowConfig(window_s=2.0, target="age")
+    data = labelled_windows(RecordingStore(tmp_path / "b"), config, regression=True)
+    assert data.classes == ()
+    np.testing.assert_array_equal(data.y, [float(ages[name]) for name in data.recording])
+
+
+@pytest.mark.parametrize("statistics", [time_statistics, log_covariance])
+def test_features_are_the_same_where_the_network_learns(statistics: Any) -> None:
+    """A frozen network's and a tuned one's: the ways of computing differ, the numbers do not."""
+    x = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(0))
+    plain = statistics(x)
+    tuned = statistics(x.clone().requires_grad_())
+    torch.testing.assert_close(tuned.detach(), plain)
+    if statistics is time_statistics:
+        np.testing.assert_allclose(plain[:, 12:16], x.numpy().std(-1), rtol=1e-5)
