@@ -17,8 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from eegm2.contracts import some_people
 from eegm2.data.config import WindowConfig
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.deploy.device.decisions import dense_scores
 from eegm2.evaluation.baselines import networks
 from eegm2.evaluation.estimators.base import Learner
+from eegm2.evaluation.protocols.kept import HeadArrays
 from eegm2.evaluation.protocols.people import fit_by_people, variances
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.model.statistics import log_covariance, time_statistics
@@ -139,3 +141,35 @@ def test_features_are_the_same_where_the_network_learns(statistics: Any) -> None
     torch.testing.assert_close(tuned.detach(), plain)
     if statistics is time_statistics:
         np.testing.assert_allclose(plain[:, 12:16], x.numpy().std(-1), rtol=1e-5)
+
+
+def test_the_scale_that_people_left_out_give_is_of_the_whole_score() -> None:
+    """Of classes of unlike frequency the threshold moves with the slope."""
+    rng = np.random.default_rng(5)
+    who = np.repeat(np.arange(6), 30).astype(str)
+    y = (rng.random(180) < 0.15).astype(int)
+    features = rng.standard_normal((180, 6)) + 0.8 * y[:, None]
+    made = fit_by_people(features, y, who)
+    slope = made.facts["slope"]
+    usual = LogisticRegression(C=made.facts["c"], max_iter=2000)
+    usual.fit(StandardScaler().fit_transform(features), y)
+    ((weight, bias),) = made.arrays.layers
+    assert abs(slope - 1) > 0.02
+    assert abs(usual.intercept_[0]) > 0.5
+    np.testing.assert_allclose(bias, slope * usual.intercept_, rtol=5e-3)
+    np.testing.assert_allclose(weight, slope * usual.coef_, rtol=0.02, atol=2e-3)
+
+
+@pytest.mark.parametrize("target", [None, (40.0, 9.0)])
+def test_a_perceptron_that_is_kept_gives_what_it_gave_in_the_unit_of_its_target(target: Any) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1)).double()
+    mean, scale, x = RNG.standard_normal(3), RNG.uniform(1, 2, 3), RNG.standard_normal((5, 3))
+    kept = HeadArrays.of_network(mean, scale, network, target)
+    with torch.no_grad():
+        plain = network(torch.from_numpy((x - mean) / scale)).numpy()
+    middle, spread = target or (0.0, 1.0)
+    found = dense_scores(x, kept.mean, kept.scale, list(kept.layers))
+    np.testing.assert_allclose(found, plain * spread + middle)
+    assert kept.link == ("value" if target else "softmax")
