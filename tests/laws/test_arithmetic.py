@@ -16,6 +16,8 @@ from eegm2.data.windows.splits import SplitManifest
 from eegm2.evaluation.baselines import BASELINES, networks
 from eegm2.evaluation.estimators.sklearn import EEGM2Classifier, EEGM2Regressor
 from eegm2.evaluation.experiment.log import Clock
+from eegm2.evaluation.experiment.pretrained import _parts as _divided
+from eegm2.evaluation.experiment.run import _arrays as _kept
 from eegm2.evaluation.experiment.tables import markdown
 from eegm2.evaluation.features.embedding import Embedding, _arrays, _columns
 from eegm2.evaluation.reconstruct.overlap import reconstruct_array
@@ -296,3 +298,20 @@ def test_without_skill_is_what_the_commonest_class_reaches(n_classes: int) -> No
     found = classification_metrics(y, score).values
     for metric in ("accuracy", "balanced_accuracy", "weighted_f1", "kappa", "auroc", "auprc"):
         assert no_skill(metric, y, n_classes) == pytest.approx(found[metric]), metric
+
+
+def test_what_a_cell_keeps_is_of_its_test_windows_row_by_row() -> None:
+    rows = np.arange(24)
+    data = LabelledWindows(np.zeros((24, 1, 4)), rows, rows.astype(str), rows.astype(str), 2.0 * rows, ("a",))
+    split: Any = SimpleNamespace(indices=Split(rows[:9], rows[9:14], rows[14:]))
+    experiment: Any = SimpleNamespace(data=SimpleNamespace(labelled=data))
+    kept = _kept(experiment, split, Outcome("m", 0, RNG.random((10, 2))))
+    for name in ("y_true", "subject", "recording"):
+        np.testing.assert_array_equal(kept[name].astype(int), rows[14:])
+    np.testing.assert_array_equal(kept["start_s"], 2.0 * rows[14:])
+
+
+def test_a_pretraining_is_told_apart_by_who_trains_and_who_validates() -> None:
+    manifest = {"train": ("p", "q"), "val": ("r",), "test": ("s",)}
+    assert _divided(manifest) == ["subject", ["p", "q"], ["r"]]
+    assert _divided({**manifest, "by": "recording"})[0] == "recording"
