@@ -259,3 +259,12 @@ def test_a_table_of_ones_own_says_when_and_how_long(tmp_path: Path) -> None:
     (made,), _, named = apply_table([source(tmp_path)], table, tmp_path)
     assert made.labels == (LabelSpan(0.0, math.inf, "whole"),)
     assert (made.subject, made.session, made.split, named) == ("me", "9", "test", {"rec"})
+
+
+def test_a_table_goes_before_what_was_found(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("recording,age,group\nrec,44,x\n")
+    (made,), _, named = apply_table([source(tmp_path)], table, tmp_path)
+    assert made.attributes == {"age": "44", "group": "x"}
+    assert made.labels == source(tmp_path).labels
+    assert named == set()

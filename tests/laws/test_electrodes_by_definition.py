@@ -10,11 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from eegm2.data.channels import ALIASES, CANONICAL, MONTAGES, Montage, canonical, eeg_channels, numbered
+from eegm2.data.channels import (
+    ALIASES,
+    CANONICAL,
+    MONTAGES,
+    Montage,
+    canonical,
+    eeg_channels,
+    numbered,
+    wanted_channels,
+)
+from eegm2.data.config import PreprocessingConfig
 from eegm2.data.electrodes import electrode_spread, montage, read_positions
 from eegm2.data.positions import interpolation_weights, positions, template_directions
 from eegm2.data.signal.mixing import mixing_matrix
-from eegm2.errors import ConfigError
+from eegm2.errors import ConfigError, DataError
 from eegm2.model.config import EEGM2Config
 from eegm2.model.covariance.electrodes import SITES, harmonics, refuse_electrodes, sites, spread
 from eegm2.model.covariance.trunk import VirtualChannels
@@ -238,3 +248,30 @@ def test_pairs_of_the_double_banana_follow_its_chains() -> None:
     chains = ("Fp1 F7 T7 P7 O1", "Fp2 F8 T8 P8 O2", "Fp1 F3 C3 P3 O1", "Fp2 F4 C4 P4 O2")
     pairs = [f"{a}-{b}" for chain in chains for a, b in itertools.pairwise(chain.split())]
     assert MONTAGES["tcp16"] == tuple(pairs)
+
+
+def test_a_channel_whose_header_gives_no_range_counts_as_missing() -> None:
+    have = ["Fz", "Cz", "Pz", "Oz", "C3", "C4"]
+    with pytest.raises(DataError, match=r"channels without a range .*: Cz"):
+        weights_of(have, ["Fz", "Cz"], without_range=("Cz",))
+    made, filled = mixing_matrix(
+        have, Montage("", ("Fz", "Cz")), where="x", without_range=("Cz",), interpolate=True
+    )
+    assert filled == ("Cz",)
+    assert not made[:, 1].any()
+    assert made[1].sum() == pytest.approx(1, abs=0.05)
+
+
+def test_what_a_user_calls_a_channel_goes_before_what_a_montage_does(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('channels = ["Fz", "Cz"]\n[aliases]\nx = "Fz"\ny = "Cz"\n')
+    config = PreprocessingConfig(montage=str(tmp_path / "m.toml"), aliases=("x=Cz", "z=Fz"))
+    wanted = wanted_channels(config)
+    assert wanted is not None
+    assert wanted.channels == ("Fz", "Cz")
+    assert wanted.aliases == {"x": "Cz", "y": "Cz", "z": "Fz"}
+    spelt = wanted_channels(PreprocessingConfig(channels=("T3", "T7", "fz")))
+    assert spelt is not None
+    assert spelt.channels == ("T3", "T7", "Fz")
+    (tmp_path / "n.toml").write_text('channels = ["T3", "T7"]\n')
+    with pytest.raises(ConfigError, match="more than once: T7"):
+        wanted_channels(PreprocessingConfig(montage=str(tmp_path / "n.toml")))

@@ -11,7 +11,7 @@ import pytest
 from scipy import signal
 
 from eegm2.data.config import SIGNAL_CHOICES, PreprocessingConfig, signal_differences
-from eegm2.data.joins import JOIN, SKIP, cuts, skipped
+from eegm2.data.joins import JOIN, SKIP, canonical_marks, cuts, skipped
 from eegm2.data.labels import LabelSpan
 from eegm2.data.signal import microvolts
 from eegm2.data.signal.overview import envelope, spectrogram
@@ -49,7 +49,7 @@ def prepared(
 def by_scipy(
     x: Array,
     rate_hz: float,
-    band: tuple[float, float] | None,
+    band: tuple[float | None, float | None] | None,
     *,
     to_hz: float,
     loss_db: float = 1.0,
@@ -60,10 +60,11 @@ def by_scipy(
     padding = min(x.shape[1] - 1, round(5 * rate_hz))
     filters = []
     if band:
-        low, high = band
-        stops = [0.4 * low, 1.2 * high]
+        low = band[0]
+        passes = [edge for edge in band if edge is not None]
+        stops = [0.4 * edge if edge is low else 1.2 * edge for edge in passes]
         filters.append(
-            signal.iirdesign([low, high], stops, loss_db, stop_db, ftype="cheby2", output="sos", fs=rate_hz)
+            signal.iirdesign(passes, stops, loss_db, stop_db, ftype="cheby2", output="sos", fs=rate_hz)
         )
     k = 1
     while notch_hz and k * notch_hz <= 0.95 * rate_hz / 2:
@@ -85,6 +86,8 @@ def by_scipy(
             {"l_freq_hz": 2.0, "h_freq_hz": 20.0, "gpass_db": 2.0, "gstop_db": 30.0, "sfreq_hz": 50.0},
             {"band": (2.0, 20.0), "loss_db": 2.0, "stop_db": 30.0, "to_hz": 50.0},
         ),
+        ({"h_freq_hz": 0.0, "l_freq_hz": 1.0}, {"band": (1.0, None)}),
+        ({"l_freq_hz": 0.0, "h_freq_hz": 30.0}, {"band": (None, 30.0)}),
         (
             {"l_freq_hz": 0.0, "h_freq_hz": 0.0, "notch_hz": 50.0, "sfreq_hz": 100.0},
             {"band": None, "notch_hz": 50.0, "to_hz": 100.0},
@@ -374,3 +377,56 @@ def test_every_choice_changes_what_is_prepared(choice: str) -> None:
             found.append(np.zeros(0))
     assert len(found[1])
     assert found[0].shape != found[1].shape or np.abs(found[0] - found[1]).max() > 0.1
+
+
+@pytest.mark.parametrize(("times", "refused"), [(0.8e6, False), (1.3e6, True), (-1.3e6, True)])
+def test_a_sample_a_million_times_the_usual_is_damage(times: float, refused: bool) -> None:
+    x = eeg(1200, 128.0) - 400 * np.arange(1, 5)[:, None]
+    x[2, 700] = times * np.median(np.abs(x))
+    if refused:
+        with pytest.raises(
+            DataError, match=r"Pz has .* µV at 5\.469 s, .* is usual there; the file is damaged"
+        ):
+            prepared(x, 128.0, amplitude="any")
+    else:
+        prepared(x, 128.0, amplitude="any")
+
+
+@pytest.mark.parametrize(("rate_hz", "to_hz", "cut"), [(250.0, 128.0, 1337), (160.0, 100.0, 1003)])
+def test_each_part_is_prepared_alone_and_stays_on_the_recordings_grid(
+    rate_hz: float, to_hz: float, cut: int
+) -> None:
+    """Less the median of its own first second; resampled where the whole recording's samples are."""
+    x = eeg(2600, rate_hz)
+    x[:, cut:] += 500 + 0.05 * np.arange(2600 - cut)
+    made = prepared(x, rate_hz, marks=[LabelSpan(cut / rate_hz, 0.0, JOIN)], sfreq_hz=to_hz)
+    first_s = round(rate_hz)
+    up = round(to_hz / np.gcd(int(to_hz), int(rate_hz)))
+    down = round(rate_hz / np.gcd(int(to_hz), int(rate_hz)))
+    place = -(-cut * up // down)
+    for start, stop, first, end in ((0, cut, 0, place), (cut, 2600, place, -(-2600 * up // down))):
+        part = x[:, start:stop] - np.median(x[:, start : start + first_s], axis=1, keepdims=True)
+        filtered = by_scipy(part, rate_hz, (0.5, 40.0), to_hz=rate_hz)
+        whole = np.zeros((4, 2600))
+        whole[:, start:stop] = filtered
+        expected = signal.resample_poly(whole, up, down, axis=1)[:, first:end]
+        np.testing.assert_allclose(made.array[:, first:end], expected, rtol=1e-4, atol=3e-3)
+
+
+def test_marks_at_the_beginning_are_none_and_others_have_one_name() -> None:
+    spans = [
+        LabelSpan(0.0, 0.0, "boundary"),
+        LabelSpan(2.0, 7.0, "EDGE boundary"),
+        LabelSpan(3.0, 1.0, "open"),
+    ]
+    spans += [
+        LabelSpan(4.0, 2.0, "BAD_ACQ_SKIP"),
+        LabelSpan(2.0, 0.0, "BAD boundary"),
+        LabelSpan(0.0, 1.0, "bad gap"),
+    ]
+    assert canonical_marks(spans) == (
+        LabelSpan(2.0, 0.0, JOIN),
+        LabelSpan(3.0, 1.0, "open"),
+        LabelSpan(4.0, 2.0, SKIP),
+        LabelSpan(0.0, 1.0, SKIP),
+    )

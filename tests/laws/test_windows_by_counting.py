@@ -12,11 +12,14 @@ import pytest
 
 from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
+from eegm2.data.signal.quality import typical_amplitude
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.labelling import label_spans, labels_at, recording_windows
 from eegm2.data.windows.order import grouped_order
+from eegm2.data.windows.pool import StorePool
+from eegm2.data.windows.pooled import PoolWindows
 from eegm2.data.windows.scaling import scale_constants, scale_window
 
 RATE_HZ = 8.0
@@ -49,7 +52,7 @@ def drawn(rng: np.random.Generator, n_times: int, parity: int) -> list[Stretch]:
     return [
         (
             int(rng.integers(0, n_times - 2)),
-            2 * int(rng.integers(0, 20)) + parity,
+            2 * int(rng.integers(0, 20) * (rng.random() < 0.75)) + parity,
             str(rng.choice([*"abcdx"])),
         )
         for _ in range(rng.integers(1, 9))
@@ -198,3 +201,30 @@ def test_windows_that_come_together_are_of_one_recording_and_none_is_lost(size: 
         sets = [order[i : i + size] for i in range(0, whole * size, size)]
         assert all(len({groups[w] for w in members}) == 1 for members in sets)
     assert len({tuple(order) for order in orders}) == 6
+
+
+def test_stretches_may_be_open_at_either_end() -> None:
+    config = WindowConfig(exclude_s=(":2", "5:6.5", "9:"))
+    assert config.excluded_spans() == [(0.0, 2.0), (5.0, 6.5), (9.0, np.inf)]
+    info = RecordingInfo("r", "s", "", 96, RATE_HZ, ("Cz",))
+    starts, _ = recording_windows(info, [], config, CLASSES, 8, 4)
+    assert starts.tolist() == [16, 20, 24, 28, 32, 52, 56, 60, 64]
+
+
+def test_lengths_are_rounded_to_samples_and_classes_sorted(tmp_path: Path) -> None:
+    labels = [(LabelSpan(0.0, 3.0, "z"),), (LabelSpan(0.0, 1.6, "m"), LabelSpan(1.6, 9.0, "a"))]
+    store = written(tmp_path / "s", {"r0": 96, "r1": 96}, labels=labels)
+    data = WindowDataset(store, WindowConfig(window_s=1.02, stride_s=0.33, scaling="none"))
+    assert (data.n_times, data.stride, data.classes) == (33, 11, ("a", "m", "z"))
+    np.testing.assert_allclose(data.start_s, [11 * i / 32 for i in range(6)] * 2)
+    both = PoolWindows(StorePool(store), {0: data})
+    assert both.recordings_of([0, 5, 6, 11]) == [0, 0, 1, 1]
+    assert both.n_times == 33
+
+
+def test_a_typical_amplitude_that_is_known_is_taken_as_it_is(tmp_path: Path) -> None:
+    known = [{"typical_uv": 0.25}, {"typical_uv": 0.0}, {}, {"typical_uv": 40.0}]
+    store = written(tmp_path / "s", {f"r{i}": 64 for i in range(4)}, quality=known)
+    measured = typical_amplitude(store.read("r1"))
+    expected = [0.25, measured, typical_amplitude(store.read("r2")), 40.0]
+    assert [store.typical_uv(f"r{i}") for i in range(4)] == pytest.approx(expected)
