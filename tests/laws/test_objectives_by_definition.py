@@ -506,18 +506,45 @@ def test_a_network_without_tokens_sees_zeros_where_it_is_hidden(store: Recording
     torch.testing.assert_close(objective.view.pool(states, network.config), states.mean(1))
 
 
-def test_seeds_of_gains_noise_and_channels_are_apart() -> None:
-    """What is drawn for one of them says nothing of the others, nor of the mask."""
-    x, seeds = torch.ones(200, 8, 64), list(range(0, 4000, 20))
-    gains = Augment(AugmentOptions(gain_db=1.0), 64.0).changed(x, seeds)[..., 0].log()
-    noise = Augment(AugmentOptions(aperiodic_noise=1.0), 64.0).covered(drawn(200, 8, 64), seeds)
-    amounts = (noise - drawn(200, 8, 64)).std(-1)
-    kept = Augment(AugmentOptions(channel_dropout=0.4), 64.0).kept(x, seeds)
-    mask = hide(x, seeds, patch=8, time_share=0.5, channel_share=0.5)[..., :8].all(-1)
+def test_what_is_drawn_for_one_purpose_says_nothing_of_another() -> None:
+    """Gains, noise to be removed, noise that covers and channels that stay have numbers of their own."""
+    x, seeds = drawn(300, 16, 64), list(range(0, 6000, 20))
+    spread = x.std(-1, keepdim=True, correction=0)
+    gains = (Augment(AugmentOptions(gain_db=1.0), 64.0).changed(x, seeds) / x)[..., 0].log()
+    noise = ((add_noise(x, seeds, noise=1.0, pops=0.0) - x) / spread)[:, 0, :16]
+    amounts = (Augment(AugmentOptions(aperiodic_noise=1.0), 64.0).covered(x, seeds) - x).std(-1)
+    kept = Augment(AugmentOptions(channel_subsets=1.0), 64.0).kept(x, seeds)
     assert kept is not None
-    parts = [part.double().flatten().numpy() for part in (gains, amounts, kept, mask)]
-    apart = np.corrcoef(parts) - np.eye(4)
-    assert np.abs(apart).max() < 0.12
+
+    def together(a: Tensor, b: Tensor) -> float:
+        return abs(float(np.corrcoef(a.flatten().numpy(), b.flatten().numpy())[0, 1]))
+
+    assert together(gains, noise) < 0.1
+    for channel in (0, 1):
+        assert together(kept.sum(1), amounts[:, channel]) < 0.25
+
+
+def test_noise_that_covers_is_pink_and_in_deviations_of_each_channel() -> None:
+    """Evenly up to the amount asked for; no constant, as 1/f from half a hertz on and level below."""
+    x = drawn(150, 4, 4096) * torch.tensor([1.0, 10.0, 100.0, 1000.0])[:, None] + 7
+    added = (Augment(AugmentOptions(aperiodic_noise=0.4), 64.0).covered(x, range(150)) - x).double()
+    amounts = added.std(-1, correction=0) / x.double().std(-1, correction=0)
+    for channel in range(4):
+        assert float(amounts[:, channel].max()) <= 0.4001
+        assert float(amounts[:, channel].max()) > 0.37
+        assert float(amounts[:, channel].mean()) == pytest.approx(0.2, abs=0.03)
+    power = (torch.fft.rfft(added[:, 0] / amounts[:, :1]).abs() ** 2).mean(0).numpy()
+    f = np.fft.rfftfreq(4096, 1 / 64)
+    assert power[0] < 1e-6 * power[1]
+
+    def around(hz: float) -> float:
+        return float(power[(f > 0.8 * hz) & (f < 1.25 * hz)].mean())
+
+    assert around(4) / around(16) == pytest.approx(4, rel=0.15)
+    assert around(1) / around(4) == pytest.approx(4, rel=0.2)
+    assert float(power[(f > 0) & (f < 0.25)].mean() / power[(f > 0.25) & (f < 0.5)].mean()) == pytest.approx(
+        1, abs=0.3
+    )
 
 
 RECONSTRUCTION: dict[str, tuple[str, Any]] = {
