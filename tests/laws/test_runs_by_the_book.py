@@ -20,6 +20,7 @@ from eegm2.errors import ConfigError
 from eegm2.model.config import ALL_PRESETS, EEGM2Config
 from eegm2.training import recorder as recording
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
+from eegm2.training.continued import of_shape
 from eegm2.training.lr_finder import smooth, steepest
 from eegm2.training.means import Means, together
 from eegm2.training.orders import BatchOrder, EvaluationOrder, PooledOrder
@@ -388,3 +389,23 @@ def test_who_is_tested_anywhere_is_tested_everywhere_and_else_validated(tmp_path
     assert {"a/q", "b/q"} <= set(split.val)
     for names in (split.train, split.val, split.test):
         assert {n[2:] for n in names if n[0] == "a"} == {n[2:] for n in names if n[0] == "b"}
+
+
+def test_a_fall_after_the_lowest_loss_is_not_looked_at() -> None:
+    rates = np.geomspace(1e-4, 1e-1, 13)
+    losses = np.array([8.0, 7.5, 5.0, 4.0, 3.5, 3.0, 2.9, 2.5, 500.0, 400.0, 4.0, 3.0, 9.0])
+    assert steepest(rates, losses) == pytest.approx(rates[2])
+
+
+@pytest.mark.parametrize("rate_hz", [128.0, 64.0])
+@pytest.mark.parametrize("sizes", [{}, {"d_state": 8, "expand": 4, "headdim": 16}])
+@pytest.mark.parametrize("preset", ["eegm2", "s1", "s3", "s5", "unet", "covariance"])
+def test_a_run_that_begins_with_a_model_builds_the_same_network(
+    preset: str, sizes: dict[str, Any], rate_hz: float
+) -> None:
+    own = {"sfreq_hz": rate_hz, "n_bands": 4, "n_virtual": 6} if preset == "covariance" else {}
+    shape = EEGM2Config.preset(preset, n_chans=7, width=12, **sizes, **own)
+    objective = "oscillatory" if preset == "covariance" else "reconstruction"
+    config = of_shape(PretrainConfig(objective=objective), shape, "model")
+    assert config.preset == preset
+    assert config.network_config(7, rate_hz) == shape
