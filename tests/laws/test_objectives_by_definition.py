@@ -479,6 +479,24 @@ def test_the_neighbours_error_is_of_windows_that_have_some(store: RecordingStore
     assert asked == [[7, 3, 9, 1]]
 
 
+@torch.no_grad()
+def test_a_store_among_others_is_treated_as_it_would_be_alone(store: RecordingStore, tmp_path: Path) -> None:
+    """Its electrodes, what is hidden of them, its targets and their standards are its own."""
+    names = ("F3", "F4", "T7", "T8", "P3", "P4", "Oz")  # as many as the other has
+    other = tiny_store(tmp_path / "other", subjects=2, seconds=4, channels=names, seed=5)
+    x, groups = drawn(8, 7, 64), [0, 0, 0, 0, 1, 1, 1, 1]
+    found = []
+    for stores, number in (([store, other], 1), ([other], 0)):
+        torch.manual_seed(0)
+        config, pool = dataclasses.replace(OSCILLATORY, channel_dropout=0.2), StorePool(stores)
+        network = first_network(pool, config)
+        objective = make_objective(Setting(config, network, pool))
+        if number:
+            objective(network, 3 * drawn(8, 7, 64, seed=2), range(8), Origin(0, groups))
+        found.append(objective(network, x, range(8), Origin(number, groups)))
+    torch.testing.assert_close(torch.stack(list(found[0])), torch.stack(list(found[1])), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("patch_s", "patch"), [(0.25, 8), (0.5, 16), (0.6, 16), (1.0, 32), (0.01, 8)])
 def test_patches_are_whole_steps_of_tokens(store: RecordingStore, patch_s: float, patch: int) -> None:
     config = dataclasses.replace(OSCILLATORY, patch_s=patch_s, band_power=0.0)
