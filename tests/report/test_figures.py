@@ -313,3 +313,14 @@ def test_names_are_made_printable() -> None:
     assert number(float("nan")) == "–"
     assert list(spread_pick(5, 8)) == [0, 1, 2, 3, 4]
     assert list(spread_pick(100, 3)) == [0, 50, 99]
+
+
+def test_scores_say_where_no_skill_is_and_leave_out_what_a_protocol_has_none_of() -> None:
+    figure = figures.probe_scores({"auroc": {"linear": [0.7, 0.8], "light": []}}, {"auroc": 0.5})
+    (axes,) = [axes for axes in figure.axes if axes.lines]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["no skill"].get_xdata()) == [0.5, 0.5]
+    assert any(list(line.get_xdata()) == [0.7, 0.8] for line in axes.lines)
+    assert all(np.isfinite(np.asarray(line.get_xdata(), float)).all() for line in axes.lines)
+    assert axes.get_xlim()[0] < 0.5
+    assert axes.get_xlim()[1] > 0.8

@@ -185,8 +185,8 @@ def test_a_state_is_read_where_there_is_no_gpu_or_refused_with_the_reason(
         AtomicCheckpointIO().save_checkpoint({"w": torch.ones(2), "eegm2": {"format": FORMAT}}, path)
     assert read_state(path)["w"].tolist() == [1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["s.ckpt"]
-    torch.save({"eegm2": {"format": FORMAT + 1}}, path)
-    with pytest.raises(CheckpointError, match=f"format {FORMAT + 1}, this eegm2 reads up to {FORMAT}"):
+    torch.save({"eegm2": {"format": 2}}, path)
+    with pytest.raises(CheckpointError, match="format 2, this eegm2 reads up to 1"):
         read_state(path)
     for bad in (b"no archive", b""):
         path.write_bytes(bad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import threading
 import time
 from pathlib import Path
@@ -87,6 +88,20 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 def test_killed_while_a_process_of_its_own_reads(tmp_path: Path) -> None:
     check(prepare_kills(tmp_path, kills=1, seed=3, isolated=1), 1)
+
+
+def test_what_a_kill_left_of_the_first_file_goes(tmp_path: Path) -> None:
+    write_edf(tmp_path / "in" / "s0.edf", eeg(4, 1600, 160.0, 0), NAMES, 160.0)
+    gone = multiprocessing.get_context("fork").Process(target=int)
+    gone.start()
+    gone.join()
+    left = (
+        tmp_path / "store" / f".tmp-{socket.gethostname()}-{gone.pid}-0"
+    )  # of store.json, before it had its name
+    left.parent.mkdir()
+    left.write_bytes(b"{")
+    prepare_command(str(tmp_path / "in"), str(tmp_path / "store"))
+    assert not left.exists()
 
 
 @pytest.mark.slow

@@ -262,7 +262,7 @@ SOURCES = ["Cz", "Fz", "Pz", "Oz", "C3", "C4", "EMG"]
         (("Cz", "Fz", "Pz", "C3"), {"reference": "average"}, {"Cz", "Fz", "Pz", "C3"}),
         (("Cz", "P3"), {"missing": "interpolate"}, {"Cz", "Fz", "Pz", "Oz", "C3", "C4"}),
     ],
-    ids=str,
+    ids=["two", "a pair", "the average", "a neighbour"],
 )
 def test_what_is_used_is_what_changes_something(
     wanted: tuple[str, ...], options: dict[str, str], used: set[str]

@@ -167,3 +167,12 @@ def test_windows_are_read_in_parts_in_order_and_the_first_bad_one_is_named() -> 
         bad[599] = np.nan
         with pytest.raises(DataError, match=rf"window {first} \(recording {first // 100}, from 0 s\)"):
             runner.prepare(replace(data, x=bad.astype(np.float32)))
+
+
+def test_baselines_say_whether_chance_plays_a_part_and_what_they_need() -> None:
+    """The networks learn from a seed; what is fitted in closed form or to convergence does not."""
+    of_networks = {name for name, baseline in BASELINES.items() if not baseline.deterministic}
+    assert of_networks == {"eegnet", "shallow_fbcsp", "eegconformer", "biot"}
+    needs = {name: baseline.requires for name, baseline in BASELINES.items()}
+    assert {name for name, needed in needs.items() if "pyriemann" in needed} == {"riemann", "riemann_bands"}
+    assert all("braindecode" in needs[name] for name in of_networks)

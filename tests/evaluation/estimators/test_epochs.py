@@ -115,3 +115,13 @@ def test_every_column_has_a_name(kind: Features) -> None:
     windows = np.random.default_rng(0).standard_normal((2, len(names), 256))
     made = encoder.fit_transform(windows)
     assert len(set(encoder.get_feature_names_out())) == made.shape[1]
+
+
+def test_epochs_that_say_nothing_of_their_filter_may_hold_anything() -> None:
+    facts = InputFacts(whose="the model", sfreq_hz=128.0, band_hz=(1.0, 30.0))
+    for info in ({"highpass": None, "lowpass": None}, {"highpass": 0.0, "lowpass": 0.0}):
+        with pytest.warns(UserWarning, match="said to hold 0 to 64 Hz, the model was trained on 1 to 30 Hz"):
+            facts.warn_of_filters(info)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        facts.warn_of_filters({"highpass": 1.0, "lowpass": 30.0})

@@ -267,3 +267,15 @@ def test_braindecodes_classifier_trains_it(windows: tuple) -> None:
     network = EEGClassifier(module, train_split=None, max_epochs=1, batch_size=16, verbose=0)
     network.fit(x.astype(np.float32), (y == "slow").astype(np.int64))
     assert network.predict_proba(x.astype(np.float32)).shape == (48, 2)
+
+
+@pytest.mark.parametrize(("protocol", "lr", "max_epochs"), [("light", 1e-3, 100), ("fine", 1e-4, 30)])
+def test_every_option_of_the_fit_reaches_it(protocol: str, lr: float, max_epochs: int) -> None:
+    """Rate and epochs that are not given are the protocol's."""
+    asked: dict[str, Any] = {"patience": 9, "batch_size": 7, "head": "statistics", "layer_decay": 0.5}
+    asked |= {"freeze": ("network.encoder",), "device": "cuda"}
+    found = EEGM2Classifier(protocol=protocol, **asked)._config()
+    assert {name: getattr(found, name) for name in asked} == asked
+    assert (found.lr, found.max_epochs) == (lr, max_epochs)
+    given = EEGM2Classifier(protocol=protocol, lr=0.5, max_epochs=2)._config()
+    assert (given.lr, given.max_epochs) == (0.5, 2)

@@ -14,6 +14,7 @@ import pytest
 from eegm2.config import to_dict
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import DataError
+from eegm2.evaluation.experiment import results as of_results
 from eegm2.evaluation.experiment.cells import CellFolder, StoredCell
 from eegm2.evaluation.experiment.choice import best, choices, choose
 from eegm2.evaluation.experiment.pretrained import Wanted, run_folder
@@ -342,3 +343,23 @@ def test_a_pretraining_is_found_by_what_it_was_told_and_another_begun_beside_it(
     assert run_folder(tmp_path, wanted) == tmp_path / f"{wanted.name}-2"
     (tmp_path / f"{wanted.name}-2" / "checkpoints").mkdir(parents=True)
     assert run_folder(tmp_path, wanted) == tmp_path / f"{wanted.name}-3"
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_what_is_missing_is_what_has_still_to_run(
+    deterministic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed that would add no chance is none of it; one cell is an experiment too."""
+    monkeypatch.setattr(of_results, "to_dict", lambda plan: {"data": {}})
+    data = SimpleNamespace(store="folder/store")
+    plan: Any = SimpleNamespace(**{**vars(PLAN), "path": Path("e.toml"), "compare": [], "data": data})
+    how: dict[str, Any] = {"statements": {}, "failures": {}, "stale": ["x"], "device": "cpu"}
+    for cells, missing in (
+        (finished("a", (0, 1), missing=((0, 1), (1, 1)), deterministic=deterministic), 2),
+        ([Finished(cell("a", SPLITS[0], 0), stored(SPLITS[0], 0))], 0),
+    ):
+        of_results.write_results(tmp_path, plan, DATA, cells, **how)
+        details = json.loads((tmp_path / "details.json").read_text())
+        assert len(details["missing"]) == (0 if deterministic else missing)
+        assert details["task"]["unit"] == "subject"
+        assert (details["stale"], details["config"]["data"]["store"]) == (["x"], "store")

@@ -108,8 +108,9 @@ def test_features_are_kept_and_taken_again_unless_damaged_or_of_others(
     kept.write_bytes(b"damaged")
     assert run(monkeypatch, tmp_path)[2] == [0]
     run(monkeypatch, tmp_path, fresh=True)
-    run(monkeypatch, tmp_path, features="tangent_state")
-    assert len(list((tmp_path / "features").iterdir())) == 3
+    for kind in ("tangent_state", "state"):
+        run(monkeypatch, tmp_path, features=kind)
+    assert len(list((tmp_path / "features").iterdir())) == 4, "each kind by itself"
 
 
 def plan_of(**splits: Any) -> Any:

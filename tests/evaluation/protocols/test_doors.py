@@ -20,6 +20,7 @@ from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.features.transfer import adapt_channels
 from eegm2.evaluation.probing import run as probing
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
+from eegm2.evaluation.protocols.layers import LEVELS, level_of
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.reconstruct import run as reconstructing
 from eegm2.evaluation.reconstruct.overlap import reconstruct_array
@@ -264,3 +265,8 @@ def test_a_probe_tells_how_far_it_is(place: tuple[Path, RecordingStore], tmp_pat
     probing.probe(run, store.url, tmp_path / "probe", config, progress=lambda *a: told.append(a))
     assert told[0][0] == "features"
     assert told[-2:] == [("protocols", 0, 1), ("protocols", 1, 1)]
+
+
+def test_a_parameter_that_no_level_names_is_the_deepest() -> None:
+    assert level_of("network.of_somebody_else.weight") == len(LEVELS) - 1
+    assert level_of("head.out.weight") == 0

@@ -268,3 +268,11 @@ def test_a_frame_without_pandas_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigError, match="pip install pandas"):
         made.frame()
+
+
+def test_a_reconstruction_is_as_its_options_say(run: Path, recording: Path, tmp_path: Path) -> None:
+    usual = reconstruct_file(run, recording, tmp_path / "a.edf")
+    assert (usual["mode"], usual["overlap"]) == (ReconstructConfig().mode, ReconstructConfig().overlap)
+    whole = ReconstructConfig(mode="whole", overlap=0.25, window_s=1.0)
+    made = reconstruct_file(run, recording, tmp_path / "b.edf", whole)
+    assert (made["mode"], made["overlap"], made["window_s"]) == ("whole", 0.25, 1.0)

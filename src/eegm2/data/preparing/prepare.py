@@ -90,9 +90,9 @@ def prepare(
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if existing is not None:
         StoreWriter(out, wanted, wanted.channels, dtype=config.dtype)  # refuses another preprocessing at once
-        if isinstance(storage, LocalStorage):
-            for place in (storage.path, storage.path / "recordings"):
-                remove_stale_temporaries(place)
+    if isinstance(storage, LocalStorage):
+        for place in (storage.path, storage.path / "recordings"):
+            remove_stale_temporaries(place)
     job = Job(str(out), folder, wanted, config.dtype)
     done: list[RecordingOutcome] = []
     todo, across = [], 0
