@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mne
@@ -12,12 +13,24 @@ import numpy as np
 import pytest
 
 from eegm2.data.config import PreprocessingConfig
+from eegm2.data.files import safe_npy
 from eegm2.data.joins import JOIN
 from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.settled import settled
 from eegm2.data.preparing.tables import apply_table
 from eegm2.data.preparing.worker import Job, prepare_one
-from eegm2.data.recipes import arrays, bids, crowdsourced, dreamer, stew, tuab, tuev, uea_ts
+from eegm2.data.recipes import (
+    arrays,
+    authors_npy,
+    bids,
+    crowdsourced,
+    dreamer,
+    moabb,
+    stew,
+    tuab,
+    tuev,
+    uea_ts,
+)
 from eegm2.data.recipes.base import SourceRecording, all_recipes
 from eegm2.data.recipes.folder import subject_of
 from eegm2.data.store.recording_store import RecordingStore
@@ -268,3 +281,39 @@ def test_a_table_goes_before_what_was_found(tmp_path: Path) -> None:
     assert made.attributes == {"age": "44", "group": "x"}
     assert made.labels == source(tmp_path).labels
     assert named == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "split", "what"),
+    [
+        *(("train_data", "train", "data"), ("valid_label", "val", "labels"), ("Validation_X", "val", "data")),
+        *(("val_y", "val", "labels"), ("test_labels", "test", "labels"), ("testx", "test", "data")),
+    ],
+)
+def test_parts_of_the_authors_files_are_what_their_keys_say(
+    key: str, split: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows, labels = np.zeros((2, 3, 4)), np.array([1.0, 0.0])
+    stem = key.replace(key[len(authors_npy.KEY.match(key)["split"]) :], "")  # type: ignore[index]
+    other = f"{stem}_label" if what == "data" else f"{stem}_data"
+    content = {key: windows if what == "data" else labels, other: labels if what == "data" else windows}
+    content["All_train_data"] = windows
+    monkeypatch.setattr(safe_npy, "read_pickled_dict", lambda path: content)
+    ((found, (x, y)),) = authors_npy.read_splits(Path("a.npy")).items()
+    assert (found, x.shape, y) == (split, (2, 3, 4), ("1", "0"))
+    assert authors_npy.SFREQ_HZ == 128.0
+
+
+def test_trials_of_moabb_are_written_in_microvolts(tmp_path: Path) -> None:
+    volts = 1e-5 * np.random.default_rng(0).standard_normal((4, 2, 50))
+    held = SimpleNamespace(get_data=lambda copy: volts, ch_names=["C3", "C4"], info={"sfreq": 100.0})
+    rows = [{"subject": s, "session": "0", "run": r} for s, r in ((1, "0"), (1, "1"), (2, "0"), (1, "0"))]
+    metadata = SimpleNamespace(iterrows=lambda: enumerate(rows))
+    paradigm = SimpleNamespace(get_data=lambda dataset, subjects, return_epochs: (held, [*"abab"], metadata))
+    moabb.save_moabb(SimpleNamespace(code="Fake"), paradigm, tmp_path / "m")
+    np.testing.assert_allclose(np.load(tmp_path / "m" / "X.npy"), 1e6 * volts, rtol=1e-5)
+    found = {r.recording_id: r for r in moabb.discover(tmp_path / "m")}
+    assert sorted(found) == ["sub-1_ses-0_run-0", "sub-1_ses-0_run-1", "sub-2_ses-0_run-0"]
+    first = found["sub-1_ses-0_run-0"]
+    assert [s.label for s in first.labels if s.label != JOIN] == ["a", "b"]
+    np.testing.assert_allclose(first.load().get_data(), np.hstack([volts[0], volts[3]]), rtol=1e-5)
