@@ -275,3 +275,10 @@ def test_what_a_user_calls_a_channel_goes_before_what_a_montage_does(tmp_path: P
     (tmp_path / "n.toml").write_text('channels = ["T3", "T7"]\n')
     with pytest.raises(ConfigError, match="more than once: T7"):
         wanted_channels(PreprocessingConfig(montage=str(tmp_path / "n.toml")))
+
+
+def test_places_on_a_head_that_is_no_ball_count_by_their_directions() -> None:
+    directions = sites(5)
+    own = {f"E{i}": (0.09 * (1 + 0.05 * (i - 2)) * place).tolist() for i, place in enumerate(directions)}
+    found, _ = montage(list(own), own)
+    np.testing.assert_allclose(found, directions, atol=1e-9)
