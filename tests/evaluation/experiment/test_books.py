@@ -22,6 +22,7 @@ from eegm2.evaluation.experiment.results import Finished, _spare, comparisons, c
 from eegm2.evaluation.experiment.splits import NamedSplit, _manifest, _subset
 from eegm2.evaluation.experiment.tables import choice_lines, markdown
 from eegm2.evaluation.scores.crossval import subject_splits
+from eegm2.evaluation.scores.resampling import compare
 from eegm2.evaluation.windows.labelled import LabelledWindows
 from eegm2.training.config import PretrainConfig
 from eegm2.training.run_record import RUN_FORMAT
@@ -115,6 +116,24 @@ def test_rows_are_in_the_plans_order_with_what_was_resampled() -> None:
     cells = [Finished(cell("a", split, 0), stored(split, 0)) for split in by]
     (row, *_) = result_rows(cross_validated(cells, two), two, PLAN, "recording")
     assert (row["unit"], row["n_recordings"], row["n_subjects"]) == ("recording", 16, 8)
+    half = [Finished(cell("a", split, 0), stored(split, 0)) for split in by[:1]]
+    (row, *_) = result_rows(cross_validated(half, two), two, PLAN, "recording")
+    tested = SPLITS[0].indices.test
+    assert row["n_subjects"] == len(set(DATA.subject[tested])) < 8, "people who are tested, not all there are"
+    assert row["n_recordings"] == len(set(two.recording[tested]))
+
+
+@pytest.mark.parametrize("n", [40, 90])
+def test_intervals_and_differences_are_drawn_as_often_as_the_plan_says(n: int) -> None:
+    results = cross_validated(finished("a", strength=3.0) + finished("b", strength=0.5), DATA)
+    plan: Any = SimpleNamespace(models=PLAN.models, compare=PLAN.compare[:1], n_bootstrap=n)
+    by_hand = results["b", None].rows("b", n_bootstrap=n)
+    rows = [row for row in result_rows(results, DATA, plan, "subject") if row["model"] == "b"]
+    assert [(row["ci_low"], row["ci_high"]) for row in rows] == [(r["ci_low"], r["ci_high"]) for r in by_hand]
+    parts = results["a", None].parts, results["b", None].parts
+    for row in comparisons(results, plan):
+        found = compare(*parts, row["metric"], n_resamples=n)
+        assert (row["ci_low"], row["ci_high"], row["p"]) == (found.ci_low, found.ci_high, found.p)
 
 
 def test_differences_are_of_every_metric_or_say_why_there_are_none() -> None:
