@@ -25,9 +25,8 @@ class SelectiveWeights:
     inputs: tuple[Tensor, ...]
     scan: tuple[Tensor, ...]
     norm: tuple[Tensor, Tensor]
-    shape: tuple[
-        int, ...
-    ]  # channels, inner channels, channels and number of groups, d_state, dt's rank, kernel
+    #: Channels, inner channels, channels and number of groups, d_state, dt's rank, kernel.
+    shape: tuple[int, ...]
     eps: float
     norm_first: bool
 
