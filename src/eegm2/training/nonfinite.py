@@ -1,13 +1,43 @@
-"""Naming the windows behind a number that is not finite."""
+"""Numbers that are not finite: a run ends, or goes on without them and says so; their windows are named."""
 
 from __future__ import annotations
 
 import torch
 
 from eegm2.data.windows.pooled import PoolWindows
-from eegm2.training.state import gather
+from eegm2.errors import DataError
+from eegm2.training.config import PretrainConfig
+from eegm2.training.processes import gather
 
 _NAMED_WINDOWS = 8
+
+
+def refuse_or_say(
+    found: str, data: PoolWindows, suspects: list[int], config: PretrainConfig, *, say: bool
+) -> None:
+    """Tell what was found in which windows; in distributed training every process must call it.
+
+    Parameters
+    ----------
+    found : str
+        What is not finite, and when.
+    data, suspects
+        See :func:`name_windows`.
+    config : PretrainConfig
+        Whether the run goes on.
+    say : bool
+        Whether this process is the one that prints.
+
+    Raises
+    ------
+    DataError
+        If it does not go on.
+    """
+    found = f"{found}; windows: {name_windows(data, suspects)}"
+    if config.on_nonfinite == "stop":
+        raise DataError(f"{found}; look at these recordings, lower --max-lr, or use --on-nonfinite skip")
+    if say:
+        print(f"skipped: {found}", flush=True)
 
 
 def name_windows(data: PoolWindows, suspects: list[int]) -> str:

@@ -118,13 +118,13 @@ def _fit(
     beginning: Beginning | None,
     say: Callable[[str], None] | None,
 ) -> PretrainResult:
-    from lightning.pytorch import seed_everything
+    from lightning.fabric import seed_everything
 
-    from eegm2.training.lightning_module import PretrainModule
+    from eegm2.training.devices import make_fabric, quiet_lightning
+    from eegm2.training.learner import Learner
     from eegm2.training.recorder import STATE, Recorder
-    from eegm2.training.shown import Shown, printed
+    from eegm2.training.shown import printed
     from eegm2.training.state import Interrupted, read_state
-    from eegm2.training.trainer import make_trainer, quiet_lightning
 
     say = say or printed
     train, val = run_windows(pool, manifest, config)
@@ -136,22 +136,18 @@ def _fit(
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        module = PretrainModule(first_network(pool, config, beginning), config, train, val)
-        terms = module.objective.terms
-        recorder = Recorder(folder, header, terms, pool.names if len(pool) > 1 else ())
+        learner = Learner(first_network(pool, config, beginning), config, train, val)
+        recorder = Recorder(folder, header, learner.objective.terms, pool.names if len(pool) > 1 else ())
         if config.compile:
             say_once("compiling the network: the first steps take a minute or several, the others gain by it")
-            module.model.compile()
-        callbacks = [recorder, Shown(recorder, say)]
-        trainer = make_trainer(
-            folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0
-        )
-        if trainer.is_global_zero:
-            for line in _opening(module, train, val, trainer, before):
+            learner.model.compile()
+        fabric = make_fabric(config)
+        if fabric.is_global_zero:
+            for line in _opening(learner, train, val, fabric, before):
                 say(line)
         recorder.signals.catch()
         try:
-            trainer.fit(module, ckpt_path=str(state_path) if before is not None else None)
+            _train(learner, fabric, recorder, state_path if before is not None else None, say)
         except Exception as error:
             reason = _dead_worker(error)
             if reason is None:
@@ -163,8 +159,35 @@ def _fit(
                 "reason; use fewer --workers, then run the same command again: it goes on"
             ) from error
         finally:
-            recorder.signals.release()
+            recorder.close()
     return _result(folder, performance=recorder.speed)
+
+
+def _train(learner: Any, fabric: Any, recorder: Any, before: Path | None, say: Callable[[str], None]) -> None:
+    """Start the processes, put the learner on its device and in the state of a file, and train it."""
+    from lightning.fabric import seed_everything
+    from lightning.fabric.strategies import ParallelStrategy
+
+    from eegm2.training.loaders import Batches
+    from eegm2.training.loop import train
+    from eegm2.training.pretrain_step import PretrainStep
+    from eegm2.training.shown import Shown
+
+    fabric.launch()
+    if isinstance(fabric.strategy, ParallelStrategy):
+        seed_everything(learner.config.seed, verbose=False)  # as runs of several processes always have
+    batches = Batches(
+        learner.train_windows,
+        learner.validated,
+        learner.config,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        pin=fabric.device.type == "cuda",
+    )
+    step = PretrainStep(learner, fabric, batches.steps_per_epoch)
+    if before is not None:
+        recorder.restore(before, step)
+    train(step, batches, recorder, Shown(step, recorder, batches.order, say))
 
 
 def _dead_worker(error: BaseException | None) -> str | None:
@@ -192,13 +215,13 @@ def _result(
 
 
 def _opening(
-    module: Any, train: PoolWindows, val: PoolWindows | None, trainer: Any, before: Any
+    learner: Any, train: PoolWindows, val: PoolWindows | None, fabric: Any, before: Any
 ) -> list[str]:
-    config, parameters = module.config, sum(p.numel() for p in module.model.parameters())
+    config, parameters = learner.config, sum(p.numel() for p in learner.model.parameters())
     lines = [
-        *_opening_windows(train, val, module.shares),
-        f"{config.preset}, width {config.width}: {parameters:,} parameters on {trainer.strategy.root_device} "
-        f"({trainer.world_size} process{'es' * (trainer.world_size > 1)}, {config.precision})",
+        *_opening_windows(train, val, learner.shares),
+        f"{config.preset}, width {config.width}: {parameters:,} parameters on {fabric.device} "
+        f"({fabric.world_size} process{'es' * (fabric.world_size > 1)}, {config.precision})",
     ]
     if config.init:
         lines.append(f"begun with the weights of {config.init}")
