@@ -20,11 +20,11 @@ from eegm2.training import processes
 from eegm2.training.config import PretrainConfig
 from eegm2.training.learner import Learner
 from eegm2.training.loaders import Batches
+from eegm2.training.loop import validate
 from eegm2.training.nonfinite import name_windows
 from eegm2.training.objectives.base import window_seed
 from eegm2.training.pretrain_step import Place, PretrainStep
 from eegm2.training.run_record import run_splits, run_windows
-from eegm2.training.validation import validate
 from tests.training.stores import tiny_store
 
 CONFIG = PretrainConfig(width=4, window_s=1.0, batch_size=4, epochs=3, seed=3, workers=0)
@@ -117,13 +117,14 @@ def test_an_epoch_has_every_batch_once_and_a_trial_has_two(
     assert batches.steps_per_epoch == steps
     trained, config = read(batches.train(1)), learner.config
     assert len(trained) == len(set(trained)) == min(15, steps * config.accumulate * config.batch_size)
-    assert read(batches.val()) == list(range(n_val))
+    assert read(batches.val) == list(range(n_val))
     assert learner.validated is windows[0 if "overfit_batches" in options else 1]
     assert batches.train(1) is batches.train(2), "its workers are kept"
-    assert batches.val() is batches.val()
     if not options:
-        assert batches_of(windows, val=False).val() is None
-        assert step_of(windows, monkeypatch, val=False).learner.validated is None
+        assert batches_of(windows, val=False).val is None
+        nobody = step_of(windows, monkeypatch, val=False)
+        assert nobody.learner.validated is None
+        assert validate(nobody, None) == {}
 
 
 def test_processes_share_the_windows_of_an_epoch_among_them(windows: tuple[Any, Any]) -> None:
@@ -131,7 +132,7 @@ def test_processes_share_the_windows_of_an_epoch_among_them(windows: tuple[Any, 
     for rank in (0, 1):
         batches = batches_of(windows, rank=rank, world_size=2)
         trained += read(batches.train(1))
-        validated += read(batches.val())
+        validated += read(batches.val)
     assert len(trained) == len(set(trained)) == 14, "as many each"
     assert sorted(validated) == list(range(5))
 

@@ -31,6 +31,8 @@ class Batches:
     ----------
     order : BatchOrder or PooledOrder
         Of the training's batches.
+    val : DataLoader or None
+        Of all windows to validate on.
     """
 
     def __init__(
@@ -48,22 +50,18 @@ class Batches:
         self.order = batch_order(train, config, n_batches=n_batches, **dealing)
         self.steps_per_epoch = -(-self.order.total // config.accumulate)
         self._train = make_loader(train, self.order, workers=config.workers, pin=pin)
-        self._val = None
+        self.val: DataLoader[Any] | None = None
         if validated is not None:
             first = self.order.drawn if config.overfit_batches else None
             if config.fast_dev_run:
                 first = [2 * config.batch_size for _ in validated.sizes]
             order = EvaluationOrder(validated.sizes, batch_size=config.batch_size, first=first, **dealing)
-            self._val = make_loader(validated, order, workers=config.workers, pin=pin)
+            self.val = make_loader(validated, order, workers=config.workers, pin=pin)
 
     def train(self, epoch: int, done: int = 0) -> DataLoader[Any]:
         """Return the loader, set to what is left of an epoch after `done` batches; its workers are kept."""
         self.order.epoch, self.order.start = epoch, done
         return self._train
-
-    def val(self) -> DataLoader[Any] | None:
-        """Return the loader of the validation's windows, None if there are none."""
-        return self._val
 
     def windows_left(self) -> int:
         """Return how many windows of all processes there are in what is left of the epoch."""

@@ -15,23 +15,12 @@ _NAMED_WINDOWS = 8
 def refuse_or_say(
     found: str, data: PoolWindows, suspects: list[int], config: PretrainConfig, *, say: bool
 ) -> None:
-    """Tell what was found in which windows; in distributed training every process must call it.
-
-    Parameters
-    ----------
-    found : str
-        What is not finite, and when.
-    data, suspects
-        See :func:`name_windows`.
-    config : PretrainConfig
-        Whether the run goes on.
-    say : bool
-        Whether this process is the one that prints.
+    """Tell of what was found in which windows; see :func:`name_windows`.
 
     Raises
     ------
     DataError
-        If it does not go on.
+        If the run is to stop; else the process that is to `say` it prints it.
     """
     found = f"{found}; windows: {name_windows(data, suspects)}"
     if config.on_nonfinite == "stop":

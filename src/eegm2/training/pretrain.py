@@ -122,32 +122,33 @@ def _fit(
 
     from eegm2.training.devices import make_fabric, quiet_lightning
     from eegm2.training.learner import Learner
+    from eegm2.training.loop import train
     from eegm2.training.recorder import STATE, Recorder
     from eegm2.training.shown import printed
     from eegm2.training.state import Interrupted, read_state
 
     say = say or printed
-    train, val = run_windows(pool, manifest, config)
+    windows, val = run_windows(pool, manifest, config)
     header = {name: value for name, value in facts.items() if name not in ("finished", "run_format")}
-    header["data"] = with_windows(header["data"], train, val, shares(pool, train.sizes, config.share))
+    header["data"] = with_windows(header["data"], windows, val, shares(pool, windows.sizes, config.share))
     state_path = folder / STATE
     before = read_state(state_path)["eegm2"] if state_path.exists() else None
     if before is not None and before["finished"]:
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        learner = Learner(first_network(pool, config, beginning), config, train, val)
+        learner = Learner(first_network(pool, config, beginning), config, windows, val)
         recorder = Recorder(folder, header, learner.objective.terms, pool.names if len(pool) > 1 else ())
         if config.compile:
             say_once("compiling the network: the first steps take a minute or several, the others gain by it")
             learner.model.compile()
         fabric = make_fabric(config)
         if fabric.is_global_zero:
-            for line in _opening(learner, train, val, fabric, before):
+            for line in _opening(learner, fabric, before):
                 say(line)
         recorder.signals.catch()
         try:
-            _train(learner, fabric, recorder, state_path if before is not None else None, say)
+            train(learner, fabric, recorder, state_path if before is not None else None, say)
         except Exception as error:
             reason = _dead_worker(error)
             if reason is None:
@@ -161,33 +162,6 @@ def _fit(
         finally:
             recorder.close()
     return _result(folder, performance=recorder.speed)
-
-
-def _train(learner: Any, fabric: Any, recorder: Any, before: Path | None, say: Callable[[str], None]) -> None:
-    """Start the processes, put the learner on its device and in the state of a file, and train it."""
-    from lightning.fabric import seed_everything
-    from lightning.fabric.strategies import ParallelStrategy
-
-    from eegm2.training.loaders import Batches
-    from eegm2.training.loop import train
-    from eegm2.training.pretrain_step import PretrainStep
-    from eegm2.training.shown import Shown
-
-    fabric.launch()
-    if isinstance(fabric.strategy, ParallelStrategy):
-        seed_everything(learner.config.seed, verbose=False)  # as runs of several processes always have
-    batches = Batches(
-        learner.train_windows,
-        learner.validated,
-        learner.config,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        pin=fabric.device.type == "cuda",
-    )
-    step = PretrainStep(learner, fabric, batches.steps_per_epoch)
-    if before is not None:
-        recorder.restore(before, step)
-    train(step, batches, recorder, Shown(step, recorder, batches.order, say))
 
 
 def _dead_worker(error: BaseException | None) -> str | None:
@@ -214,12 +188,10 @@ def _result(
     )
 
 
-def _opening(
-    learner: Any, train: PoolWindows, val: PoolWindows | None, fabric: Any, before: Any
-) -> list[str]:
+def _opening(learner: Any, fabric: Any, before: Any) -> list[str]:
     config, parameters = learner.config, sum(p.numel() for p in learner.model.parameters())
     lines = [
-        *_opening_windows(train, val, learner.shares),
+        *_opening_windows(learner.train_windows, learner.val_windows, learner.shares),
         f"{config.preset}, width {config.width}: {parameters:,} parameters on {fabric.device} "
         f"({fabric.world_size} process{'es' * (fabric.world_size > 1)}, {config.precision})",
     ]

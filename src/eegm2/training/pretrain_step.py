@@ -14,7 +14,6 @@ from eegm2.training.gradient import norm_of_gradients
 from eegm2.training.learner import Learner
 from eegm2.training.nonfinite import refuse_or_say
 from eegm2.training.optimiser import adamw_and_cycle
-from eegm2.training.sharded import put_back, sharded_root, whole_state
 from eegm2.training.step import Step
 
 
@@ -69,7 +68,11 @@ class PretrainStep(Step):
         config = learner.config
         self.learner, self.config = learner, config
         self.module = fabric.setup_module(learner)
-        self.sharded = sharded_root(self.module) if config.strategy == "fsdp" else None
+        self.sharded = None
+        if config.strategy == "fsdp":
+            from eegm2.training.sharded import Sharded
+
+            self.sharded = Sharded(self.module)
         optimizer, self.scheduler = adamw_and_cycle(learner.trained, config, steps_per_epoch)
         super().__init__(
             learner.trained.parameters(), fabric.setup_optimizers(optimizer), config.gradient_clip, fabric
@@ -142,8 +145,8 @@ class PretrainStep(Step):
             average.apply_to(model)
 
     def _clip(self) -> Tensor:
-        if self.sharded is not None:  # each process holds a part of every gradient
-            return self.sharded.clip_grad_norm_(self.limit)
+        if self.sharded is not None:
+            return self.sharded.clip(self.limit)
         return nn.utils.clip_grad_norm_(self.parameters, self.limit)
 
     def _nonfinite(self, what: str, value: float) -> None:
@@ -156,8 +159,11 @@ class PretrainStep(Step):
 
     def state(self) -> dict[str, Any]:
         """Return what the next step depends on; every process must call it, the first one gets it whole."""
-        weights, of_optimizer = whole_state(self.learner, self.optimizer.optimizer, self.sharded)
-        precision = self.fabric.strategy.precision
+        optimizer, precision = self.optimizer.optimizer, self.fabric.strategy.precision
+        if self.sharded is None:
+            weights, of_optimizer = self.learner.state_dict(), optimizer.state_dict()
+        else:
+            weights, of_optimizer = self.sharded.state(optimizer)
         scale = precision.state_dict()
         return {
             "state_dict": weights,
@@ -168,9 +174,12 @@ class PretrainStep(Step):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set what :meth:`state` returned."""
-        kept = state["state_dict"], state["optimizer_states"][0]
-        put_back(self.learner, self.optimizer.optimizer, self.sharded, *kept)
+        optimizer, precision = self.optimizer.optimizer, self.fabric.strategy.precision
+        if self.sharded is None:
+            self.learner.load_state_dict(state["state_dict"])
+            optimizer.load_state_dict(state["optimizer_states"][0])
+        else:
+            self.sharded.restore(optimizer, state["state_dict"], state["optimizer_states"][0])
         self.scheduler.load_state_dict(state["lr_schedulers"][0])
-        precision = self.fabric.strategy.precision
         if scale := state.get(type(precision).__qualname__):
             precision.load_state_dict(scale)

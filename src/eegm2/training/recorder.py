@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.fabric.loggers import TensorBoardLogger
 
 from eegm2.training.checkpoint import write_weights
@@ -70,14 +68,12 @@ class Recorder:
         self.speed: dict[str, float] = {}
         self.signals = Signals()
         self.restored: dict[str, Any] | None = None
-        self.board = TensorBoardLogger(run / "logs", name="", version="tensorboard")
-        self._train_s = self._val_s = 0.0
-        self._clock = 0.0
+        self.board: TensorBoardLogger | None = None
 
     # State
 
     def state(self, step: PretrainStep) -> dict[str, Any]:
-        """Return what a run goes on from, besides weights, optimiser and schedule; every process must call it."""
+        """Return what a run goes on from besides weights and optimiser; every process must call it."""
         return {
             "format": FORMAT,
             "epoch": step.place.epoch,
@@ -104,13 +100,12 @@ class Recorder:
         step.skipped = state["skipped"]
         self.best, self.worse_epochs = state["best"], state["worse_epochs"]
         self.last_row = state["last_row"]
-        self.board = TensorBoardLogger(
-            self.run / "logs", name="", version="tensorboard", purge_step=state["step"]
-        )
 
     def begin(self, step: PretrainStep) -> None:
-        """Cut the tables back to the checkpoint, and let chance go on from there."""
+        """Cut tables and TensorBoard back to the checkpoint, and let chance go on from there."""
         place, fabric = step.place, step.fabric
+        logs = {"name": "", "version": "tensorboard"}
+        self.board = TensorBoardLogger(self.run / "logs", **logs, purge_step=place.step)
         if fabric.is_global_zero:
             with disk_errors(self.run, "nothing was changed"):
                 for table in (self.metrics, self.performance):
@@ -122,12 +117,6 @@ class Recorder:
                 set_random_state(states[fabric.global_rank])
 
     # Training
-
-    def begin_epoch(self) -> None:
-        """Start the clock."""
-        self._train_s, self._val_s, self._clock = 0.0, 0.0, time.perf_counter()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
 
     def end_step(self, step: PretrainStep, *, last: bool) -> None:
         """Log a step, save, leave if asked to; the last of an epoch is validated and saved with the epoch."""
@@ -156,36 +145,27 @@ class Recorder:
             with disk_errors(self.run, "the last checkpoint is intact"):
                 self.steps.append({"epoch": place.epoch + 1, "step": place.step, **row})
 
-    def begin_validation(self) -> None:
-        """Stop the training clock."""
-        self._train_s += self._lap()
-
-    def end_validation_batch(self, step: PretrainStep) -> None:
-        """Leave at once if asked to; the run goes on from the last state on disk."""
+    def leave_at_once(self, step: PretrainStep) -> None:
+        """Leave the validation if asked to; the run goes on from the last state on disk."""
         if self.signals.caught is not None and step.fabric.world_size == 1:
             raise Interrupted(self.signals.caught)
 
-    def end_validation(self) -> None:
-        """Stop the validation clock."""
-        self._val_s += self._lap()
-
-    def _lap(self) -> float:
-        before, self._clock = self._clock, time.perf_counter()
-        return self._clock - before
-
-    def end_epoch(self, step: PretrainStep, val: dict[str, float], windows: int) -> None:
+    def end_epoch(
+        self, step: PretrainStep, val: dict[str, float], n_windows: int, train_s: float, val_s: float
+    ) -> None:
         """Write the epoch's rows, keep the best weights, save everything, decide whether to stop.
 
         Parameters
         ----------
         step : PretrainStep
-            At the end of the epoch, which it still counts as begun.
+            At the end of the epoch, which does not count as done yet.
         val : dict
             Means of the validation, empty if there was none.
-        windows : int
+        n_windows : int
             That were trained on.
+        train_s, val_s : float
+            Seconds of training and validation.
         """
-        self._train_s += self._lap()
         place, train = step.place, step.train_means.values()
         self.last_row = {
             "epoch": place.epoch + 1,
@@ -195,7 +175,14 @@ class Recorder:
             "lr": step.rate,
             "skipped": step.skipped,
         }
-        self._log_epoch(windows, write=step.fabric.is_global_zero)
+        self.speed = {
+            "train_s": round(train_s, 3),
+            "windows_per_s": round(n_windows / max(train_s, 1e-9), 2),
+            "val_s": round(val_s, 3),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+        }
+        if step.fabric.is_global_zero:
+            self._log_epoch()
         watched = (val or train).get("loss", float("inf"))
         better = self.best is None or watched < self.best or not math.isfinite(self.best)
         self.best, self.worse_epochs = (watched, 0) if better else (self.best, self.worse_epochs + 1)
@@ -207,15 +194,7 @@ class Recorder:
         if self._leave(step) and not self.finished:
             raise Interrupted(self.signals.caught or signal.SIGTERM)
 
-    def _log_epoch(self, windows: int, *, write: bool) -> None:
-        self.speed = {
-            "train_s": round(self._train_s, 3),
-            "windows_per_s": round(windows / max(self._train_s, 1e-9), 2),
-            "val_s": round(self._val_s, 3),
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-        }
-        if not write:
-            return
+    def _log_epoch(self) -> None:
         place = {name: self.last_row[name] for name in ("epoch", "step")}
         with disk_errors(self.run, "the last checkpoint is intact"):
             self.metrics.append(self.last_row)
@@ -224,7 +203,8 @@ class Recorder:
         self._to_tensorboard({**values, **self.speed}, place["step"])
 
     def _to_tensorboard(self, values: dict[str, Any], step: int) -> None:
-        self.board.log_metrics(values, step)
+        if self.board is not None:
+            self.board.log_metrics(values, step)
 
     # Saving
 
@@ -262,5 +242,6 @@ class Recorder:
 
     def close(self) -> None:
         """Close what is open, and give the signals back."""
-        self.board.finalize("")
+        if self.board is not None:
+            self.board.finalize("")
         self.signals.release()
