@@ -126,13 +126,18 @@ def test_the_clock_of_training_stands_still_while_there_is_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    for name, seconds in (("train_epoch", 4.0), ("validate", 6.0)):
 
-        def working(*args: Any, true: Any = getattr(looping, name), seconds: float = seconds) -> Any:
+    def lasts(name: str, seconds: float) -> None:
+        true = getattr(looping, name)
+
+        def working(*args: Any) -> Any:
             now[0] += seconds
             return true(*args)
 
         monkeypatch.setattr(looping, name, working)
+
+    lasts("train_epoch", 4.0)
+    lasts("validate", 6.0)
     monkeypatch.setattr(looping, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     config = dataclasses.replace(TINY, epochs=2)
     pretrain(tiny_store(tmp_path / "store"), tmp_path / "run", config)

@@ -129,16 +129,16 @@ def test_half_precision_is_refused_on_a_cpu_alone(precision: str, device: str, r
 
 
 def test_lightnings_advice_is_kept_from_the_screen_and_nothing_else() -> None:
-    logger = logging.getLogger("lightning.fabric")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with quiet_lightning():
-            assert logger.level == logging.ERROR
+            assert {logger.level for logger in loggers} == {logging.ERROR}
             warnings.warn_explicit("advice", UserWarning, "f", 1, module="lightning.fabric.connector")
             warnings.warn("of ours", stacklevel=1)
     assert [str(w.message) for w in caught] == ["of ours"]
-    assert logger.level == level
+    assert [logger.level for logger in loggers] == levels
 
 
 def draw() -> list[Any]:

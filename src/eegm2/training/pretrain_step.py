@@ -112,8 +112,7 @@ class PretrainStep(Step):
     ) -> Iterator[Tensor]:
         """Give the losses of a step's batches; processes add up their gradients after the last."""
         for number, batch in enumerate(batches, start=1):
-            apart = number < n and self.sharded is None
-            with self.fabric.no_backward_sync(self.module, enabled=apart):
+            with self.fabric.no_backward_sync(self.module, enabled=number < n):
                 batch = self.fabric.to_device(batch)
                 loss, values = self.module(batch, self.place.epoch)
                 self._count(batch, values)

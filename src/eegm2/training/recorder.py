@@ -104,8 +104,7 @@ class Recorder:
     def begin(self, step: PretrainStep) -> None:
         """Cut tables and TensorBoard back to the checkpoint, and let chance go on from there."""
         place, fabric = step.place, step.fabric
-        logs = {"name": "", "version": "tensorboard"}
-        self.board = TensorBoardLogger(self.run / "logs", **logs, purge_step=place.step)
+        self.board = TensorBoardLogger(self.run / "logs", "", "tensorboard", purge_step=place.step)
         if fabric.is_global_zero:
             with disk_errors(self.run, "nothing was changed"):
                 for table in (self.metrics, self.performance):
