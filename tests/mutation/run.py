@@ -32,8 +32,9 @@ from typing import Any
 
 from tests.mutation.coverage import OPTIONS, choose, measured
 from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.planting import ROOT, exchange, forked, plant, source_of
+from tests.mutation.planting import ROOT, Fresh, exchange, forked, plant, source_of
 
+Run = Callable[[list[str], str, float], dict[str, Any]]  # tests, a module's source, seconds → what came of it
 HERE = Path(__file__).parent
 RESULTS = ROOT / "docs" / "results" / "mutants.json"
 LIBRARIES = (
@@ -145,10 +146,11 @@ class Session:
         return {"lives": True}
 
 
-def read_anew(module: str, source: str, chosen: list[str]) -> dict[str, Any]:
-    """Run tests on a module whose faulty line runs when it is imported (in a forked process)."""
+def read_anew(request: tuple[str, str, list[str]]) -> dict[str, Any]:
+    """Run tests on a module whose faulty line runs when it is imported (where nothing of ours is loaded)."""
     import pytest
 
+    module, source, chosen = request
     plant(module, source)
     watched = Fallen()
     code = int(pytest.main([*OPTIONS, "-x", *chosen], plugins=[watched]))
@@ -166,7 +168,11 @@ class Fallen:
 
 
 def try_all(
-    todo: list[tuple[str, Mutant]], tests: dict[str, Any], longest_s: float, note: Callable[..., None]
+    todo: list[tuple[str, Mutant]],
+    tests: dict[str, Any],
+    longest_s: float,
+    note: Callable[..., None],
+    fresh: Fresh,
 ) -> None:
     """Try mutants and tell each verdict to `note`."""
     import pytest
@@ -174,19 +180,12 @@ def try_all(
     late: list[tuple[str, Mutant]] = []
     sound: dict[tuple[bool, str], bool] = {}
 
-    def stands(anew: bool, names: list[str], control: Callable[[], Any]) -> bool:
-        """Return whether tests that fell, or did not end, pass where nothing is planted."""
-        key = (anew, " ".join(names))
-        if key not in sound:
-            sound[key] = forked(control, 120).get("lives", False)
-        return sound[key]
-
-    def one(module: str, mutant: Mutant, run: Callable[..., dict[str, Any]], anew: bool = False) -> None:
+    def one(module: str, mutant: Mutant, run: Run, anew: bool = False) -> None:
         line = statement_at(ast.parse(source_of(module).read_text()), mutant.line)
         chosen, seconds = choose(tests, module, line, longest_s)
         chosen = [name for name in chosen if sound.get((anew, name), True)]
         began, limit_s = time.monotonic(), 20 + 4 * seconds
-        result = forked(lambda: run(chosen, mutant.source), limit_s) if chosen else {"lives": True}
+        result = run(chosen, mutant.source, limit_s) if chosen else {"lives": True}
         if "raised" in result:
             raise RuntimeError(f"{module}:{mutant.line} {mutant.change}: {result['raised']}")
         if result.get("lives", False):
@@ -194,9 +193,12 @@ def try_all(
         name = str(result.get("by", ""))
         asked = chosen[: chosen.index(name) + 1] if name in chosen else chosen
         suspects = [name] if name else chosen
-        if not stands(anew, suspects, lambda: run(suspects, source_of(module).read_text())):
+        key = (anew, " ".join(suspects))
+        if key not in sound:  # do they pass where nothing is planted?
+            sound[key] = run(suspects, source_of(module).read_text(), 120.0).get("lives", False)
+        if not sound[key]:
             print(f"falls with no fault planted, left out: {' '.join(suspects)}", flush=True)
-        elif forked(lambda: run(asked, mutant.source), limit_s).get("lives", False):
+        elif run(asked, mutant.source, limit_s).get("lives", False):
             print(f"falls now and then, left out: {' '.join(suspects)}", flush=True)
         else:
             return note(module, mutant, False, time.monotonic() - began)
@@ -207,19 +209,19 @@ def try_all(
         for module, mutant in todo:
             if exchange(module, mutant.source, mutant.line) is None:
                 late.append((module, mutant))
-            else:
-                one(
-                    module,
-                    mutant,
-                    lambda chosen, source, m=module, f=mutant: session.tried(
-                        chosen, exchange(m, source, f.line)
-                    ),
-                )
+                continue
+
+            def run(
+                chosen: list[str], source: str, limit_s: float, m: str = module, at: int = mutant.line
+            ) -> Any:
+                return forked(lambda: session.tried(chosen, exchange(m, source, at)), limit_s)
+
+            one(module, mutant, run)
 
     files = sorted(tests)
     pytest.main([*OPTIONS, *files], plugins=[Session(in_session)])
     for module, mutant in late:
-        one(module, mutant, lambda chosen, source, m=module: read_anew(m, source, chosen), anew=True)
+        one(module, mutant, lambda names, source, s, m=module: fresh((m, source, names), s), anew=True)
 
 
 def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample: int) -> None:
@@ -234,10 +236,14 @@ def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample
         entry["killed"][mutant.key] = scope
 
 
-def load_everything() -> None:
-    """Import the libraries and our modules, once for all mutants."""
+def load_libraries() -> None:
+    """Import what we and the tests use, once for all mutants."""
     for library in LIBRARIES:
         __import__(library)
+
+
+def load_everything() -> None:
+    """Import our modules too."""
     for path in (ROOT / "src" / "eegm2").rglob("*.py"):
         name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
         if not name.endswith(("__init__", "__main__")) and "ops.gpu" not in name:
@@ -319,8 +325,9 @@ def main() -> int:
                 if lived["change"] not in excused.get(module, {}):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
-        if arguments.only == [""]:
-            load_everything()
+        load_libraries()
+        fresh = Fresh(read_anew)
+        load_everything()
         groups: dict[tuple[str, ...], list[tuple[str, Mutant]]] = {}
         for module in known:
             if module.startswith(tuple(arguments.only)):
@@ -331,7 +338,7 @@ def main() -> int:
                 tests = measured(list(known), list(places), arguments.longest)
                 if arguments.tests:
                     tests = {file: tests[file] for file in tests if file.startswith(places)}
-                try_all(todo, tests, arguments.seconds, note)
+                try_all(todo, tests, arguments.seconds, note, fresh)
     found = counts(results)
     print(json.dumps(found))
     return int(found["survived"] > 0)
