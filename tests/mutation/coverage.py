@@ -194,9 +194,9 @@ def _saying(plugin: Listening, module: str) -> Any:
 
 
 def choose(
-    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float
+    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float, near: tuple[str, ...] = ()
 ) -> tuple[list[str], float]:
-    """Return the tests that run a line (all that run any of the module for line 0), the quickest first.
+    """Return the tests that run a line (all that run any of the module for 0), near and quick ones first.
 
     Parameters
     ----------
@@ -207,6 +207,8 @@ def choose(
         Of the statement.
     longest_s : float
         So long all may take together; 0: as long as they take.
+    near : tuple of str
+        Beginnings of the names of tests that are asked first.
 
     Returns
     -------
@@ -224,10 +226,10 @@ def choose(
             (t["seconds"], file, name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])
         ]
     if line and not hits:  # of compiled functions nobody hears which lines run
-        return choose(files, module, 0, longest_s)
+        return choose(files, module, 0, longest_s, near)
     chosen: dict[str, list[str]] = {}
     seconds = 0.0
-    for one, file, name in sorted(hits):
+    for one, file, name in sorted(hits, key=lambda hit: (not hit[1].startswith(near), *hit)):
         if not chosen or not longest_s or seconds + one <= longest_s:
             chosen.setdefault(file, []).append(name)  # a file's tests follow each other and share its set-up
             seconds += one

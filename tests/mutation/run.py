@@ -7,10 +7,11 @@
     python -m tests.mutation.run --survivors              # what lived, of the kept results
 
 Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
-faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
-first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``;
-tests that take long are left out unless `--longest 0` asks for all. What falls, dies or does not end must do
-so twice, and pass where nothing is planted.
+faulty code (what runs at import is read anew where nothing was) and the tests that run the changed line are
+run until one falls, first those that saw faults of the module before, then near and quick ones; no file is
+changed. Which tests run which lines is measured once, see ``coverage.py``; tests that take long are left out
+unless `--longest 0` asks for all, and of the others ten seconds are run: `--again --seconds 60` asks more of
+them for what lived. What falls, dies or does not end must do so twice, and pass where nothing is planted.
 Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
 equivalent only if ``equivalent.toml`` says why.
 """
@@ -25,7 +26,7 @@ import json
 import sys
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,11 +180,14 @@ def try_all(
 
     late: list[tuple[str, Mutant]] = []
     sound: dict[tuple[bool, str], bool] = {}
+    near = {name: tuple(place.split("::")[0] for place in places) for name, places in targets().items()}
+    saw: dict[str, Counter[str]] = defaultdict(Counter)  # which tests have seen faults of a module
 
     def one(module: str, mutant: Mutant, run: Run, anew: bool = False) -> None:
         line = statement_at(ast.parse(source_of(module).read_text()), mutant.line)
-        chosen, seconds = choose(tests, module, line, longest_s)
+        chosen, seconds = choose(tests, module, line, longest_s, near.get(module, ()))
         chosen = [name for name in chosen if sound.get((anew, name), True)]
+        chosen.sort(key=[name for name, _ in saw[module].most_common(10)].__contains__, reverse=True)
         began, limit_s = time.monotonic(), 20 + 4 * seconds
         result = run(chosen, mutant.source, limit_s) if chosen else {"lives": True}
         if "raised" in result:
@@ -201,6 +205,7 @@ def try_all(
         elif run(asked, mutant.source, limit_s).get("lives", False):
             print(f"falls now and then, left out: {' '.join(suspects)}", flush=True)
         else:
+            saw[module].update(suspects[:1])
             return note(module, mutant, False, time.monotonic() - began)
         sound.update({(anew, suspect): False for suspect in suspects})
         return one(module, mutant, run, anew)
@@ -290,7 +295,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[""], help="modules that begin with one of these")
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant; 0: all")
     parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
     parser.add_argument("--tests", nargs="+", help="files and folders of tests to ask instead of all known")
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
