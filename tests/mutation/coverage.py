@@ -157,7 +157,7 @@ def _current(modules: list[str], longest_s: float) -> dict[str, dict[str, Any]]:
     known = {}
     for file, entry in _kept().items():
         enough = not entry["longest_s"] or 0 < longest_s <= entry["longest_s"]
-        heard = set(modules) <= set(entry["modules"])
+        heard = set(modules) <= set(entry.get("modules", ()))
         if heard and (enough or not entry["bad"]) and entry["state"] == _state(entry["state"]):
             known[file] = entry
     return known
