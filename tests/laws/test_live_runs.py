@@ -191,7 +191,7 @@ class Clock:
 def test_a_decision_is_as_late_as_what_it_had_to_wait_for(
     duration_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The samples after its window, the queue, and the work; every sink has it, and what is left at the end."""
+    """Samples after its window, queue and work; every sink has it, and what is left at the end."""
     clock, config = Clock(), StreamConfig(duration_s=duration_s)
     monkeypatch.setattr(runner, "time", clock)
     empty, sinks = np.zeros((1, 0)), [Sink(), Sink()]
