@@ -19,7 +19,6 @@ from eegm2.deploy.predict.classifier import Classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import reactions
 from eegm2.deploy.predict.recording import predict_recording
-from eegm2.evaluation.features.centring import centred
 from eegm2.report.figures.predictions import band_reactions, probability_over_time
 from tests.data.samples import write_store
 
@@ -165,19 +164,18 @@ def test_windows_that_are_asked_keep_the_amplitude_and_mean_of_their_recording(
     assert made["ch_names"] == list(NAMES)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_a_head_of_centred_features_takes_their_own_mean_or_the_one_it_is_given(mean: bool) -> None:
-    features = np.random.default_rng(0).standard_normal((6, 7)) + 9
-    given = np.full(7, 3.0)
-    for centre in ("none", "recording", "running"):
-        taken = features
-        if centre != "none":
-            own = centred(features, np.zeros(6, str), centre)  # type: ignore[arg-type]
-            taken = features - given if mean else own
-        found = loud(centre=centre).probabilities(
-            np.zeros((6, 7, 8), np.float32), features, 4, "cpu", given if mean else None
-        )
-        np.testing.assert_allclose(found, probabilities(loud(), taken))
+def test_a_head_takes_the_features_of_its_recording_less_their_mean() -> None:
+    """Of windows that overlap by half, every other one counts for a running mean."""
+    features = np.random.default_rng(0).standard_normal((40, 7)) + 9
+    start_s = np.arange(40) * 2.0
+    np.testing.assert_array_equal(loud().centred(features, start_s, 4.0), features)
+    whole = loud(centre="recording").centred(features, start_s, 4.0)
+    np.testing.assert_allclose(whole, features - features.mean(0))
+    running = loud(centre="running").centred(features, start_s, 4.0)
+    for row in (30, 31, 39):
+        np.testing.assert_allclose(running[row], features[row] - features[: row + 1 : 2].mean(0))
+    x = np.zeros((40, 7, 8), np.float32)
+    np.testing.assert_allclose(loud().probabilities(x, whole, 4, "cpu"), loud().head(whole))
 
 
 def test_a_tuned_network_answers_in_probabilities_batch_by_batch() -> None:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutation.planting import ROOT, Planted, forget, forked, source_of
+from tests.mutation.planting import ROOT, exchange_all, forked, source_of
 
 KEPT = ROOT / "build" / "mutation-coverage.json"
 LOG = os.dup(1)  # a forked process has none of its own
@@ -40,9 +39,16 @@ class Spoken(ast.NodeTransformer):
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)
             if isinstance(statements, list) and not isinstance(node, ast.Module | ast.ClassDef):
-                said = [ast.parse(f"_runs({statement.lineno})").body[0] for statement in statements]
-                setattr(node, name, [part for pair in zip(said, statements) for part in pair])
+                setattr(node, name, [part for one in statements for part in (_said(one), one)])
         return node
+
+
+def _said(statement: ast.stmt) -> ast.stmt:
+    """Return what says that a statement runs, at its place."""
+    said = ast.parse(f"_runs({statement.lineno})").body[0]
+    for node in ast.walk(said):
+        ast.copy_location(node, statement)
+    return said
 
 
 class Listening:
@@ -178,11 +184,8 @@ def _files(path: Path) -> list[Path]:
 def _measure(modules: list[str], files: list[str], longest_s: float) -> dict[str, int]:
     plugin = Listening(longest_s)
     for module in modules:
-        forget(module)
-    for module in modules:
         tree = Spoken().visit(ast.parse(source_of(module).read_text()))
-        source = ast.unparse(ast.fix_missing_locations(tree))
-        sys.meta_path.insert(0, Planted(module, source, _runs=_saying(plugin, module)))
+        exchange_all(module, tree, _runs=_saying(plugin, module))
     return {"code": int(pytest.main([*OPTIONS, *files], plugins=[plugin]))}
 
 
@@ -191,9 +194,9 @@ def _saying(plugin: Listening, module: str) -> Any:
 
 
 def choose(
-    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float
+    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float, near: tuple[str, ...] = ()
 ) -> tuple[list[str], float]:
-    """Return the tests that run a line (all that run any of the module for line 0), the quickest first.
+    """Return the tests that run a line (all that run any of the module for 0), near and quick ones first.
 
     Parameters
     ----------
@@ -204,6 +207,8 @@ def choose(
         Of the statement.
     longest_s : float
         So long all may take together; 0: as long as they take.
+    near : tuple of str
+        Beginnings of the names of tests that are asked first.
 
     Returns
     -------
@@ -220,9 +225,11 @@ def choose(
         hits += [
             (t["seconds"], file, name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])
         ]
+    if line and not hits:  # of compiled functions nobody hears which lines run
+        return choose(files, module, 0, longest_s, near)
     chosen: dict[str, list[str]] = {}
     seconds = 0.0
-    for one, file, name in sorted(hits):
+    for one, file, name in sorted(hits, key=lambda hit: (not hit[1].startswith(near), *hit)):
         if not chosen or not longest_s or seconds + one <= longest_s:
             chosen.setdefault(file, []).append(name)  # a file's tests follow each other and share its set-up
             seconds += one
