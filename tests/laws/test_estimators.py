@@ -105,10 +105,7 @@ def test_an_estimator_trusts_views_as_the_probe_does(c: Any, kind: str) -> None:
     estimator = knowing(table, kind, protocol="linear", features=feature, C=c)
     estimator.fit(numbered(), y, groups=WHO)
     every, nobody = np.arange(N), np.arange(0)
-    if c == "people":
-        split = Split(every, nobody, every)
-    else:
-        split = Split(every, every, every)
+    split = Split(every, nobody if c == "people" else every, every)
     probe = linear_probe(table, as_data(numbered(), y, WHO), split, c=c, views=views)
     np.testing.assert_allclose(answers(estimator, numbered()), probe.score, rtol=1e-4, atol=1e-6)
     plain = linear_probe(table, as_data(numbered(), y, WHO), split, c=c)
