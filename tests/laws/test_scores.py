@@ -90,6 +90,23 @@ def test_a_threshold_is_the_best_for_classes_of_equal_weight(share: float) -> No
     assert found > balanced(0.5) or share == 0.5
 
 
+@pytest.mark.parametrize(
+    ("p", "cut"),
+    [
+        ((0.1, 0.3, 0.6, 0.9), 0.75),  # as good at 0.2
+        ((0.1, 0.4, 0.7, 0.9), 0.25),  # as good at 0.8
+        ((0.2, 0.2, 0.2, 0.2), 0.2),
+        ((0.1, 0.9, 0.2, 0.8), 0.5),
+    ],
+)
+def test_of_cuts_that_are_equally_good_the_one_nearest_to_a_half_is_taken(p: tuple, cut: float) -> None:
+    """And it lies midway between the scores on either side."""
+    score = np.stack([1 - np.array(p), p], 1)
+    assert best_threshold(np.array([0, 1, 0, 1]), score) == pytest.approx(cut)
+    order = [2, 3, 0, 1]
+    assert best_threshold(np.array([0, 1, 0, 1])[order], score[order]) == pytest.approx(cut)
+
+
 def test_leaving_people_out_gives_threshold_scores_and_slope() -> None:
     """Of people's own probe: what it says of those that it learnt from decides nothing."""
     features, data, split = people()
