@@ -146,7 +146,7 @@ def test_numbers_that_go_together_do_up_to_the_edge(kind: Any, values: dict[str,
 def test_windows_of_a_recording_come_together_where_they_are_compared(
     changes: dict[str, Any], together: int
 ) -> None:
-    """By contrast, or as what the recording's mean is taken of: at most eight, as many as divide the batch."""
+    """By contrast, or for the mean of a recording: eight at most, as many as divide the batch."""
     config = PretrainConfig(**{"objective": "oscillatory", "preset": "covariance", **changes})
     assert config.together == together
 
