@@ -162,3 +162,40 @@ def test_weights_of_the_terms_are_those_asked_for(store: RecordingStore) -> None
     )
     assert all(value > 0 for value in named.values())
     assert OSCILLATORY.contrast == 0.5
+
+
+def test_predicted_are_the_mean_states_of_patches_and_of_windows(store: RecordingStore) -> None:
+    """Of the network's own states, steps of a patch alike; counted where it is hidden, or everywhere."""
+    for share in (0.5, 0.0):
+        network, objective = task(store, hide_time=share, patch_s=0.75)
+        states, given, seen = objective.view.states, [], []
+
+        def watched(model: Any, *rest: Any, states: Any = states, seen: Any = seen) -> torch.Tensor:
+            found = states(model, *rest)
+            seen.append((found, rest[-1]))
+            return found
+
+        predicted = objective._predicted
+
+        def kept(*arguments: Any, predicted: Any = predicted, given: Any = given) -> Any:
+            given.append(arguments)
+            return predicted(*arguments)
+
+        object.__setattr__(objective.view, "states", watched)
+        object.__setattr__(objective, "_predicted", kept)
+        objective.eval()
+        with torch.no_grad():
+            objective(network, drawn(6, 7, 70), range(6), Origin(0, [0] * 6))
+        ((of_patch, pooled, _, counted),) = given
+        own, hidden = seen[-1]
+        steps = objective.patch // objective.view.step
+        n_patches = 70 // objective.patch
+        assert (steps, n_patches) == (3, 2)
+        for patch in range(n_patches):
+            part = own[:, patch * steps : (patch + 1) * steps]
+            torch.testing.assert_close(of_patch[:, patch], part.mean(1))
+            inside = hidden[:, patch * steps : (patch + 1) * steps]
+            assert torch.equal(inside.all(1), inside.any(1))
+            assert torch.equal(counted[:, patch], inside.all(1) if share else torch.ones(6, dtype=torch.bool))
+        assert not bool(hidden[:, n_patches * steps :].any())
+        torch.testing.assert_close(pooled, objective.view.pool(own, network.config))
