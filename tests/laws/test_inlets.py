@@ -139,6 +139,20 @@ def test_an_lsl_chunk_goes_out_sample_by_sample_and_its_stamp_is_of_the_last() -
     assert (rows.tolist(), rows.dtype, time_s) == ([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], np.float32, 2.5)
 
 
+def test_an_outlet_describes_its_channels_and_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pylsl = pytest.importorskip("pylsl")
+    made: list[Any] = []
+    fake = SimpleNamespace(StreamInfo=pylsl.StreamInfo, StreamOutlet=made.append)
+    monkeypatch.setattr(lsl, "load_pylsl", lambda: fake)
+    lsl.LslOutlet("name", "eegm2-kind", ["Fz", "Cz"], 12.5, "scaled")
+    (info,) = made
+    assert (info.name(), info.type(), info.nominal_srate(), info.channel_count()) == (
+        "name", "eegm2-kind", 12.5, 2,
+    )  # fmt: skip
+    assert lsl._channels(info) == (["Fz", "Cz"], ["scaled", "scaled"])
+    assert info.source_id()
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("", 1.0), ("mV", 1e3), ("nV", 1e-3)])
 def test_a_board_gives_its_eeg_rows_in_microvolts_with_their_stamps(unit: str, factor: float) -> None:
     """A package that is missing between two reads is a gap of the second; the first is the only fresh one."""

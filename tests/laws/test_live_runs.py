@@ -70,6 +70,24 @@ def test_what_is_filled_has_the_times_at_which_it_would_have_been_taken(
     }
 
 
+@pytest.mark.parametrize("back_s", [0.0, 500.0])
+def test_events_after_a_join_are_placed_by_what_came_after_it(back_s: float, tmp_path: Path) -> None:
+    """A device that is away for three seconds, and one whose clock has begun anew when it came back."""
+    times_s = 600 + np.arange(256) / RATE_HZ + np.where(np.arange(256) < 128, 0.0, 3.0 - back_s)
+    at = (5, 100, 128, 140, 250)
+    recorder = Recorder(tmp_path / "r.edf", NAMES, RATE_HZ, max_gap_s=0.25, say=lambda _: None)
+    x = np.stack([np.arange(256.0), np.zeros(256)])
+    for part, fresh in ((slice(0, 128), False), (slice(128, 256), True)):
+        some = [sample for sample in at if part.start <= sample < part.stop]
+        recorder.markers = Events(*((float(times_s[sample]), f"at {sample}") for sample in some))
+        recorder.push(Chunk(x[:, part], times_s[part], fresh=fresh))
+    recorder.close()
+    found = {text: onset_s for onset_s, _, text in labels(tmp_path / "r.edf")}
+    for sample in at:
+        assert found[f"at {sample}"] * RATE_HZ == pytest.approx(sample, abs=0.01)
+    assert found["BAD boundary"] == 2.0
+
+
 @pytest.mark.parametrize("missing", [15, 16, 17])
 def test_a_gap_is_filled_up_to_the_length_that_it_may_have(missing: int, tmp_path: Path) -> None:
     """A quarter of a second of 64 Hz are 16 samples; a longer one is a join, and nothing is made up."""

@@ -95,19 +95,69 @@ def test_what_is_taken_off_is_as_fitted_unless_it_is_asked_for(centre: str, aske
     assert (made.decider.centring is not None) == taken
 
 
-def test_windows_of_a_kept_model_are_shown_in_fifties_of_microvolts() -> None:
+def kept_model(**options: Any) -> Pipeline:
+    """Return a stream of a kept model of half a second, whose signal comes as it is prepared."""
+
     class Network(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x[:, :2, 0]
 
-    head = WindowedHead(Network(), ("a", "b"), {"n_times": 64, "scaling": "none"})
-    made = Pipeline(trained(), StreamConfig(causal=False, hop_s=0.25), head)
+    head = WindowedHead(Network(), ("a", "b"), {"n_times": 64, "window_s": 0.5, "scaling": "none"})
+    made = Pipeline(trained(), StreamConfig(causal=False, hop_s=0.125, **options), head)
     made.connect(source())
+    return made
+
+
+def test_windows_of_a_kept_model_are_shown_in_fifties_of_microvolts() -> None:
+    made = kept_model()
     x = 100 * np.random.default_rng(0).standard_normal((3, 160))
     total = made.push(Chunk(x, np.arange(160) / RATE_HZ))
     np.testing.assert_allclose(total.x, x / 50, rtol=1e-5)
-    assert [one["sample"] for one in total.decisions] == [64, 96, 128, 160]
-    assert [one["time_s"] for one in total.decisions] == [0.5, 0.75, 1.0, 1.25]
+    assert [one["sample"] for one in total.decisions] == list(range(64, 161, 16))
+    assert [one["time_s"] for one in total.decisions] == [end / 128 for end in range(64, 161, 16)]
+
+
+@pytest.mark.parametrize("missing", [5, 20, 32])
+@pytest.mark.parametrize("jitter_s", [0.0, 0.5])
+def test_windows_that_end_among_filled_samples_end_when_those_would_have_been_taken(
+    missing: int, jitter_s: float
+) -> None:
+    """Just before the sample after the gap, by its stamp."""
+    made = kept_model(max_gap_s=0.25)
+    number = np.delete(np.arange(200), np.s_[75 : 75 + missing])
+    times_s = 7 + number / RATE_HZ + jitter_s * (number > 75)
+    x = 20 * np.random.default_rng(0).standard_normal((3, len(number)))
+    found = made.push(Chunk(x, times_s, ((75, missing),))).decisions
+    assert [one["sample"] for one in found] == list(range(64, 200, 16))
+    for one in found:
+        last = one["sample"] - 1
+        assert one["time_s"] == pytest.approx(7 + one["sample"] / RATE_HZ + jitter_s * (last >= 75), abs=1e-6)
+    assert (made.counts["gaps"], made.counts["interpolated"], made.counts["missing"]) == (1, missing, missing)
+    assert made.counts["samples"] == 200
+    assert made.counts["decisions"] == len(found)
+
+
+def test_a_channel_that_goes_flat_is_counted_once_each_time() -> None:
+    """Two that go flat one after the other, and the first of them again: three; each with its event."""
+    x = 20 * np.random.default_rng(0).standard_normal((3, 128 * 9))
+    x[0, 128 * 1 : 128 * 4] = 5.0
+    x[1, 128 * 2 : 128 * 4] = 5.0
+    x[0, 128 * 6 : 128 * 8] = 5.0
+    made = kept_model()
+    events, flags = [], {}
+    for begin in range(0, x.shape[1], 48):
+        total = made.push(Chunk(x[:, begin : begin + 48], np.arange(begin, begin + 48) / RATE_HZ))
+        events += total.events
+        flags |= {one["sample"]: one["quality"] for one in total.decisions}
+    assert made.counts["flat"] == 3
+    assert [event["channels"] for event in events] == [["Fz"], ["Fz", "Cz"], [], ["Fz"], []]
+    for (
+        end,
+        quality,
+    ) in flags.items():  # a second after it stopped to move, until half a second after it moves
+        flat = [name for name, spans in (("Fz", ((2, 4), (7, 8))), ("Cz", ((3, 4),))) for a, b in spans
+                if a * 128 < end and end - 64 < b * 128]  # fmt: skip
+        assert quality == [f"flat:{name}" for name in flat], end
 
 
 @pytest.mark.parametrize("seconds", [4.0, 6.5])

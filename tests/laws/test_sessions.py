@@ -21,8 +21,9 @@ from eegm2.deploy.live import calibrate as live
 from eegm2.deploy.live.blocks import BlockWindows, streamed_features
 from eegm2.deploy.live.calibrate import _refuse_bad_channels, _refuse_few_blocks, _report
 from eegm2.deploy.live.config import CalibrateConfig
-from eegm2.deploy.live.judged import Judged, Threshold, by_block, judge
+from eegm2.deploy.live.judged import Judged, Threshold, by_block, choose_threshold, judge
 from eegm2.deploy.live.plan import Step
+from eegm2.deploy.live.recorder import Contact
 from eegm2.deploy.live.source import RecordingSource
 from eegm2.deploy.trained_model import TrainedModel
 from eegm2.errors import DataError
@@ -178,6 +179,10 @@ def test_a_head_is_fitted_on_what_a_session_asked_for(
     monkeypatch.setattr(live, "streamed_features", stream)
     monkeypatch.setattr(live, "fit_dense", fit)
     monkeypatch.setattr(live, "_needed", lambda *_: ["Fz"])
+    aims: list[float] = []
+    monkeypatch.setattr(
+        live, "choose_threshold", lambda *given: (aims.append(given[2]), choose_threshold(*given))[1]
+    )
     config = CalibrateConfig(
         cue=("a:6", "b:6"),
         rounds=3,
@@ -227,7 +232,7 @@ def test_a_head_is_fitted_on_what_a_session_asked_for(
     assert {name: facts[name] for name in expected} == expected
     assert asked["facts"].items() <= facts.items(), "the stream that was judged is the one that is kept"
     assert facts["validation"] == json.loads((tmp_path / live.REPORT).read_text())["validation"]
-    assert made.threshold.reached == (made.threshold.wrong <= 0.2)
+    assert aims == [0.2]
 
 
 @pytest.mark.parametrize("begin_s", [0.0, 1.5, 4.25])
@@ -256,3 +261,56 @@ def test_the_baseline_of_a_session_begins_with_the_session(begin_s: float, tmp_p
     scales = [Calibration.load(tmp_path / f"{number}.json") for number in (0, 1)]
     np.testing.assert_allclose(scales[0].scale_uv, scales[1].scale_uv, rtol=0.01)
     assert [scale.baseline_s for scale in scales] == [3.0, 3.0]
+
+
+ASKED: dict[str, Any] = {"features": "covariance", "scaling": "robust", "window_s": 1.5, "hop_s": 0.25}
+
+
+@pytest.mark.parametrize("given", [(), *((name,) for name in ASKED), tuple(ASKED)], ids=" ".join)
+def test_a_session_is_streamed_as_it_is_asked_else_as_the_model_was_trained(given: tuple[str, ...]) -> None:
+    model: Any = network("light")
+    own = TrainedModel(model, ("Fz", "Cz", "Pz"), 128.0, "zscore", 3.0, PreprocessingConfig(), "m", "0")
+    config = CalibrateConfig(baseline_s=7.0, **{name: ASKED[name] for name in given})
+    how = live._how(own, config)
+    usual = {"features": "statistics", "scaling": "zscore", "window_s": 3.0, "hop_s": 0.5}
+    expected = usual | {name: ASKED[name] for name in given} | {"calibration_s": 7.0}
+    assert {name: getattr(how, name) for name in expected} == expected
+    assert (how.adapt_s, how.centre) == (0.0, "none")
+
+
+@pytest.mark.parametrize("contact", ["refuse", "warn"])
+def test_a_session_waits_for_the_channels_that_the_model_needs(
+    contact: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And asks for its cues there and back, after a baseline a second longer than what is measured."""
+    kept: list[Any] = []
+    stop = SimpleNamespace(is_set=lambda: True)
+    monkeypatch.setattr(live, "run_recorder", lambda *given: kept.extend(given))
+    model: Any = network("light", n_chans=2)
+    config = PreprocessingConfig(channels=("Fz", "Pz"))
+    own = TrainedModel(model, ("Fz", "Pz"), 128.0, "zscore", 2.0, config, "m", "0")
+    source: Any = SimpleNamespace(
+        name="cap",
+        ch_names=["Pz", "extra", "EEG Fz", "Cz"],
+        sfreq_hz=256.0,
+        open=lambda: None,
+        close=lambda: None,
+    )
+    asked = CalibrateConfig(
+        cue=("a:6", "b:5"),
+        rounds=2,
+        pause_s=1.0,
+        baseline_s=8.0,
+        contact=contact,
+        contact_s=12.0,
+        max_gap_s=0.5,
+    )
+    assert live.calibrate(source, own, tmp_path, asked, say=print, stop=stop) is None  # type: ignore[arg-type]
+    taken = kept[1]
+    assert taken.contact == Contact(["Pz", "EEG Fz"], 12.0, contact == "refuse")
+    assert (taken.max_gap_s, taken.sfreq_hz, taken.ch_names) == (0.5, 256.0, source.ch_names)
+    steps = [(step.begin_s, step.length_s, step.label, step.kept) for step in taken._steps]
+    assert steps == [
+        (0.0, 9.0, "baseline", False), (10.0, 6.0, "a", True), (17.0, 5.0, "b", True), (23.0, 5.0, "b", True),
+        (29.0, 6.0, "a", True),
+    ]  # fmt: skip
