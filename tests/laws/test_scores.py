@@ -18,10 +18,15 @@ from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, people_
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.protocols.people import fit_by_people
 from eegm2.evaluation.scores.crossval import CrossValidated, cross_validate
-from eegm2.evaluation.scores.metrics import best_threshold, classification_metrics, predict_labels
+from eegm2.evaluation.scores.metrics import (
+    best_threshold,
+    classification_metrics,
+    predict_labels,
+    regression_metrics,
+)
 from eegm2.evaluation.scores.outcome import Outcome, evaluate, summarise
 from eegm2.evaluation.scores.resampling import compare
-from eegm2.evaluation.scores.weighted_metrics import TestPart
+from eegm2.evaluation.scores.weighted_metrics import TestPart, fold_values, weighted_metric
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from tests.evaluation.helpers import tiny_model
 
@@ -245,3 +250,28 @@ def test_predictions_are_exchanged_person_by_person_each_at_its_own_threshold() 
     some = TestPart(np.tile(y, 6), np.tile(low.score, (6, 1)), np.repeat(list("abcdef"), n), 0.1)
     other = dataclasses.replace(some, score=np.tile(worse.score, (6, 1)), threshold=0.95)
     assert compare([[some]], [[other]], "accuracy", n_resamples=999).p == pytest.approx(2 / 64, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("n_classes", [0, 2, 3])
+def test_to_weigh_windows_is_to_repeat_them(n_classes: int, dtype: Any) -> None:
+    """Whatever kind of number the weights are; the plain metrics and those of folds agree."""
+    rng = np.random.default_rng(n_classes)
+    y = rng.permutation(np.arange(60) % max(n_classes, 1)) if n_classes else 40 + 9 * rng.standard_normal(60)
+    score = np.round(rng.dirichlet(np.ones(n_classes), 60), 2) if n_classes else y + rng.standard_normal(60)
+    part = TestPart(y, score, y.astype(str), 0.42 if n_classes == 2 else None)
+    weights = rng.integers(0, 2 if dtype is bool else 4, (4, 60)).astype(dtype)
+
+    def plain(rows: np.ndarray) -> dict[str, float]:
+        if not n_classes:
+            return regression_metrics(y[rows], score[rows]).values
+        return classification_metrics(y[rows], score[rows], threshold=part.threshold).values
+
+    repeated = [plain(np.repeat(np.arange(60), w.astype(int))) for w in weights]
+    for metric in repeated[0]:
+        expected = [values[metric] for values in repeated]
+        np.testing.assert_allclose(
+            weighted_metric(part, metric, weights), expected, rtol=1e-6, err_msg=metric
+        )
+        whole = plain(np.arange(60))[metric]
+        np.testing.assert_allclose(fold_values([[part, part]], metric), [[whole, whole]], rtol=1e-6)
