@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eegm2.report import figures, sections
-from eegm2.report.contents import Probe, Reconstruction, Recording, ReportData, TrainingLog
+from eegm2.report.contents import Evaluation, Probe, Reconstruction, Recording, ReportData, TrainingLog
 from eegm2.report.document import Section
 from eegm2.report.figures import topography
 
@@ -333,3 +333,138 @@ def test_facts_of_stores_stand_at_the_store(tmp_path: Path) -> None:
     assert list(first.values()) == ["s0", "10", "20, 30", "40, 50", "25%", "1: Fp1", "CC0"]
     assert list(second.values()) == ["s1", "11", "21, 31", "41, 51", "50%", "2: Fp1, Fp2", "not stated"]
     assert list(first)[2:4] == ["people: train, validation", "windows: train, validation"]
+
+
+def scored(classes: list[str], seeds: dict[str, int], y: np.ndarray, **more: Any) -> Probe:
+    """Return a probe with predictions of several protocols and seeds."""
+    scores = {p: [RNG.dirichlet(np.ones(len(classes)), len(y)) for _ in range(n)] for p, n in seeds.items()}
+    who = np.arange(len(y)) % 3
+    return Probe("p", task={"classes": classes}, scores=scores, y_true=y, subject=who.astype(str), **more)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "positive"), [(2, "“c1” against “c0”"), (3, "each class against the rest")]
+)
+def test_a_caption_says_of_what_its_figure_is(n_classes: int, positive: str, drawn: dict[str, Any]) -> None:
+    """Of how many seeds at most, of which class, and of whom."""
+    classes = [f"c{i}" for i in range(n_classes)]
+    probe = scored(classes, {"linear": 1, "light": 4}, np.arange(30) % n_classes)
+    section = sections.confusion_section(ReportData("r", probes=[probe]))
+    confusion, roc, _, people = (b.text for b in section.blocks if b.kind == "figure")
+    assert "averaged over 4 seeds" in confusion
+    assert roc.startswith(f"ROC of {positive}: ")
+    assert "every test subject" in people
+    label = drawn["confusion-3"].axes[0].get_xlabel()
+    assert label == f"probability given to {'c1' if n_classes == 2 else 'each class'}"
+    one = scored(classes, {"linear": 1}, np.arange(30) % n_classes)
+    section = sections.confusion_section(ReportData("r", probes=[one]))
+    assert "seeds" not in next(block.text for block in section.blocks if block.kind == "figure")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_confusion_counts_truth_by_rows_over_seeds(n_classes: int, drawn: dict[str, Any]) -> None:
+    """The shares of a row are of the windows that are of its class, and the counts the mean of the seeds."""
+    y = np.repeat(np.arange(n_classes), [12, 7, 5][:n_classes])
+    probe = scored([f"c{i}" for i in range(n_classes)], {"light": 3}, y)
+    sections.confusion_section(ReportData("r", probes=[probe]))
+    counts = np.zeros((n_classes, n_classes))
+    for score in probe.scores["light"]:
+        for truth, guess in zip(y, score.argmax(1)):
+            counts[truth, guess] += 1 / 3
+    axes = drawn["confusion-1"].axes[0]
+    told = {text.get_position(): text.get_text() for text in axes.texts}
+    for row in range(n_classes):
+        for column in range(n_classes):
+            share, number = told[column + 0.5, row + 0.5].split("\n")
+            assert share == f"{counts[row, column] / counts[row].sum():.0%}"
+            assert number == f"{counts[row, column]:.0f}"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert axes.yaxis_inverted()
+    names = [
+        [text.get_text() for text in labels] for labels in (axes.get_xticklabels(), axes.get_yticklabels())
+    ]
+    assert names == [[f"c{i}" for i in range(n_classes)]] * 2
+
+
+def test_a_calibration_is_of_the_mean_over_seeds_and_of_all_classes(drawn: dict[str, Any]) -> None:
+    y = np.arange(60) % 3
+    probe = scored(["a", "b", "c"], {"light": 3}, y)
+    sections.confusion_section(ReportData("r", probes=[probe]))
+    mean = np.mean(probe.scores["light"], axis=0)
+    line = next(line for line in drawn["confusion-3"].axes[0].lines if line.get_label() == "light")
+    p, is_class = mean.ravel(), (y[:, None] == np.arange(3)).ravel()
+    groups = np.array_split(np.argsort(p, kind="stable"), 8)
+    np.testing.assert_allclose(line.get_xdata(), [p[group].mean() for group in groups])
+    np.testing.assert_allclose(line.get_ydata(), [is_class[group].mean() for group in groups])
+
+
+def test_a_class_that_nobody_is_tested_on_is_counted_as_none(drawn: dict[str, Any]) -> None:
+    """And a metric whose chance is unknown has none; of unequal seeds the most is told."""
+    rows: list[dict[str, Any]] = [
+        {"protocol": p, "seed": s, "metrics": {"accuracy": 0.5, "own": 0.25 + s}}
+        for p, n in (("linear", 1), ("light", 3))
+        for s in range(n)
+    ]
+    probe = Probe("p", task={"classes": ["a", "b", "c"]}, protocols=rows, y_true=np.array([0, 0, 1, -1]))
+    section = sections.downstream_section(ReportData("r", probes=[probe]))
+    facts = next(block.rows for block in section.blocks if block.kind == "facts")
+    assert ("Test windows", "4 (a 2, b 1, c 0)") in facts
+    ((linear, light, chance),) = section_tables(section)
+    assert (linear["seeds"], light["seeds"], chance["seeds"]) == ("1", "3", "")
+    assert (chance["protocol"], chance["accuracy"], chance["own"]) == ("no skill", "0.667", "–")
+    assert light["own"] == f"1.250 ± {np.std([0.25, 1.25, 2.25]):.3f}"
+
+
+@pytest.mark.parametrize("unit", ["subject", "recording"])
+def test_tables_of_an_evaluation_say_over_what_they_are(unit: str, drawn: dict[str, Any]) -> None:
+    """Rows and differences under their heads, with as many people or recordings as there were."""
+    row = {
+        "model": "m", "kind": "linear", "metric": "auroc", "mean": 0.7, "std": 0.1, "ci_low": 0.6,
+        "ci_high": 0.8, "n_subjects": 9, "n_recordings": 21, "seeds": [0, 1, 2], "unit": unit,
+    }  # fmt: skip
+    pair = {
+        "a": "m",
+        "b": "n",
+        "metric": "auroc",
+        "difference": -0.05,
+        "ci_low": -0.1,
+        "ci_high": 0.02,
+        "p": 0.25,
+    }
+    pairs: list[dict[str, Any]] = [
+        pair,
+        {**pair, "train_subjects": 5},
+        {"a": "m", "b": "x", "problem": "x not finished"},
+    ]
+    section = sections.evaluation_section(ReportData("r", evaluations=[Evaluation("e", [row], pairs)]))
+    assert section is not None
+    rows, differences = section_tables(section)
+    assert rows == [
+        {
+            "model": "m", "metric": "auroc", "mean": "0.700", "std": "0.100", "interval": "0.600 to 0.800",
+            f"{unit}s": str(9 if unit == "subject" else 21), "seeds": "3",
+        }
+    ]  # fmt: skip
+    names = ("difference", "metric", "mean", "interval", "p")
+    assert [tuple(found[name] for name in names) for found in differences] == [
+        ("m − n", "auroc", "-0.050", "-0.100 to 0.020", "0.250"),
+        (f"m − n, 5 {unit}s", "auroc", "-0.050", "-0.100 to 0.020", "0.250"),
+        ("m − x", "", "x not finished", "–", "–"),
+    ]
+    titles = [block.title for block in section.blocks if block.kind == "table"]
+    assert titles[0] == "All rows of e"
+    assert titles[1].startswith(f"Differences, paired by {unit}")
+    assert f"interval over {unit}s" in next(block.text for block in section.blocks if block.kind == "figure")
+
+
+@pytest.mark.parametrize(("tuned", "options"), [(True, "finetune"), (False, "pretrain")])
+def test_a_run_is_told_by_its_own_options_and_command(
+    tuned: bool, options: str, drawn: dict[str, Any]
+) -> None:
+    header = {"finetune": {"lr": 0.25}, "pretrain": {"max_lr": 0.5}, "objective": "x"}
+    section = sections.training_section(ReportData("r", header, tuned=tuned))
+    assert f"eegm2 {options} with more" in section.then
+    ((row,),) = section_tables(section)
+    assert row == (
+        {"option": "learning rate", "value": "0.25"} if tuned else {"option": "max lr", "value": "0.5"}
+    )

@@ -41,10 +41,10 @@ def test_a_tuned_run_is_judged_on_its_test_people(
     protocol: Any, store: RecordingStore, run: Path, tmp_path: Path
 ) -> None:
     """Scores, truth, people and facts of the head are of the same part, which its split names."""
-    config = FinetuneConfig(protocol=protocol, max_epochs=1, batch_size=8, split_seed=3, val=0.34, test=0.34)
+    config = FinetuneConfig(protocol=protocol, max_epochs=1, batch_size=8, split_seed=3, val=0.17, test=0.34)
     results = finetune(run, store.url, tmp_path / "tuned", config).results
     split = SplitManifest.from_json(tmp_path / "tuned" / "splits.json")
-    assert min(map(len, (split.train, split.val, split.test))) == 2
+    assert [len(part) for part in (split.train, split.val, split.test)] == [3, 1, 2]
     with np.load(tmp_path / "tuned" / "predictions.npz") as file:
         kept = dict(file)
     assert sorted(set(kept["subject"].tolist())) == sorted(split.test)
@@ -58,6 +58,7 @@ def test_a_tuned_run_is_judged_on_its_test_people(
     assert results["metrics"]["auroc"] == pytest.approx(np.mean((above > 0) + (above == 0) / 2))
     people = {part: sorted(getattr(split, part)) for part in ("train", "val", "test")}
     assert results["task"]["people"] == people
+    assert sorted(row["subject"] for row in results["per_subject"]) == people["test"]
     assert results["task"]["n_subjects"] == 6
     head = json.loads((tmp_path / "tuned" / "run.json").read_text())
     assert (head["kind"], head["finished"], head["finetune"]) == (KIND, True, to_dict(config))
