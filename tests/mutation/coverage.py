@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutation.planting import ROOT, Planted, forget, forked, source_of
+from tests.mutation.planting import ROOT, exchange_all, forked, source_of
 
 KEPT = ROOT / "build" / "mutation-coverage.json"
 LOG = os.dup(1)  # a forked process has none of its own
@@ -40,16 +39,23 @@ class Spoken(ast.NodeTransformer):
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)
             if isinstance(statements, list) and not isinstance(node, ast.Module | ast.ClassDef):
-                said = [ast.parse(f"_runs({statement.lineno})").body[0] for statement in statements]
-                setattr(node, name, [part for pair in zip(said, statements) for part in pair])
+                setattr(node, name, [part for one in statements for part in (_said(one), one)])
         return node
+
+
+def _said(statement: ast.stmt) -> ast.stmt:
+    """Return what says that a statement runs, at its place."""
+    said = ast.parse(f"_runs({statement.lineno})").body[0]
+    for node in ast.walk(said):
+        ast.copy_location(node, statement)
+    return said
 
 
 class Listening:
     """A pytest plugin that notes what every test runs, and keeps what the tests of a file ran."""
 
-    def __init__(self, longest_s: float) -> None:
-        self.longest_s = longest_s
+    def __init__(self, modules: list[str], longest_s: float) -> None:
+        self.modules, self.longest_s = modules, longest_s
         self.now: set[tuple[str, int]] = set()
         self.files: dict[str, dict[str, Any]] = {}
         self.began_s = time.monotonic()
@@ -93,7 +99,8 @@ class Listening:
         setup = _by_module(entry["setup"])
         modules = set(setup).union(*(test["lines"] for test in entry["tests"].values()))
         reached = [str(source_of(module).relative_to(ROOT)) for module in sorted(modules)]
-        kept[file] = {**entry, "setup": setup, "state": _state([file, *reached]), "longest_s": self.longest_s}
+        known = {"modules": self.modules, "longest_s": self.longest_s}
+        kept[file] = {**entry, **known, "setup": setup, "state": _state([file, *reached])}
         KEPT.parent.mkdir(exist_ok=True)
         temporary = KEPT.with_suffix(".tmp")
         temporary.write_text(json.dumps(kept))
@@ -136,21 +143,22 @@ def measured(modules: list[str], tests: list[str], longest_s: float) -> dict[str
         Of the processor's time; tests that take longer are not asked. 0: all are.
     """
     files = sorted({str(f.relative_to(ROOT)) for place in tests for f in _files(ROOT / place.split("::")[0])})
-    known = _current(longest_s)
+    known = _current(modules, longest_s)
     stale = [file for file in files if file not in known]
     if stale:
         found = forked(lambda: _measure(modules, stale, longest_s), 3600)
         if "code" not in found:
             raise RuntimeError(f"the tests could not be measured: {found}")
-    return _current(longest_s)
+    return _current(modules, longest_s)
 
 
-def _current(longest_s: float) -> dict[str, dict[str, Any]]:
-    """Return what is kept and still holds."""
+def _current(modules: list[str], longest_s: float) -> dict[str, dict[str, Any]]:
+    """Return what is kept and still holds, of tests in which all these modules were listened to."""
     known = {}
     for file, entry in _kept().items():
         enough = not entry["longest_s"] or 0 < longest_s <= entry["longest_s"]
-        if (enough or not entry["bad"]) and entry["state"] == _state(entry["state"]):
+        heard = set(modules) <= set(entry.get("modules", ()))
+        if heard and (enough or not entry["bad"]) and entry["state"] == _state(entry["state"]):
             known[file] = entry
     return known
 
@@ -176,13 +184,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _measure(modules: list[str], files: list[str], longest_s: float) -> dict[str, int]:
-    plugin = Listening(longest_s)
-    for module in modules:
-        forget(module)
+    plugin = Listening(modules, longest_s)
     for module in modules:
         tree = Spoken().visit(ast.parse(source_of(module).read_text()))
-        source = ast.unparse(ast.fix_missing_locations(tree))
-        sys.meta_path.insert(0, Planted(module, source, _runs=_saying(plugin, module)))
+        exchange_all(module, tree, _runs=_saying(plugin, module))
     return {"code": int(pytest.main([*OPTIONS, *files], plugins=[plugin]))}
 
 
@@ -191,9 +196,9 @@ def _saying(plugin: Listening, module: str) -> Any:
 
 
 def choose(
-    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float
+    files: dict[str, dict[str, Any]], module: str, line: int, longest_s: float, near: tuple[str, ...] = ()
 ) -> tuple[list[str], float]:
-    """Return the tests that run a line (all that run any of the module for line 0), the quickest first.
+    """Return the tests that run a line (all that run any of the module for 0), near and quick ones first.
 
     Parameters
     ----------
@@ -204,6 +209,8 @@ def choose(
         Of the statement.
     longest_s : float
         So long all may take together; 0: as long as they take.
+    near : tuple of str
+        Beginnings of the names of tests that are asked first.
 
     Returns
     -------
@@ -220,9 +227,11 @@ def choose(
         hits += [
             (t["seconds"], file, name) for name, t in entry["tests"].items() if in_setup or runs(t["lines"])
         ]
+    if line and not hits:  # of compiled functions nobody hears which lines run
+        return choose(files, module, 0, longest_s, near)
     chosen: dict[str, list[str]] = {}
     seconds = 0.0
-    for one, file, name in sorted(hits):
+    for one, file, name in sorted(hits, key=lambda hit: (not hit[1].startswith(near), *hit)):
         if not chosen or not longest_s or seconds + one <= longest_s:
             chosen.setdefault(file, []).append(name)  # a file's tests follow each other and share its set-up
             seconds += one

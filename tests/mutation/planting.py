@@ -1,9 +1,10 @@
-"""How a fault gets into a loaded module: a function's code is exchanged, or the module is read anew."""
+"""How a fault gets into a module: a function gets other code, or a process reads the module anew."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import importlib.abc
 import importlib.util
 import json
@@ -13,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -30,9 +30,8 @@ def source_of(module: str) -> Path:
 class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Gives one module another source."""
 
-    def __init__(self, module: str, source: str, **given: Any) -> None:
+    def __init__(self, module: str, source: str) -> None:
         self.name, self.path, self.source = f"eegm2.{module}", source_of(module), source
-        self.given = given
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         return (
@@ -45,48 +44,12 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: Any) -> None:
-        module.__dict__.update(self.given)
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
-def plant(module: str, source: str, **given: Any) -> None:
-    """Let this process import the module, and all that import it, from a source of its own."""
-    forget(module)
-    sys.meta_path.insert(0, Planted(module, source, **given))
-
-
-def forget(module: str) -> None:
-    """Drop a module, and all that imports it by any way, from what is loaded."""
-    todo, gone = [f"eegm2.{module}"], set[str]()
-    users = _users()
-    while todo:
-        name = todo.pop()
-        if name not in gone:
-            gone.add(name)
-            todo += users.get(name, ())
-    for name in gone:
-        package, _, last = name.rpartition(".")
-        if sys.modules.pop(name, None) is not None and last in vars(sys.modules.get(package, sys)):
-            delattr(sys.modules[package], last)
-
-
-@functools.cache
-def _users() -> dict[str, set[str]]:
-    """Return what imports each module of ours, read from the sources once."""
-    users: dict[str, set[str]] = defaultdict(set)
-    for top in ("src/eegm2", "tests"):
-        base = ROOT / "src" if top.startswith("src") else ROOT
-        for path in (ROOT / top).rglob("*.py"):
-            name = ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ImportFrom):
-                    for alias in node.names:
-                        users[f"{node.module}.{alias.name}"].add(name)
-                    users[str(node.module)].add(name)
-                elif isinstance(node, ast.Import):
-                    for alias in node.names:
-                        users[alias.name].add(name)
-    return users
+def plant(module: str, source: str) -> None:
+    """Let this process, which has not imported the module yet, import it from a source of its own."""
+    sys.meta_path.insert(0, Planted(module, source))
 
 
 def exchange(module: str, source: str, line: int) -> Callable[[], None] | None:
@@ -107,6 +70,22 @@ def exchange(module: str, source: str, line: int) -> Callable[[], None] | None:
     if code.co_freevars != function.__code__.co_freevars:
         return None
     return functools.partial(setattr, function, "__code__", code)
+
+
+def exchange_all(module: str, tree: ast.Module, **given: Any) -> None:
+    """Give every function of a loaded module its code in a changed tree, whose lines are as they were.
+
+    What runs at import, and functions that are not Python's own, stay as they are. `given` are names that the
+    new code needs.
+    """
+    live = vars(importlib.import_module(f"eegm2.{module}"))
+    live.update(given)
+    for (name, first), code in _codes(compile(tree, str(source_of(module)), "exec")):
+        function = None if "<" in name else _live(live, tuple(name.split(".")))
+        if function is None or function.__code__.co_firstlineno != first:
+            continue
+        if function.__code__.co_freevars == code.co_freevars:
+            function.__code__ = code
 
 
 def _function_at(tree: ast.AST, line: int, path: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int] | None:
@@ -203,6 +182,40 @@ def forked(task: Callable[[], Any], limit_s: float) -> dict[str, Any]:
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
         return {"timeout": True}
     return json.loads(done[0]) if done and done[0] else {"died": True}
+
+
+class Fresh:
+    """A process with the libraries and none of our modules, which does tasks in children of its own.
+
+    Made before any module of ours is imported: what a line does at import can only be seen where nothing was.
+
+    Parameters
+    ----------
+    do : callable
+        Takes a request and returns the answer, both plain values.
+    """
+
+    def __init__(self, do: Callable[[Any], dict[str, Any]]) -> None:
+        asked, self._ask = os.pipe()
+        answered, answer = os.pipe()
+        if os.fork() == 0:
+            os.close(self._ask)
+            with os.fdopen(asked) as requests:
+                for line in requests:
+                    request, limit_s = json.loads(line)
+                    found = forked(functools.partial(do, request), limit_s)
+                    os.write(answer, json.dumps(found).encode() + b"\n")
+            os._exit(0)
+        os.close(asked)
+        os.close(answer)
+        self._answers = os.fdopen(answered)
+
+    def __call__(self, request: Any, limit_s: float) -> dict[str, Any]:
+        """Return the answer to a request, as :func:`forked` does."""
+        line = json.dumps([request, limit_s]).encode() + b"\n"
+        while line:
+            line = line[os.write(self._ask, line) :]
+        return json.loads(self._answers.readline())
 
 
 def _works(session: int) -> bool:

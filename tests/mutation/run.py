@@ -7,10 +7,11 @@
     python -m tests.mutation.run --survivors              # what lived, of the kept results
 
 Libraries, modules and tests are loaded once; a mutant is a forked process in which one function has the
-faulty code (what runs at import is read anew) and the tests that run the changed line are run, quick ones
-first, until one falls; no file is changed. Which tests run which lines is measured once, see ``coverage.py``;
-tests that take long are left out unless `--longest 0` asks for all. What falls, dies or does not end must do
-so twice, and pass where nothing is planted.
+faulty code (what runs at import is read anew where nothing was) and the tests that run the changed line are
+run until one falls, first those that saw faults of the module before, then near and quick ones; no file is
+changed. Which tests run which lines is measured once, see ``coverage.py``; tests that take long are left out
+unless `--longest 0` asks for all, and of the others ten seconds are run: `--again --seconds 60` asks more of
+them for what lived. What falls, dies or does not end must do so twice, and pass where nothing is planted.
 Verdicts are kept (see `--out`) as they come and hold as long as the module is as it was; a mutant counts as
 equivalent only if ``equivalent.toml`` says why.
 """
@@ -25,15 +26,16 @@ import json
 import sys
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.mutation.coverage import OPTIONS, choose, measured
 from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.planting import ROOT, exchange, forked, plant, source_of
+from tests.mutation.planting import ROOT, Fresh, exchange, forked, plant, source_of
 
+Run = Callable[[list[str], str, float], dict[str, Any]]  # tests, a module's source, seconds → what came of it
 HERE = Path(__file__).parent
 RESULTS = ROOT / "docs" / "results" / "mutants.json"
 LIBRARIES = (
@@ -145,10 +147,11 @@ class Session:
         return {"lives": True}
 
 
-def read_anew(module: str, source: str, chosen: list[str]) -> dict[str, Any]:
-    """Run tests on a module whose faulty line runs when it is imported (in a forked process)."""
+def read_anew(request: tuple[str, str, list[str]]) -> dict[str, Any]:
+    """Run tests on a module whose faulty line runs when it is imported (where nothing of ours is loaded)."""
     import pytest
 
+    module, source, chosen = request
     plant(module, source)
     watched = Fallen()
     code = int(pytest.main([*OPTIONS, "-x", *chosen], plugins=[watched]))
@@ -166,27 +169,27 @@ class Fallen:
 
 
 def try_all(
-    todo: list[tuple[str, Mutant]], tests: dict[str, Any], longest_s: float, note: Callable[..., None]
+    todo: list[tuple[str, Mutant]],
+    tests: dict[str, Any],
+    longest_s: float,
+    note: Callable[..., None],
+    fresh: Fresh,
 ) -> None:
     """Try mutants and tell each verdict to `note`."""
     import pytest
 
     late: list[tuple[str, Mutant]] = []
     sound: dict[tuple[bool, str], bool] = {}
+    near = {name: tuple(place.split("::")[0] for place in places) for name, places in targets().items()}
+    saw: dict[str, Counter[str]] = defaultdict(Counter)  # which tests have seen faults of a module
 
-    def stands(anew: bool, names: list[str], control: Callable[[], Any]) -> bool:
-        """Return whether tests that fell, or did not end, pass where nothing is planted."""
-        key = (anew, " ".join(names))
-        if key not in sound:
-            sound[key] = forked(control, 120).get("lives", False)
-        return sound[key]
-
-    def one(module: str, mutant: Mutant, run: Callable[..., dict[str, Any]], anew: bool = False) -> None:
+    def one(module: str, mutant: Mutant, run: Run, anew: bool = False) -> None:
         line = statement_at(ast.parse(source_of(module).read_text()), mutant.line)
-        chosen, seconds = choose(tests, module, line, longest_s)
+        chosen, seconds = choose(tests, module, line, longest_s, near.get(module, ()))
         chosen = [name for name in chosen if sound.get((anew, name), True)]
+        chosen.sort(key=[name for name, _ in saw[module].most_common(10)].__contains__, reverse=True)
         began, limit_s = time.monotonic(), 20 + 4 * seconds
-        result = forked(lambda: run(chosen, mutant.source), limit_s) if chosen else {"lives": True}
+        result = run(chosen, mutant.source, limit_s) if chosen else {"lives": True}
         if "raised" in result:
             raise RuntimeError(f"{module}:{mutant.line} {mutant.change}: {result['raised']}")
         if result.get("lives", False):
@@ -194,11 +197,15 @@ def try_all(
         name = str(result.get("by", ""))
         asked = chosen[: chosen.index(name) + 1] if name in chosen else chosen
         suspects = [name] if name else chosen
-        if not stands(anew, suspects, lambda: run(suspects, source_of(module).read_text())):
+        key = (anew, " ".join(suspects))
+        if key not in sound:  # do they pass where nothing is planted?
+            sound[key] = run(suspects, source_of(module).read_text(), 120.0).get("lives", False)
+        if not sound[key]:
             print(f"falls with no fault planted, left out: {' '.join(suspects)}", flush=True)
-        elif forked(lambda: run(asked, mutant.source), limit_s).get("lives", False):
+        elif run(asked, mutant.source, limit_s).get("lives", False):
             print(f"falls now and then, left out: {' '.join(suspects)}", flush=True)
         else:
+            saw[module].update(suspects[:1])
             return note(module, mutant, False, time.monotonic() - began)
         sound.update({(anew, suspect): False for suspect in suspects})
         return one(module, mutant, run, anew)
@@ -207,19 +214,19 @@ def try_all(
         for module, mutant in todo:
             if exchange(module, mutant.source, mutant.line) is None:
                 late.append((module, mutant))
-            else:
-                one(
-                    module,
-                    mutant,
-                    lambda chosen, source, m=module, f=mutant: session.tried(
-                        chosen, exchange(m, source, f.line)
-                    ),
-                )
+                continue
+
+            def run(
+                chosen: list[str], source: str, limit_s: float, m: str = module, at: int = mutant.line
+            ) -> Any:
+                return forked(lambda: session.tried(chosen, exchange(m, source, at)), limit_s)
+
+            one(module, mutant, run)
 
     files = sorted(tests)
     pytest.main([*OPTIONS, *files], plugins=[Session(in_session)])
     for module, mutant in late:
-        one(module, mutant, lambda chosen, source, m=module: read_anew(m, source, chosen), anew=True)
+        one(module, mutant, lambda names, source, s, m=module: fresh((m, source, names), s), anew=True)
 
 
 def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample: int) -> None:
@@ -234,10 +241,14 @@ def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample
         entry["killed"][mutant.key] = scope
 
 
-def load_everything() -> None:
-    """Import the libraries and our modules, once for all mutants."""
+def load_libraries() -> None:
+    """Import what we and the tests use, once for all mutants."""
     for library in LIBRARIES:
         __import__(library)
+
+
+def load_everything() -> None:
+    """Import our modules too."""
     for path in (ROOT / "src" / "eegm2").rglob("*.py"):
         name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
         if not name.endswith(("__init__", "__main__")) and "ops.gpu" not in name:
@@ -284,7 +295,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[""], help="modules that begin with one of these")
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of tests for one mutant; 0: all")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant; 0: all")
     parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
     parser.add_argument("--tests", nargs="+", help="files and folders of tests to ask instead of all known")
     parser.add_argument("--again", action="store_true", help="what lived too, with the tests as they are now")
@@ -319,8 +330,9 @@ def main() -> int:
                 if lived["change"] not in excused.get(module, {}):
                     print(f"{module}:{lived['line']}  {lived['change']}")
     else:
-        if arguments.only == [""]:
-            load_everything()
+        load_libraries()
+        fresh = Fresh(read_anew)
+        load_everything()
         groups: dict[tuple[str, ...], list[tuple[str, Mutant]]] = {}
         for module in known:
             if module.startswith(tuple(arguments.only)):
@@ -331,7 +343,7 @@ def main() -> int:
                 tests = measured(list(known), list(places), arguments.longest)
                 if arguments.tests:
                     tests = {file: tests[file] for file in tests if file.startswith(places)}
-                try_all(todo, tests, arguments.seconds, note)
+                try_all(todo, tests, arguments.seconds, note, fresh)
     found = counts(results)
     print(json.dumps(found))
     return int(found["survived"] > 0)
