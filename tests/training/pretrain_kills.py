@@ -29,7 +29,7 @@ PLACES = {
     "writing the log": r"in (_log_step|_log_epoch|truncate)$",
     "validating": r"loop\.py.* in validate$",
     "training": r"loop\.py.* in train_epoch$",
-    "setting up": r"pretrain\.py.* in (_fit|pretrain)$",
+    "setting up": r"pretrain\.py.* in _fit$",
     "finishing": r"in write_json$",
 }
 
