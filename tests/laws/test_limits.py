@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
 from eegm2.data.store.facts import RecordingInfo
-from eegm2.data.windows.labelling import recording_windows
-from eegm2.errors import ConfigError
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.labelling import label_spans, recording_windows
+from eegm2.errors import ConfigError, DataError
 from eegm2.training.config import PretrainConfig
+from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.hiding import near_electrodes
-from eegm2.training.objectives.options import ObjectiveOptions
-from eegm2.training.objectives.reconstruction import Reconstruction
+from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
+from eegm2.training.objectives.reconstruction import Reconstruction, add_noise
+from tests.training.stores import tiny_store
 
 Edges = tuple[list[float], list[float]]
 WHOLE_ABOVE_0: Edges = ([1], [0, -1])
@@ -203,3 +207,52 @@ def test_a_window_around_an_event_lies_nearest_to_its_middle(rate_hz: float, n_t
     assert off.min() < -0.3
     assert off.max() > 0.3
     assert (labels == 0).all()
+
+
+@pytest.mark.parametrize("rule", ["whole", "majority"])
+def test_marks_without_length_cover_nothing_however_many(rule: Any) -> None:
+    spans = [LabelSpan(0.0, 100.0, "a")]
+    spans += [LabelSpan(at, 0.0, "b") for at in np.random.default_rng(0).uniform(20, 60, 4000).tolist()]
+    info = RecordingInfo("r", "s", "", 800, 8.0, ("Cz",), tuple(sorted(spans)))
+    config = WindowConfig(window_s=2.0, label_rule=rule)
+    _, labels = recording_windows(info, label_spans(info, config), config, ("a", "b"), 16, 5)
+    assert (labels == 0).all()
+
+
+@pytest.mark.parametrize(("stride_s", "good"), [(1 / 32, True), (0.6 / 32, True), (0.4 / 32, False)])
+def test_windows_may_begin_at_every_sample(stride_s: float, good: bool, tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "s", subjects=1, seconds=2)
+    config = WindowConfig(window_s=1.0, stride_s=stride_s)
+    if good:
+        assert WindowDataset(store, config).index["start"].tolist() == list(range(33))
+        return
+    with pytest.raises(ConfigError, match=r"window_s, stride_s: got 1\.0, 0\.0125; a window has at least"):
+        WindowDataset(store, config)
+
+
+def test_why_no_window_is_left_is_the_reason(tmp_path: Path) -> None:
+    """Labels are missed only where they were wanted."""
+    store = tiny_store(tmp_path / "s", subjects=2, seconds=2)
+    out = WindowConfig(window_s=1.0, exclude_s=("0:",))
+    for config, labelled, why in (
+        (out, False, r"no window of 1 s is left by label_rule 'whole', exclude_s \['0:'\]"),
+        (WindowConfig(window_s=1.0, target="group"), True, "no recording has a label for target 'group'"),
+        (WindowConfig(window_s=1.0, reject_uv=1e-3), False, "and reject_uv 0.001; loosen"),
+    ):
+        with pytest.raises(DataError, match=why):
+            WindowDataset(store, config, labelled=labelled)
+
+
+def test_deviations_of_a_short_window_are_of_its_samples_themselves() -> None:
+    """Not of what they may be drawn from, which of four samples is a seventh more."""
+    x = torch.randn(2000, 2, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [50.0]])
+    spread = x.double().std(-1, keepdim=True, correction=0)
+    white = (add_noise(x, range(2000), noise=0.5, pops=0.0) - x).double() / spread
+    assert float(white.square().mean()) == pytest.approx(0.25, rel=0.05)
+    pink = (Augment(AugmentOptions(aperiodic_noise=0.5), 64.0).covered(x, range(2000)) - x).double() / spread
+    amounts = pink.std(-1, correction=0)
+    assert float(amounts.max()) < 0.5001
+    assert float(amounts.max()) > 0.499
+    peaks = (add_noise(x, range(2000), noise=0.0, pops=1.0) - x).double() / spread
+    assert float(peaks.abs().amax(-1).max()) == pytest.approx(20, rel=0.01)
+    assert float(peaks.abs().amax(-1).min()) == pytest.approx(5, rel=0.01)
