@@ -234,3 +234,49 @@ def test_a_label_that_ends_where_the_recording_begins_lies_outside() -> None:
     expected = [(0.0, 0.0), (0.0, 1.0), (9.5, 0.5), (9.5, 0.5), (0.0, 10.0), (3.0, 7.0)]
     assert [(span.onset_s, span.duration_s) for span in kept] == expected
     assert outside == 4
+
+
+KINDS = {"INT_16": ("<i2", 0.1), "INT_32": ("<i4", 0.001), "IEEE_FLOAT_32": ("<f4", 1.0)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("unit", ["uV", "mV", "V", "nV", "µV", "microvolt"])
+def test_brainvision_in_every_kind_of_number_and_unit(kind: str, unit: str, tmp_path: Path) -> None:
+    """Each channel with its resolution; a file that is a byte short is refused."""
+    x = np.random.default_rng(0).normal(0, 30, (3, 400))
+    dtype, step = KINDS[kind]
+    per = {"uV": 1.0, "mV": 1e3, "V": 1e6, "nV": 1e-3, "µV": 1.0, "microvolt": 1.0}[unit]
+    steps = step * np.array([1.0, 2.0, 0.5])
+    stored = np.round(x / steps[:, None]) if kind != "IEEE_FLOAT_32" else x / steps[:, None]
+    (tmp_path / "a.eeg").write_bytes(stored.T.astype(dtype).tobytes())
+    lines = ["Brain Vision Data Exchange Header File Version 1.0", "[Common Infos]", "Codepage=UTF-8"]
+    lines += ["DataFile=a.eeg", "MarkerFile=a.vmrk", "DataFormat=BINARY", "DataOrientation=MULTIPLEXED"]
+    lines += ["NumberOfChannels=3", "SamplingInterval=4000", "[Binary Infos]", f"BinaryFormat={kind}"]
+    lines += ["[Channel Infos]"]
+    names = ("Fz", "Cz", "Pz")
+    lines += [
+        f"Ch{i}={name},,{s / per:.12g},{unit}" for i, (name, s) in enumerate(zip(names, steps), start=1)
+    ]
+    (tmp_path / "a.vhdr").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    marks = ["Brain Vision Data Exchange Marker File, Version 1.0", "[Common Infos]", "DataFile=a.eeg"]
+    marks += [
+        "[Marker Infos]",
+        "Mk1=New Segment,,1,1,0",
+        "Mk2=Stimulus,S  1,101,1,0",
+        "Mk3=Comment,eyes,201,50,0",
+    ]
+    (tmp_path / "a.vmrk").write_text("\n".join(marks) + "\n", encoding="utf-8")
+    raw = read_raw(tmp_path / "a.vhdr")
+    assert (raw.info["sfreq"], raw.n_times, tuple(raw.ch_names)) == (250.0, 400, names)
+    np.testing.assert_allclose(
+        1e6 * raw.get_data(), x, atol=steps.max() / 2 if kind != "IEEE_FLOAT_32" else 1e-4
+    )
+    spans = [s for s in annotation_labels(raw) if s.label != JOIN]
+    assert [(round(250 * s.onset_s), s.label) for s in spans] == [
+        (100, "Stimulus/S  1"),
+        (200, "Comment/eyes"),
+    ]
+    assert spans[1].duration_s == pytest.approx(0.2)
+    (tmp_path / "a.eeg").write_bytes((tmp_path / "a.eeg").read_bytes()[:-1])
+    with pytest.raises(DataError, match="truncated"):
+        read_raw(tmp_path / "a.vhdr")

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
 from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
+from eegm2.data.signal.filters import band_filter
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.windows.dataset import WindowDataset
 from eegm2.data.windows.labelling import label_spans, recording_windows
@@ -21,6 +23,7 @@ from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.hiding import near_electrodes
 from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
 from eegm2.training.objectives.reconstruction import Reconstruction, add_noise
+from eegm2.training.runfolder import Table
 from tests.training.stores import tiny_store
 
 Edges = tuple[list[float], list[float]]
@@ -256,3 +259,52 @@ def test_deviations_of_a_short_window_are_of_its_samples_themselves() -> None:
     peaks = (add_noise(x, range(2000), noise=0.0, pops=1.0) - x).double() / spread
     assert float(peaks.abs().amax(-1).max()) == pytest.approx(20, rel=0.01)
     assert float(peaks.abs().amax(-1).min()) == pytest.approx(5, rel=0.01)
+
+
+@pytest.mark.parametrize("rate_hz", [128.0, 250.0, 512.0])
+@pytest.mark.parametrize(("low", "high"), [(0.5, 40.0), (1.0, 30.0), (0.0, 40.0), (0.5, 0.0), (4.0, 8.0)])
+def test_a_band_stops_at_two_fifths_of_its_lower_and_six_fifths_of_its_upper_edge(
+    low: float, high: float, rate_hz: float
+) -> None:
+    """The smallest Chebyshev filter of type II that does: 0.2 and 48 Hz about the paper's 0.5 and 40 Hz."""
+    config = PreprocessingConfig(l_freq_hz=low, h_freq_hz=high, gpass_db=1.5, gstop_db=45.0)
+    kind = {(True, True): "bandpass", (True, False): "highpass", (False, True): "lowpass"}[low > 0, high > 0]
+    passes = [edge for edge in (low, high) if edge]
+    stops = [edge for edge in (low / 5 * 2, high / 5 * 6) if edge]
+    order, edges = signal.cheb2ord(
+        *(e if len(e) > 1 else e[0] for e in (passes, stops)), 1.5, 45.0, fs=rate_hz
+    )
+    expected = signal.cheby2(order, 45.0, edges, kind, output="sos", fs=rate_hz)
+    found, note = band_filter(config, rate_hz)
+    assert found is not None
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert note == ""
+    _, response = signal.sosfreqz(found, np.array([*passes, *stops]), fs=rate_hz)
+    loss = -20 * np.log10(np.abs(response))
+    assert (loss[: len(passes)] <= 1.5 + 1e-6).all()
+    assert (loss[len(passes) :] >= 45 - 1e-6).all()
+
+
+def test_a_high_edge_that_a_rate_cannot_stop_is_left_out_and_said() -> None:
+    """Its stop band must begin below half the rate: 48 Hz needs more than 96 samples a second."""
+    config = PreprocessingConfig(h_freq_hz=40.0)
+    for rate_hz, noted in ((96.0, True), (96.01, False), (80.0, True), (100.0, False)):
+        assert bool(band_filter(config, rate_hz)[1]) == noted
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 0), (1, 20), (1, 15), (2, 20), (9, 99), (1, 99)])
+def test_a_table_is_kept_up_to_the_epoch_and_step_where_a_run_goes_on(
+    epoch: int, step: int, tmp_path: Path
+) -> None:
+    table = Table(tmp_path / "t.csv", ("epoch", "step", "loss"))
+    rows = [(e, 10 * e + k, f"{e}.{k}") for e in range(4) for k in (1, 5, 10)]
+    for e, s, loss in rows:
+        table.append({"epoch": e, "step": s, "loss": loss})
+    table.truncate(epoch=epoch, step=step)
+    kept = [(e, s, loss) for e, s, loss in rows if e <= epoch and s <= step]
+    assert [(int(r["epoch"]), int(r["step"]), r["loss"]) for r in table.rows()] == kept
+    table.append({"epoch": 7, "step": 70})
+    assert table.rows()[-1] == {"epoch": "7", "step": "70", "loss": ""}
+    with table.path.open("a") as file:
+        file.write("8,80,1.")  # torn by a kill
+    assert len(table.rows()) == len(kept) + 1
