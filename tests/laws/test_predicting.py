@@ -15,14 +15,16 @@ from eegm2.data.config import WindowConfig
 from eegm2.data.positions import positions
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict import run as running
-from eegm2.deploy.predict.classifier import Classifier, _head_file
+from eegm2.deploy.predict.classifier import Classifier, _head_file, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import reactions
 from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import _channel_choices
 from eegm2.errors import CheckpointError
 from eegm2.report.figures.predictions import band_reactions, probability_over_time
+from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import write_store
+from tests.deploy.helpers import checkpoint
 
 RATE_HZ = 128.0
 NAMES = ("Fz", "F3", "Cz", "Pz", "Oz", "F4", "T7")
@@ -236,6 +238,18 @@ def test_windows_with_several_flags_count_once(tmp_path: Path, monkeypatch: pyte
     assert (made.facts["n_flagged"], made.facts["n_windows"]) == (5, 5)
 
 
+@pytest.mark.parametrize("cut", [0.05, 0.5, 0.95])
+def test_a_threshold_that_is_asked_for_decides_on_windows_and_recording(cut: float, tmp_path: Path) -> None:
+    """In place of the head's own, from its probability on."""
+    store = write_store(tmp_path / "store", 1, ch_names=NAMES)
+    made = predict_recording(loud(threshold=0.4), store, "r0", PredictConfig(threshold=cut)).facts
+    p = np.array([row["probabilities"][1] for row in made["windows"]])
+    expected = ["closed" if one >= cut else "open" for one in p]
+    assert [row["decision"] for row in made["windows"]] == expected
+    assert made["decision"] == ("closed" if p.mean() >= cut else "open")
+    assert made["shares"]["closed"] == np.mean([one == "closed" for one in expected])
+
+
 @pytest.mark.parametrize(
     ("there", "asked", "taken"),
     [
@@ -257,6 +271,33 @@ def test_the_head_that_is_taken_is_the_one_asked_for_else_the_simplest(
     assert _head_file("m", tmp_path, "a/b.safetensors") == Path("a/b.safetensors")
     with pytest.raises(CheckpointError, match=f"--head none: m has {', '.join(sorted(there))}"):
         _head_file("m", tmp_path, "none")
+
+
+def test_a_model_with_a_head_is_another_where_either_has_changed(tmp_path: Path) -> None:
+    """Its hash is of both, and the same again; the head is the one in the file."""
+    layers = [(np.ones((2, 288)), np.zeros(2))]
+    found = []
+    for model_seed, head_mean in ((0, 0.0), (0, 0.0), (1, 0.0), (0, 1.0)):
+        place = tmp_path / str(len(found))
+        place.mkdir()
+        model = checkpoint(place / "m.safetensors", "light", ch_names=NAMES[:3])
+        if model_seed:
+            loaded = load_checkpoint(model)
+            with torch.no_grad():
+                next(loaded.model.parameters()).add_(1.0)
+            save_checkpoint(model, loaded.model, dict(loaded.header))
+        facts = {"features": "statistics", "window_s": 3.0, "scaling": "zscore", "threshold": 0.3}
+        DenseHead(np.full(288, head_mean), np.ones(288), layers, ("a", "b"), facts=facts).save(
+            place / "h.safetensors"
+        )
+        own = load_classifier(model, str(place / "h.safetensors"))
+        assert own.head is not None
+        assert (own.head.mean == head_mean).all()
+        assert (own.name, own.classes, own.threshold) == ("h", ("a", "b"), 0.3)
+        assert (own.windows.window_s, own.windows.scaling) == (3.0, "zscore")
+        found.append(own.sha256)
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
 
 
 @pytest.mark.parametrize("any_of", [True, False])
