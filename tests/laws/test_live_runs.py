@@ -72,13 +72,13 @@ def test_what_is_filled_has_the_times_at_which_it_would_have_been_taken(
 
 @pytest.mark.parametrize("back_s", [0.0, 500.0])
 def test_events_after_a_join_are_placed_by_what_came_after_it(back_s: float, tmp_path: Path) -> None:
-    """A device that is away for three seconds, and one whose clock has begun anew when it came back."""
+    """A device is away for three seconds, or its clock has begun anew; an event is told late, after it."""
     times_s = 600 + np.arange(256) / RATE_HZ + np.where(np.arange(256) < 128, 0.0, 3.0 - back_s)
     at = (5, 100, 128, 140, 250)
     recorder = Recorder(tmp_path / "r.edf", NAMES, RATE_HZ, max_gap_s=0.25, say=lambda _: None)
     x = np.stack([np.arange(256.0), np.zeros(256)])
-    for part, fresh in ((slice(0, 128), False), (slice(128, 256), True)):
-        some = [sample for sample in at if part.start <= sample < part.stop]
+    for part, fresh in ((slice(0, 128), False), (slice(128, 160), True), (slice(160, 256), False)):
+        some = [sample for sample in at if part.start <= (250 if sample == 100 else sample) < part.stop]
         recorder.markers = Events(*((float(times_s[sample]), f"at {sample}") for sample in some))
         recorder.push(Chunk(x[:, part], times_s[part], fresh=fresh))
     recorder.close()
