@@ -20,6 +20,8 @@ from eegm2.deploy.export.decoder import Decoder
 from eegm2.deploy.export.parts import build_part
 from eegm2.deploy.export.run import _facts
 from eegm2.deploy.export.runtime import StepStream
+from eegm2.deploy.live.pipeline import Pipeline
+from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import SCALINGS, TrainedModel, load_trained
 from eegm2.errors import ConfigError
@@ -311,3 +313,25 @@ def test_a_file_that_is_farther_off_than_it_may_be_is_refused(
         return
     with pytest.raises(ConfigError, match=r"x\.onnx differs from torch by .* more than 0\.002"):
         run._measured(tmp_path / "x.onnx", share * 2e-3, config)
+
+
+@pytest.mark.parametrize("rate_hz", [128.0, 250.0])
+@pytest.mark.parametrize(
+    "options", [{}, {"reference": "average"}, {"scale": 1e-3, "l_freq_hz": 0.0}], ids=str
+)
+def test_a_device_prepares_samples_as_a_stream_does(rate_hz: float, options: dict[str, Any]) -> None:
+    """In microvolts; and its calibration is of the same preprocessing, so that either takes the other's."""
+    model = trained(**options)
+    names = ("Pz", "Oz", "Fz", "Cz")
+    config = ExportConfig(source_hz=rate_hz, channels=names)
+    whole = bundle_facts(model, head_of(), config)
+    facts = {"states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "width": 8, "bundle": whole}
+    decoder = Decoder("b", network=Zeros(facts), person="ann", device="cap")
+    x = 500 + 20 * np.random.default_rng(0).standard_normal((4, 700))
+    causal = CausalPreprocessor(list(names), rate_hz, model.preprocessing, NAMES)
+    for part in np.split(x, [13, 300], axis=1):
+        np.testing.assert_allclose(decoder._prepare(part), causal.push(part), rtol=1e-5, atol=1e-6)
+    stream = Pipeline(model, StreamConfig(person="ann"), head_of())
+    stream.device = "cap"
+    own = decoder._whose()
+    assert {**own, "ch_names": tuple(own["ch_names"])} == stream._whose()

@@ -19,8 +19,8 @@ from eegm2.deploy.predict.classifier import Classifier, _head_file, load_classif
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import reactions
 from eegm2.deploy.predict.recording import predict_recording
-from eegm2.deploy.predict.sources import _channel_choices
-from eegm2.errors import CheckpointError
+from eegm2.deploy.predict.sources import Prepared, _channel_choices
+from eegm2.errors import CheckpointError, DataError
 from eegm2.report.figures.predictions import band_reactions, probability_over_time
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import write_store
@@ -251,6 +251,38 @@ def test_a_threshold_that_is_asked_for_decides_on_windows_and_recording(number: 
     assert [row["decision"] for row in made["windows"]] == expected
     assert made["decision"] == ("closed" if p.mean() >= cut else "open")
     assert made["shares"]["closed"] == np.mean([one == "closed" for one in expected])
+
+
+def test_windows_are_scaled_by_the_typical_amplitude_of_their_recording(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", 2, ch_names=NAMES)
+    own = loud(scaling="recording")
+    made = predict_recording(own, store, "r1", PredictConfig()).facts
+    x = store.read("r1").astype(float)
+    spread = np.stack([x[:, begin : begin + 256].std(1) for begin in range(0, 1280, 256)])
+    expected = probabilities(own, spread / store.typical_uv("r1"))
+    np.testing.assert_allclose([row["probabilities"] for row in made["windows"]], expected, atol=2e-5)
+
+
+def test_recordings_of_the_same_name_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several sources; what cannot be predicted is skipped by its name, with the reason."""
+
+    def one(own: Any, store: Any, recording: str, *rest: Any) -> dict[str, Any]:
+        if recording == "r1":
+            raise DataError("too short")
+        return {"file": rest[3], "store": store.url}
+
+    monkeypatch.setattr(running, "_predict_one", one)
+    monkeypatch.setattr(running, "_mark", lambda *_: "")
+    done: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    stores = [write_store(tmp_path / name, 3, ch_names=NAMES) for name in ("a", "b", "c")]
+    for store in stores:
+        given: Any = Prepared(store, "", {})
+        running._predict_store(loud(), given, tmp_path, PredictConfig(), lambda *_: None, done, skipped)
+    assert list(done) == ["r0", "r2", "r0+", "r2+", "r0++", "r2++"]
+    assert [facts["file"] for facts in done.values()] == list(done)
+    assert [facts["store"] for facts in done.values()] == [store.url for store in stores for _ in range(2)]
+    assert skipped == {"r1": "too short"}
 
 
 @pytest.mark.parametrize(

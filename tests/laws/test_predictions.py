@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -126,6 +126,20 @@ def test_a_head_that_was_fitted_as_streamed_is_no_head_of_windows(
     made = windowed_head(network("light"), head, None, classes=head.classes, facts=facts)
     assert isinstance(made, WindowedHead) == is_windowed(facts)
     assert (made is head) != is_windowed(facts)
+
+
+@pytest.mark.parametrize("reference", ["average", "none"])
+def test_a_stream_has_the_reference_of_the_store(reference: str) -> None:
+    """The mean over the channels that the model has is taken off, of whatever else the device sends."""
+    kinds = get_args(get_type_hints(PreprocessingConfig)["reference"])
+    kind = "average" if reference == "average" else next(one for one in kinds if one != "average")
+    config = PreprocessingConfig(channels=NAMES, reference=kind, l_freq_hz=0, h_freq_hz=0)
+    causal = CausalPreprocessor(["Pz", "Oz", "Fz", "Cz"], RATE_HZ, config, NAMES)
+    x = np.array([[5.0], [100.0], [-3.0], [0.5]]) + np.random.default_rng(0).standard_normal((4, 32))
+    expected = x[[2, 3, 0]]
+    if reference == "average":
+        expected = expected - expected.mean(0)
+    np.testing.assert_allclose(causal.push(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("offset", ["remove", "keep"])
