@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import CheckpointError
@@ -26,7 +27,7 @@ from eegm2.hub.card import (
     _training,
     model_card,
 )
-from eegm2.hub.folder import from_pretrained, share_run, without_paths
+from eegm2.hub.folder import from_pretrained, save_pretrained, share_run, without_paths
 from eegm2.hub.heads import copy_without_people
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import save_checkpoint
@@ -118,6 +119,26 @@ def test_its_size_is_that_of_its_weights() -> None:
     text = model_card(model, {})
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in text
     assert f"width {model.config.width}, 3 channels" in text
+
+
+@pytest.mark.parametrize("sfreq_hz", [None, 250.0])
+@pytest.mark.parametrize("prepared_hz", [None, 200.0])
+def test_a_network_of_ones_own_has_the_rate_that_is_said_of_it(
+    sfreq_hz: float | None, prepared_hz: float | None, tmp_path: Path
+) -> None:
+    """The one given, else that of the preprocessing, in both places."""
+    model, preprocessing = tiny_model(), PreprocessingConfig(sfreq_hz=prepared_hz or 128.0, h_freq_hz=30.0)
+    windows = WindowConfig(window_s=3.0, scaling="robust")
+    save_pretrained(
+        model, tmp_path, ch_names=("Fz", "Cz", "Pz"), sfreq_hz=sfreq_hz,
+        preprocessing=preprocessing if prepared_hz else None, windows=windows,
+    )  # fmt: skip
+    header = from_pretrained(tmp_path).header
+    expected = sfreq_hz or prepared_hz or 128.0
+    assert (header["sfreq_hz"], header["preprocessing"]["sfreq_hz"]) == (expected, expected)
+    assert header["preprocessing"]["h_freq_hz"] == (30.0 if prepared_hz else PreprocessingConfig().h_freq_hz)
+    assert (header["windows"]["window_s"], header["windows"]["scaling"]) == (3.0, "robust")
+    assert header["ch_names"] == ["Fz", "Cz", "Pz"]
 
 
 PEOPLE = ("ann b", "carl d", "eva f", "gus h")

@@ -20,7 +20,7 @@ from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import reactions
 from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import Prepared, _channel_choices
-from eegm2.errors import CheckpointError, DataError
+from eegm2.errors import CheckpointError, ConfigError, DataError
 from eegm2.report.figures.predictions import band_reactions, probability_over_time
 from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import write_store
@@ -333,6 +333,37 @@ def test_a_model_with_a_head_is_another_where_either_has_changed(tmp_path: Path)
         found.append(own.sha256)
     assert found[0] == found[1]
     assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("any_of", [False, True])
+@pytest.mark.parametrize("asked", [NAMES, NAMES[::-1], ("Fz", "Cz")])
+def test_other_electrodes_are_for_networks_of_any_and_heads_of_features(
+    asked: tuple[str, ...], any_of: bool, tuned: bool
+) -> None:
+    """The same ones in their order are for all; a fine-tuned network is for its own."""
+    made: list[Any] = []
+    checkpoint: Any = SimpleNamespace(
+        header={"ch_names": list(NAMES)}, config=SimpleNamespace(any_electrodes=any_of),
+        on_montage=lambda *given: made.append(given) or "moved",
+    )  # fmt: skip
+    head = None if tuned else loud().head
+    network: Any = torch.nn.Identity() if tuned else None
+    own = Classifier(checkpoint, ("a", "b"), {}, head, network, "linear", "0")
+    if asked != NAMES and (tuned or not any_of):
+        with pytest.raises(ConfigError, match=f"trained on {' '.join(NAMES)}, got {' '.join(asked)}"):
+            own.on_montage(asked, "p.csv")
+        return
+    moved: Any = own.on_montage(asked, "p.csv")
+    assert (moved.checkpoint, made) == ("moved", [(asked, "p.csv")])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"stride_s": 0.0}, {"stride_s": -1.0}, {"threshold": 1.5}, {"batch_size": 0}]
+)
+def test_options_that_mean_nothing_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        PredictConfig(**wrong)
 
 
 @pytest.mark.parametrize("any_of", [True, False])
