@@ -205,3 +205,28 @@ def test_no_edge_that_training_did_not_have_is_told(recwarn: pytest.WarningsReco
     for band, info in (((0.0, 40.0), (0.0, 40.0)), ((1.0, 0.0), (1.0, 64.0)), ((0.0, 0.0), (0.0, 64.0))):
         InputFacts(("Fz",), 128.0, band, "", "it").warn_of_filters({"highpass": info[0], "lowpass": info[1]})
     assert not list(recwarn)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate_hz", "n_times"),
+    [(0.29, 100.0, 29), (2.0, 32.0, 64), (0.57, 100.0, 57), (0.254, 100.0, 25)],
+)
+def test_seconds_of_a_window_are_the_nearest_samples(seconds: float, rate_hz: float, n_times: int) -> None:
+    module = EEGM2ForClassification(3, None, 2, rate_hz, input_window_seconds=seconds, width=2)
+    assert module.n_times == module.get_config()["n_times"] == n_times
+    assert module(torch.zeros(1, 3, n_times)).shape == (1, 2)
+
+
+def test_probabilities_are_those_of_logits_however_large() -> None:
+    logits = np.array([[2000.0, 1999.0, 0.0], [-3000.0, -3000.0, -3001.0], [0.0, 0.0, 0.0]])
+    estimator = EEGM2Classifier(protocol="fine")
+    estimator.model_, estimator.classes_ = None, np.array(["a", "b", "c"])
+    estimator._outputs = lambda X: logits  # type: ignore[method-assign]
+    e = np.e
+    expected = [
+        [e / (e + 1), 1 / (e + 1), 0],
+        [e / (2 * e + 1), e / (2 * e + 1), 1 / (2 * e + 1)],
+        [1 / 3] * 3,
+    ]
+    np.testing.assert_allclose(estimator.predict_proba(None), expected, atol=1e-12)
+    assert estimator.predict(None).tolist() == ["a", "a", "a"]
