@@ -7,12 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
+from eegm2.cli.pretrain import _say_where
 from eegm2.cli.probe import _show
 from eegm2.cli.stream import _too_short
+from eegm2.errors import DataError
 
 HEAD: dict[str, Any] = {
     "n_windows": 321, "n_subjects": 7, "streamed_from": "store", "calibration_s": 21.0, "scaling": "zscore",
@@ -114,6 +117,7 @@ def test_a_probe_says_scores_of_windows_and_of_people_apart(
         heads = next(line for line in text.splitlines() if "linear" in line)
         assert heads.index("linear") < heads.index("light")
         assert line.index(f"{factor * 0.5:.3f}") < line.index(f"{factor * 0.51:.3f}")
+        assert len(re.findall("[│|]", line)) == 4, "a cell for each protocol"
 
 
 def test_a_stream_that_was_too_short_says_by_how_much() -> None:
@@ -122,3 +126,106 @@ def test_a_stream_that_was_too_short_says_by_how_much() -> None:
         "was put out; stream longer, or give --calibration-s 14.5 or --scale-uv"
     )
     assert "--calibration-s" not in _too_short("f", 3.0, 1.9, 60.0)
+
+
+def test_an_export_says_how_large_and_how_far_off_each_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "encoder.onnx": {"bytes": 2_340_000, "difference": 3e-6},
+        "bundle.onnx": {"bytes": 120_000, "difference": 0.25},
+        "encoder.int8.onnx": {"bytes": 600_000, "int8_loss": 0.0123},
+    }
+    monkeypatch.setattr("eegm2.cli.export.open_head", lambda *_, **__: (None, None))
+    monkeypatch.setattr("eegm2.deploy.export.run.export_model", lambda *_: {"files": files})
+    said = invoke("export", "m", "--out", str(tmp_path), "--head", "h")
+    assert "encoder.onnx  2.34 MB  differs from torch by 3.0e-06 of the largest output" in said
+    assert "bundle.onnx  0.12 MB  differs from torch by 2.5e-01 of probability" in said
+    assert "encoder.int8.onnx  0.60 MB  8-bit weights lose 1.23 %" in said
+
+
+class Opened(BaseException):
+    """A sink was to be opened."""
+
+
+@pytest.mark.parametrize("windowed", [True, False])
+def test_a_stream_tells_its_sinks_of_the_model_that_it_runs(
+    windowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Channels, rate and steps are the network's, the window the head's, the hop what was asked for."""
+
+    def open_sink(where: str, layout: Any) -> None:
+        raise Opened(where, layout)
+
+    trained = SimpleNamespace(
+        ch_names=("Fz", "Cz"), sfreq_hz=200.0, sha256="abc",
+        config=SimpleNamespace(representation_channels=32, decoder=False, step_samples=8),
+    )  # fmt: skip
+    pipeline = SimpleNamespace(
+        how=SimpleNamespace(method="robust", window_s=3.0), calibration=SimpleNamespace(id="me"),
+        windowed=windowed, stream=SimpleNamespace(latency_samples=24),
+    )  # fmt: skip
+    head = SimpleNamespace(classes=("a", "b"))
+    monkeypatch.setattr("eegm2.cli.stream.open_head", lambda *_: (trained, head))
+    monkeypatch.setattr("eegm2.cli.stream.open_source", lambda *_: None)
+    monkeypatch.setattr("eegm2.deploy.live.pipeline.Pipeline", lambda *_: pipeline)
+    monkeypatch.setattr("eegm2.deploy.live.sinks.open_sink", open_sink)
+    words = ["stream", "--source", "a/s.edf", "--model", "m", "--out", "o.csv", "--hop-s", "0.25"]
+    with pytest.raises(Opened) as stopped:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    where, layout = stopped.value.args
+    assert (where, layout.ch_names, layout.classes) == ("o.csv", ("Fz", "Cz"), ("a", "b"))
+    assert (layout.n_features, layout.reconstructs) == (32, False)
+    assert (layout.sfreq_hz, layout.step_samples, layout.decisions_only) == (200.0, 8, windowed)
+    told = {name: value for name, value in layout.facts.items() if name != "eegm2"}
+    assert told == {
+        "source": "s.edf", "model_sha256": "abc", "scaling": "robust", "window_s": 3.0, "hop_s": 0.25,
+        "calibration": "me",
+    }  # fmt: skip
+
+
+def test_an_embedding_says_what_and_how_many_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SimpleNamespace(values=np.zeros((7, 3, 5)), kind="sequence", window_s=4.0)
+    monkeypatch.setattr("eegm2.evaluation.features.embedding.embed", lambda *_: made)
+    said = invoke("embed", "m", "f.edf", "--out", str(tmp_path / "o.npz"))
+    assert "o.npz: sequence of 7 windows of 4 s (7 × 3 × 5)" in said
+
+
+def test_a_damaged_store_names_what_and_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose facts are torn count among all."""
+
+    class Store:
+        damaged = {"r9": "torn"}
+        manifest_sha256 = "a" * 40
+
+        def __init__(self, place: str) -> None:
+            self.place = place
+
+        def __len__(self) -> int:
+            return 4
+
+        def verify(self) -> dict[str, str]:
+            return {"r2": "checksum", "r9": "torn"} if self.place == "bad" else {}
+
+    monkeypatch.setattr("eegm2.data.store.recording_store.RecordingStore", Store)
+    assert f"5 recordings are whole ({'a' * 16}…)" in invoke("verify", "good")
+    with pytest.raises(DataError, match="bad: 2 of 5 recordings are damaged: r2: checksum; r9: torn"):
+        invoke("verify", "bad")
+
+
+def test_a_run_says_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result: Any = SimpleNamespace(
+        run=tmp_path, already_finished=False, epoch=3, step=40, metrics={"train_loss": 0.5, "val_loss": 0.75},
+        performance={"windows_per_s": 123.4, "peak_memory_mb": 512.0},
+    )  # fmt: skip
+    _say_where(result)
+    said = capsys.readouterr().out
+    assert "finished after 3 epochs, 40 steps; train loss 0.5, validation loss 0.75" in said
+    assert "speed      123.4 windows/s, peak memory 512 MB" in said
+    again: Any = SimpleNamespace(
+        **{**vars(result), "already_finished": True, "metrics": {}, "performance": {}}
+    )
+    _say_where(again)
+    assert "had finished before after 3 epochs, 40 steps" in capsys.readouterr().out

@@ -148,7 +148,7 @@ def _add_store(store: RecordingStore, data: ReportData, name: str = "") -> None:
         for info in store.recordings
     ]
     data.rejected += [Rejected(start + what, reason) for what, reason in sorted(store.damaged.items())]
-    data.rejected += _rejected(store)
+    data.rejected += [Rejected(start + left_out.source, left_out.reason) for left_out in _rejected(store)]
     data.ch_names = data.ch_names or tuple(store.ch_names)
     data.sfreq_hz = data.sfreq_hz or store.sfreq_hz
     facts = data.header if data.tuned else data.header.get("data", {})

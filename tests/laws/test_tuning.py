@@ -1,0 +1,147 @@
+"""Laws of probes and tuned runs: whom they are judged on, what is told of them, when they are other runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+from eegm2.config import to_dict
+from eegm2.data.store.recording_store import RecordingStore
+from eegm2.data.windows.splits import SplitManifest
+from eegm2.deploy.heads.dense import DenseHead
+from eegm2.errors import ConfigError
+from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.finetuning.config import FinetuneConfig
+from eegm2.evaluation.finetuning.run import KIND, _begun, _mark, finetune
+from eegm2.evaluation.probing import run as probing
+from tests.evaluation.helpers import fake_run, labelled_store
+from tests.laws.test_commands import value_of
+
+FIELDS = [entry.name for entry in dataclasses.fields(FinetuneConfig)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> RecordingStore:
+    return labelled_store(tmp_path_factory.mktemp("tuning") / "store", seconds=8)
+
+
+@pytest.fixture(scope="module")
+def run(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_run(tmp_path_factory.mktemp("tuning") / "run", store)
+
+
+@pytest.mark.parametrize("protocol", ["light", "fine"])
+def test_a_tuned_run_is_judged_on_its_test_people(
+    protocol: Any, store: RecordingStore, run: Path, tmp_path: Path
+) -> None:
+    """Scores, truth, people and facts of the head are of the same part, which its split names."""
+    config = FinetuneConfig(protocol=protocol, max_epochs=1, batch_size=8, split_seed=3, val=0.17, test=0.34)
+    results = finetune(run, store.url, tmp_path / "tuned", config).results
+    split = SplitManifest.from_json(tmp_path / "tuned" / "splits.json")
+    assert [len(part) for part in (split.train, split.val, split.test)] == [3, 1, 2]
+    with np.load(tmp_path / "tuned" / "predictions.npz") as file:
+        kept = dict(file)
+    assert sorted(set(kept["subject"].tolist())) == sorted(split.test)
+    y, score = kept["y_true"], kept[f"{protocol}_0_score"][:, 1]
+    right = (score >= results["threshold"]) == y
+    assert results["metrics"]["accuracy"] == pytest.approx(right.mean())
+    assert results["metrics"]["balanced_accuracy"] == pytest.approx(
+        np.mean([right[y == c].mean() for c in (0, 1)])
+    )
+    above = score[y == 1][:, None] - score[y == 0]
+    assert results["metrics"]["auroc"] == pytest.approx(np.mean((above > 0) + (above == 0) / 2))
+    people = {part: sorted(getattr(split, part)) for part in ("train", "val", "test")}
+    assert results["task"]["people"] == people
+    assert sorted(row["subject"] for row in results["per_subject"]) == people["test"]
+    assert results["task"]["n_subjects"] == 6
+    head = json.loads((tmp_path / "tuned" / "run.json").read_text())
+    assert (head["kind"], head["finished"], head["finetune"]) == (KIND, True, to_dict(config))
+    (path,) = (tmp_path / "tuned" / "heads").glob("*.safetensors")
+    facts = DenseHead.load(path).facts
+    assert facts["people"] == people
+    assert facts["test"] == {name: results["metrics"][name] for name in ("balanced_accuracy", "auroc")}
+    assert facts["n_windows"] == len(split.train) * 4
+    assert (facts["protocol"], facts["seed"], facts["threshold"]) == (protocol, 0, results["threshold"])
+    again = finetune(run, store.url, tmp_path / "tuned", dataclasses.replace(config, device="cpu"))
+    assert again.already_finished
+
+
+def other(name: str) -> FinetuneConfig:
+    """Return choices that differ in one."""
+    entry = next(entry for entry in dataclasses.fields(FinetuneConfig) if entry.name == name)
+    value = value_of(entry, get_type_hints(FinetuneConfig)[name], getattr(FinetuneConfig(), name))
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value}
+    if name == "begin":
+        given["head"] = "statistics"
+    return FinetuneConfig(**given)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_run_of_other_choices_is_another_run(name: str, tmp_path: Path) -> None:
+    """A finished one is refused by the choice's name, and nothing that was begun goes on under it."""
+    usual = FinetuneConfig(head="statistics") if name == "begin" else FinetuneConfig()
+    config = other(name)
+    assert getattr(config, name) != getattr(usual, name)
+    common = {"kind": KIND, "base": "m", "manifest_sha256": "s"}
+    facts = {**common, "finetune": to_dict(usual)}
+    (tmp_path / "run.json").write_text(json.dumps({**facts, "finished": True}))
+    (tmp_path / "results.json").write_text('{"there": 1}')
+    (tmp_path / "weights").write_bytes(b"weights")
+    checkpoint: Any = SimpleNamespace(path=tmp_path / "weights")
+    marks = [_mark(checkpoint, {**common, "finetune": to_dict(one)}) for one in (usual, usual, config)]
+    assert marks[0] == marks[1]
+    assert _begun(tmp_path, facts, usual) == {"there": 1}
+    if name == "device":  # of which the weights do not hang
+        assert marks[2] == marks[0]
+        assert _begun(tmp_path, facts, config) == {"there": 1}
+        return
+    assert marks[2] != marks[0]
+    with pytest.raises(ConfigError, match=f"finished run with another {name}"):
+        _begun(tmp_path, {**common, "finetune": to_dict(config)}, config)
+
+
+@pytest.mark.parametrize("name", ["base", "manifest_sha256"])
+def test_a_run_on_other_data_is_another_run(name: str, tmp_path: Path) -> None:
+    facts = {"kind": KIND, "base": "m", "manifest_sha256": "s", "finetune": to_dict(FinetuneConfig())}
+    (tmp_path / "results.json").write_text("{}")
+    for finished in (True, False):
+        (tmp_path / "run.json").write_text(json.dumps({**facts, "finished": finished}))
+        if finished:
+            with pytest.raises(ConfigError, match=f"finished run with another {name}"):
+                _begun(tmp_path, {**facts, name: "other"}, FinetuneConfig())
+        else:
+            assert _begun(tmp_path, {**facts, name: "other"}, FinetuneConfig()) is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "lr", "epochs", "patience"), [("fine", 1e-4, 30, 5), ("light", 1e-3, 100, 10)]
+)
+def test_what_is_not_chosen_is_the_protocols(protocol: Any, lr: float, epochs: int, patience: int) -> None:
+    fit = FinetuneConfig(protocol=protocol).fit()
+    assert (fit.lr, fit.max_epochs, fit.patience) == (lr, epochs, patience)
+
+
+def test_a_probe_sums_up_windows_recordings_and_people_apart(
+    store: RecordingStore, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = probing.evaluate
+    values = {"metrics": 0.1, "recording_metrics": 0.2, "subject_metrics": 0.3}
+
+    def evaluate(*given: Any) -> dict[str, Any]:
+        row = true(*given)
+        return row | {level: {"auroc": value} for level, value in values.items()}
+
+    monkeypatch.setattr(probing, "evaluate", evaluate)
+    config = ProbeConfig(protocols=("linear",), c="1.0", features="statistics")
+    results = probing.probe(run, store.url, tmp_path / "probe", config).results
+    for key, value in (("summary", 0.1), ("recording_summary", 0.2), ("subject_summary", 0.3)):
+        assert [(row["metric"], row["mean"]) for row in results[key]] == [("auroc", value)], key
+    told = results["provenance"]
+    assert (told["config"], told["manifest_sha256"]) == (to_dict(config), store.manifest_sha256)
+    assert told["store"] == store.url
