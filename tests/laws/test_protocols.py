@@ -16,14 +16,18 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.estimators import base
 from eegm2.evaluation.estimators.sklearn import EEGM2Encoder
+from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols import modes, tuning
 from eegm2.evaluation.protocols.fitting import History, Task
+from eegm2.evaluation.protocols.frozen import linear_probe
 from eegm2.evaluation.protocols.kept import HeadArrays
 from eegm2.evaluation.protocols.layers import freeze, layer_groups
 from eegm2.evaluation.protocols.modes import fine_tune, run_protocol
 from eegm2.evaluation.protocols.resuming import FitState
+from eegm2.evaluation.scores.metrics import best_threshold
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
+from eegm2.model.features import feature_views
 from eegm2.model.heads import Downstream, TokensHead
 from eegm2.model.network import build_model
 from tests.evaluation.helpers import labelled_arrays, tiny_model
@@ -112,6 +116,13 @@ def test_dropout_of_a_head_is_the_one_asked_for(name: str, head: Any) -> None:
     assert {m.p for m in network.head.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
 
 
+def _of_both(data: LabelledWindows, split: Split) -> Any:
+    """Return the linear probe of those who train and validate, by people."""
+    features = extract_features(tokens_network(), data, kind="tangent_state")
+    views = feature_views("tangent_state", tokens_network().config)
+    return linear_probe(features, data, split, c="people", views=views)
+
+
 @pytest.mark.parametrize("best", [-1, 0, 2])
 @pytest.mark.parametrize("regression", [False, True])
 def test_a_second_round_learns_from_both_parts_for_as_long_as_the_first_was_best(
@@ -135,6 +146,13 @@ def test_a_second_round_learns_from_both_parts_for_as_long_as_the_first_was_best
     np.testing.assert_array_equal(first[0].val, split.val)
     assert first[1] == config
     assert len(second) == (best >= 0)
+    if regression:
+        assert outcome.threshold is None
+    elif best >= 0:  # of those who did not teach the network that says the scores
+        assert outcome.threshold == best_threshold(data.y[split.val], outcome.val_score)  # type: ignore[arg-type]
+        assert outcome.threshold != _of_both(data, split).threshold
+    else:
+        assert outcome.threshold == _of_both(data, split).threshold
     for task, how, seed, groups in second:
         assert sorted(task.train) == sorted([*split.train, *split.val])
         assert len(task.val) == 0
