@@ -74,12 +74,12 @@ def test_a_mean_that_is_taken_off_is_of_one_recording_of_a_person(
     writer = StoreWriter(tmp_path / "store", PREPROCESSING, CHANNELS)
     rng = np.random.default_rng(2)
     for number in range(4):
-        info = replace(store["kim_eeg"], id=f"r{number}", subject=f"p{number // 2}", session=str(number))
+        info = replace(store["kim_eeg"], id=f"r{number}", subject=f"p{number // 2}", session=str(9 - number))
         writer.write(info, 10.0**number * rng.standard_normal((3, 1120)).astype(np.float32))
     source = str(tmp_path / "store")
     plain = embed(run, source, tmp_path / "a.npz", EmbedConfig(scaling="none"))
     made = embed(run, source, tmp_path / "b.npz", EmbedConfig(scaling="none", centre=centre))
-    assert [set(made.session[made.recording == f"r{i}"]) for i in range(4)] == [{"0"}, {"1"}, {"2"}, {"3"}]
+    assert [set(made.session[made.recording == f"r{i}"]) for i in range(4)] == [{"9"}, {"8"}, {"7"}, {"6"}]
     for name in np.unique(plain.recording):
         rows = plain.recording == name
         own = plain.values[rows].astype(float)
