@@ -178,14 +178,14 @@ def test_networks_are_given_windows_as_their_scaling_says(
             return self.last(x.flatten(1))
 
     def build(models: Any, name: str, n_chans: int, n_times: int, n_outputs: int, sfreq_hz: float) -> Any:
-        assert (name, n_chans, n_times, n_outputs, sfreq_hz) == ("eegnet", 3, 128, 2, RATE_HZ)
+        assert (name, n_chans, n_times, n_outputs, sfreq_hz) == ("eegnet", 3, 128, 2, 100.0)
         return Network(n_chans * n_times, n_outputs)
 
     monkeypatch.setattr(networks, "braindecode_models", lambda: None)
     monkeypatch.setattr(networks, "build_network", build)
     data, split = some_people()
     x = (data.x * [[1.0], [5.0], [30.0]] + [[0.0], [-20.0], [100.0]]).astype(np.float32)
-    run = networks.network_runner("eegnet", RATE_HZ, networks.NetworkOptions(scaling=scaling, max_epochs=1))
+    run = networks.network_runner("eegnet", 100.0, networks.NetworkOptions(scaling=scaling, max_epochs=1))
     run(dataclasses.replace(data, x=x), split, 0)
     if scaling == "train":
         own = x[split.train].astype(float)

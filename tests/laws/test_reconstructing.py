@@ -12,6 +12,7 @@ import torch
 
 from eegm2.data.signal.quality import typical_amplitude
 from eegm2.evaluation.config import ReconstructConfig
+from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.reconstruct import run as reconstructing
 from eegm2.evaluation.reconstruct.overlap import reconstruct_array
 from eegm2.evaluation.reconstruct.run import reconstruct_file
@@ -72,3 +73,32 @@ def test_a_result_says_how_it_was_made_and_is_judged_so(
     np.testing.assert_allclose(y, whole, rtol=1e-5, atol=1e-4)
     kept = mne.io.read_raw_fif(tmp_path / "out.fif", verbose="error").get_data() * 1e6
     np.testing.assert_allclose(kept, y, rtol=1e-4, atol=1e-3)
+
+
+class Told(torch.nn.Module):
+    """Says in which mode it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = tiny_model().config
+        self.seen: list[tuple[bool, bool]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return x
+
+    encode = forward
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("ask", ["reconstruct", "features"])
+def test_a_network_is_asked_as_it_answers_and_left_as_it_was(ask: str, training: bool) -> None:
+    """Without dropout or gradients; a network that was learning goes on learning."""
+    network = Told().train(training)
+    x = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
+    if ask == "reconstruct":
+        reconstruct_array(network, x, scaling="none", n_times=16)
+    else:
+        extract_features(network, x[None], kind="sequence")
+    assert set(network.seen) == {(False, False)}
+    assert network.training is training
