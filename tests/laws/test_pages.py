@@ -465,6 +465,19 @@ def test_a_run_is_told_by_its_own_options_and_command(
     section = sections.training_section(ReportData("r", header, tuned=tuned))
     assert f"eegm2 {options} with more" in section.then
     ((row,),) = section_tables(section)
+    assert [block.title for block in section.blocks if block.kind == "table"] == ["Options of the run"]
     assert row == (
         {"option": "learning rate", "value": "0.25"} if tuned else {"option": "max lr", "value": "0.5"}
     )
+
+
+@pytest.mark.parametrize(
+    ("people", "said"), [(1, "One person only"), (2, "Only 2 subjects"), (19, "Only 19 subjects"), (20, "")]
+)
+def test_how_few_people_there_are_is_said_once(people: int, said: str) -> None:
+    """One is no few; twenty are enough to say nothing."""
+    found = [Recording(f"r{i}", f"s{i % people}", "", 60.0, 64.0) for i in range(max(2, people))]
+    notes = [b.text for b in sections.summary(ReportData("r", recordings=found)).blocks if b.kind == "note"]
+    of_people = [note for note in notes if note.startswith(("One person", "Only"))]
+    assert len(of_people) == bool(said)
+    assert not said or of_people[0].startswith(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -19,6 +20,7 @@ from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ProbeConfig
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.finetuning.run import KIND, _begun, _mark, finetune
+from eegm2.evaluation.probing import folder
 from eegm2.evaluation.probing import run as probing
 from tests.evaluation.helpers import fake_run, labelled_store
 from tests.laws.test_commands import value_of
@@ -145,3 +147,37 @@ def test_a_probe_sums_up_windows_recordings_and_people_apart(
     told = results["provenance"]
     assert (told["config"], told["manifest_sha256"]) == (to_dict(config), store.manifest_sha256)
     assert told["store"] == store.url
+
+
+def test_a_probes_folder_is_whole_wherever_it_is_to_be(tmp_path: Path) -> None:
+    """In folders that are made for it; what JSON cannot say is refused, and the older one stays."""
+    out = tmp_path / "new" / "deep" / "probe"
+    arrays = {"x": np.arange(3)}
+    folder.write_folder(out, {"who": "Zoë"}, arrays, arrays, keep=lambda new: (new / "more").touch())
+    assert sorted(path.name for path in out.iterdir()) == [
+        "embedding.npz", "more", "predictions.npz", "results.json",
+    ]  # fmt: skip
+    assert json.loads((out / "results.json").read_text(encoding="utf-8")) == {"who": "Zoë"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.write_folder(out, {"value": float("nan")}, arrays, arrays)
+    assert json.loads((out / "results.json").read_text(encoding="utf-8")) == {"who": "Zoë"}
+    assert [path.name for path in out.parent.iterdir()] == ["probe"]
+
+
+def test_a_probe_waits_for_the_list_and_asks_first_whether_it_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def locked(run: Path, name: str, wait_s: float = 0.0) -> Any:
+        asked.append((run, wait_s >= 30))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(folder, "locked", locked)
+    monkeypatch.setattr(folder, "refuse_unwritable", lambda out: asked.append(out))
+    folder.append_to_run(tmp_path, tmp_path / "probe")
+    folder.append_to_run(tmp_path, Path("/elsewhere/probe"))
+    folder.append_to_run(tmp_path, tmp_path / "probe")
+    assert json.loads((tmp_path / "probes.json").read_text()) == ["/elsewhere/probe", "probe"]
+    folder.refuse_foreign_folder(tmp_path / "probe")
+    assert asked == [*[(tmp_path, True)] * 3, tmp_path / "probe"]
