@@ -69,6 +69,32 @@ def whole_file(path: Path, *, ending: str = "", durable: bool = True) -> Iterato
         fsync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to write to, which takes the place of `path` after that.
+
+    What was there stays until all of the new one is written. What killed writers left beside it goes first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_temporaries(path.parent)
+    new, old = temporary_name(path), temporary_name(path)
+    try:
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    fsync_folder(path.parent)
+
+
 def remove_stale_temporaries(folder: Path, *, older_than_s: float = 86_400.0) -> None:
     """Remove what interrupted writers left: of processes of this host that ended, or older than a day."""
     for path in folder.glob(f"{TEMPORARY}*"):

@@ -48,6 +48,18 @@ def test_of_those_not_tested_a_share_validates(n_folds: int, val: float, n_val: 
     assert any(not np.array_equal(a.test, b.test) for a, b in zip(splits, other))
 
 
+@pytest.mark.parametrize(
+    ("n", "n_folds", "val", "n_val"),
+    [(3, 3, 0.1, 1), (4, 4, 0.1, 1), (6, 6, 0.05, 1), (8, 4, 0.3, 2), (5, 5, 0.99, 2)],
+)
+def test_of_few_people_one_validates_and_half_at_most(n: int, n_folds: int, val: float, n_val: int) -> None:
+    who = np.repeat([f"s{i:02d}" for i in range(n)], 2)
+    data = LabelledWindows.from_arrays(np.zeros((2 * n, 1, 4)), np.arange(2 * n) % 2, who)
+    for split in subject_splits(data, n_folds, val=val):
+        sizes = [len(set(who[part])) for part in (split.train, split.val, split.test)]
+        assert sizes == [n - n // n_folds - n_val, n_val, n // n_folds]
+
+
 def people() -> LabelledWindows:
     """Return windows of four people with two recordings each."""
     who = np.repeat(list("abcd"), 6)

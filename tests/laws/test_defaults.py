@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from eegm2.deploy.config import StreamConfig
+from eegm2.deploy.config import ExportConfig, HeadConfig, RecordConfig, StreamConfig
 from eegm2.deploy.device import scale as device_scale
-from eegm2.deploy.heads.as_streamed import usual_baseline
+from eegm2.deploy.heads.as_streamed import StreamedAs, usual_baseline
+from eegm2.deploy.live.config import CalibrateConfig
+from eegm2.deploy.predict.config import PredictConfig
 from eegm2.evaluation.baselines import BASELINES
 from eegm2.evaluation.baselines.band_power import BandPowerOptions
 from eegm2.evaluation.baselines.class_power import BANDS
@@ -46,6 +48,27 @@ DEFAULTS: list[tuple[type, dict[str, Any]]] = [
     (ReconstructConfig, {"mode": "windows", "overlap": 0.5, "window_s": None, "which": "best"}),
     (BandPowerOptions, {"scaling": "none", "segment_s": 2.0, "c": 1.0, "threshold": "validation"}),
     (RiemannOptions, {"scaling": "none", "estimator": "lwf", "bands": (), "c": 1.0, "centre": "none"}),
+    (StreamConfig, {
+        "speed": 1.0, "duration_s": 0.0, "chunk_s": 0.0625, "max_gap_s": 0.25, "buffer_s": 10.0,
+        "timeout_s": 10.0, "reconnect_s": 30.0, "lsl": "machine", "host": "127.0.0.1", "port": 0,
+        "calibration_s": None, "scale_uv": 0.0, "adapt_s": None, "causal": True, "hop_s": 0.5,
+        "centre": "as fitted", "warm_up": None, "flat": "flag", "smooth": 0.0, "enter": None, "leave": None,
+    }),
+    (RecordConfig, {"cue": (), "rounds": 1, "pause_s": 2.0, "markers": ()}),
+    (CalibrateConfig, {
+        "cue": ("eyes_open:20", "eyes_closed:20"), "rounds": 4, "pause_s": 3.0, "settle_s": 1.0,
+        "baseline_s": 20.0, "contact": "refuse", "contact_s": 30.0, "features": "auto", "scaling": None,
+        "window_s": None, "hop_s": 0.5, "wrong": 0.1, "seed": 0,
+    }),
+    (HeadConfig, {
+        "target": "annotations", "val": 0.2, "seed": 0, "features": "auto", "scaling": None, "hop_s": 0.5,
+        "protocol": "linear", "calibration_s": None, "adapt_s": 0.0, "centre": "none", "warm_up": 15,
+    }),
+    (PredictConfig, {"head": "", "stride_s": None, "threshold": None, "reaction": True, "device": "cpu"}),
+    (ExportConfig, {
+        "hop": 32, "int8": True, "tolerance": 1e-4, "source_hz": 0.0, "flat": "flag", "smooth": 0.0,
+        "enter": None, "leave": None, "formats": ("onnx", "torch"), "parts": (),
+    }),
     (SlowOptions, {"scaling": "none", "stretches": 8, "c": 1.0, "centre": "none", "threshold": "validation"}),
 ]  # fmt: skip
 
@@ -54,6 +77,11 @@ DEFAULTS: list[tuple[type, dict[str, Any]]] = [
 def test_what_is_done_where_nothing_is_asked(config: type, values: dict[str, Any]) -> None:
     made = config()
     assert {name: getattr(made, name) for name in values} == values
+
+
+def test_a_stream_of_which_nothing_is_said_is_fixed_and_not_centred() -> None:
+    how = StreamedAs("statistics", "zscore", 2.0, 0.5, 60.0)
+    assert (how.adapt_s, how.centre, how.warm_up) == (0.0, "none", WARM_UP_WINDOWS)
 
 
 def test_a_light_perceptron_is_fitted_longer_and_faster() -> None:

@@ -26,7 +26,7 @@ from eegm2.evaluation.protocols.frozen import linear_model
 from eegm2.evaluation.protocols.people import PeopleFit, fit_by_people
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.model.statistics import FEATURES
-from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
+from eegm2.training.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from tests.data.samples import write_store
 from tests.deploy.helpers import checkpoint, network
 
@@ -98,6 +98,14 @@ def test_a_head_is_fitted_on_other_people_than_judge_it(
     expected = classification_metrics(streams.y[asked], head(streams.features[asked]), classes=head.classes)
     assert judged["metrics"] == expected.plain()
     assert [len(x) for x in fitted] == [learnt.sum(), len(fitted[1])], "one fit as streamed, one as usual"
+    data, loaded = RecordingStore(store), load_checkpoint(model).model
+    told = {"store_sha256": data.manifest_sha256, "model_sha256": weights_sha256(loaded)}
+    told |= {"features": kind, "target": "annotations", "protocol": "linear", "streamed_from": "store"}
+    told |= {"n_subjects": len(judged["fitted_on"]), "ch_names": list(NAMES)}
+    assert {name: head.facts[name] for name in told} == told
+    assert sorted(judged["fitted_on"] + judged["left_out"]) == sorted(
+        {info.subject for info in data.recordings}
+    )
 
 
 WORTH = {

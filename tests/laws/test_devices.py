@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 from scipy.linalg import logm
 
 from eegm2.data.config import WindowConfig
 from eegm2.deploy.device.decisions import SlidingWindows, StreamCentring, dense_probabilities
 from eegm2.deploy.device.features import array_features
+from eegm2.deploy.device.filters import BlockFilter
 from eegm2.deploy.device.flat import FlatWatch
 from eegm2.deploy.device.scale import RunningScale
 from eegm2.deploy.device.timeline import TimeLine
@@ -139,6 +141,21 @@ def test_a_stream_is_centred_on_windows_side_by_side_and_says_nothing_before() -
         else:
             assert found is not None
             np.testing.assert_allclose(found[0], features[end] - np.mean(counted, 0))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 32, 33, 200])
+def test_a_filter_is_that_of_scipy_for_whom_the_first_sample_was_there_for_ever(chunk: int) -> None:
+    """A high offset does not ring: what is constant comes out at once as what the filter makes of it."""
+    sos = np.concatenate([signal.butter(2, 0.02, "high", output="sos"), signal.butter(4, 0.3, output="sos")])
+    settled = signal.sosfilt_zi(sos)
+    x = np.array([[400.0], [-90.0]]) + RNG.standard_normal((2, 200))
+    own = BlockFilter(sos, settled)
+    made = np.concatenate([own.push(x[:, i : i + chunk]) for i in range(0, 200, chunk)], axis=1)
+    for row, found in zip(x, made):
+        expected, _ = signal.sosfilt(sos, row, zi=settled * row[0])
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    own.reset()
+    np.testing.assert_allclose(own.push(np.full((1, 50), 7.0)), 0.0, atol=1e-9)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from eegm2.contracts import some_people
@@ -173,3 +175,29 @@ def test_a_perceptron_that_is_kept_gives_what_it_gave_in_the_unit_of_its_target(
     found = dense_scores(x, kept.mean, kept.scale, list(kept.layers))
     np.testing.assert_allclose(found, plain * spread + middle)
     assert kept.link == ("value" if target else "softmax")
+
+
+@pytest.mark.parametrize("n_classes", [0, 2, 3])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_pipeline_that_is_kept_answers_by_its_own_link(n_classes: int, several: bool) -> None:
+    """Ridge, logistic regression of all classes at once, or of one class after the other against the rest."""
+    y = np.arange(40) % n_classes if n_classes else FEATURES[:, 1]
+    last: Any = LogisticRegression(C=0.5) if n_classes else Ridge(2.0)
+    pipeline = make_pipeline(StandardScaler(), OneVsRestClassifier(last) if several and n_classes else last)
+    pipeline.fit(FEATURES, y)
+    kept = HeadArrays.of_pipeline(pipeline)
+    found = dense_scores(FEATURES, kept.mean, kept.scale, list(kept.layers))
+    if not n_classes:
+        np.testing.assert_allclose(found[:, 0], pipeline.predict(FEATURES))
+        assert kept.link == "value"
+    elif kept.link == "softmax":
+        odds = np.exp(found)
+        assert n_classes == 3
+        assert not several
+        np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), pipeline.predict_proba(FEATURES))
+    else:
+        assert kept.link == "one-vs-rest"
+        p = 1 / (1 + np.exp(-found))
+        p = np.concatenate([1 - p, p], 1) if n_classes == 2 else p / p.sum(1, keepdims=True)
+        assert several or n_classes == 2
+        np.testing.assert_allclose(p, pipeline.predict_proba(FEATURES))

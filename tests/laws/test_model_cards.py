@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from eegm2.data.windows.splits import SplitManifest
-from eegm2.hub.card import _beginning, _heads, _input, _one_person, _results, _splits, _training, model_card
+from eegm2.deploy.heads.dense import DenseHead
+from eegm2.hub.card import (
+    _about,
+    _beginning,
+    _heads,
+    _input,
+    _one_person,
+    _results,
+    _splits,
+    _training,
+    model_card,
+)
+from eegm2.hub.folder import from_pretrained, share_run
+from eegm2.hub.heads import copy_without_people
 from eegm2.model.config import EEGM2Config
+from eegm2.training.checkpoint import save_checkpoint
+from eegm2.zoo import shipped
+from eegm2.zoo.facts import facts_of
+from eegm2.zoo.find import find_weights
 from tests.evaluation.helpers import tiny_model
 
 
@@ -95,3 +115,89 @@ def test_its_size_is_that_of_its_weights() -> None:
     text = model_card(model, {})
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in text
     assert f"width {model.config.width}, 3 channels" in text
+
+
+PEOPLE = ("ann b", "carl d", "eva f", "gus h")
+
+
+def test_nobodys_name_leaves_with_a_head(tmp_path: Path) -> None:
+    """Neither of those learnt from nor of those who judged, wherever in the facts they are."""
+    judged = {"seed": 3, "fitted_on": list(PEOPLE[:2]), "left_out": list(PEOPLE[2:]), "n_subjects": 2}
+    for facts in ({"validation": judged}, {"people": {"train": list(PEOPLE[:3]), "test": [PEOPLE[3]]}}):
+        layers = [(np.ones((2, 1)), np.zeros(2))]
+        DenseHead(np.zeros(1), np.ones(1), layers, ("x", "y"), facts={**facts, "c": 2.0}).save(tmp_path / "h")
+        classes, kept = copy_without_people(tmp_path / "h", tmp_path / "out")
+        assert (classes, kept["c"]) == (("x", "y"), 2.0)
+        assert DenseHead.load(tmp_path / "out").facts == kept
+        raw = (tmp_path / "out").read_bytes()
+        assert not any(name.encode() in raw for name in PEOPLE)
+        assert "train" in facts.get("people", {}) or kept["validation"] == {"seed": 3, "n_subjects": 2}
+    assert kept["n_subjects"] == 3
+
+
+def test_a_card_names_those_who_were_left_out_as_such() -> None:
+    data = [{"name": "A", "people": ["x", "y"], "hours": 3.0, "licence": "CC0"}]
+    about = {"licence": "MIT", "data": data, "left_out": ["p", "q", "r"], "results": ["one", "two"]}
+    said = _about({"about": about}).replace("\\", "")
+    assert "3 people were left out, and are none of those it saw: p, q, r." in said
+    assert "\n- one\n" in said
+    assert "\n- two\n" in said
+    assert "Licence: MIT." in said
+    assert "It has seen no data" not in said
+    assert "It has seen no data: its weights are random." in _about({"about": {"licence": "MIT"}})
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+@pytest.mark.parametrize("shared_too", [False, True])
+def test_the_weights_of_a_run_that_are_shared_are_those_asked_for(
+    which: Any, shared_too: bool, tmp_path: Path
+) -> None:
+    """A folder that is a run is taken for one, whatever else lies in it."""
+    for value, name in enumerate(("best", "last")):
+        model = tiny_model()
+        with torch.no_grad():
+            next(model.parameters()).fill_(value)
+        path = tmp_path / "run" / "checkpoints" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, model, {"epoch": value})
+    if shared_too:
+        save_checkpoint(tmp_path / "run" / "model.safetensors", tiny_model(), {"epoch": 9})
+    share_run(tmp_path / "run", tmp_path / "out", which)
+    shared = from_pretrained(tmp_path / "out")
+    expected = ("best", "last").index(which)
+    assert (next(shared.parameters()) == expected).all()
+    assert shared.header["epoch"] == expected
+    assert find_weights(tmp_path / "run", which).name == f"{which}.safetensors"
+
+
+def test_trained_models_come_before_controls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name within each; the first is the one of examples."""
+    names = ("untrained-a", "zebra", "apple", "untrained-b")
+    for name in names:
+        save_checkpoint(tmp_path / name / "model.safetensors", tiny_model(), {})
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path)
+    assert list(shipped.shipped_models()) == ["apple", "zebra", "untrained-a", "untrained-b"]
+    assert shipped.default_model() == "apple"
+
+
+def test_what_ships_is_told_in_its_units(tmp_path: Path) -> None:
+    about = {
+        "parameters": 12345, "data": [{"name": "A", "people": ["x"], "hours": 2.5, "licence": "CC0"}],
+        "results": ["r1", "r2"], "features": "state", "centre": "recording", "c": 0.1, "command": "make it",
+    }  # fmt: skip
+    model = tiny_model()
+    save_checkpoint(
+        tmp_path / "model.safetensors", model, {"about": about, "ch_names": ["Fz"], "sfreq_hz": 100.0}
+    )
+    found = facts_of("m", tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert found["size"] == f"{size / 1e6:.2f} MB, 12,345 parameters"
+    assert (found["rate"], found["electrodes"], found["results"]) == ("100 Hz", "Fz", "r1; r2")
+    assert found["trained on"] == "A (1 people, 2.5 h; CC0)"
+    assert [found[name] for name in ("features", "centre", "c", "command")] == [
+        "state",
+        "recording",
+        0.1,
+        "make it",
+    ]

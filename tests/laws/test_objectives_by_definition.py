@@ -31,6 +31,7 @@ from eegm2.training.objectives.oscillatory import Oscillatory
 from eegm2.training.objectives.reconstruction import Reconstruction, add_noise, hide, reconstruction_loss
 from eegm2.training.objectives.regularise import contrast_term, covariance_term, variance_term
 from eegm2.training.objectives.targets import BandPower, Standard, less_mean
+from tests.laws.test_features_by_definition import known_by_counting
 from tests.training.stores import tiny_store
 
 CHANNELS = ("Fp1", "Fp2", "C3", "C4", "O1", "O2", "Pz")
@@ -635,3 +636,58 @@ def test_every_option_of_the_oscillatory_task_changes_its_loss(name: str, store:
             objective.follow(network, 0.4)
             found.append(float(objective(network, x, numbers, Origin.of(windows, numbers))[0]))
     assert abs(found[1] / found[0] - 1) > 1e-5, f"{name} {value} changes nothing"
+
+
+def test_tokens_count_by_what_they_know_of_the_window(store: RecordingStore) -> None:
+    """Those that hold half a kernel's silence less: by the samples of a token's running window."""
+    network, objective = task(store)
+    states = drawn(3, 8, objective.view.size)
+    known = np.array([known_by_counting(index, network.config)[1] for index in range(8)], float)
+    assert len(set(known)) > 2
+    expected = np.einsum("bts,t->bs", states.double().numpy(), known / known.sum())
+    found = objective.view.pool(states, network.config)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_times", [64, 69, 71])
+@torch.no_grad()
+def test_samples_that_no_step_holds_are_seen(store: RecordingStore, n_times: int) -> None:
+    network, objective = task(store, preset="s1", network=(), hide_radius=0.0)
+    x = drawn(2, 7, n_times)
+    hidden = torch.zeros(2, n_times // 8, dtype=torch.bool)
+    hidden[0, -1] = hidden[1, 0] = True
+    seen = x.clone()
+    seen[0, :, n_times // 8 * 8 - 8 : n_times // 8 * 8] = 0
+    seen[1, :, :8] = 0
+    states = objective.view.states(network, x, 0, None, hidden)
+    torch.testing.assert_close(states, network.encode(seen).transpose(1, 2))
+    plain = objective.view.states(network, x, 0, None, None)
+    torch.testing.assert_close(plain, network.encode(x).transpose(1, 2))
+    assert objective._steps(hidden, n_times // 8 + 2).tolist() == [
+        [*row, False, False] for row in hidden.tolist()
+    ]
+
+
+def test_what_is_drawn_for_a_channel_is_its_own() -> None:
+    """Gains, noise, pops and losses of two channels, and of two windows, have nothing in common."""
+    x, seeds = drawn(400, 8, 64), range(400)
+    spread = x.std(-1, correction=0)
+    some = [
+        (Augment(AugmentOptions(gain_db=2.0), 64.0).changed(x, seeds) / x)[..., 0].log(),
+        (Augment(AugmentOptions(aperiodic_noise=1.0), 64.0).covered(x, seeds) - x).std(-1) / spread,
+        Augment(AugmentOptions(channel_dropout=0.3), 64.0).kept(x, seeds),
+        (add_noise(x, seeds, noise=0.0, pops=0.5) - x).abs().amax(-1) / spread,
+        (add_noise(x, seeds, noise=1.0, pops=0.0) - x)[..., 0] / spread,
+    ]
+    for drawn_numbers in some:
+        assert drawn_numbers is not None
+        values = drawn_numbers.float().numpy()
+        apart = np.corrcoef(values.T) - np.eye(8)
+        assert np.abs(apart).max() < 0.25
+        next_window = [np.corrcoef(values[:-1, c], values[1:, c])[0, 1] for c in range(8)]
+        assert np.abs(next_window).max() < 0.25
+        assert values.std() > 0.05
+    gains = some[0]
+    assert gains is not None
+    assert float((20 / math.log(10) * gains).std()) == pytest.approx(2.0, rel=0.05)
+    assert abs(float(gains.mean())) < 0.02

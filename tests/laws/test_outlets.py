@@ -148,6 +148,12 @@ def test_times_of_a_run_are_in_milliseconds_and_its_speed_is_signal_by_work() ->
         assert found[name] == pytest.approx(expected, abs=1e-3)
     assert found["latency_ms"] == {"filter": 12.3, "total": 200.0}
     assert found["jitter_ms"] == 1.235
+    for _ in range(4096):  # percentiles are of the latest; what was done in all is of all
+        statistics.add(0.002, 0.001, 0.25)
+    later = statistics.summary(pipeline, source)
+    assert later["work_ms"] == {"median": 1.0, "p99": 1.0, "worst": 1.0}
+    assert later["wait_ms"] == {"median": 2.0, "p99": 2.0, "worst": 2.0}
+    assert later["real_time_factor"] == pytest.approx((50 + 1024) / (works.sum() + 4.096), abs=0.01)
 
 
 def reader(can_wait: bool) -> Reader:

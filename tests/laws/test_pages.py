@@ -481,3 +481,87 @@ def test_how_few_people_there_are_is_said_once(people: int, said: str) -> None:
     of_people = [note for note in notes if note.startswith(("One person", "Only"))]
     assert len(of_people) == bool(said)
     assert not said or of_people[0].startswith(said)
+
+
+def notes_of(**given: Any) -> list[str]:
+    """Return what a summary warns of."""
+    return [b.text for b in sections.summary(ReportData("r", **given)).blocks if b.kind == "note"]
+
+
+def people_of(n: int) -> list[Recording]:
+    return [Recording(f"r{i}", f"s{i}", "", 60.0, 64.0) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("people", "tested", "said"),
+    [(2, 1, True), (30, 1, True), (30, 19, True), (30, 20, False), (1, 1, False), (9, 0, False)],
+)
+def test_on_how_few_a_score_rests_is_said(people: int, tested: int, said: bool) -> None:
+    """Of people; where nobody is told there is nothing to count, and of one person something else is said."""
+    who = np.repeat([f"s{i:02d}" for i in range(tested)], 3)
+    found = notes_of(recordings=people_of(people), probes=[Probe("p", subject=who)])
+    rests = [note for note in found if "rest on" in note]
+    assert len(rests) == said
+    if said:
+        assert f"rest on {tested} test subject{'s' * (tested > 1)}." in rests[0]
+
+
+@pytest.mark.parametrize(
+    ("people", "by", "what"),
+    [
+        (5, "subject", "unseen people"),
+        (1, "subject", "recordings that it did"),
+        (5, "recording", "recordings that it did"),
+    ],
+)
+def test_without_validation_it_is_said_of_whom_nothing_is_shown(people: int, by: str, what: str) -> None:
+    log = TrainingLog(np.arange(1, 31), {"train_loss": np.ones(30)})
+    (note,) = (
+        n for n in notes_of(recordings=people_of(people), split_by=by, log=log) if n.startswith("No valid")
+    )
+    assert what in note
+    whole = TrainingLog(np.arange(1, 31), {"train_loss": np.ones(30), "val_loss": np.ones(30)})
+    assert not any(n.startswith("No valid") for n in notes_of(recordings=people_of(people), log=whole))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "tuned", "short"), [(1, False, True), (9, False, True), (10, False, False), (3, True, False)]
+)
+def test_a_short_training_is_one_of_less_than_ten_epochs(epochs: int, tuned: bool, short: bool) -> None:
+    log = TrainingLog(np.arange(1, epochs + 1), {"val_loss": np.ones(epochs)})
+    found = [note for note in notes_of(log=log, tuned=tuned) if note.startswith("Training was short")]
+    assert len(found) == short
+    assert not short or f"{epochs} epoch{'s' * (epochs > 1)};" in found[0]
+
+
+@pytest.mark.parametrize("stores", [None, [], "x", [{"ch_names": None}]])
+def test_what_it_was_trained_on_is_told_of_one_store_or_of_several(stores: Any) -> None:
+    data = ReportData("r", {"data": {"stores": stores}}, ch_names=NAMES, sfreq_hz=64.0)
+    text = next(b.text for b in sections.summary(data).blocks if b.kind == "text")
+    of_several = isinstance(stores, list) and bool(stores)
+    assert (" of 1 store" if of_several else " of 6 channels at 64 Hz") in text
+    assert " of 6 channels" not in text or not of_several
+    both = [{"ch_names": ["Fz"]}, {"ch_names": ["Fz", "Cz"]}, {"ch_names": ["Fz"]}]
+    data = ReportData("r", {"data": {"stores": both}}, ch_names=NAMES, sfreq_hz=64.0)
+    text = next(b.text for b in sections.summary(data).blocks if b.kind == "text")
+    assert " of 3 stores, 2 sets of electrodes" in text
+
+
+def test_without_skill_and_without_windows_nothing_is_made_up(drawn: dict[str, Any]) -> None:
+    """The diagonal of a ROC is no skill; a class without windows has no shares; colours go from 0 to 1."""
+    y = np.array([0, 0, 1, 1, 0])
+    probe = scored(["a", "b", "c"], {"light": 2}, y)
+    sections.confusion_section(ReportData("r", probes=[probe]))
+    axes = drawn["confusion-1"].axes[0]
+    told = {text.get_position(): text.get_text() for text in axes.texts}
+    assert [told[column + 0.5, 2.5] for column in range(3)] == ["0%\n0"] * 3
+    assert axes.collections[0].get_clim() == (0, 1)
+    np.testing.assert_array_equal(np.asarray(axes.collections[0].get_array()).reshape(3, 3)[2], 0)
+    roc = drawn["confusion-2"].axes[0]
+    dashed = roc.lines[0]
+    assert (list(dashed.get_xdata()), list(dashed.get_ydata())) == ([0, 1], [0, 1])
+    assert dashed.get_linestyle() == "--"
+    assert roc.get_legend().get_title().get_text() == "AUROC (mean ± std)"
+    for low, high in (roc.get_xlim(), roc.get_ylim()):
+        assert -0.1 < low <= 0 < 1 <= high < 1.1
+    assert (roc.get_xlabel(), roc.get_ylabel()) == ("false positive rate", "true positive rate")

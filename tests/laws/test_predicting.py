@@ -15,11 +15,12 @@ from eegm2.data.config import WindowConfig
 from eegm2.data.positions import positions
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict import run as running
-from eegm2.deploy.predict.classifier import Classifier
+from eegm2.deploy.predict.classifier import Classifier, _head_file
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import reactions
 from eegm2.deploy.predict.recording import predict_recording
-from eegm2.evaluation.features.centring import centred
+from eegm2.deploy.predict.sources import _channel_choices
+from eegm2.errors import CheckpointError
 from eegm2.report.figures.predictions import band_reactions, probability_over_time
 from tests.data.samples import write_store
 
@@ -165,19 +166,18 @@ def test_windows_that_are_asked_keep_the_amplitude_and_mean_of_their_recording(
     assert made["ch_names"] == list(NAMES)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_a_head_of_centred_features_takes_their_own_mean_or_the_one_it_is_given(mean: bool) -> None:
-    features = np.random.default_rng(0).standard_normal((6, 7)) + 9
-    given = np.full(7, 3.0)
-    for centre in ("none", "recording", "running"):
-        taken = features
-        if centre != "none":
-            own = centred(features, np.zeros(6, str), centre)  # type: ignore[arg-type]
-            taken = features - given if mean else own
-        found = loud(centre=centre).probabilities(
-            np.zeros((6, 7, 8), np.float32), features, 4, "cpu", given if mean else None
-        )
-        np.testing.assert_allclose(found, probabilities(loud(), taken))
+def test_a_head_takes_the_features_of_its_recording_less_their_mean() -> None:
+    """Of windows that overlap by half, every other one counts for a running mean."""
+    features = np.random.default_rng(0).standard_normal((40, 7)) + 9
+    start_s = np.arange(40) * 2.0
+    np.testing.assert_array_equal(loud().centred(features, start_s, 4.0), features)
+    whole = loud(centre="recording").centred(features, start_s, 4.0)
+    np.testing.assert_allclose(whole, features - features.mean(0))
+    running = loud(centre="running").centred(features, start_s, 4.0)
+    for row in (30, 31, 39):
+        np.testing.assert_allclose(running[row], features[row] - features[: row + 1 : 2].mean(0))
+    x = np.zeros((40, 7, 8), np.float32)
+    np.testing.assert_allclose(loud().probabilities(x, whole, 4, "cpu"), loud().head(whole))
 
 
 def test_a_tuned_network_answers_in_probabilities_batch_by_batch() -> None:
@@ -223,3 +223,46 @@ def test_a_bar_is_as_long_as_the_answer_falls() -> None:
     assert found == {"theta": 0.5, "alpha": -0.25}
     up, down = (bar.get_facecolor() for bar in axes.patches)
     assert up != down
+
+
+def test_windows_with_several_flags_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unusual and flat at once, in each of five windows."""
+    store = write_store(tmp_path / "store", 1, ch_names=NAMES)
+    limit = {"centre": [0.0] * 7, "spread": [1.0] * 7, "limit": 1e-3}
+    own = loud(range={"unusual": limit})
+    monkeypatch.setattr("eegm2.deploy.predict.flags.FLAT_UV", 1e6)
+    made = predict_recording(own, store, "r0", PredictConfig())
+    assert [len(row["flags"]) for row in made.facts["windows"]] == [2] * 5
+    assert (made.facts["n_flagged"], made.facts["n_windows"]) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "taken"),
+    [
+        (("linear", "light", "fine"), "", "linear"),
+        (("scratch", "light", "fine"), "", "light"),
+        (("scratch", "fine"), "", "fine"),
+        (("own", "scratch"), "", "scratch"),
+        (("zoo", "own"), "", "own"),
+        (("linear", "light"), "light", "light"),
+    ],
+)
+def test_the_head_that_is_taken_is_the_one_asked_for_else_the_simplest(
+    there: tuple[str, ...], asked: str, taken: str, tmp_path: Path
+) -> None:
+    (tmp_path / "heads").mkdir()
+    for name in there:
+        (tmp_path / "heads" / f"{name}.safetensors").touch()
+    assert _head_file("m", tmp_path, asked).stem == taken
+    assert _head_file("m", tmp_path, "a/b.safetensors") == Path("a/b.safetensors")
+    with pytest.raises(CheckpointError, match=f"--head none: m has {', '.join(sorted(there))}"):
+        _head_file("m", tmp_path, "none")
+
+
+@pytest.mark.parametrize("any_of", [True, False])
+def test_a_recording_is_asked_for_the_models_channels_first(any_of: bool) -> None:
+    """Only a network of any electrodes takes what else is there."""
+    config = SimpleNamespace(any_electrodes=any_of)
+    checkpoint = SimpleNamespace(preprocessing=SimpleNamespace(channels=list(NAMES)), config=config)
+    own: Any = SimpleNamespace(checkpoint=checkpoint)
+    assert _channel_choices(own) == [NAMES, ()][: 1 + any_of]

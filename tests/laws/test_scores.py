@@ -18,10 +18,15 @@ from eegm2.evaluation.protocols.frozen import light_probe, linear_probe, people_
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.protocols.people import fit_by_people
 from eegm2.evaluation.scores.crossval import CrossValidated, cross_validate
-from eegm2.evaluation.scores.metrics import best_threshold, classification_metrics, predict_labels
+from eegm2.evaluation.scores.metrics import (
+    best_threshold,
+    classification_metrics,
+    predict_labels,
+    regression_metrics,
+)
 from eegm2.evaluation.scores.outcome import Outcome, evaluate, summarise
-from eegm2.evaluation.scores.resampling import compare
-from eegm2.evaluation.scores.weighted_metrics import TestPart
+from eegm2.evaluation.scores.resampling import compare, interval
+from eegm2.evaluation.scores.weighted_metrics import TestPart, fold_values, weighted_metric
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from tests.evaluation.helpers import tiny_model
 
@@ -88,6 +93,23 @@ def test_a_threshold_is_the_best_for_classes_of_equal_weight(share: float) -> No
     found = balanced(best_threshold(y, score))
     assert found == pytest.approx(max(balanced(float(cut)) for cut in p))
     assert found > balanced(0.5) or share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("p", "cut"),
+    [
+        ((0.1, 0.3, 0.6, 0.9), 0.75),  # as good at 0.2
+        ((0.1, 0.4, 0.7, 0.9), 0.25),  # as good at 0.8
+        ((0.2, 0.2, 0.2, 0.2), 0.2),
+        ((0.1, 0.9, 0.2, 0.8), 0.5),
+    ],
+)
+def test_of_cuts_that_are_equally_good_the_one_nearest_to_a_half_is_taken(p: tuple, cut: float) -> None:
+    """And it lies midway between the scores on either side."""
+    score = np.stack([1 - np.array(p), p], 1)
+    assert best_threshold(np.array([0, 1, 0, 1]), score) == pytest.approx(cut)
+    order = [2, 3, 0, 1]
+    assert best_threshold(np.array([0, 1, 0, 1])[order], score[order]) == pytest.approx(cut)
 
 
 def test_leaving_people_out_gives_threshold_scores_and_slope() -> None:
@@ -228,3 +250,93 @@ def test_predictions_are_exchanged_person_by_person_each_at_its_own_threshold() 
     some = TestPart(np.tile(y, 6), np.tile(low.score, (6, 1)), np.repeat(list("abcdef"), n), 0.1)
     other = dataclasses.replace(some, score=np.tile(worse.score, (6, 1)), threshold=0.95)
     assert compare([[some]], [[other]], "accuracy", n_resamples=999).p == pytest.approx(2 / 64, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("n_classes", [0, 2, 3])
+def test_to_weigh_windows_is_to_repeat_them(n_classes: int, dtype: Any) -> None:
+    """Whatever kind of number the weights are; the plain metrics and those of folds agree."""
+    rng = np.random.default_rng(n_classes)
+    y = rng.permutation(np.arange(60) % max(n_classes, 1)) if n_classes else 40 + 9 * rng.standard_normal(60)
+    score = np.round(rng.dirichlet(np.ones(n_classes), 60), 2) if n_classes else y + rng.standard_normal(60)
+    part = TestPart(y, score, y.astype(str), 0.42 if n_classes == 2 else None)
+    weights = rng.integers(0, 2 if dtype is bool else 4, (4, 60)).astype(dtype)
+
+    def plain(rows: np.ndarray) -> dict[str, float]:
+        if not n_classes:
+            return regression_metrics(y[rows], score[rows]).values
+        return classification_metrics(y[rows], score[rows], threshold=part.threshold).values
+
+    repeated = [plain(np.repeat(np.arange(60), w.astype(int))) for w in weights]
+    for metric in repeated[0]:
+        expected = [values[metric] for values in repeated]
+        np.testing.assert_allclose(
+            weighted_metric(part, metric, weights), expected, rtol=1e-6, err_msg=metric
+        )
+        whole = plain(np.arange(60))[metric]
+        np.testing.assert_allclose(fold_values([[part, part]], metric), [[whole, whole]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_people", [1, 4])
+def test_an_interval_over_seeds_is_that_of_their_mean_error(n_people: int) -> None:
+    """Of people drawn within folds, and of folds drawn where each tests one person."""
+    rng = np.random.default_rng(n_people)
+    subject = np.repeat([f"s{i}" for i in range(n_people)], 3)
+    errors = rng.gamma(2.0, 1.0, (3, 5, len(subject)))
+
+    def parts(of: np.ndarray) -> list[list[TestPart]]:
+        zero = np.zeros(len(subject))
+        return [[TestPart(zero, error, subject) for error in of_seed] for of_seed in of]
+
+    expected = interval(parts(errors.mean(0, keepdims=True)), "mae", n_bootstrap=200)
+    assert expected[0] < errors.mean() < expected[1]
+    for order in ([0, 1, 2], [2, 0, 1]):
+        assert interval(parts(errors[order]), "mae", n_bootstrap=200) == pytest.approx(expected)
+    assert interval(parts(errors), "mae", n_bootstrap=200, seed=1) != expected
+
+
+@pytest.mark.parametrize(("n_bootstrap", "level"), [(40, 0.5), (300, 0.8)])
+def test_a_row_has_the_interval_that_is_asked_for(n_bootstrap: int, level: float) -> None:
+    rng = np.random.default_rng(4)
+    part = TestPart(np.zeros(60), rng.gamma(2.0, 1.0, 60), np.repeat([f"s{i}" for i in range(12)], 5))
+    result = CrossValidated(((part,),), (7,), ((),))
+    (row,) = [row for row in result.rows("m", n_bootstrap=n_bootstrap, level=level) if row["metric"] == "mae"]
+    assert (row["ci_low"], row["ci_high"]) == interval(
+        result.parts, "mae", n_bootstrap=n_bootstrap, level=level
+    )
+    assert (row["model"], row["seeds"], row["n_subjects"], row["std"]) == ("m", [7], 12, 0.0)
+    assert row["mean"] == pytest.approx(part.score.mean())
+
+
+def test_a_summary_is_of_one_protocol_and_level_whatever_the_order_of_its_rows() -> None:
+    """A figure that one seed lacks has no mean."""
+    given = [("linear", 0.5), ("light", 1.0), ("fine", 7.0), ("light", 2.0), ("fine", 3), ("light", 6.0)]
+    rows = [
+        {
+            "protocol": name,
+            "metrics": {"accuracy": i, "auroc": None if i == 3 else 1.0},
+            "subject_metrics": {"r": -i},
+        }
+        for name, i in given
+    ]
+    found = {(row["protocol"], row["metric"]): row for row in summarise(rows)}
+    assert [row["protocol"] for row in summarise(rows)[::2]] == ["linear", "light", "fine"]
+    for name, values in {"linear": [0.5], "light": [1, 2, 6], "fine": [7, 3]}.items():
+        told = found[name, "accuracy"]
+        assert (told["mean"], told["std"]) == pytest.approx((np.mean(values), np.std(values)))
+        assert told["n_seeds"] == found[name, "auroc"]["n_seeds"] == len(values)
+        assert found[name, "auroc"]["mean"] == (None if name == "fine" else 1.0)
+    levels = {row["protocol"]: row["mean"] for row in summarise(rows, "subject_metrics")}
+    assert levels == {"linear": -0.5, "light": -3.0, "fine": -5.0}
+
+
+def test_why_there_is_no_figure_is_said_of_each_level_by_its_own_numbers() -> None:
+    data, _, score = several_recordings()
+    data = dataclasses.replace(data, y=np.where(data.subject == "c", 1, data.y))
+    test = np.flatnonzero(data.subject == "c")
+    reasons = evaluate(Outcome("m", 0, score[test], 0.2), data, test)["reasons"]
+    for level, count in (("window", 12), ("recording", 2), ("subject", 1)):
+        for metric in ("auroc", "auprc", "balanced_accuracy"):
+            assert reasons[f"{level} {metric}"].endswith(f"no window of class n among the {count} evaluated")
+    whole = np.arange(len(data))
+    assert evaluate(Outcome("m", 0, score, 0.2), data, whole)["reasons"] == {}

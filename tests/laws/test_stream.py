@@ -193,18 +193,48 @@ def test_wrong_is_a_share_of_the_decisions_and_each_block_begins_undecided() -> 
 def test_a_block_counts_from_when_it_has_settled_to_its_end() -> None:
     """Windows of 2 s, every half second; of two that overlap only the first is to learn from."""
     windows = [{"time_s": t, "features": np.array([t]), "quality": []} for t in np.arange(2.0, 30.0, 0.5)]
-    windows[20]["quality"] = ["flat:Cz"]
+    windows[26]["quality"] = ["flat:Cz"]
+    windows[28]["quality"] = ["interpolated"]  # filled gaps are short
     blocks = [Step(4.0, 6.0, "a"), Step(11.0, 6.0, "b"), Step(20.0, 1.0, "a"), Step(22.0, 6.0, "a")]
     made = block_windows(windows, blocks, ("a", "b"), window_s=2.0, settle_s=1.0, sfreq_hz=64.0)
     for block, expected in ((0, np.arange(7, 10.1, 0.5)), (1, np.arange(14, 17.1, 0.5))):
         ends = made.features[made.block == block, 0]
-        np.testing.assert_allclose(ends, [t for t in expected if t != windows[20]["time_s"]])
+        np.testing.assert_allclose(ends, [t for t in expected if t != 15.0])
         own = ends[made.apart[made.block == block]]
         assert (np.diff(own) >= 2).all()
         assert own[0] == ends[0]
     assert set(made.block.tolist()) == {0, 1, 3}, "one is too short for a window"
     assert made.number[made.block == 3].tolist() == [1] * (made.block == 3).sum()
     assert made.y.tolist() == [1 if block == 1 else 0 for block in made.block]
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_threshold_is_the_lowest_that_is_good_enough_else_the_one_that_errs_least(
+    wrong: float, seed: int
+) -> None:
+    """Of 0.5, 0.55 … 0.95, kept to a tenth below; a good one decides on a tenth of the windows at least."""
+    windows, rng = windows_of(8, each=7), np.random.default_rng(seed)
+    right = np.clip(0.55 + 0.3 * rng.standard_normal(56), 0.01, 0.99)
+    scores = np.stack([np.where(windows.y == i, right, 1 - right) for i in (0, 1)], 1)
+    tried = []
+    for enter in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
+        decided = np.full(56, -1)
+        for block in range(8):
+            rule = DecisionRule(enter=enter, leave=max(0.5, round(enter - 0.1, 2)))
+            for row in np.flatnonzero(windows.block == block):
+                now = rule.push(scores[row])
+                decided[row] = -1 if now is None else now
+        there = decided >= 0
+        share = float(np.mean(decided[there] != windows.y[there])) if there.any() else 1.0
+        tried.append((enter, float(there.mean()), share))
+    often = [one for one in tried if one[1] >= 0.1]
+    good = [one for one in often if one[2] <= wrong]
+    expected = good[0] if good else min(often, key=lambda one: (one[2], one[0]))
+    found = choose_threshold(windows, scores, wrong)
+    assert (found.enter, found.decided, found.wrong) == pytest.approx(expected)
+    assert found.reached == bool(good)
+    assert found.leave == pytest.approx(max(0.5, found.enter - 0.1))
 
 
 @pytest.mark.parametrize("contact", [False, True])

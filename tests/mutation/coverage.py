@@ -54,8 +54,8 @@ def _said(statement: ast.stmt) -> ast.stmt:
 class Listening:
     """A pytest plugin that notes what every test runs, and keeps what the tests of a file ran."""
 
-    def __init__(self, longest_s: float) -> None:
-        self.longest_s = longest_s
+    def __init__(self, modules: list[str], longest_s: float) -> None:
+        self.modules, self.longest_s = modules, longest_s
         self.now: set[tuple[str, int]] = set()
         self.files: dict[str, dict[str, Any]] = {}
         self.began_s = time.monotonic()
@@ -99,7 +99,8 @@ class Listening:
         setup = _by_module(entry["setup"])
         modules = set(setup).union(*(test["lines"] for test in entry["tests"].values()))
         reached = [str(source_of(module).relative_to(ROOT)) for module in sorted(modules)]
-        kept[file] = {**entry, "setup": setup, "state": _state([file, *reached]), "longest_s": self.longest_s}
+        known = {"modules": self.modules, "longest_s": self.longest_s}
+        kept[file] = {**entry, **known, "setup": setup, "state": _state([file, *reached])}
         KEPT.parent.mkdir(exist_ok=True)
         temporary = KEPT.with_suffix(".tmp")
         temporary.write_text(json.dumps(kept))
@@ -142,21 +143,22 @@ def measured(modules: list[str], tests: list[str], longest_s: float) -> dict[str
         Of the processor's time; tests that take longer are not asked. 0: all are.
     """
     files = sorted({str(f.relative_to(ROOT)) for place in tests for f in _files(ROOT / place.split("::")[0])})
-    known = _current(longest_s)
+    known = _current(modules, longest_s)
     stale = [file for file in files if file not in known]
     if stale:
         found = forked(lambda: _measure(modules, stale, longest_s), 3600)
         if "code" not in found:
             raise RuntimeError(f"the tests could not be measured: {found}")
-    return _current(longest_s)
+    return _current(modules, longest_s)
 
 
-def _current(longest_s: float) -> dict[str, dict[str, Any]]:
-    """Return what is kept and still holds."""
+def _current(modules: list[str], longest_s: float) -> dict[str, dict[str, Any]]:
+    """Return what is kept and still holds, of tests in which all these modules were listened to."""
     known = {}
     for file, entry in _kept().items():
         enough = not entry["longest_s"] or 0 < longest_s <= entry["longest_s"]
-        if (enough or not entry["bad"]) and entry["state"] == _state(entry["state"]):
+        heard = set(modules) <= set(entry.get("modules", ()))
+        if heard and (enough or not entry["bad"]) and entry["state"] == _state(entry["state"]):
             known[file] = entry
     return known
 
@@ -182,7 +184,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _measure(modules: list[str], files: list[str], longest_s: float) -> dict[str, int]:
-    plugin = Listening(longest_s)
+    plugin = Listening(modules, longest_s)
     for module in modules:
         tree = Spoken().visit(ast.parse(source_of(module).read_text()))
         exchange_all(module, tree, _runs=_saying(plugin, module))

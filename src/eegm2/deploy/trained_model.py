@@ -19,7 +19,7 @@ from eegm2.training.checkpoint import INPUT, load_checkpoint, weights_sha256
 
 SCALINGS = {
     "quantile95": "each channel divided by the 0.95 quantile of its absolute values (+ 1e-8)",
-    "robust": "each channel minus its median, divided by its interquartile range",
+    "robust": "each channel minus its median, divided by its interquartile range / 1.349",
     "zscore": "each channel minus its mean, divided by its standard deviation",
     "recording": "all channels divided by one number, the median of their robust standard deviations",
     "none": "microvolts, not scaled",

@@ -159,7 +159,9 @@ class PooledOrder(Sampler[list[int]]):
         self.shuffle = n_batches is None
         whole = sum(-(-size // batch_size) for size in sizes)
         in_proportion = np.allclose(shares, np.asarray(sizes) / sum(sizes))
-        counts = [store.total for store in self.stores] if in_proportion else _divide(whole, shares)
+        #: Batches of each store that take turns; the last of one may be too small to be dealt out.
+        self.turns = [-(-size // batch_size) for size in sizes] if in_proportion else _divide(whole, shares)
+        counts = [store.total for store in self.stores] if in_proportion else self.turns
         if min(counts) < 1:
             raise ConfigError(
                 f"share: {min(shares):.3g} of {whole} batches is less than one; "
@@ -170,7 +172,7 @@ class PooledOrder(Sampler[list[int]]):
         self.drawn = list(sizes) if in_proportion else [count * batch_size for count in counts]
         if n_batches is not None:
             turns = [n_batches // len(sizes) + (i < n_batches % len(sizes)) for i in range(len(sizes))]
-            self.counts = [min(turn, store.total) for turn, store in zip(turns, self.stores)]
+            self.counts = self.turns = [min(turn, store.total) for turn, store in zip(turns, self.stores)]
             self.drawn = [min(size, c * batch_size) for size, c in zip(sizes, self.counts)]
         self.total, self.n_windows = sum(self.counts), sum(self.drawn)
         self.epoch = self.start = 0
@@ -179,16 +181,17 @@ class PooledOrder(Sampler[list[int]]):
         return self.total - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        turns = np.repeat(np.arange(len(self.counts)), self.counts)
+        turns = np.repeat(np.arange(len(self.turns)), self.turns)
         if self.shuffle:
             turns = np.random.default_rng([self.seed, self.epoch, len(self.counts)]).permutation(turns)
         orders = [self._windows(store) for store in range(len(self.counts))]
         done = [0] * len(self.counts)
-        for batch, store in enumerate(turns.tolist()):
+        for store in turns.tolist():
             first = done[store] * self.batch_size
-            done[store] += 1
-            if batch >= self.start:
-                yield self.stores[store].dealt(orders[store][first : first + self.batch_size])
+            if done[store] < self.counts[store]:
+                done[store] += 1
+                if sum(done) > self.start:
+                    yield self.stores[store].dealt(orders[store][first : first + self.batch_size])
 
     def _windows(self, store: int) -> np.ndarray:
         """Return the windows that an epoch takes of a store, in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -209,8 +210,9 @@ except KeyboardInterrupt as ended:
 
 
 def test_an_interrupted_export_leaves_nothing_behind(tmp_path: Path) -> None:
-    out, other = tmp_path / "out", tmp_path / ".other.tmp-1"
-    killed = tmp_path / ".out.tmp-999999999"  # no process has this number
+    out, host = tmp_path / "out", socket.gethostname()
+    other = tmp_path / f".tmp-{host}-{os.getpid()}-a"
+    killed = tmp_path / f".tmp-{host}-999999999-b"  # no process has this number
     for folder in (other, killed):
         folder.mkdir()
     child = subprocess.Popen(
@@ -221,7 +223,9 @@ def test_an_interrupted_export_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "waiting\n"
-    assert set(tmp_path.iterdir()) == {other, tmp_path / f".out.tmp-{child.pid}"}
+    assert other in tmp_path.iterdir()
+    (writing,) = set(tmp_path.iterdir()) - {other}
+    assert writing.name.startswith(f".tmp-{host}-{child.pid}-")
     child.terminate()
     child.communicate(timeout=60)
     assert child.returncode == 128 + signal.SIGTERM

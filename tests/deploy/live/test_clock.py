@@ -122,15 +122,42 @@ def test_drift_and_jitter_are_slope_and_scatter_of_the_line_through_all_stamps(
     assert clock.jitter_s == pytest.approx(scatter, rel=1e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize("true_hz", [200.0, 245.0, 255.0, 300.0])
-def test_another_rate_than_the_stated_one_is_refused_and_told(true_hz: float) -> None:
-    """A fifth off is another rate; two per cent are drift."""
-    clock, stamps = ClockTracker(RATE, where="amp"), 3 + np.arange(round(30 * true_hz)) / true_hz
-    if abs(true_hz / RATE - 1) < 0.03:
-        assert gaps(stamps, clock) == []
+@pytest.mark.parametrize("kind", ["even", "burst"])
+@pytest.mark.parametrize("share", [-0.2, -0.08, -0.05, -0.03, -0.02, 0.0, 0.02, 0.03, 0.05, 0.08, 0.2])
+@pytest.mark.parametrize("lost", [0, 75])
+def test_another_rate_than_the_stated_one_is_refused_and_told(kind: str, share: float, lost: int) -> None:
+    """From 3 % on, the farther off the sooner; two per cent are drift, however stamps scatter."""
+    rate_hz, rng = 50.0, np.random.default_rng(5)
+    true_hz = rate_hz * (1 + share)
+    stamps = 3 + np.delete(np.arange(round(100 * true_hz)), np.s_[250 : 250 + lost]) / true_hz
+    polls = np.cumsum(0.2 * np.clip(1 + 0.15 * rng.standard_normal(1000), 0.2, 3))
+    if kind == "burst":
+        stamps = polls[np.searchsorted(polls, stamps)]
+    else:
+        stamps += 0.004 * rng.standard_normal(len(stamps))
+    clock, starts = ClockTracker(rate_hz, where="amp"), iter(range(0, len(stamps), 16))
+    if abs(share) < 0.03:
+        for start in starts:
+            clock.push(stamps[start : start + 16])
         return
-    with pytest.raises(DataError, match=rf"amp: states 250 Hz but sends {true_hz:.0f} samples"):
-        gaps(stamps, clock)
+    with pytest.raises(DataError, match="amp: states 50 Hz but sends") as refused:
+        all(clock.push(stamps[start : start + 16]) is not None for start in starts)
+    told_hz = float(str(refused.value).split("sends ")[1].split()[0])
+    assert told_hz == pytest.approx(true_hz, rel=0.02 if kind == "even" else 0.05), "what was lost was sent"
+    assert next(starts) / true_hz < {0.03: 80, 0.05: 25, 0.08: 15, 0.2: 10}[abs(share)]
+
+
+def test_jumps_and_stalls_of_a_source_of_the_right_rate_do_not_make_it_another() -> None:
+    """Half a second set back at once, one that is caught up, and a second lost, over a minute and a half."""
+    stamps = np.arange(4500) / 50.0
+    for change in (stamps - 0.5 * (stamps > 6), stamps - 0.7 * (stamps > 40), stamps + 1.0 * (stamps > 3)):
+        clock = ClockTracker(50.0)
+        for start in range(0, len(change), 16):
+            clock.push(change[start : start + 16])
+    stalled = stamps.copy()
+    for begin in range(200, 4200, 400):
+        stalled[begin : begin + 40] = stamps[begin + 40]
+    assert gaps(stalled, ClockTracker(50.0)) == []
 
 
 def test_stamps_that_run_backwards_are_refused() -> None:

@@ -125,3 +125,17 @@ def test_epochs_that_say_nothing_of_their_filter_may_hold_anything() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         facts.warn_of_filters({"highpass": 1.0, "lowpass": 30.0})
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "covariance"])
+def test_a_list_of_epochs_is_read_as_one_would_be(preset: str) -> None:
+    """In the channel order of the first, at its rate; a network of one's own takes the rate of either."""
+    x, names = RNG.standard_normal((6, 4, 512)) * 20e-6, ("Fz", "Cz", "Pz", "Oz")
+    encoder = EEGM2Encoder(preset=preset, width=4)
+    expected = encoder.fit_transform(epochs(x, names, 256.0))
+    parts = [epochs(x[:4], names, 256.0), epochs(x[4:, ::-1], names[::-1], 256.0)]
+    np.testing.assert_array_equal(encoder.fit_transform(parts), expected)
+    with pytest.raises(ConfigError, match="sampled at 128 Hz, the first of the Epochs has 256 Hz; resample"):
+        encoder.fit([parts[0], epochs(x, names, 128.0)])
+    with pytest.raises(ConfigError, match=r"has channels Fz Cz Pz O1, the first of .* has Fz Cz Pz Oz"):
+        encoder.fit([parts[0], epochs(x, ("Fz", "Cz", "Pz", "O1"), 256.0)])

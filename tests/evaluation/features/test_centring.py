@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from eegm2.errors import ConfigError, DataError
-from eegm2.evaluation.features.centring import WARM_UP_WINDOWS, RunningMean, centre_features, centred
+from eegm2.evaluation.features.centring import (
+    WARM_UP_WINDOWS,
+    RunningMean,
+    centre_features,
+    centred,
+    side_by_side,
+)
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.scores.metrics import classification_metrics
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
@@ -115,3 +121,12 @@ def test_models_and_baselines_of_an_experiment_are_centred(tmp_path: Path) -> No
     flat = tuned.replace('head = "statistics"', 'head = "flatten"') + 'centre = "recording"'
     with pytest.raises(ConfigError, match=r"model 'flat': centre: got 'recording' with head 'flatten'.*fit"):
         evaluate(tmp_path, text + model("flat", flat))
+
+
+def test_windows_side_by_side_are_told_from_those_that_overlap() -> None:
+    start_s = np.array([0.0, 1.0, 1.5, 2.0, 3.9, 4.0, 9.0, 10.9, 11.0])
+    expected = [True, False, False, True, False, True, True, False, True]
+    np.testing.assert_array_equal(side_by_side(start_s, 2.0), expected)
+    assert side_by_side(start_s, 0.0).all()
+    thirds = np.arange(7) * (43 / 128)  # a third of a second in whole samples: none overlaps another
+    assert side_by_side(thirds, 43 / 128).all()

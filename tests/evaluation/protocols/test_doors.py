@@ -243,16 +243,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RecordingStor
     return run, store
 
 
-@pytest.mark.parametrize("centre", ["recording", "running"])
+@pytest.mark.parametrize(("centre", "stride_s"), [("recording", 2.0), ("running", 2.0), ("running", 0.75)])
 def test_an_embedding_has_every_window_and_is_centred_if_asked(
-    centre: Any, place: tuple[Path, RecordingStore], tmp_path: Path
+    centre: Any, stride_s: float, place: tuple[Path, RecordingStore], tmp_path: Path
 ) -> None:
     run, store = place
-    plain = embed(run, store.url, tmp_path / "a.npz", EmbedConfig())
-    assert len(plain.values) == 6 * 12, "of 24 s in windows of 2 s, what pretraining left out included"
+    plain = embed(run, store.url, tmp_path / "a.npz", EmbedConfig(stride_s=stride_s))
+    assert len(plain.values) == 6 * (int((24 - 2) / stride_s) + 1), "what pretraining left out included"
     assert plain.values.ndim == 2
-    made = embed(run, store.url, tmp_path / "b.npz", EmbedConfig(centre=centre))
-    expected = centred(plain.values.astype(float), plain.recording, centre, plain.start_s)
+    made = embed(run, store.url, tmp_path / "b.npz", EmbedConfig(centre=centre, stride_s=stride_s))
+    expected = centred(plain.values.astype(float), plain.recording, centre, plain.start_s, 2.0)
     np.testing.assert_allclose(made.values, expected, rtol=1e-5, atol=1e-6)
     sequence = embed(run, store.url, tmp_path / "c.npz", EmbedConfig(kind="sequence"))
     assert sequence.values.ndim == 3

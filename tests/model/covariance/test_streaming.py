@@ -147,6 +147,28 @@ def test_decisions_see_the_tangent_vectors_of_their_window() -> None:
         steps_of("window_s", 2.1, 128.0, 32)
 
 
+@pytest.mark.parametrize(("n_steps", "hop_steps"), [(16, 4), (16, 8), (12, 5), (3, 2), (8, 8), (4, 9)])
+def test_windows_that_overlap_are_centred_in_a_stream_as_offline(n_steps: int, hop_steps: int) -> None:
+    """Only windows side by side count; after a gap they are counted anew, and the mean stays."""
+    rng = np.random.default_rng(0)
+    ends = [n_steps + hop_steps * np.arange(60), n_steps + hop_steps * np.arange(45)]
+    features = rng.standard_normal((105, 6)) + np.linspace(0, 5, 105)[:, None]
+    centring, made = StreamCentring(window_steps=n_steps), []
+    for part, rows in zip(ends, (range(60), range(60, 105))):
+        centring.restart()
+        made += [centring.take(features[row : row + 1], int(end)) for row, end in zip(rows, part)]
+    second = ends[0][-1] + 7  # seconds of a step are 0.25 s
+    start_s = 0.25 * (np.concatenate([ends[0], second + ends[1]]) - n_steps)
+    offline = centred(features, np.array(["a"] * 105), "running", start_s, 0.25 * n_steps)
+    known = [row is not None for row in made]
+    assert known == sorted(known)
+    assert any(known)
+    first = known.index(True)
+    np.testing.assert_allclose(np.concatenate(made[first:]), offline[first:])
+    mean = features[: first + 1] - offline[: first + 1]
+    np.testing.assert_allclose(mean, np.broadcast_to(mean[-1], mean.shape))
+
+
 def test_centring_in_a_stream_is_the_offline_running_mean() -> None:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((40, 6)) + 3

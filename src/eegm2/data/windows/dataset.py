@@ -161,6 +161,11 @@ class WindowDataset(Dataset[dict[str, Any]]):
         quiet: np.ndarray = before[starts + self.n_times] == before[starts]
         return quiet
 
+    @property
+    def window_s(self) -> float:
+        """Length of a window as it is cut, in whole samples; in seconds."""
+        return self.n_times / self.store.sfreq_hz
+
     def __len__(self) -> int:
         return len(self.index)
 

@@ -110,6 +110,10 @@ class StorePool:
             earlier = list(people)
             for subject, found in sources.items():
                 same = [person for person in earlier if person[0] == subject and person[1] & found]
+                for other in same[1:]:  # who seemed to be two until now
+                    same[0][1].update(other[1])
+                    same[0][2].extend(other[2])
+                    people.remove(other)
                 if same:
                     same[0][1].update(found)
                     same[0][2].append(self.label(number, subject))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import torch
 
 import eegm2
+from eegm2.atomic import whole_folder
 from eegm2.config import to_dict
 from eegm2.deploy.config import ExportConfig
 from eegm2.deploy.export.parts import Part, build_part, chosen_parts, window_part
@@ -88,7 +85,7 @@ def export_model(
         assert isinstance(model, EEGM2)
         parts = chosen_parts(model, config)
     _require_packages(config)
-    with _unfinished(out) as folder:
+    with whole_folder(out) as folder:
         files: dict[str, Any] = {}
         for name in parts:
             assert isinstance(model, EEGM2)
@@ -98,9 +95,6 @@ def export_model(
         report = {"format": 1, "eegm2": eegm2.__version__, **trained.facts(), "config": to_dict(config)}
         report["files"] = files
         (folder / "export.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-        if out.exists():
-            out.rmdir()
-        folder.replace(out)
     return report
 
 
@@ -112,32 +106,6 @@ def _require_packages(config: ExportConfig) -> None:
                 import_module(name)
             except ImportError as error:
                 raise ConfigError(f"export: {error.name} is missing; {remedy}") from error
-
-
-@contextlib.contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that goes away unless it is renamed.
-
-    Its name holds this process's number: what a killed process left behind goes with the next export.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.tmp-*"):
-        owner = left.name.rpartition("-")[2]
-        if not (owner.isdigit() and _alive(int(owner))):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    folder.mkdir()
-
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    import psutil
-
-    return process != os.getpid() and psutil.pid_exists(process)
 
 
 def _export_part(part: Part, trained: TrainedModel, folder: Path, config: ExportConfig) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def _offline(model: EEGM2, windows: WindowDataset, how: StreamedAs, batch_size: 
         windows.recording_ids,
         windows.start_s,
         windows.classes,
+        windows.window_s,
     )
     features = extract_features(model, data, batch_size=batch_size, kind=how.features)
     if how.centre != "none":

@@ -14,11 +14,16 @@ _LATE_SAMPLES = 2.5
 _LATE_S = 0.04
 #: A stamp this much before the last one is of a clock that was set back; bursts and jitter stay below.
 SET_BACK_S = 0.75
-#: A clock this far off its nominal rate is refused.
+#: A clock this far off its nominal rate is refused. It is where the lowest lateness of slices has moved by
+#: more than `_DRIFTS` of the time that has passed, and `_UNSURE_S` by which it may differ without drift: 3 %
+#: after less than a minute, 5 % after some 15 s. A jump is no drift: most slices must have moved so.
 _LARGEST_RATE_ERROR = 0.03
+_DRIFTS, _UNSURE_S = 0.025, 0.25
 #: A slice is longer than the period of any sender in bursts, so each has the end of one.
 _SLICE_S = 0.6
 _KEPT_SLICES = 10
+#: The lowest lateness of so many slices tells the rate, each compared with one at most so many slices later.
+_RATE_SLICES, _APART = 200, 5
 #: So long stays late what is missing; bursts catch up before.
 _LASTING_S = 2 * _SLICE_S
 #: Lateness that differs by less is even: a jump is seen at once.
@@ -74,6 +79,7 @@ class ClockTracker:
         self._count = self._missing = 0
         self._last = 0.0
         self._slices: deque[_Slice] = deque(maxlen=_KEPT_SLICES)
+        self._past: deque[_Slice] = deque(maxlen=_RATE_SLICES)
         self._recent: deque[float] = deque(maxlen=max(_LOOK_AHEAD, round(self.sfreq_hz * _SLICE_S)))
         self._sums = np.zeros(5)
         self._late: tuple[float, float] | None = None
@@ -185,8 +191,9 @@ class ClockTracker:
         """Count what is missing; what was seen since then was measured against another time."""
         self._missing += missing
         self._late = None
-        while self._slices and self._slices[-1].began_s >= since:
-            self._slices.pop()
+        for slices in (self._slices, self._past):
+            while slices and slices[-1].began_s >= since:
+                slices.pop()
 
     def _take(self, stamp: float) -> int:
         """Count a sample; return how many are missing by what has been late for long enough."""
@@ -214,6 +221,7 @@ class ClockTracker:
                 self._lowest = base, base + max(self.late_s, 2 * (max(lows) - min(lows)))
             self._expect()
             self._slices.append(_Slice(stamp, late, late))
+            self._past.append(self._slices[-1])
         else:
             now = self._slices[-1]
             now.low, now.high = min(now.low, late), max(now.high, late)
@@ -240,16 +248,17 @@ class ClockTracker:
             return
         if self._count > 4 * self.sfreq_hz and self._last < self._first:
             raise DataError(f"{self.where}: time stamps run backwards; restart the source")
-        if len(self._slices) < _JUDGED_AFTER_SLICES:
+        past = list(self._past)[:-1]  # the last goes on
+        if len(past) < _JUDGED_AFTER_SLICES - 1:
             return
-        lows = np.array([s.low for s in self._slices])[:-1]
-        times = np.array([s.began_s for s in self._slices])[:-1]
-        rates = np.diff(lows) / np.maximum(np.diff(times), 1e-9)
-        shift = float(np.median(lows[-3:]) - np.median(lows[:3]))
-        allowed = 0.25 + _LARGEST_RATE_ERROR * float(times[-1] - times[0])
-        if abs(float(np.median(rates))) > _LARGEST_RATE_ERROR and abs(shift) > allowed:
-            measured = (self._count - 1) / max(self._last - self._first, 1e-9)
+        lows, times = np.array([s.low for s in past]), np.array([s.began_s for s in past])
+        apart = min(_APART, len(past) // 5)  # of few, a jump must not be in half of the pairs
+        rates = (lows[apart:] - lows[:-apart]) / np.maximum(times[apart:] - times[:-apart], 1e-9)
+        shift, passed = (float(np.median(x[-3:]) - np.median(x[:3])) for x in (lows, times))
+        rate, far = float(np.median(rates)), abs(shift) > _DRIFTS * passed + _UNSURE_S
+        if far and rate * np.sign(shift) > _DRIFTS / 2:
+            sent_hz = self.sfreq_hz * (1 - rate)
             raise DataError(
-                f"{self.where}: states {self.sfreq_hz:g} Hz but sends {measured:.4g} samples a second; "
+                f"{self.where}: states {self.sfreq_hz:g} Hz but sends {sent_hz:.3g} samples a second; "
                 "correct the rate that the source states"
             )

@@ -120,30 +120,26 @@ class Classifier:
     def probabilities(
         self,
         x: NDArray[np.float32],
-        features: NDArray[np.float64] | None,
+        taken: NDArray[np.float64] | None,
         batch_size: int,
         device: str,
-        mean: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Return class probabilities (n, n_classes), or values (n, 1), of a recording's windows, in order.
+        """Return class probabilities (n, n_classes), or values (n, 1), of windows.
 
         Parameters
         ----------
         x : array, shape (n, n_chans, n_times)
             Scaled windows.
-        features : array, optional
-            From :meth:`features`.
+        taken : array, shape (n, n_features), optional
+            From :meth:`features`, centred (:meth:`centred`) where the head was learnt on such.
         batch_size, device
             Of the forward passes of a fine-tuned network.
-        mean : array, optional
-            Taken off the features in place of their own mean, where the head was learnt on centred ones.
         """
-        if features is None:
+        if taken is None:
             made = self._tuned("forward", x, batch_size, device)
+        elif self.head is not None:
+            return self.head(taken)
         else:
-            taken = self.centred(features) if mean is None or self.centre == "none" else features - mean
-            if self.head is not None:
-                return self.head(taken)
             made = self._tuned("answer", taken.astype(np.float32), batch_size, device)
         return torch.from_numpy(made).softmax(1).numpy() if self.classes else made
 
@@ -152,9 +148,12 @@ class Classifier:
         """What is taken off the features."""
         return self.facts.get("centre", "none")
 
-    def centred(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the features (n, n_features) of a recording's windows, in order, as the head takes them."""
-        return np.asarray(centred(features, np.zeros(len(features), str), self.centre))
+    def centred(
+        self, features: NDArray[np.float64], start_s: NDArray[np.float64], window_s: float
+    ) -> NDArray[np.float64]:
+        """Return the features (n, n_features) of a recording's windows as the head takes them."""
+        one = np.zeros(len(features), str)
+        return np.asarray(centred(features, one, self.centre, start_s, window_s))
 
     def _tuned(
         self, what: str, rows: NDArray[np.float32], batch_size: int, device: str

@@ -63,7 +63,9 @@ def reactions(
         else:
             x = scale_window(x_uv, scaling)
         features = classifier.features(x, 64, device)
-        made = classifier.probabilities(x, features, 64, device, mean_features)
+        if features is not None and mean_features is not None and classifier.centre != "none":
+            features = features - mean_features
+        made = classifier.probabilities(x, features, 64, device)
         if not classifier.classes:
             return made
         p = np.clip(made, 1e-6, 1 - 1e-6)

@@ -82,10 +82,10 @@ def predict_recording(
         x = scale_window(raw, windows.scaling, typical_uv if windows.scaling == "recording" else None)
     own = classifier.on_montage(store.ch_names, config.positions)
     features = own.features(x, config.batch_size, config.device)
-    probabilities = own.probabilities(x, features, config.batch_size, config.device)
     taken: NDArray[Any] | None = None
     if features is not None:
-        taken = own.centred(features)
+        taken = own.centred(features, dataset.start_s, dataset.window_s)
+    probabilities = own.probabilities(x, taken, config.batch_size, config.device)
     flags = window_flags(raw, typical_uv, taken, own, store.ch_names)
     names = [*dataset.classes, ""]
     labels = [names[i] for i in dataset.labels]

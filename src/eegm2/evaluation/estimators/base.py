@@ -52,13 +52,13 @@ class OnWindows(BaseEstimator):
         facts: InputFacts = self._checkpoint_facts() if reset else self.input_facts_
         facts.refuse_scaling(self.scaling)
         names: list[str] | None = None
-        if reset:
-            self.sfreq_hz_ = float(X.info["sfreq"]) if hasattr(X, "info") else None
+        rate_hz: float | None = None
         if is_epochs(X):
             X, found = epochs_to_array(X, facts)
-            names = list(found.ch_names)
+            names, rate_hz = list(found.ch_names), found.sfreq_hz
             facts = facts if facts.ch_names else found
         if reset:
+            self.sfreq_hz_ = rate_hz
             self.ch_names_ = list(self.ch_names) if self.ch_names is not None else names
         checks = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_2d": False, "reset": reset}
         if isinstance(y, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,13 +132,17 @@ def epochs_to_array(X: Any, facts: InputFacts) -> tuple[NDArray[np.floating], In
     Raises
     ------
     ConfigError
-        If channels or rate are others than the model's.
+        If channels or rate are others than the model's, or where it knows none, than the first Epochs'.
     """
     if isinstance(X, list | tuple):
-        parts = [epochs_to_array(part, facts) for part in X]
-        for _, found in parts[1:]:
-            parts[0][1].order(found.ch_names)
-        return np.concatenate([x for x, _ in parts]), parts[0][1]
+        x_uv, found = epochs_to_array(X[0], facts)
+        known = replace(
+            facts,
+            ch_names=facts.ch_names or found.ch_names,
+            sfreq_hz=facts.sfreq_hz or found.sfreq_hz,
+            whose=facts.whose if facts.sfreq_hz else "the first of the Epochs",
+        )
+        return np.concatenate([x_uv, *(epochs_to_array(part, known)[0] for part in X[1:])]), found
     types = X.get_channel_types()
     names = tuple(name for name, kind in zip(X.ch_names, types) if kind == "eeg")
     rate_hz = float(X.info["sfreq"])

@@ -55,11 +55,13 @@ def centred(
     recording: NDArray[np.str_],
     centre: Centre,
     start_s: NDArray[np.float64] | None = None,
+    window_s: float = 0.0,
 ) -> NDArray[np.floating]:
     """Return features less a mean of the same recording's.
 
-    ``recording``: of all its windows. ``running``: of those up to each window in time, as a stream has them;
-    the windows of the warm-up take the mean at its end.
+    ``recording``: of all its windows. ``running``: of those up to each window in time, as a stream has them:
+    of windows that overlap, those count that lie side by side from the first one on; the windows of the
+    warm-up take the mean at its end.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ def centred(
     centre : {"none", "recording", "running"}
     start_s : array, shape (n,), optional
         Start of each window, for ``running``; by default windows are in order.
+    window_s : float
+        Their length; 0: none overlaps another.
     """
     if centre == "none":
         return features
@@ -77,12 +81,33 @@ def centred(
         if centre == "recording":
             result[rows] -= result[rows].mean(0)
             continue
-        rows = rows if start_s is None else rows[np.argsort(start_s[rows], kind="stable")]
-        means = np.cumsum(result[rows], axis=0) / np.arange(1, len(rows) + 1)[:, None]
-        known = min(WARM_UP_WINDOWS, len(rows)) - 1
+        counts = np.ones(len(rows), bool)
+        if start_s is not None:
+            rows = rows[np.argsort(start_s[rows], kind="stable")]
+            counts = side_by_side(start_s[rows], window_s)
+        number = np.cumsum(counts)
+        means = np.cumsum(result[rows] * counts[:, None], axis=0) / number[:, None]
+        known = np.searchsorted(number, min(WARM_UP_WINDOWS, number[-1]))
         means[:known] = means[known]
         result[rows] -= means
     return result
+
+
+def side_by_side(start_s: NDArray[np.float64], window_s: float) -> NDArray[np.bool_]:
+    """Tell the first window, and each that begins where the last one told ended, or later.
+
+    Parameters
+    ----------
+    start_s : array, shape (n,)
+        Starts in ascending order, in seconds.
+    window_s : float
+        Length of a window.
+    """
+    counts, end_s = np.zeros(len(start_s), bool), -np.inf
+    for row, start in enumerate(start_s):
+        if start >= end_s - 1e-6:
+            counts[row], end_s = True, start + window_s
+    return counts
 
 
 def centre_features(
@@ -111,7 +136,7 @@ def centre_features(
     if centre == "none":
         return features
     refuse_constant(data)
-    return centred(features, data.recording, centre, data.start_s)
+    return centred(features, data.recording, centre, data.start_s, data.window_s)
 
 
 def refuse_constant(data: LabelledWindows) -> None:

@@ -134,7 +134,9 @@ def embed(
         progress=progress,
     )
     if config.centre != "none" and config.kind != "sequence":
-        values = centred(values, data.recording, config.centre, data.start_s).astype(np.float32)
+        values = centred(values, data.recording, config.centre, data.start_s, data.window_s).astype(
+            np.float32
+        )
     made = Embedding(
         values,
         np.asarray(data.start_s),
@@ -226,7 +228,13 @@ def _from_store(
     names = np.array([*dataset.classes, ""])
     y = dataset.labels.astype(np.int64)
     data = LabelledWindows(
-        dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, dataset.classes
+        dataset,
+        y,
+        dataset.subjects,
+        dataset.recording_ids,
+        dataset.start_s,
+        dataset.classes,
+        dataset.window_s,
     )
     sessions = np.array([info.session for info in dataset.recordings])
     return checkpoint, data, sessions[dataset.index["recording"]], names[y]
@@ -273,7 +281,7 @@ def _from_file(
     info = RecordingInfo(*whose, total, sfreq_hz, made.ch_names, labels, attributes)
     recording, subject, session = (np.full(len(starts), text) for text in whose)
     none = np.zeros(len(starts), dtype=np.int64)
-    data = LabelledWindows(x, none, subject, recording, starts / sfreq_hz)
+    data = LabelledWindows(x, none, subject, recording, starts / sfreq_hz, window_s=length / sfreq_hz)
     return checkpoint, data, session, _labels(info, windows, starts, length)
 
 

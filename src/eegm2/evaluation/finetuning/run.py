@@ -127,7 +127,7 @@ def finetune(
         outcome, network = _learnt(checkpoint, data, split, config, kind, features, state)
         taken = None  # of a network that has changed, features are others now
         if network is None and features is not None:
-            taken = centred(features, data.recording, config.centre, data.start_s)
+            taken = centred(features, data.recording, config.centre, data.start_s, data.window_s)
         common = learnt_from(opened, data, split, asked.windows, taken)
         row = evaluate(outcome, data, split.indices.test)
         task = {

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eegm2.atomic import remove_stale_temporaries, temporary_name, write_atomic
+from eegm2.atomic import whole_folder, write_atomic
 from eegm2.data.files.naming import impossible_name
 from eegm2.errors import ConfigError
 from eegm2.evaluation.scores.outcome import Outcome
@@ -76,28 +75,13 @@ def write_folder(
 
     `keep` is called with that name, to write what else belongs into the folder.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale_temporaries(out.parent)  # what killed processes were writing
-    new, old = (temporary_name(out) for _ in range(2))
-    try:
-        new.mkdir()
-        np.savez_compressed(new / "predictions.npz", **predictions)
-        np.savez_compressed(new / "embedding.npz", **embedding)
+    with whole_folder(out) as folder:
+        np.savez_compressed(folder / "predictions.npz", **predictions)
+        np.savez_compressed(folder / "embedding.npz", **embedding)
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomic(new / "results.json", [text.encode()])
+        write_atomic(folder / "results.json", [text.encode()])
         if keep is not None:
-            keep(new)
-        if out.exists():
-            out.rename(old)
-        try:
-            new.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            keep(folder)
 
 
 def listed_probes(path: Path) -> tuple[list[str], str]:

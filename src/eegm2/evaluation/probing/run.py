@@ -119,7 +119,7 @@ def probe(
             "seconds": round(time.monotonic() - began, 1),
         },
     }
-    made = centred(features, data.recording, config.centre, data.start_s)
+    made = centred(features, data.recording, config.centre, data.start_s, data.window_s)
     about: dict[str, Any] = {
         "features": config.features,
         "centre": config.centre,

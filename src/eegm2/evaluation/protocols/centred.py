@@ -57,7 +57,7 @@ class Centring:
 
     def __init__(self, data: LabelledWindows, centre: Centre, batch_size: int) -> None:
         refuse_constant(data)
-        self.recording, self.start_s, self.centre = data.recording, data.start_s, centre
+        self.data, self.centre = data, centre
         _, self.groups = np.unique(data.recording, return_inverse=True)
         self.batch_size, self.together = batch_size, min(TOGETHER, batch_size)
         self._known: tuple[NDArray[np.int64], Tensor, Tensor] | None = None
@@ -96,7 +96,6 @@ class Centring:
         return np.flatnonzero(np.isin(self.groups, self.groups[indices]))
 
     def _less_mean(self, features: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        found = centred(
-            features.double().cpu().numpy(), self.recording[rows], self.centre, self.start_s[rows]
-        )
+        data, values = self.data, features.double().cpu().numpy()
+        found = centred(values, data.recording[rows], self.centre, data.start_s[rows], data.window_s)
         return torch.from_numpy(found).to(features)

@@ -30,6 +30,8 @@ class LabelledWindows:
         Start of every window in its recording, in seconds.
     classes : tuple of str
         Class names in the order of `y`; empty for regression.
+    window_s : float
+        Length of a window in seconds; 0 where nobody knows it, and windows do not overlap.
     """
 
     x: Any
@@ -38,6 +40,7 @@ class LabelledWindows:
     recording: NDArray[np.str_]
     start_s: NDArray[np.float64]
     classes: tuple[str, ...] = ()
+    window_s: float = 0.0
 
     def __post_init__(self) -> None:
         n = len(self.x)
