@@ -565,3 +565,37 @@ def test_without_skill_and_without_windows_nothing_is_made_up(drawn: dict[str, A
     for low, high in (roc.get_xlim(), roc.get_ylim()):
         assert -0.1 < low <= 0 < 1 <= high < 1.1
     assert (roc.get_xlabel(), roc.get_ylabel()) == ("false positive rate", "true positive rate")
+
+
+@pytest.mark.parametrize("n_protocols", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_every_protocol_has_a_panel_of_its_name(n_protocols: int, n_classes: int) -> None:
+    """And no more are seen; in each panel of a ROC a thin line is one seed's."""
+    classes = [f"c{i}" for i in range(n_classes)]
+    names = [f"p{i}" for i in range(n_protocols)]
+    y = np.arange(20) % n_classes
+    scores = {p: [RNG.dirichlet(np.ones(n_classes), 20) for _ in range(2)] for p in names}
+    matrices = {p: np.full((n_classes, n_classes), float(i)) for i, p in enumerate(names, 1)}
+    for figure in (figures.confusion_matrices(matrices, classes), figures.roc_curves(y, scores, classes)):
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in shown] == names
+    for name, axes in zip(names, shown):
+        shares = [1] if n_classes == 2 else range(n_classes)
+        thin: list[Any] = [line for line in axes.lines if line.get_alpha() == 0.35]
+        areas = [figures.roc_points(y == c, s[:, c])[2] for c in shares for s in scores[name]]  # type: ignore[index]
+        found = [np.trapezoid(np.asarray(line.get_ydata()), np.asarray(line.get_xdata())) for line in thin]
+        np.testing.assert_allclose(found, areas)
+
+
+@pytest.mark.parametrize(("n", "counted"), [(5, True), (6, False)])
+def test_a_matrix_names_its_cells_in_their_middle(n: int, counted: bool) -> None:
+    """Counts are told where there is room; what is written on dark is white."""
+    matrix = np.eye(n) * 3
+    axes: Any = figures.confusion_matrices({"m": matrix}, [f"c{i}" for i in range(n)]).axes[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        assert list(axis.get_ticklocs()) == [i + 0.5 for i in range(n)]
+        assert [label.get_text() for label in axis.get_ticklabels()] == [f"c{i}" for i in range(n)]
+    texts = {text.get_position(): text for text in axes.texts}
+    assert texts[0.5, 0.5].get_text() == ("100%\n3" if counted else "100%")
+    assert texts[0.5, 0.5].get_color() == "#ffffff" != texts[1.5, 0.5].get_color()
+    assert axes.get_ylim() == (n, 0)
