@@ -15,15 +15,17 @@ import torch
 
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
+from eegm2.evaluation.experiment import run as running
 from eegm2.evaluation.experiment import weights as first_weights
 from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.reading import read_plan
-from eegm2.evaluation.experiment.results import write_results
+from eegm2.evaluation.experiment.results import result_rows, write_results
 from eegm2.evaluation.experiment.splits import NamedSplit, _subset, named_splits
 from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.scores.crossval import subject_splits
+from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from tests.evaluation.helpers import labelled_arrays, labelled_store
 
@@ -277,3 +279,45 @@ def test_a_cell_is_named_by_model_split_and_seed() -> None:
                 assert cell.label == f"{model} {split} seed {seed}"
                 names.add(cell.stem)
     assert len(names) == 12
+
+
+def test_rows_are_in_the_order_of_the_plan_and_then_of_the_people_learnt_from() -> None:
+    """Each under the number of people whose labels its models had."""
+    plan: Any = SimpleNamespace(
+        models=[SimpleNamespace(name=name, kind="k") for name in ("z", "a")], n_bootstrap=3
+    )
+    result: Any = SimpleNamespace(rows=lambda label, n_bootstrap: [{"model": label, "metric": "m"}])
+    results: Any = {(name, count): result for count in (9, 2) for name in ("a", "z")}
+    rows = result_rows(results, DATA, plan, "subject")
+    assert [(row["model"], row["train_subjects"]) for row in rows] == [
+        ("z, 2 subjects", 2), ("z, 9 subjects", 9), ("a, 2 subjects", 2), ("a, 9 subjects", 9),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_labelled", [None, 5])
+def test_the_facts_of_a_cell_are_its_own(n_labelled: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged on the test part, chosen among by the validation part, with the people whose labels it had."""
+    asked: list[tuple[str, np.ndarray]] = []
+
+    def note(name: str) -> Any:
+        def judge(outcome: Any, data: Any, indices: np.ndarray) -> dict[str, Any]:
+            asked.append((name, indices))
+            return {"judged": name}
+
+        return judge
+
+    monkeypatch.setattr(running, "evaluate", note("test"))
+    monkeypatch.setattr(running, "validation_row", note("validation"))
+    split = NamedSplit("fold1", split_of(DATA), SplitManifest(("a",), ("b",), ("c",)), n_labelled)
+    experiment: Any = SimpleNamespace(
+        data=SimpleNamespace(labelled=DATA), device="mps",
+        weights=SimpleNamespace(statement=lambda model, of: f"{model.name} {of.name}"),
+    )  # fmt: skip
+    cell = Cell(ModelPlan(name="m", baseline="band_power"), split, 7)
+    facts = running._facts(experiment, cell, Outcome("m", 0, np.zeros((1, 2))), 1.234)
+    assert facts.get("train_subjects") == n_labelled
+    assert (facts["model"], facts["split"], facts["seed"], facts["device"]) == ("m", "fold1", 7, "mps")
+    assert (facts["pretraining_saw"], facts["seconds"]) == ("m fold1", 1.23)
+    assert facts["result"] == {"judged": "test", "seed": 7, "validation": {"judged": "validation"}}
+    for (name, indices), part in zip(asked, ("test", "val"), strict=True):
+        np.testing.assert_array_equal(indices, getattr(split.indices, part), err_msg=name)

@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from eegm2.report import figures, sections
-from eegm2.report.contents import Evaluation, Probe, Reconstruction, Recording, ReportData, TrainingLog
+from eegm2.report.contents import (
+    ClassPower,
+    Evaluation,
+    Probe,
+    Reconstruction,
+    Recording,
+    ReportData,
+    TrainingLog,
+)
 from eegm2.report.document import Section
 from eegm2.report.figures import topography
 
@@ -567,8 +576,7 @@ def test_without_skill_and_without_windows_nothing_is_made_up(drawn: dict[str, A
     assert (roc.get_xlabel(), roc.get_ylabel()) == ("false positive rate", "true positive rate")
 
 
-@pytest.mark.parametrize("n_protocols", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize(("n_protocols", "n_classes"), [(1, 2), (4, 2), (3, 4)])
 def test_every_protocol_has_a_panel_of_its_name(n_protocols: int, n_classes: int) -> None:
     """And no more are seen; in each panel of a ROC a thin line is one seed's."""
     classes = [f"c{i}" for i in range(n_classes)]
@@ -599,3 +607,70 @@ def test_a_matrix_names_its_cells_in_their_middle(n: int, counted: bool) -> None
     assert texts[0.5, 0.5].get_text() == ("100%\n3" if counted else "100%")
     assert texts[0.5, 0.5].get_color() == "#ffffff" != texts[1.5, 0.5].get_color()
     assert axes.get_ylim() == (n, 0)
+
+
+def test_terms_of_an_objective_are_drawn_as_they_were_logged() -> None:
+    """Training solid and validation dashed, under the name of the term."""
+    curves = {
+        "train_loss": np.array([3.0, 2.0]), "train_band_power": np.array([5.0, 4.0]),
+        "val_band_power": np.array([7.0, 6.0]), "val_state": np.array([9.0, 8.0]),
+    }  # fmt: skip
+    figure = figures.loss_curves(np.array([1, 2]), curves)
+    lines = named(panel(figure, "Band power"))
+    assert {name: list(values) for name, values in lines.items()} == {
+        "training": [5, 4],
+        "validation": [7, 6],
+    }
+    assert {name: list(values) for name, values in named(panel(figure, "State")).items()} == {
+        "validation": [9, 8],
+    }  # fmt: skip
+
+
+def test_a_map_of_the_representation_is_labelled_by_its_own_windows(
+    drawn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by its class's name, in the order of the classes, and by its person."""
+    asked: list[Any] = []
+
+    def draw(points: Any, labels: Any, subjects: Any, names: Any) -> Figure:
+        asked.append((labels.tolist(), subjects.tolist()))
+        return Figure()
+
+    monkeypatch.setattr(figures, "embedding_map", draw)
+    y, who = np.array([2, 0, 1, 0]), np.array(["p", "q", "p", "r"])
+    probe = Probe(
+        "p",
+        task={"classes": ["z", "a", "m"]},
+        features=RNG.standard_normal((4, 5)),
+        features_y=y,
+        features_subject=who,
+    )
+    section = sections.representation_section(ReportData("r", probes=[probe]))
+    assert asked == [(["m", "z", "a", "z"], ["p", "q", "p", "r"])]
+    assert "4 windows" in next(block.text for block in section.blocks if block.kind == "figure")
+
+
+def test_maps_of_a_page_are_of_the_channels_that_were_measured(
+    drawn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power of the classes in their order, of so many windows; weights of the network's channels."""
+    asked: list[Any] = []
+
+    def draw(*given: Any, **more: Any) -> Figure:
+        asked.append((*given, more))
+        return Figure()
+
+    monkeypatch.setattr(figures, "band_power_maps", draw)
+    monkeypatch.setattr(figures, "topographic_maps", draw)
+    power = ClassPower(np.zeros((2, 1, 6)), ("alpha",), ("y", "x"), NAMES[::-1], 77, 1)
+    where = {name: (0.1 * i, 0.2) for i, name in enumerate(NAMES)}
+    weights = {"first": np.arange(6.0)}
+    data = ReportData("r", ch_names=NAMES, positions=where, class_power=power, electrode_weights=weights)
+    section = sections.power_section(data)
+    assert section is not None
+    assert sections.weights_section(data) is not None
+    (names, values, bands, classes, _), (of, shown, _) = asked
+    assert (names, bands, classes) == (NAMES[::-1], ("alpha",), ("y", "x"))
+    assert values is power.power_db
+    assert (of, shown) == (NAMES, weights)
+    assert section.blocks[0].text.startswith("Over 77 windows of 1 subject, averaged")
