@@ -18,6 +18,7 @@ from eegm2.data.windows.splits import SplitManifest
 from eegm2.evaluation.experiment import run as running
 from eegm2.evaluation.experiment import weights as first_weights
 from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.choice import best
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.experiment.results import result_rows, write_results
@@ -27,7 +28,7 @@ from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.scores.crossval import subject_splits
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from tests.evaluation.helpers import labelled_arrays, labelled_store
+from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store
 
 HEAD = 'seeds = [0, 3]\n[data]\nstore = "store"\nwindow_s = 2.0\n'
 SPLITS = "[splits]\nn_folds = 2\nval = 0.34\n"
@@ -321,3 +322,55 @@ def test_the_facts_of_a_cell_are_its_own(n_labelled: int | None, monkeypatch: py
     assert facts["result"] == {"judged": "test", "seed": 7, "validation": {"judged": "validation"}}
     for (name, indices), part in zip(asked, ("test", "val"), strict=True):
         np.testing.assert_array_equal(indices, getattr(split.indices, part), err_msg=name)
+
+
+@pytest.mark.parametrize("by", ["balanced_accuracy", "kappa", "r2", "pearson_r", "loss", "mae"])
+def test_the_best_is_the_highest_or_of_errors_the_lowest(by: str) -> None:
+    """Below zero too, where a model is worse than none; what cannot be computed is worse than anything."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores: dict[str, Any] = dict(zip("abcd", rng.normal(0, 1, 4).tolist()))
+        pick = min if by in ("loss", "mae") else max
+        expected = pick("abcd", key=lambda name: scores[name])
+        assert best({"none": None, **scores}, by) == best({**scores, "none": None}, by) == expected
+    assert best({"first": 0.5, "second": 0.5}, by) == "first"
+
+
+def test_weights_are_told_apart_by_themselves_and_the_channels_that_they_get(tmp_path: Path) -> None:
+    """A network of other channels gets new ends: the same weights, other features."""
+    store = labelled_store(tmp_path / "store", subjects=2, seconds=4)
+    split: Any = NamedSplit("fold0", split_of(DATA), SplitManifest(("a",), ("b",), ("c",)))
+    model = ModelPlan(name="m", protocol="linear", pretrained="own")
+    found = []
+    for run, names in (("one", ("F3", "C3", "P3")), ("one", ("F4", "C4", "P4")), ("two", ("F3", "C3", "P3"))):
+        place = tmp_path / run
+        if not place.exists():
+            fake_run(place, store, preset="eegm2" if run == "one" else "s5")
+        source = weight_source()
+        source.store = SimpleNamespace(ch_names=names, sfreq_hz=32.0)
+        source.plan.pretrain["own"] = first_weights.PretrainPlan("own", run=str(place))
+        source.plan.model = lambda name: name
+        assert source.place(source.plan.pretrain["own"], split) == place
+        found.append(source.fingerprint(model, split, 0))
+        assert source.fingerprint(model, split, 5) == found[-1], "trained weights know no seed"
+    assert None not in found
+    assert len(set(found)) == 3
+
+
+def test_a_learning_curve_begins_with_the_pretraining_of_its_fold(tmp_path: Path) -> None:
+    """Whose weights are trained once; another fold has its own, and other stores one for all."""
+    source = weight_source(out=tmp_path)
+    pool = SimpleNamespace(montages=[("Fz",)], manifest_sha256="m", stores=[])
+    source._pool = lambda _: pool
+    manifests = [SplitManifest(("a",), ("b",), ("c",)), SplitManifest(("c",), ("b",), ("a",))]
+    splits = [
+        NamedSplit(name, split_of(DATA), manifests[int(name[4])], n)
+        for name, n in (("fold0", None), ("fold0/5", 5), ("fold0/9", 9), ("fold1", None))
+    ]
+    own = first_weights.PretrainPlan("own")
+    places = [source.place(own, split) for split in splits]
+    assert places[0] == places[1] == places[2] != places[3]
+    assert places[0].parent == tmp_path / "pretrained" / "own"
+    assert places[0].name.startswith("fold0-")
+    shared = first_weights.PretrainPlan("all", store=("s",))
+    assert len({source.place(shared, split) for split in splits}) == 1

@@ -18,10 +18,13 @@ from eegm2.data.windows.splits import SplitManifest
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.errors import ConfigError
 from eegm2.evaluation.config import ProbeConfig
+from eegm2.evaluation.features.centring import centred
+from eegm2.evaluation.finetuning import run as tuning
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.finetuning.run import KIND, _begun, _mark, finetune
 from eegm2.evaluation.probing import folder
 from eegm2.evaluation.probing import run as probing
+from eegm2.evaluation.probing.keep import usual_distance
 from tests.evaluation.helpers import fake_run, labelled_store
 from tests.laws.test_commands import value_of
 
@@ -181,3 +184,49 @@ def test_a_probe_waits_for_the_list_and_asks_first_whether_it_can_write(
     assert json.loads((tmp_path / "probes.json").read_text()) == ["/elsewhere/probe", "probe"]
     folder.refuse_foreign_folder(tmp_path / "probe")
     assert asked == [*[(tmp_path, True)] * 3, tmp_path / "probe"]
+
+
+class Asked(BaseException):
+    """A checkpoint was to be read."""
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+@pytest.mark.parametrize("command", ["probe", "finetune"])
+def test_the_checkpoint_is_the_one_asked_for(
+    command: str, which: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(model: Any, which: str = "best", **more: Any) -> None:
+        raise Asked(str(model), which)
+
+    for module in (probing, tuning):
+        monkeypatch.setattr(module, "load_checkpoint", load)
+    work: Any = probing.probe if command == "probe" else finetune
+    config: Any = ProbeConfig(which=which) if command == "probe" else FinetuneConfig(which=which)
+    with pytest.raises(Asked) as asked:
+        work("m", "s", tmp_path / "o", config)
+    assert asked.value.args == ("m", which)
+
+
+@pytest.mark.parametrize("centre", ["none", "recording", "running"])
+def test_what_a_tuned_head_holds_unusual_is_measured_on_what_it_takes(
+    centre: Any, store: RecordingStore, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of centred features where it was learnt on those, and of training windows alone."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((24, 3)) + np.repeat(10 * np.arange(6.0), 4)[:, None]
+    monkeypatch.setattr(tuning, "extract_features", lambda *_, **__: features.astype(np.float32))
+    config = FinetuneConfig(protocol="light", centre=centre, max_epochs=1, batch_size=8)
+    finetune(run, store.url, tmp_path / "tuned", config)
+    facts = DenseHead.load(tmp_path / "tuned" / "heads" / "light.safetensors").facts
+    who = np.repeat([f"sub{i}" for i in range(6)], 4)
+    taken = centred(
+        features.astype(np.float32),
+        np.char.replace(who, "sub", "rec"),
+        centre,
+        np.tile(2.0 * np.arange(4), 6),
+    )
+    learnt = np.isin(who, facts["people"]["train"])
+    assert facts["range"]["unusual"]["limit"] == pytest.approx(
+        usual_distance(taken[learnt])["limit"], rel=1e-4
+    )
+    assert facts["centre"] == centre
