@@ -374,3 +374,20 @@ def test_a_learning_curve_begins_with_the_pretraining_of_its_fold(tmp_path: Path
     assert places[0].name.startswith("fold0-")
     shared = first_weights.PretrainPlan("all", store=("s",))
     assert len({source.place(shared, split) for split in splits}) == 1
+
+
+def test_of_an_official_part_validation_is_drawn_by_the_seed_of_the_splits(tmp_path: Path) -> None:
+    """The test part is the data set's own, whatever the seed."""
+    store = labelled_store(tmp_path / "store", subjects=8, seconds=8, official={6: "test", 7: "test"})
+    drawn = []
+    for seed in range(4):
+        text = HEAD + f'[splits]\nscheme = "official"\nval = 0.34\nseed = {seed}\n' + MODELS
+        plan = plan_of(tmp_path, text)
+        data = Experiment(plan, tmp_path / "out").data.labelled
+        (split,) = named_splits(plan, store, data)
+        units = split.units(data)
+        assert units["test"] == ["sub6", "sub7"]
+        assert (len(units["train"]), len(units["val"])) == (4, 2)
+        assert split.manifest.seed == seed
+        drawn.append(tuple(units["val"]))
+    assert len(set(drawn)) > 1

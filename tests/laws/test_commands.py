@@ -466,7 +466,7 @@ def test_a_head_and_its_model_are_for_the_same_electrodes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those given, but for a device's own; else those that the head was learnt with; by the same positions."""
+    """Those given, but for a device's own; else those it was learnt with; by the same positions."""
     asked: list[tuple[str, Any, str]] = []
 
     class Part(SimpleNamespace):

@@ -674,3 +674,76 @@ def test_maps_of_a_page_are_of_the_channels_that_were_measured(
     assert values is power.power_db
     assert (of, shown) == (NAMES, weights)
     assert section.blocks[0].text.startswith("Over 77 windows of 1 subject, averaged")
+
+
+@pytest.mark.parametrize("n_metrics", [1, 2, 3, 4])
+def test_scores_stand_at_their_protocols_in_the_panel_of_their_metric(n_metrics: int) -> None:
+    """First on top, every seed a tick at its row, all within the panel; what is not known is left out."""
+    metrics = ["accuracy", "auroc", "own", "kappa"][:n_metrics]
+    rng = np.random.default_rng(n_metrics)
+    values = {m: {p: rng.normal(0.3, 0.2, 3).tolist() for p in ("linear", "light")} for m in metrics}
+    values[metrics[0]]["light"].append(float("nan"))
+    values["nothing"] = {"linear": []}
+    chance = {metrics[0]: 0.1, "own": None}
+    figure: Any = figures.probe_scores(values, chance)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    names = [figures.METRIC_NAMES.get(m, m) for m in metrics]
+    assert [axes.get_title(loc="left") for axes in shown] == names
+    assert [text.get_text() for text in shown[0].get_yticklabels()] == ["linear", "light"]
+    for metric, axes in zip(metrics, shown):
+        assert axes.yaxis_inverted()
+        assert {line.get_xdata()[0] for line in axes.lines if line.get_label() == "no skill"} == (
+            {0.1} if metric == metrics[0] else set()
+        )
+        ticks = [line for line in axes.lines if line.get_marker() == "|" and line.get_alpha() == 0.8]
+        low, high = axes.get_xlim()
+        for row, (line, own) in enumerate(zip(ticks, values[metric].values(), strict=True)):
+            kept = [value for value in own if np.isfinite(value)]
+            np.testing.assert_array_equal(line.get_xdata(), kept)
+            assert {round(y) for y in np.asarray(line.get_ydata())} == {row}
+            assert low <= min(kept)
+            assert high >= max(kept)
+            assert f"{np.mean(kept):.3f} ± {np.std(kept):.3f}" in [text.get_text() for text in axes.texts]
+    assert "score on the test subjects" in figure._supxlabel.get_text()
+
+
+@pytest.mark.parametrize("n_people", [3, 24, 25])
+def test_every_person_has_a_place_best_first(n_people: int) -> None:
+    """Protocols beside one another at their person; names where there is room for them."""
+    who = [f"s{i:02d}" for i in range(n_people)]
+    first = np.random.default_rng(0).permutation(n_people) / n_people
+    scores = {"a": first, "b": 1 - first, "c": np.full(n_people, 0.5)}
+    axes: Any = figures.subject_scores(who, scores).axes[0]
+    order = np.argsort(-first)
+    for line, values in zip(axes.lines, scores.values(), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values[order])
+        np.testing.assert_array_equal(np.round(np.asarray(line.get_xdata(), float)), np.arange(n_people))
+    offsets = [float(line.get_xdata()[0]) for line in axes.lines]
+    assert offsets[0] < offsets[1] == 0 < offsets[2]
+    assert offsets[0] == -offsets[2]
+    shown = [text.get_text() for text in axes.get_xticklabels() if text.get_text()]
+    assert shown == ([who[i] for i in order] if n_people <= 24 else [])
+    assert (axes.get_ylabel(), axes.get_xlabel().split(",")[0]) == (
+        "share of windows correct",
+        "test subjects",
+    )
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    assert low <= 0 < 1 <= high
+    assert left < 0 < n_people - 1 < right
+    legend = axes.figure.legends[0]
+    assert [text.get_text().split()[0] for text in legend.get_texts()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="arrays differ in length"):
+        figures.subject_scores(who[1:], scores)
+    with pytest.raises(ValueError, match="no protocol"):
+        figures.subject_scores(who, {})
+
+
+def test_no_skill_is_not_known_of_nothing() -> None:
+    """Of no windows, one class or another metric; a class that nobody is tested on counts among the classes."""
+    y = np.array([0, 0, 1])
+    assert figures.no_skill("accuracy", y[:0], 2) is None
+    assert figures.no_skill("accuracy", y, 1) is None
+    assert figures.no_skill("own", y, 2) is None
+    assert figures.no_skill("accuracy", y[:1], 2) == 1.0
+    assert figures.no_skill("auprc", np.zeros(3, int), 2) == 0.0
+    assert figures.no_skill("auprc", y, 3) == pytest.approx(1 / 3)

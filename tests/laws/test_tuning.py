@@ -25,7 +25,8 @@ from eegm2.evaluation.finetuning.run import KIND, _begun, _mark, finetune
 from eegm2.evaluation.probing import folder
 from eegm2.evaluation.probing import run as probing
 from eegm2.evaluation.probing.keep import usual_distance
-from tests.evaluation.helpers import fake_run, labelled_store
+from eegm2.training.checkpoint import INPUT
+from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store, tiny_model
 from tests.laws.test_commands import value_of
 
 FIELDS = [entry.name for entry in dataclasses.fields(FinetuneConfig)]
@@ -196,7 +197,7 @@ def test_the_checkpoint_is_the_one_asked_for(
     command: str, which: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(model: Any, which: str = "best", **more: Any) -> None:
-        raise Asked(str(model), which)
+        raise Asked(str(model), which, more)
 
     for module in (probing, tuning):
         monkeypatch.setattr(module, "load_checkpoint", load)
@@ -204,7 +205,7 @@ def test_the_checkpoint_is_the_one_asked_for(
     config: Any = ProbeConfig(which=which) if command == "probe" else FinetuneConfig(which=which)
     with pytest.raises(Asked) as asked:
         work("m", "s", tmp_path / "o", config)
-    assert asked.value.args == ("m", which)
+    assert asked.value.args == ("m", which, {"needs": INPUT} if command == "probe" else {})
 
 
 @pytest.mark.parametrize("centre", ["none", "recording", "running"])
@@ -230,3 +231,60 @@ def test_what_a_tuned_head_holds_unusual_is_measured_on_what_it_takes(
         usual_distance(taken[learnt])["limit"], rel=1e-4
     )
     assert facts["centre"] == centre
+
+
+def test_options_of_a_probe_reach_its_protocols_and_its_progress_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Penalty, threshold, centring and views of the linear one, seeds, fit and centring of Light's."""
+    asked: dict[str, list[dict[str, Any]]] = {"linear": [], "light": [], "fine": []}
+    told: list[tuple[str, int, int]] = []
+
+    def note(name: str) -> Any:
+        return lambda *given, **more: asked[name].append({**more, "given": given})
+
+    monkeypatch.setattr(probing, "linear_probe", note("linear"))
+    monkeypatch.setattr(probing, "light_probe", note("light"))
+    monkeypatch.setattr("eegm2.evaluation.protocols.modes.run_protocol", note("fine"))
+    monkeypatch.setattr(probing, "feature_views", lambda kind, config: {kind: config})
+    data, model = labelled_arrays(), tiny_model()
+    split: Any = SimpleNamespace(indices="parts")
+    checkpoint: Any = SimpleNamespace(model=model)
+    features = np.zeros((len(data), 2))
+    config = ProbeConfig(
+        protocols=("light", "linear"),
+        seeds=2,
+        c="0.25",
+        threshold="half",
+        centre="recording",
+        features="statistics",
+    )
+    list(probing._outcomes(checkpoint, features, data, split, config, lambda *of: told.append(of)))
+    (linear,) = asked["linear"]
+    assert {name: linear[name] for name in ("c", "threshold", "centre", "views")} == {
+        "c": 0.25, "threshold": "half", "centre": "recording", "views": {"statistics": model.config},
+    }  # fmt: skip
+    assert [(one["seed"], one["centre"], one["config"]) for one in asked["light"]] == [
+        (seed, "recording", config.light()) for seed in (0, 1)
+    ]
+    for one in (linear, *asked["light"]):
+        assert one["given"][0] is features
+        assert one["given"][1:] == (data, "parts")
+    assert told == [("protocols", done, 3) for done in range(4)]
+    fine = ProbeConfig(protocols=("fine",), seeds=2)
+    list(probing._outcomes(checkpoint, features, data, split, fine, lambda *_: None))
+    assert [(one["seed"], one["config"], one["model"]) for one in asked["fine"]] == [
+        (seed, fine.fine(), model) for seed in (0, 1)
+    ]
+
+
+def test_a_probe_tells_how_far_it_is(store: RecordingStore, run: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    config = ProbeConfig(protocols=("linear",), c="1.0", features="statistics")
+    probing.probe(run, store.url, tmp_path / "probe", config, lambda *of: told.append(of))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["features", "protocols"]
+    for stage in stages:
+        assert next((done, total) for name, done, total in reversed(told) if name == stage) == (
+            (24, 24) if stage == "features" else (1, 1)
+        )
