@@ -21,7 +21,7 @@ from eegm2.evaluation.experiment.cells import Cell
 from eegm2.evaluation.experiment.choice import best
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.reading import read_plan
-from eegm2.evaluation.experiment.results import result_rows, write_results
+from eegm2.evaluation.experiment.results import _spare, result_rows, write_results
 from eegm2.evaluation.experiment.splits import NamedSplit, _subset, named_splits
 from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.experiment.weights import WeightSource
@@ -163,6 +163,7 @@ def test_a_task_is_counted_over_all_its_windows(tmp_path: Path, place: Path) -> 
     assert details["splits"] == {split.name: split.units(data) for split in experiment.splits}
     assert (details["pretraining_saw"], details["failures"], details["stale"]) == tuple(nothing.values())
     assert details["missing"] == [cell.label for cell in experiment.cells]
+    assert details["format"] == 1
     assert (details["config"]["path"], details["config"]["data"]["store"]) == ("plan.toml", "other")
     assert details["provenance"]["machine"]["device"] == "cpu"
 
@@ -391,3 +392,17 @@ def test_of_an_official_part_validation_is_drawn_by_the_seed_of_the_splits(tmp_p
         assert split.manifest.seed == seed
         drawn.append(tuple(units["val"]))
     assert len(set(drawn)) > 1
+
+
+def test_a_split_is_missing_until_its_own_first_seed_says_that_no_other_is_needed() -> None:
+    """That another split has been done says nothing of it."""
+
+    def done(split: str, seed: int, deterministic: bool | None) -> Any:
+        cell = SimpleNamespace(model=SimpleNamespace(name="m"), split=SimpleNamespace(name=split), seed=seed)
+        stored = None if deterministic is None else SimpleNamespace(deterministic=deterministic)
+        return SimpleNamespace(cell=cell, stored=stored)
+
+    cells = [done("a", 0, True), done("a", 1, None), done("b", 0, None), done("b", 1, None)]
+    assert [_spare(cell, cells) for cell in cells] == [False, True, False, False]
+    cells = [done("a", 0, False), done("a", 1, None), done("b", 0, True), done("b", 1, None)]
+    assert [_spare(cell, cells) for cell in cells] == [False, False, False, True]

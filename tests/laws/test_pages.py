@@ -739,7 +739,7 @@ def test_every_person_has_a_place_best_first(n_people: int) -> None:
 
 
 def test_no_skill_is_not_known_of_nothing() -> None:
-    """Of no windows, one class or another metric; a class that nobody is tested on counts among the classes."""
+    """Of no windows, one class or another metric; a class that nobody is tested on is a class."""
     y = np.array([0, 0, 1])
     assert figures.no_skill("accuracy", y[:0], 2) is None
     assert figures.no_skill("accuracy", y, 1) is None
