@@ -128,11 +128,11 @@ def planted_faults() -> str:
 
 
 def first_sight(first: dict[str, dict[str, int]]) -> list[str]:
-    """Return, in words, what the tests saw of each sample of planted faults when they met it first."""
+    """Return, in words, what the tests saw of each round of planted faults when they met it first."""
     said = []
-    for sample, count in first.items():
+    for met, count in first.items():
         seen, of = count.get("killed", 0), count.get("killed", 0) + count.get("survived", 0)
-        said.append(f"{sample}, {seen} of {of}, {interval(seen, of)}")
+        said.append(f"{met}, {seen} of {of}, {interval(seen, of)}")
     return said
 
 

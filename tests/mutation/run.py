@@ -229,10 +229,10 @@ def try_all(
         one(module, mutant, lambda names, source, s, m=module: fresh((m, source, names), s), anew=True)
 
 
-def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, sample: int) -> None:
+def keep(entry: dict[str, Any], module: str, mutant: Mutant, lives: bool, met: str) -> None:
     """Note a verdict, and for good what a mutant's first was."""
     verdict = "survived" if lives else "killed"
-    entry.setdefault("first", {}).setdefault(mutant.key, f"{verdict}, sample of {sample}")
+    entry.setdefault("first", {}).setdefault(mutant.key, f"{verdict}, {met}")
     entry["survived"].pop(mutant.key, None)
     scope = scope_of(module, mutant)
     if lives:
@@ -268,7 +268,7 @@ def load(path: Path) -> dict[str, Any]:
 def counts(results: dict[str, Any]) -> dict[str, Any]:
     """Return what is known in all: tried, killed, equivalent, alive, and of how many there were.
 
-    ``first`` has the same of what the tests said of each sample when they met it first, before any was added.
+    ``first`` has the same of what the tests said in each round of what they met first, before any was added.
     """
     excused = equivalents()
     found = dict.fromkeys(("tried", "killed", "equivalent", "survived", "modules"), 0)
@@ -281,12 +281,12 @@ def counts(results: dict[str, Any]) -> dict[str, Any]:
         found["survived"] += len(entry["survived"]) - len(same)
         found["modules"] += bool(entry["killed"] or entry["survived"])
         for key, said in entry.get("first", {}).items():
-            verdict, _, sample = said.partition(", ")
-            if not sample:  # met before this was kept
+            verdict, _, met = said.partition(", ")
+            if not met:  # before this was kept
                 continue
-            first.setdefault(sample, Counter())["equivalent" if key in same else verdict] += 1
+            first.setdefault(met, Counter())["equivalent" if key in same else verdict] += 1
     in_all = {f"{name}_in_all": number for name, number in results["in_all"].items()}
-    return {**found, **in_all, "first": {sample: dict(first[sample]) for sample in sorted(first, key=len)}}
+    return {**found, **in_all, "first": {met: dict(first[met]) for met in sorted(first)}}
 
 
 def main() -> int:
@@ -294,6 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="modules that begin with one of these")
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
+    parser.add_argument("--round", default="later rounds", help="under which first verdicts are counted")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant; 0: all")
     parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
@@ -316,7 +317,7 @@ def main() -> int:
         temporary.replace(arguments.out)
 
     def note(module: str, mutant: Mutant, lives: bool, seconds: float) -> None:
-        keep(kept[module], module, mutant, lives, arguments.sample)
+        keep(kept[module], module, mutant, lives, arguments.round)
         word = f"{'SURVIVED' if lives else 'killed':8} {seconds:5.1f} s"
         print(f"{word} {module}:{mutant.line} {mutant.name[:150]}", flush=True)
         save()
