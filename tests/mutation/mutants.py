@@ -26,8 +26,8 @@ LOOKS = {
 
 #: Calls that decide the same and no more.
 ARRANGES = {
-    "set_aspect", "set_visible", "set_xlim", "set_ylim", "set_box_aspect", "margins", "grid", "locator_params",
-    "tick_params", "subplots_adjust", "set_axis_off", "set_linewidth", "set_alpha", "label_outer",
+    "set_aspect", "set_visible", "set_xlim", "set_ylim", "set_box_aspect", "margins", "grid", "tick_params",
+    "locator_params", "subplots_adjust", "set_axis_off", "set_linewidth", "set_alpha", "label_outer",
 }  # fmt: skip
 
 
@@ -163,9 +163,9 @@ def _computing(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
     called = node.value if isinstance(node, ast.Expr) else node
-    if isinstance(called, ast.Call):
-        if ast.unparse(called.func).split(".")[-1] in ("option", "warn", "print", *ARRANGES):
-            return
+    name = ast.unparse(called.func).split(".")[-1] if isinstance(called, ast.Call) else ""
+    if name in ("option", "warn", "print", *ARRANGES):
+        return
     yield node
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("reshape"):
         # of -1 NumPy and torch take the sign, and the length that follows from the others
