@@ -21,6 +21,7 @@ from eegm2.errors import ConfigError, DataError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.hiding import hidden_patches, near_electrodes
+from eegm2.training.objectives.neighbours import Neighbourhoods
 from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
 from eegm2.training.objectives.reconstruction import Reconstruction, add_noise, hide
 from eegm2.training.runfolder import Table
@@ -339,21 +340,26 @@ def test_a_seed_draws_the_same_masks_and_changes_in_every_version() -> None:
     assert ["".join(map(str, row)) for row in hidden[1]] == ["0101"] * 2 + ["1111"] * 2 + ["0101"] * 2
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 12, 20])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.77, 1.0])
 @pytest.mark.parametrize("chunks", [1, 2, 3, 50])
-def test_hidden_chunks_are_as_many_as_long_and_as_far_apart_as_said(
-    n: int, share: float, chunks: int
-) -> None:
+def test_hidden_chunks_are_as_many_as_long_and_as_far_apart_as_said(share: float, chunks: int) -> None:
     """The share of all but one patch at most; evenly long, never the first, with one at least between."""
-    hidden = hidden_patches(range(60), n, share=share, chunks=chunks)
-    count = min(max(round(share * n), 1), n - 1) if share and n > 1 else 0
-    wanted = max(1, min(chunks, count, n - count)) if count else 0
-    for row in hidden.tolist():
-        runs = [len(run) for run in "".join(".#"[patch] for patch in row).split(".") if run]
-        assert sum(runs) == count
-        assert len(runs) == wanted
-        assert not runs or max(runs) - min(runs) <= 1
-        assert not row[0]
-    if 1 < wanted < n - count:
-        assert len({tuple(row) for row in hidden.tolist()}) > 2
+    for n in (1, 2, 3, 7, 12, 20):
+        hidden = hidden_patches(range(40), n, share=share, chunks=chunks)
+        count = min(max(round(share * n), 1), n - 1) if share and n > 1 else 0
+        wanted = max(1, min(chunks, count, n - count)) if count else 0
+        for row in hidden.tolist():
+            runs = [len(run) for run in "".join(".#"[patch] for patch in row).split(".") if run]
+            assert sum(runs) == count
+            assert len(runs) == wanted
+            assert not runs or max(runs) - min(runs) <= 1
+            assert not row[0]
+        if 1 < wanted < n - count:
+            assert len({tuple(row) for row in hidden.tolist()}) > 2
+
+
+@pytest.mark.parametrize(("reach_s", "reach"), [(2.0, 64), (2.52, 81), (2.51, 80), (0.05, 2)])
+def test_neighbours_reach_to_the_nearest_sample(reach_s: float, reach: int, tmp_path: Path) -> None:
+    data = WindowDataset(tiny_store(tmp_path / "s", subjects=1, seconds=2), WindowConfig(window_s=1.0))
+    given: Any = torch.nn.Linear(1, 1)
+    assert Neighbourhoods(given, lambda x, store: x, reach_s)._reach(data) == reach
