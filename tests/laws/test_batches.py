@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eegm2.data.windows.order import epoch_order
+from eegm2.errors import ConfigError
 from eegm2.training.orders import BatchOrder, EvaluationOrder, PooledOrder
 
 Make = Any
@@ -232,3 +234,52 @@ def test_recordings_are_mixed_whatever_comes_together() -> None:
     assert len(set(lasts)) > 5
     assert abs(np.mean(rising)) < 0.2
     assert len({tuple(every(epoch_of(order, epoch))[:2]) for epoch in range(20)}) > 15
+
+
+@pytest.mark.parametrize("sizes", [(13, 48), (48, 13), (1, 100, 13), (12, 12, 12), (25, 3, 2)])
+@pytest.mark.parametrize("world", [1, 2])
+def test_in_proportion_every_store_has_as_many_batches_as_its_windows_fill(
+    sizes: tuple[int, ...], world: int
+) -> None:
+    """However its share of the batches would be rounded; a store of a single batch too."""
+    shares = [size / sum(sizes) for size in sizes]
+    if min(sizes) < world:
+        with pytest.raises(ValueError, match=f"devices: {world} processes for 1 windows"):
+            PooledOrder(sizes, shares, batch_size=12, world_size=world)
+        return
+    starts = np.cumsum([0, *sizes])
+    parts = [
+        epoch_of(PooledOrder(sizes, shares, batch_size=12, rank=r, world_size=world), 1) for r in range(world)
+    ]
+    seen = Counter(window for part in parts for window in every(part))
+    assert max(seen.values()) == 1
+    for store, size in enumerate(sizes):
+        here = [window for window in seen if starts[store] <= window < starts[store + 1]]
+        assert len(here) == size - size % 12 % world
+    assert all(len(part) == sum(-(-(size - size % 12 % world) // 12) for size in sizes) for part in parts)
+
+
+def test_a_share_may_be_one_batch_of_an_epoch_and_not_less() -> None:
+    order = PooledOrder((60, 60), (0.9, 0.1), batch_size=12)
+    assert order.counts == [9, 1]
+    assert len(epoch_of(order, 0)) == 10
+    with pytest.raises(ConfigError, match=r"share: 0\.04 of 10 batches is less than one"):
+        PooledOrder((60, 60), (0.96, 0.04), batch_size=12)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 5])
+def test_where_nothing_comes_together_recordings_play_no_part(epoch: int) -> None:
+    """Stored runs count on it: the order is that of seed and epoch, and of a pool's store and pass."""
+    plain = BatchOrder(SIZES[0], batch_size=12, seed=7)
+    assert epoch_of(one_store(), epoch) == epoch_of(plain, epoch)
+    assert every(epoch_of(plain, epoch)) == epoch_order(SIZES[0], seed=7, epoch=epoch).tolist()
+    for make, shares in (
+        (by_shares, (0.5, 0.3, 0.2)),
+        (in_proportion, [size / sum(SIZES) for size in SIZES]),
+    ):
+        bare = PooledOrder(SIZES, shares, batch_size=12, seed=7)
+        assert epoch_of(make(), epoch) == epoch_of(bare, epoch)
+    for store, size in enumerate(SIZES):
+        drawn = np.random.default_rng([7, epoch, store, 1]).permutation(size) + STARTS[store]
+        own = [batch for batch in epoch_of(in_proportion(), epoch) if store_of(batch) == store]
+        assert every(own) == drawn.tolist()

@@ -20,9 +20,10 @@ from eegm2.data.windows.labelling import label_spans, recording_windows
 from eegm2.errors import ConfigError, DataError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.objectives.augment import Augment
-from eegm2.training.objectives.hiding import near_electrodes
+from eegm2.training.objectives.hiding import hidden_patches, near_electrodes
+from eegm2.training.objectives.neighbours import Neighbourhoods
 from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
-from eegm2.training.objectives.reconstruction import Reconstruction, add_noise
+from eegm2.training.objectives.reconstruction import Reconstruction, add_noise, hide
 from eegm2.training.runfolder import Table
 from tests.training.stores import tiny_store
 
@@ -169,7 +170,7 @@ def test_electrodes_at_the_radius_itself_stay() -> None:
     kept = torch.ones(40, 6, dtype=torch.bool)
     apart = float((places[0] - places[1]).norm())  # of four neighbours each; the sixth is twice as far
     for radius, hidden in ((apart, 1), (apart * 1.0001, 5), (2.0, 5), (2.0001, 6), (1e-6, 1)):
-        for fewest in (0, 1, 4):
+        for fewest in (0, 1, 4, 5, 6):
             found = near_electrodes(range(40), places, kept, radius=radius, fewest=fewest)
             assert set((~found).sum(1).tolist()) == {min(hidden, 6 - fewest)}
     assert near_electrodes(range(40), places, kept, radius=0.0, fewest=0) is kept
@@ -262,27 +263,28 @@ def test_deviations_of_a_short_window_are_of_its_samples_themselves() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [128.0, 250.0, 512.0])
+@pytest.mark.parametrize(("loss_db", "stop_db"), [(1.0, 40.0), (1.5, 45.0), (2.0, 30.0)])
 @pytest.mark.parametrize(("low", "high"), [(0.5, 40.0), (1.0, 30.0), (0.0, 40.0), (0.5, 0.0), (4.0, 8.0)])
 def test_a_band_stops_at_two_fifths_of_its_lower_and_six_fifths_of_its_upper_edge(
-    low: float, high: float, rate_hz: float
+    low: float, high: float, rate_hz: float, loss_db: float, stop_db: float
 ) -> None:
     """The smallest Chebyshev filter of type II that does: 0.2 and 48 Hz about the paper's 0.5 and 40 Hz."""
-    config = PreprocessingConfig(l_freq_hz=low, h_freq_hz=high, gpass_db=1.5, gstop_db=45.0)
+    config = PreprocessingConfig(l_freq_hz=low, h_freq_hz=high, gpass_db=loss_db, gstop_db=stop_db)
     kind = {(True, True): "bandpass", (True, False): "highpass", (False, True): "lowpass"}[low > 0, high > 0]
     passes = [edge for edge in (low, high) if edge]
     stops = [edge for edge in (low / 5 * 2, high / 5 * 6) if edge]
     order, edges = signal.cheb2ord(
-        *(e if len(e) > 1 else e[0] for e in (passes, stops)), 1.5, 45.0, fs=rate_hz
+        *(e if len(e) > 1 else e[0] for e in (passes, stops)), loss_db, stop_db, fs=rate_hz
     )
-    expected = signal.cheby2(order, 45.0, edges, kind, output="sos", fs=rate_hz)
+    expected = signal.cheby2(order, stop_db, edges, kind, output="sos", fs=rate_hz)
     found, note = band_filter(config, rate_hz)
     assert found is not None
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert note == ""
     _, response = signal.sosfreqz(found, np.array([*passes, *stops]), fs=rate_hz)
     loss = -20 * np.log10(np.abs(response))
-    assert (loss[: len(passes)] <= 1.5 + 1e-6).all()
-    assert (loss[len(passes) :] >= 45 - 1e-6).all()
+    assert (loss[: len(passes)] <= loss_db + 1e-6).all()
+    assert (loss[len(passes) :] >= stop_db - 1e-6).all()
 
 
 def test_a_high_edge_that_a_rate_cannot_stop_is_left_out_and_said() -> None:
@@ -308,3 +310,56 @@ def test_a_table_is_kept_up_to_the_epoch_and_step_where_a_run_goes_on(
     with table.path.open("a") as file:
         file.write("8,80,1.")  # torn by a kill
     assert len(table.rows()) == len(kept) + 1
+
+
+def test_a_seed_draws_the_same_masks_and_changes_in_every_version() -> None:
+    """Else a run that goes on, or is made again, sees other windows than it did."""
+    x, seeds = torch.ones(2, 6, 8) * torch.arange(1.0, 9.0), [11, 2**40 + 5]
+
+    def some(**options: float) -> Augment:
+        return Augment(AugmentOptions(**options), 64.0)
+
+    gains = some(gain_db=2.0).changed(x, seeds)[:, :3, 0]
+    moved = some(gain_db=2.0, sign=1.0, rereference=1.0).changed(x, seeds)[:, :4, 0]
+    pink = (some(aperiodic_noise=0.5).covered(x, seeds) - x)[:, :2, :2]
+    noisy = (add_noise(x, seeds, noise=0.5, pops=0.5) - x)[:, :3, 4]
+    kept = some(channel_subsets=0.5, channel_dropout=0.3).kept(x, seeds)
+    assert kept is not None
+    for found, expected in (
+        (gains, [[0.952, 0.7281, 0.9875], [0.6495, 0.7955, 1.1799]]),
+        (moved, [[0.158, 0.381, 0.122, 0.0], [0.392, 0.246, -0.138, 0.19]]),
+        (pink, [[[-0.1117, -0.062], [-0.2824, 0.6858]], [[-0.699, -0.7372], [0.0976, 0.3262]]]),
+        (noisy, [[-0.208, 1.5029, -5.9455], [2.3135, 1.1318, -0.1485]]),
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert ["".join(map(str, row)) for row in kept.int().tolist()] == ["011011", "010111"]
+    patches = hidden_patches(seeds, 12, share=0.4, chunks=2).int().tolist()
+    assert ["".join(map(str, row)) for row in patches] == ["001101110000", "000110001110"]
+    hidden = hide(x, seeds, patch=2, time_share=0.5, channel_share=0.3)[:, :, ::2].int().tolist()
+    assert ["".join(map(str, row)) for row in hidden[0]] == ["1100"] * 4 + ["1111"] * 2
+    assert ["".join(map(str, row)) for row in hidden[1]] == ["0101"] * 2 + ["1111"] * 2 + ["0101"] * 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("chunks", [1, 2, 3, 50])
+def test_hidden_chunks_are_as_many_as_long_and_as_far_apart_as_said(share: float, chunks: int) -> None:
+    """The share of all but one patch at most; evenly long, never the first, with one at least between."""
+    for n in (1, 2, 3, 7, 12, 20):
+        hidden = hidden_patches(range(40), n, share=share, chunks=chunks)
+        count = min(max(round(share * n), 1), n - 1) if share and n > 1 else 0
+        wanted = max(1, min(chunks, count, n - count)) if count else 0
+        for row in hidden.tolist():
+            runs = [len(run) for run in "".join(".#"[patch] for patch in row).split(".") if run]
+            assert sum(runs) == count
+            assert len(runs) == wanted
+            assert not runs or max(runs) - min(runs) <= 1
+            assert not row[0]
+        if 1 < wanted < n - count:
+            assert len({tuple(row) for row in hidden.tolist()}) > 2
+
+
+@pytest.mark.parametrize(("reach_s", "reach"), [(2.0, 64), (2.52, 81), (2.51, 80), (0.05, 2)])
+def test_neighbours_reach_to_the_nearest_sample(reach_s: float, reach: int, tmp_path: Path) -> None:
+    data = WindowDataset(tiny_store(tmp_path / "s", subjects=1, seconds=2), WindowConfig(window_s=1.0))
+    given: Any = torch.nn.Linear(1, 1)
+    assert Neighbourhoods(given, lambda x, store: x, reach_s)._reach(data) == reach

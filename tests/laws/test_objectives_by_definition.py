@@ -565,6 +565,8 @@ def test_noise_that_covers_is_pink_and_in_deviations_of_each_channel() -> None:
     assert float(power[(f > 0) & (f < 0.25)].mean() / power[(f > 0.25) & (f < 0.5)].mean()) == pytest.approx(
         1, abs=0.3
     )
+    falls = power[(f > 0.5) & (f < 0.75)].mean() / power[(f > 0.75) & (f < 1)].mean()
+    assert float(falls) == pytest.approx(math.log(1.5) / math.log(4 / 3), rel=0.15)
 
 
 RECONSTRUCTION: dict[str, tuple[str, Any]] = {
@@ -690,7 +692,7 @@ def test_what_is_drawn_for_a_channel_is_its_own() -> None:
         assert values.std() > 0.05
     gains = some[0]
     assert gains is not None
-    assert float((20 / math.log(10) * gains).std()) == pytest.approx(2.0, rel=0.05)
+    assert float((20 / math.log(10) * gains).std()) == pytest.approx(2.0, rel=0.02)
     assert abs(float(gains.mean())) < 0.02
 
 

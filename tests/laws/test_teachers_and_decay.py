@@ -199,3 +199,18 @@ def test_predicted_are_the_mean_states_of_patches_and_of_windows(store: Recordin
             assert torch.equal(counted[:, patch], inside.all(1) if share else torch.ones(6, dtype=torch.bool))
         assert not bool(hidden[:, n_patches * steps :].any())
         torch.testing.assert_close(pooled, objective.view.pool(own, network.config))
+
+
+def test_a_run_keeps_of_its_task_what_is_learnt_and_nothing_of_the_montage(store: RecordingStore) -> None:
+    """Heads, teacher, first filter bank and what standardises targets: stored runs go on with these."""
+    _, objective = task(store, neighbours=1.0)
+    kept = {name.split(".")[0] for name in objective.state_dict()}
+    assert kept == {
+        *("patch_head", "pooled_head", "projection", "neighbours_head", "neighbourhoods", "teacher"),
+        *("tangents", "standards", "view"),
+    }
+    apart = ("places", "bins", "weights", "taper")
+    assert not [name for name in objective.state_dict() if name.split(".")[-1].rstrip("0123456789") in apart]
+    standards = {name for name in objective.state_dict() if name.startswith("standards.")}
+    names = ("band_power", "tangent", "pooled_band_power", "pooled_tangent")
+    assert standards == {f"standards.{n}.{part}" for n in names for part in ("mean", "square", "batches")}
