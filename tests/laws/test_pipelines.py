@@ -321,6 +321,33 @@ def test_parts_of_a_file_begin_at_their_sample_of_the_store(tmp_path: Path) -> N
     np.testing.assert_allclose(made[1][1], part, atol=0.05)
 
 
+@pytest.mark.parametrize("off", [{"bytes": 1}, {"samples": 2}, {"source": "b.edf"}, {"source": ""}], ids=str)
+def test_another_file_than_was_prepared_is_refused(off: dict[str, Any], tmp_path: Path) -> None:
+    file = write_edf(tmp_path / "a.edf", eeg(3, 1280), NAMES, 128.0)
+    store = write_store(tmp_path / "s", 1, n_times=1280, ch_names=NAMES)
+    size = file.stat().st_size + off.get("bytes", 0)
+    info: Any = SimpleNamespace(
+        source=off.get("source", "a.edf"), source_stat=((size, 0),), n_times=1280 + off.get("samples", 0)
+    )
+    with pytest.raises(
+        DataError, match="is not what was prepared" if "source" not in off else "recordings: "
+    ):
+        streamed_parts(store, info, tmp_path)
+
+
+def test_a_stretch_too_short_for_a_window_gives_none(tmp_path: Path) -> None:
+    """Five samples between two joins, and half a second: the others are as they are without them."""
+    model, how = network("light"), StreamedAs("statistics", "zscore", 1.0, 0.5, 2.0)
+    found = []
+    for number, joins in enumerate(((6.0, 6.0390625, 6.5), (6.0, 6.5))):
+        labels = tuple(LabelSpan(at, 0.0, "BAD boundary") for at in joins)
+        store = write_store(tmp_path / str(number), 1, n_times=1280, ch_names=NAMES, labels=labels)
+        found.append(_one_stream(model, store, store["r0"], how, 16, 8, None)[0])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].max() > 6.5 * 128
+    assert not ((found[0] > 5 * 128) & (found[0] < 6.5 * 128)).any()
+
+
 def test_a_page_gets_input_and_reconstruction_as_they_are_called() -> None:
     sent: list[dict[str, Any]] = []
     page = object.__new__(WebPage)

@@ -17,7 +17,7 @@ from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict import run as running
 from eegm2.deploy.predict.classifier import Classifier, _head_file, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
-from eegm2.deploy.predict.reaction import reactions
+from eegm2.deploy.predict.reaction import _neighbours, reactions
 from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import Prepared, _channel_choices
 from eegm2.errors import CheckpointError, ConfigError, DataError
@@ -251,6 +251,12 @@ def test_a_threshold_that_is_asked_for_decides_on_windows_and_recording(number: 
     assert [row["decision"] for row in made["windows"]] == expected
     assert made["decision"] == ("closed" if p.mean() >= cut else "open")
     assert made["shares"]["closed"] == np.mean([one == "closed" for one in expected])
+
+
+def test_where_nobody_knows_the_places_all_others_are_neighbours() -> None:
+    assert _neighbours(("x1", "x2", "x3", "x4", "x5")) == [[j for j in range(5) if j != i] for i in range(5)]
+    assert _neighbours(("Fz", "x2", "Cz"))[0] == [1, 2]
+    assert _neighbours(("Cz",)) == [[0]]
 
 
 def test_windows_are_scaled_by_the_typical_amplitude_of_their_recording(tmp_path: Path) -> None:
