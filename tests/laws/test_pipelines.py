@@ -26,6 +26,7 @@ from eegm2.deploy.live.outputs import Outputs
 from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.live.source import Chunk
 from eegm2.deploy.live.web import WebPage
+from eegm2.deploy.stream.causal import causal_filter
 from eegm2.deploy.stream.causal_copy import causal_copy, streamed_parts
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import TrainedModel
@@ -303,6 +304,19 @@ def test_what_a_head_learns_from_is_the_stream_step_by_step(
     np.testing.assert_array_equal(starts, [start for start, _ in found])
     np.testing.assert_allclose(features, [row for _, row in found], rtol=2e-3, atol=2e-3)
     assert known.all()
+
+
+@pytest.mark.parametrize("tone_hz", [2.5, 4.0, 10.0])
+def test_what_is_restored_keeps_its_amplitude_in_the_pass_band(tone_hz: float) -> None:
+    """What was filtered twice, once less: its response over its square, which fades out below 0.0001."""
+    config = PreprocessingConfig(channels=NAMES, l_freq_hz=0.5, h_freq_hz=30.0)
+    t = np.arange(128 * 30) / RATE_HZ
+    x = 10 * np.sin(2 * np.pi * tone_hz * t)[None]
+    response = abs(causal_filter(config, RATE_HZ)[0].response(np.array([tone_hz]))[0])
+    made = causal_copy(x, RATE_HZ, config)
+    inside = slice(128 * 10, 128 * 20)
+    gain = made[0, inside].std() / x[0, inside].std()
+    assert gain == pytest.approx(response / (response**2 + 1e-4), rel=2e-3)
 
 
 def test_parts_of_a_file_begin_at_their_sample_of_the_store(tmp_path: Path) -> None:

@@ -379,3 +379,5 @@ def test_a_recording_is_asked_for_the_models_channels_first(any_of: bool) -> Non
     checkpoint = SimpleNamespace(preprocessing=SimpleNamespace(channels=list(NAMES)), config=config)
     own: Any = SimpleNamespace(checkpoint=checkpoint)
     assert _channel_choices(own) == [NAMES, ()][: 1 + any_of]
+    checkpoint.preprocessing.channels = []
+    assert _channel_choices(own) == [()]
