@@ -140,6 +140,20 @@ def test_a_reaction_is_how_far_the_log_odds_fall(scaling: str) -> None:
         assert np.abs(found["bands"]).max() > 0.05
 
 
+def test_a_model_that_is_sure_reacts_in_numbers() -> None:
+    """Odds are of probabilities between a millionth and one less than that."""
+    own = loud()
+    assert own.head is not None
+    weight, bias = own.head.layers[0]
+    own.head.layers[0] = (1e4 * weight, bias)
+    x = np.random.default_rng(0).standard_normal((3, 7, 256)).astype(np.float32)
+    x *= np.arange(1, 8)[:, None].astype(np.float32)
+    found = reactions(own, x, np.ones(3), None, NAMES, RATE_HZ, {"alpha": (8.0, 13.0)})
+    most = 2 * np.log((1 - 1e-6) / 1e-6)
+    assert np.abs(found["channels"]).max() <= most + 1e-4
+    assert np.isfinite(found["bands"]).all()
+
+
 def test_windows_that_are_asked_keep_the_amplitude_and_mean_of_their_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
