@@ -26,7 +26,7 @@ from eegm2.deploy.live.outputs import Outputs
 from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.live.source import Chunk
 from eegm2.deploy.live.web import WebPage
-from eegm2.deploy.stream.causal import causal_filter
+from eegm2.deploy.stream.causal import CausalPreprocessor, causal_filter
 from eegm2.deploy.stream.causal_copy import causal_copy, streamed_parts
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import TrainedModel
@@ -130,13 +130,15 @@ def test_windows_that_end_among_filled_samples_end_when_those_would_have_been_ta
     """Just before the sample after the gap, by its stamp."""
     made = kept_model(max_gap_s=0.25)
     number = np.delete(np.arange(200), np.s_[75 : 75 + missing])
-    times_s = 7 + number / RATE_HZ + jitter_s * (number > 75)
+    times_s = 7.1234567 + number / RATE_HZ + jitter_s * (number > 75)
     x = 20 * np.random.default_rng(0).standard_normal((3, len(number)))
     found = made.push(Chunk(x, times_s, ((75, missing),))).decisions
     assert [one["sample"] for one in found] == list(range(64, 200, 16))
     for one in found:
         last = one["sample"] - 1
-        assert one["time_s"] == pytest.approx(7 + one["sample"] / RATE_HZ + jitter_s * (last >= 75), abs=1e-6)
+        expected = 7.1234567 + one["sample"] / RATE_HZ + jitter_s * (last >= 75)
+        assert one["time_s"] == pytest.approx(expected, abs=1e-6)
+        assert one["time_s"] == round(one["time_s"], 6), "to the microsecond"
     assert (made.counts["gaps"], made.counts["interpolated"], made.counts["missing"]) == (1, missing, missing)
     assert made.counts["samples"] == 200
     assert made.counts["decisions"] == len(found)
@@ -328,6 +330,11 @@ def test_parts_of_a_file_begin_at_their_sample_of_the_store(tmp_path: Path) -> N
     made = streamed_parts(store, info, tmp_path)  # type: ignore[arg-type]
     assert [first for first, _ in made] == [0.0, 512.0]
     assert abs(sum(part.shape[1] for _, part in made) - 1280) < 16
+    causal = CausalPreprocessor(list(NAMES), 256.0, store.preprocessing, NAMES)
+    np.testing.assert_allclose(made[0][1], causal.push(x[:, :1024]), atol=0.05)
+    causal.reset()
+    last = np.concatenate([causal.push(x[:, 1024:]), causal.flush()], axis=1)
+    np.testing.assert_allclose(made[1][1], last, atol=0.05)
     alone = write_edf(tmp_path / "b" / "a.edf", x[:, 1024:], NAMES, 256.0)
     info = SimpleNamespace(source="a.edf", source_stat=((alone.stat().st_size, 0),), n_times=768)
     ((first, part),) = streamed_parts(store, info, alone.parent)  # type: ignore[arg-type]
