@@ -108,6 +108,17 @@ def test_a_head_is_fitted_on_other_people_than_judge_it(
     )
 
 
+@pytest.mark.parametrize("centre", ["none", "running", "recording"])
+def test_the_offline_figure_is_centred_as_the_stream_is(
+    centre: Any, place: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    real = fitting.centre_features
+    monkeypatch.setattr(fitting, "centre_features", lambda *args: (asked.append(args[2]), real(*args))[1])
+    fitting.fit_head(*place, val=0.25, calibration_s=2.0, centre=centre, warm_up=1)
+    assert asked == [centre] * (centre != "none")
+
+
 OPTIONS: dict[str, Any] = {
     "scaling": "zscore", "hop_s": 0.25, "calibration_s": 3.0, "adapt_s": 7.0, "centre": "running",
     "warm_up": 1, "target": "annotations", "features": "statistics", "protocol": "linear",

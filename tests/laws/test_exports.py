@@ -17,9 +17,11 @@ from eegm2.deploy.config import ExportConfig, StreamConfig
 from eegm2.deploy.export import run
 from eegm2.deploy.export.bundle import bundle_facts
 from eegm2.deploy.export.decoder import Decoder
+from eegm2.deploy.export.packing import unpacked
 from eegm2.deploy.export.parts import build_part
 from eegm2.deploy.export.run import _facts
 from eegm2.deploy.export.runtime import StepStream
+from eegm2.deploy.heads.windowed import WindowedHead
 from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.stream.streaming import StreamingEEGM2
@@ -228,6 +230,35 @@ def test_a_device_decides_as_it_is_asked_to_else_as_its_bundle_says(
     assert scale.rate == pytest.approx(1 - np.exp(-3 / 33))
     assert decoder.max_gap_s == StreamConfig().max_gap_s
     assert decoder._flags.length == 3 * 128
+
+
+@pytest.mark.parametrize("centre", ["none", "running"])
+@pytest.mark.parametrize("features", [True, False])
+def test_a_bundle_of_a_kept_model_is_of_its_windows(centre: Any, features: bool) -> None:
+    """In samples, not in steps; a fine-tuned network gives scores, which become probabilities alone."""
+    own: dict[str, Any] = {
+        "n_times": 256,
+        "window_s": 2.0,
+        "hop_s": 0.25,
+        "scaling": "zscore",
+        "centre": centre,
+    }
+    model = trained()
+    head = WindowedHead(model.model, ("a", "b"), own, head_of() if features else None)
+    made = bundle_facts(model, head, ExportConfig())
+    assert (made["window_steps"], made["hop_steps"], made["window_s"], made["centre"]) == (
+        256,
+        32,
+        2.0,
+        centre,
+    )
+    kind = "statistics" if features else "scores" if centre == "none" else "pooled"
+    assert made["features"] == head.kind == kind
+    assert made["head"]["link"] == "softmax"
+    assert len(made["head"]["layers"]) == features
+    if not features:
+        assert unpacked(made["head"]["scale"]).tolist() == [1.0, 1.0]
+        assert unpacked(made["head"]["mean"]).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("flat", ["flag", "refuse", "interpolate"])

@@ -208,7 +208,13 @@ def test_a_recording_comes_as_fast_as_it_is_asked_to(
 
 @pytest.mark.parametrize(
     ("where", "kind"),
-    [("lsl", "LslSink"), ("-", "JsonLinesSink"), ("a.jsonl", "JsonLinesSink"), ("a.csv", "CsvSink")],
+    [
+        ("new/deep/a.csv", "CsvSink"),
+        ("lsl", "LslSink"),
+        ("-", "JsonLinesSink"),
+        ("a.jsonl", "JsonLinesSink"),
+        ("a.csv", "CsvSink"),
+    ],
 )
 def test_an_outlet_is_of_the_kind_that_its_name_says(
     where: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,7 +223,8 @@ def test_an_outlet_is_of_the_kind_that_its_name_says(
     sink = open_sink(where, Layout(("Fz",), None, 2, True, 128.0))
     assert type(sink).__name__ == kind
     sink.close({})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [where] * ("." in where)
+    files = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")]
+    assert files == [where] * ("." in where)
 
 
 def test_what_is_written_says_its_units() -> None:

@@ -26,6 +26,7 @@ from eegm2.deploy.live.outputs import Outputs
 from eegm2.deploy.live.pipeline import Pipeline
 from eegm2.deploy.live.source import Chunk
 from eegm2.deploy.live.web import WebPage
+from eegm2.deploy.stream.causal import CausalPreprocessor, causal_filter
 from eegm2.deploy.stream.causal_copy import causal_copy, streamed_parts
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import TrainedModel
@@ -129,13 +130,15 @@ def test_windows_that_end_among_filled_samples_end_when_those_would_have_been_ta
     """Just before the sample after the gap, by its stamp."""
     made = kept_model(max_gap_s=0.25)
     number = np.delete(np.arange(200), np.s_[75 : 75 + missing])
-    times_s = 7 + number / RATE_HZ + jitter_s * (number > 75)
+    times_s = 7.1234567 + number / RATE_HZ + jitter_s * (number > 75)
     x = 20 * np.random.default_rng(0).standard_normal((3, len(number)))
     found = made.push(Chunk(x, times_s, ((75, missing),))).decisions
     assert [one["sample"] for one in found] == list(range(64, 200, 16))
     for one in found:
         last = one["sample"] - 1
-        assert one["time_s"] == pytest.approx(7 + one["sample"] / RATE_HZ + jitter_s * (last >= 75), abs=1e-6)
+        expected = 7.1234567 + one["sample"] / RATE_HZ + jitter_s * (last >= 75)
+        assert one["time_s"] == pytest.approx(expected, abs=1e-6)
+        assert one["time_s"] == round(one["time_s"], 6), "to the microsecond"
     assert (made.counts["gaps"], made.counts["interpolated"], made.counts["missing"]) == (1, missing, missing)
     assert made.counts["samples"] == 200
     assert made.counts["decisions"] == len(found)
@@ -305,6 +308,19 @@ def test_what_a_head_learns_from_is_the_stream_step_by_step(
     assert known.all()
 
 
+@pytest.mark.parametrize("tone_hz", [2.5, 4.0, 10.0])
+def test_what_is_restored_keeps_its_amplitude_in_the_pass_band(tone_hz: float) -> None:
+    """What was filtered twice, once less: its response over its square, which fades out below 0.0001."""
+    config = PreprocessingConfig(channels=NAMES, l_freq_hz=0.5, h_freq_hz=30.0)
+    t = np.arange(128 * 30) / RATE_HZ
+    x = 10 * np.sin(2 * np.pi * tone_hz * t)[None]
+    response = abs(causal_filter(config, RATE_HZ)[0].response(np.array([tone_hz]))[0])
+    made = causal_copy(x, RATE_HZ, config)
+    inside = slice(128 * 10, 128 * 20)
+    gain = made[0, inside].std() / x[0, inside].std()
+    assert gain == pytest.approx(response / (response**2 + 1e-4), rel=2e-3)
+
+
 def test_parts_of_a_file_begin_at_their_sample_of_the_store(tmp_path: Path) -> None:
     """At half the file's rate, half as late; each filtered anew, and the whole file within them."""
     x = eeg(3, 256 * 10, 256.0)
@@ -314,11 +330,43 @@ def test_parts_of_a_file_begin_at_their_sample_of_the_store(tmp_path: Path) -> N
     made = streamed_parts(store, info, tmp_path)  # type: ignore[arg-type]
     assert [first for first, _ in made] == [0.0, 512.0]
     assert abs(sum(part.shape[1] for _, part in made) - 1280) < 16
+    causal = CausalPreprocessor(list(NAMES), 256.0, store.preprocessing, NAMES)
+    np.testing.assert_allclose(made[0][1], causal.push(x[:, :1024]), atol=0.05)
+    causal.reset()
+    last = np.concatenate([causal.push(x[:, 1024:]), causal.flush()], axis=1)
+    np.testing.assert_allclose(made[1][1], last, atol=0.05)
     alone = write_edf(tmp_path / "b" / "a.edf", x[:, 1024:], NAMES, 256.0)
     info = SimpleNamespace(source="a.edf", source_stat=((alone.stat().st_size, 0),), n_times=768)
     ((first, part),) = streamed_parts(store, info, alone.parent)  # type: ignore[arg-type]
     assert first == 0.0
     np.testing.assert_allclose(made[1][1], part, atol=0.05)
+
+
+@pytest.mark.parametrize("off", [{"bytes": 1}, {"samples": 2}, {"source": "b.edf"}, {"source": ""}], ids=str)
+def test_another_file_than_was_prepared_is_refused(off: dict[str, Any], tmp_path: Path) -> None:
+    file = write_edf(tmp_path / "a.edf", eeg(3, 1280), NAMES, 128.0)
+    store = write_store(tmp_path / "s", 1, n_times=1280, ch_names=NAMES)
+    size = file.stat().st_size + off.get("bytes", 0)
+    info: Any = SimpleNamespace(
+        source=off.get("source", "a.edf"), source_stat=((size, 0),), n_times=1280 + off.get("samples", 0)
+    )
+    with pytest.raises(
+        DataError, match="is not what was prepared" if "source" not in off else "recordings: "
+    ):
+        streamed_parts(store, info, tmp_path)
+
+
+def test_a_stretch_too_short_for_a_window_gives_none(tmp_path: Path) -> None:
+    """Five samples between two joins, and half a second: the others are as they are without them."""
+    model, how = network("light"), StreamedAs("statistics", "zscore", 1.0, 0.5, 2.0)
+    found = []
+    for number, joins in enumerate(((6.0, 6.0390625, 6.5), (6.0, 6.5))):
+        labels = tuple(LabelSpan(at, 0.0, "BAD boundary") for at in joins)
+        store = write_store(tmp_path / str(number), 1, n_times=1280, ch_names=NAMES, labels=labels)
+        found.append(_one_stream(model, store, store["r0"], how, 16, 8, None)[0])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].max() > 6.5 * 128
+    assert not ((found[0] > 5 * 128) & (found[0] < 6.5 * 128)).any()
 
 
 def test_a_page_gets_input_and_reconstruction_as_they_are_called() -> None:

@@ -17,7 +17,7 @@ from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict import run as running
 from eegm2.deploy.predict.classifier import Classifier, _head_file, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
-from eegm2.deploy.predict.reaction import reactions
+from eegm2.deploy.predict.reaction import _neighbours, reactions
 from eegm2.deploy.predict.recording import predict_recording
 from eegm2.deploy.predict.sources import Prepared, _channel_choices
 from eegm2.errors import CheckpointError, ConfigError, DataError
@@ -140,6 +140,20 @@ def test_a_reaction_is_how_far_the_log_odds_fall(scaling: str) -> None:
         assert np.abs(found["bands"]).max() > 0.05
 
 
+def test_a_model_that_is_sure_reacts_in_numbers() -> None:
+    """Odds are of probabilities between a millionth and one less than that."""
+    own = loud()
+    assert own.head is not None
+    weight, bias = own.head.layers[0]
+    own.head.layers[0] = (1e4 * weight, bias)
+    x = np.random.default_rng(0).standard_normal((3, 7, 256)).astype(np.float32)
+    x *= np.arange(1, 8)[:, None].astype(np.float32)
+    found = reactions(own, x, np.ones(3), None, NAMES, RATE_HZ, {"alpha": (8.0, 13.0)})
+    most = 2 * np.log((1 - 1e-6) / 1e-6)
+    assert np.abs(found["channels"]).max() <= most + 1e-4
+    assert np.isfinite(found["bands"]).all()
+
+
 def test_windows_that_are_asked_keep_the_amplitude_and_mean_of_their_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +265,12 @@ def test_a_threshold_that_is_asked_for_decides_on_windows_and_recording(number: 
     assert [row["decision"] for row in made["windows"]] == expected
     assert made["decision"] == ("closed" if p.mean() >= cut else "open")
     assert made["shares"]["closed"] == np.mean([one == "closed" for one in expected])
+
+
+def test_where_nobody_knows_the_places_all_others_are_neighbours() -> None:
+    assert _neighbours(("x1", "x2", "x3", "x4", "x5")) == [[j for j in range(5) if j != i] for i in range(5)]
+    assert _neighbours(("Fz", "x2", "Cz"))[0] == [1, 2]
+    assert _neighbours(("Cz",)) == [[0]]
 
 
 def test_windows_are_scaled_by_the_typical_amplitude_of_their_recording(tmp_path: Path) -> None:
@@ -373,3 +393,5 @@ def test_a_recording_is_asked_for_the_models_channels_first(any_of: bool) -> Non
     checkpoint = SimpleNamespace(preprocessing=SimpleNamespace(channels=list(NAMES)), config=config)
     own: Any = SimpleNamespace(checkpoint=checkpoint)
     assert _channel_choices(own) == [NAMES, ()][: 1 + any_of]
+    checkpoint.preprocessing.channels = []
+    assert _channel_choices(own) == [()]

@@ -62,7 +62,7 @@ def test_the_spread_of_a_value_is_that_of_its_windows() -> None:
 def test_a_column_holds_the_probability_of_the_class_it_names() -> None:
     answer = {"probabilities": [0.5, 0.2, 0.3], "decision": "z"}
     model = {"classes": ["z", "a", "m"]}
-    row = {"start_s": 0.0, "stop_s": 2.0, "label": "", "flags": [], **answer}
+    row = {"start_s": 0.5, "stop_s": 2.5, "label": "eyes", "flags": ["flat:Cz", "unusual"], **answer}
     facts = {
         **dict.fromkeys(("recording", "subject", "session", "source"), "x"),
         **answer, "duration_s": 2.0, "shares": {"z": 1.0, "a": 0.0, "m": 0.0}, "n_windows": 1, "n_flagged": 0,
@@ -72,6 +72,11 @@ def test_a_column_holds_the_probability_of_the_class_it_names() -> None:
         (found,) = table
         assert {name: found[f"p_{name}"] for name in "zam"} == {"z": 0.5, "a": 0.2, "m": 0.3}
     assert recording_table([facts], model)[0]["share_z"] == 1.0
+    (window,) = window_table([facts], model)
+    told = {name: window[name] for name in ("start_s", "stop_s", "label", "flags", "decision")}
+    assert told == {
+        "start_s": 0.5, "stop_s": 2.5, "label": "eyes", "flags": "flat:Cz unusual", "decision": "z",
+    }  # fmt: skip
 
 
 class Alpha(Classifier):

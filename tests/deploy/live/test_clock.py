@@ -160,6 +160,17 @@ def test_jumps_and_stalls_of_a_source_of_the_right_rate_do_not_make_it_another()
     assert gaps(stalled, ClockTracker(50.0)) == []
 
 
+def test_what_a_source_was_like_is_forgotten_after_some_seconds() -> None:
+    """It begins in bursts; once its stamps have been even for a while, a gap is seen where it is."""
+    stamps = np.arange(3000) / 50.0
+    begun = stamps < 6
+    stamps[begun] = np.ceil(stamps[begun] / 0.4 + 1e-9) * 0.4
+    clock, found = ClockTracker(50.0), []
+    for at, stamp in enumerate(np.delete(stamps, np.s_[2000:2030])):
+        found += [(at, missing) for _, missing in clock.push(np.array([stamp]))]
+    assert found == [(2008, 30)], "as soon as eight have followed it"
+
+
 def test_stamps_that_run_backwards_are_refused() -> None:
     with pytest.raises(DataError, match="source: time stamps run backwards"):
         ClockTracker(RATE).push(5 - np.arange(1500) * 1e-5)
