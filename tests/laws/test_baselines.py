@@ -201,3 +201,16 @@ def test_networks_are_given_windows_as_their_scaling_says(
     np.testing.assert_allclose(learnt, x[split.train][order], rtol=1e-3, atol=1e-3)
     for part, indices in zip(seen[-2:], (split.val, split.test), strict=True):
         np.testing.assert_allclose(part.numpy(), x[indices], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_times", [12, 28, 60])
+def test_bands_are_filtered_both_ways_as_scipy_does(n_times: int) -> None:
+    """Continued at the ends by as much as SciPy does, or by all that a short window has."""
+    pytest.importorskip("pyriemann")
+    x = 10 * RNG.standard_normal((3, 2, n_times)) + 30
+    sections = signal.butter(4, (6, 20), "bandpass", fs=RATE_HZ, output="sos")
+    centred = x - x.mean(-1, keepdims=True)
+    how = {} if n_times > 27 else {"padlen": n_times - 1}
+    filtered = signal.sosfiltfilt(sections, centred, axis=-1, **how)
+    found = riemann.window_covariances(x, [sections], "scm", "b")
+    np.testing.assert_allclose(found, riemann.window_covariances(filtered, [], "scm", "b"), rtol=1e-6)
