@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from eegm2.benchmark import commands, first, products, run, suites
+from eegm2.benchmark import commands, first, machine, products, run, subject, suites
 from eegm2.benchmark.aims import LONG, SHARES, SHORT, SHORTEST, aims
 from eegm2.benchmark.config import PEERS, BenchmarkConfig
 from eegm2.benchmark.measure import ENOUGH_S, _time
@@ -174,6 +175,7 @@ def test_tables_are_in_milliseconds_megabytes_and_the_right_way_round() -> None:
         record("scan-train", "eegm2", LONG, 0.02, memory_mb=8.0),
     )
     page = markdown(content)
+    assert "eegm2 0, torch 2; commit 0123456789ab;" in page
     assert "| EEGM2 | 1.50 | 300 (270–360) | 12 | 900 (810–1,080) | 500 |" in page
     assert "| EEGM2 | int8 | 12,800 | 600 (540–720) | 0.50 | 2.0e-02 |" in page
     assert "| plain, chunks of 256, forward | 12,800 | 50 (45–60) | 7 |" in page
@@ -348,8 +350,71 @@ def test_it_is_repeated_until_enough_was_timed(each: float, n: int, monkeypatch:
     monkeypatch.setattr("eegm2.benchmark.measure.clock", lambda _: next(clock))
     peak = SimpleNamespace(stop=lambda: None, above_idle_mb=lambda: 12.0, idle_mb=80.0, method="m")
     monkeypatch.setattr("eegm2.benchmark.memory.Peak", lambda: peak)
-    subject = SimpleNamespace(warm_up=lambda: None, inputs=[np.zeros((1, 2, 64))], plain=None)
-    found = _time(Measurement("forward", "light", 64), subject)
+    timed = SimpleNamespace(warm_up=lambda: None, inputs=[np.zeros((1, 2, 80))], plain=None)
+    found = _time(Measurement("forward", "light", 64), timed)
+    assert found["samples"] == 80, "of the length that a peer takes"
     assert (found["seconds"]["n"], found["seconds"]["median"]) == (n, each)
     assert ENOUGH_S == 1.5
     assert (found["first_s"], found["memory_mb"], found["idle_mb"]) == (each if each > 8 else 5.0, 12.0, 80.0)
+
+
+def test_of_like_measurements_the_plain_one_is_looked_up() -> None:
+    """Not the one that keeps its memory, of another precision, batch or fewer threads."""
+    others = (
+        record("train", "light", 64, 9.0, keep_memory=True),
+        record("train", "light", 64, 8.0, precision="int8"),
+        record("train", "light", 64, 7.0, batch=16), record("train", "light", 64, 6.0, threads=1),
+        record("forward", "light", 64, 5.0), record("train", "light", 96, 4.0),
+        record("train", "s1", 64, 3.0),
+    )  # fmt: skip
+    for order in (others, others[::-1]):
+        results = Results(document(*order, record("train", "light", 64, 1.0, memory_mb=11.0)))
+        assert results.seconds("train", "light", 64) == 1.0
+        assert results.memory("train", "light", 64) == 11.0
+        assert results.seconds("train", "light", 64, 16) == 7.0
+        kept = results.select("train", keep_memory=True)
+        assert [r["seconds"]["median"] for r in kept] == [9.0]
+
+
+@pytest.mark.parametrize(
+    ("n_times", "batch", "expected"),
+    [(200, 1, None), (400, 1, 40.0), (100, 4, 40.0), (300, 2, 60.0), (50, 8, None)],
+)
+def test_what_a_larger_input_takes_is_foreseen_in_proportion(n_times: int, batch: int, expected: Any) -> None:
+    """Of windows and of their length, from 10 s for one of 100 samples; two runs must fit into 60 s."""
+    done = [record("forward", "light", 100, 10.0, threads=1)]
+    m = Measurement("forward", "light", n_times, batch)
+    found = run._foreseen(m, done, 60.0)
+    if expected is None and n_times >= 100:
+        assert found is None
+    elif n_times < 100:
+        assert found is None, "a shorter input may take less"
+    else:
+        assert found == {"status": "too long", "reason": f"some {expected:.0f} s each, by 1 × 100"}
+
+
+def test_a_machine_has_the_memory_that_its_maker_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=8 * 2**30))
+    assert machine.machine()["memory_gb"] == 8.0
+
+
+class Two(torch.nn.Module):
+    """A large weight and one whose gradient is a hundredth of it."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.large, self.small = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.large + 0.01 * self.factor * self.small) * (1 + 0.01 * x.mean((1, 2)))[:, None]
+
+
+@pytest.mark.parametrize(("factor", "sound"), [(1.0, True), (1.02, False)])
+def test_a_small_gradient_must_be_right_too(factor: float, sound: bool) -> None:
+    x = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
+    if sound:
+        assert subject.gradient_gate(Two(), Two().double(), x) < 1e-4
+        return
+    with pytest.raises(subject.GateError, match="gradients: error 2"):
+        subject.gradient_gate(Two(factor), Two().double(), x)

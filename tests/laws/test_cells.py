@@ -15,17 +15,20 @@ import torch
 
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
+from eegm2.evaluation.experiment import run as running
 from eegm2.evaluation.experiment import weights as first_weights
 from eegm2.evaluation.experiment.cells import Cell
+from eegm2.evaluation.experiment.choice import best
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.reading import read_plan
-from eegm2.evaluation.experiment.results import write_results
+from eegm2.evaluation.experiment.results import _spare, result_rows, write_results
 from eegm2.evaluation.experiment.splits import NamedSplit, _subset, named_splits
 from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.scores.crossval import subject_splits
+from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
-from tests.evaluation.helpers import labelled_arrays, labelled_store
+from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store
 
 HEAD = 'seeds = [0, 3]\n[data]\nstore = "store"\nwindow_s = 2.0\n'
 SPLITS = "[splits]\nn_folds = 2\nval = 0.34\n"
@@ -160,6 +163,7 @@ def test_a_task_is_counted_over_all_its_windows(tmp_path: Path, place: Path) -> 
     assert details["splits"] == {split.name: split.units(data) for split in experiment.splits}
     assert (details["pretraining_saw"], details["failures"], details["stale"]) == tuple(nothing.values())
     assert details["missing"] == [cell.label for cell in experiment.cells]
+    assert details["format"] == 1
     assert (details["config"]["path"], details["config"]["data"]["store"]) == ("plan.toml", "other")
     assert details["provenance"]["machine"]["device"] == "cpu"
 
@@ -277,3 +281,128 @@ def test_a_cell_is_named_by_model_split_and_seed() -> None:
                 assert cell.label == f"{model} {split} seed {seed}"
                 names.add(cell.stem)
     assert len(names) == 12
+
+
+def test_rows_are_in_the_order_of_the_plan_and_then_of_the_people_learnt_from() -> None:
+    """Each under the number of people whose labels its models had."""
+    plan: Any = SimpleNamespace(
+        models=[SimpleNamespace(name=name, kind="k") for name in ("z", "a")], n_bootstrap=3
+    )
+    result: Any = SimpleNamespace(rows=lambda label, n_bootstrap: [{"model": label, "metric": "m"}])
+    results: Any = {(name, count): result for count in (9, 2) for name in ("a", "z")}
+    rows = result_rows(results, DATA, plan, "subject")
+    assert [(row["model"], row["train_subjects"]) for row in rows] == [
+        ("z, 2 subjects", 2), ("z, 9 subjects", 9), ("a, 2 subjects", 2), ("a, 9 subjects", 9),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_labelled", [None, 5])
+def test_the_facts_of_a_cell_are_its_own(n_labelled: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged on the test part, chosen among by the validation part, with the people whose labels it had."""
+    asked: list[tuple[str, np.ndarray]] = []
+
+    def note(name: str) -> Any:
+        def judge(outcome: Any, data: Any, indices: np.ndarray) -> dict[str, Any]:
+            asked.append((name, indices))
+            return {"judged": name}
+
+        return judge
+
+    monkeypatch.setattr(running, "evaluate", note("test"))
+    monkeypatch.setattr(running, "validation_row", note("validation"))
+    split = NamedSplit("fold1", split_of(DATA), SplitManifest(("a",), ("b",), ("c",)), n_labelled)
+    experiment: Any = SimpleNamespace(
+        data=SimpleNamespace(labelled=DATA), device="mps",
+        weights=SimpleNamespace(statement=lambda model, of: f"{model.name} {of.name}"),
+    )  # fmt: skip
+    cell = Cell(ModelPlan(name="m", baseline="band_power"), split, 7)
+    facts = running._facts(experiment, cell, Outcome("m", 0, np.zeros((1, 2))), 1.234)
+    assert facts.get("train_subjects") == n_labelled
+    assert (facts["model"], facts["split"], facts["seed"], facts["device"]) == ("m", "fold1", 7, "mps")
+    assert (facts["pretraining_saw"], facts["seconds"]) == ("m fold1", 1.23)
+    assert facts["result"] == {"judged": "test", "seed": 7, "validation": {"judged": "validation"}}
+    for (name, indices), part in zip(asked, ("test", "val"), strict=True):
+        np.testing.assert_array_equal(indices, getattr(split.indices, part), err_msg=name)
+
+
+@pytest.mark.parametrize("by", ["balanced_accuracy", "kappa", "r2", "pearson_r", "loss", "mae"])
+def test_the_best_is_the_highest_or_of_errors_the_lowest(by: str) -> None:
+    """Below zero too, where a model is worse than none; what cannot be computed is worse than anything."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores: dict[str, Any] = dict(zip("abcd", rng.normal(0, 1, 4).tolist()))
+        pick = min if by in ("loss", "mae") else max
+        expected = pick("abcd", key=lambda name: scores[name])
+        assert best({"none": None, **scores}, by) == best({**scores, "none": None}, by) == expected
+    assert best({"first": 0.5, "second": 0.5}, by) == "first"
+
+
+def test_weights_are_told_apart_by_themselves_and_the_channels_that_they_get(tmp_path: Path) -> None:
+    """A network of other channels gets new ends: the same weights, other features."""
+    store = labelled_store(tmp_path / "store", subjects=2, seconds=4)
+    split: Any = NamedSplit("fold0", split_of(DATA), SplitManifest(("a",), ("b",), ("c",)))
+    model = ModelPlan(name="m", protocol="linear", pretrained="own")
+    found = []
+    for run, names in (("one", ("F3", "C3", "P3")), ("one", ("F4", "C4", "P4")), ("two", ("F3", "C3", "P3"))):
+        place = tmp_path / run
+        if not place.exists():
+            fake_run(place, store, preset="eegm2" if run == "one" else "s5")
+        source = weight_source()
+        source.store = SimpleNamespace(ch_names=names, sfreq_hz=32.0)
+        source.plan.pretrain["own"] = first_weights.PretrainPlan("own", run=str(place))
+        source.plan.model = lambda name: name
+        assert source.place(source.plan.pretrain["own"], split) == place
+        found.append(source.fingerprint(model, split, 0))
+        assert source.fingerprint(model, split, 5) == found[-1], "trained weights know no seed"
+    assert None not in found
+    assert len(set(found)) == 3
+
+
+def test_a_learning_curve_begins_with_the_pretraining_of_its_fold(tmp_path: Path) -> None:
+    """Whose weights are trained once; another fold has its own, and other stores one for all."""
+    source = weight_source(out=tmp_path)
+    pool = SimpleNamespace(montages=[("Fz",)], manifest_sha256="m", stores=[])
+    source._pool = lambda _: pool
+    manifests = [SplitManifest(("a",), ("b",), ("c",)), SplitManifest(("c",), ("b",), ("a",))]
+    splits = [
+        NamedSplit(name, split_of(DATA), manifests[int(name[4])], n)
+        for name, n in (("fold0", None), ("fold0/5", 5), ("fold0/9", 9), ("fold1", None))
+    ]
+    own = first_weights.PretrainPlan("own")
+    places = [source.place(own, split) for split in splits]
+    assert places[0] == places[1] == places[2] != places[3]
+    assert places[0].parent == tmp_path / "pretrained" / "own"
+    assert places[0].name.startswith("fold0-")
+    shared = first_weights.PretrainPlan("all", store=("s",))
+    assert len({source.place(shared, split) for split in splits}) == 1
+
+
+def test_of_an_official_part_validation_is_drawn_by_the_seed_of_the_splits(tmp_path: Path) -> None:
+    """The test part is the data set's own, whatever the seed."""
+    store = labelled_store(tmp_path / "store", subjects=8, seconds=8, official={6: "test", 7: "test"})
+    drawn = []
+    for seed in range(4):
+        text = HEAD + f'[splits]\nscheme = "official"\nval = 0.34\nseed = {seed}\n' + MODELS
+        plan = plan_of(tmp_path, text)
+        data = Experiment(plan, tmp_path / "out").data.labelled
+        (split,) = named_splits(plan, store, data)
+        units = split.units(data)
+        assert units["test"] == ["sub6", "sub7"]
+        assert (len(units["train"]), len(units["val"])) == (4, 2)
+        assert split.manifest.seed == seed
+        drawn.append(tuple(units["val"]))
+    assert len(set(drawn)) > 1
+
+
+def test_a_split_is_missing_until_its_own_first_seed_says_that_no_other_is_needed() -> None:
+    """That another split has been done says nothing of it."""
+
+    def done(split: str, seed: int, deterministic: bool | None) -> Any:
+        cell = SimpleNamespace(model=SimpleNamespace(name="m"), split=SimpleNamespace(name=split), seed=seed)
+        stored = None if deterministic is None else SimpleNamespace(deterministic=deterministic)
+        return SimpleNamespace(cell=cell, stored=stored)
+
+    cells = [done("a", 0, True), done("a", 1, None), done("b", 0, None), done("b", 1, None)]
+    assert [_spare(cell, cells) for cell in cells] == [False, True, False, False]
+    cells = [done("a", 0, False), done("a", 1, None), done("b", 0, True), done("b", 1, None)]
+    assert [_spare(cell, cells) for cell in cells] == [False, False, False, True]

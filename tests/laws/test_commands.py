@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import itertools
+import json
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from typer.testing import CliRunner
 
 from eegm2.benchmark.config import BenchmarkConfig
 from eegm2.cli.calibrate import _same_source
+from eegm2.cli.demo import BUNDLED
+from eegm2.cli.heads import open_head
 from eegm2.cli.main import app
 from eegm2.cli.record import session_page
 from eegm2.cli.sources import open_source
@@ -35,6 +38,7 @@ from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.model.config import EEGM2Config
 from eegm2.training.config import PretrainConfig
+from tests.evaluation.helpers import fake_run, labelled_store, tiny_model
 
 
 class Reached(BaseException):
@@ -424,6 +428,79 @@ def test_the_demo_shows_the_model_as_it_is_said_to_be_used(
         "--classes": "eyes_closed,eyes_open", "--scaling": "recording", "--stride-s": "4.0",
     }  # fmt: skip
     assert {name: head[name] for name in asked} == asked
+
+
+def test_the_demo_predicts_somebody_whom_its_head_has_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = sorted({path.name.partition("_")[0] for path in BUNDLED.glob("*.edf")})
+    parts = {"train": everybody[:2], "val": everybody[2:3], "test": everybody[3:5]}
+    ran: list[tuple[str, ...]] = []
+
+    def run(steps: Any, command: str, *arguments: str) -> None:
+        ran.append((command, *arguments))
+        if command == "probe":
+            (tmp_path / "probe").mkdir()
+            task = {"parts": {part: {"subjects": names} for part, names in parts.items()}}
+            (tmp_path / "probe" / "results.json").write_text(json.dumps({"task": task}))
+        if command == "predict":
+            raise Reached
+
+    monkeypatch.setattr("eegm2.cli.demo.Steps.run", run)
+    with pytest.raises(Reached):
+        CliRunner().invoke(app, ["demo", "--out", str(tmp_path)], catch_exceptions=False)
+    command, probe, file, *_ = ran[-1]
+    assert (command, probe) == ("predict", str(tmp_path / "probe"))
+    assert Path(file).name.partition("_")[0] in parts["test"]
+    assert Path(file).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "names"),
+    [(("X,Y",), False, ("X", "Y")), (("X",), True, ("C", "D")), ((), False, ("C", "D"))],
+)
+def test_a_head_and_its_model_are_for_the_same_electrodes(
+    given: tuple[str, ...],
+    device: bool,
+    names: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those given, but for a device's own; else those it was learnt with; by the same positions."""
+    asked: list[tuple[str, Any, str]] = []
+
+    class Part(SimpleNamespace):
+        def on_montage(self, names: Any, positions: str) -> Any:
+            asked.append((self.name, tuple(names), positions))
+            return self
+
+    trained = Part(name="trained", config=SimpleNamespace(any_electrodes=True), ch_names=("E",))
+    kept = Part(
+        name="kept", facts={"ch_names": ["C", "D"]},
+        checkpoint=SimpleNamespace(model="network"), head="head",
+        tuned=None, classes=("a", "b"),
+    )  # fmt: skip
+    monkeypatch.setattr("eegm2.deploy.trained_model.load_trained", lambda _: trained)
+    monkeypatch.setattr("eegm2.zoo.find.model_folder", lambda _: tmp_path)
+    monkeypatch.setattr("eegm2.deploy.predict.classifier.load_classifier", lambda model, head: kept)
+    monkeypatch.setattr("eegm2.deploy.heads.windowed.refuse_other_model", lambda *_: None)
+    monkeypatch.setattr("eegm2.deploy.heads.windowed.windowed_head", lambda *of, **more: (of, more))
+    model, head = open_head("m", "h", given, "p.csv", device=device)
+    assert model is trained
+    assert head == (("network", "head", None), {"classes": ("a", "b"), "facts": kept.facts})
+    assert asked == [("kept", names, "p.csv"), ("trained", names, "p.csv")]
+    assert open_head("m", "", given, "p.csv", device=device) == (trained, None), "the folder has no head"
+
+
+def test_what_a_model_holds_is_counted_whole(tmp_path: Path) -> None:
+    store = labelled_store(tmp_path / "store", subjects=1, seconds=4)
+    run = fake_run(tmp_path / "run", store)
+    said = CliRunner().invoke(app, ["info", str(run), "--json"], catch_exceptions=False).output
+    facts = json.loads(said)
+    model = tiny_model()
+    assert facts["checkpoint"]["parameters"] == sum(p.numel() for p in model.parameters())
+    assert facts["checkpoint"]["ch_names"] == ["F3", "C3", "P3"]
+    assert facts["environment"]["torch"] == torch.__version__.partition("+")[0] or "+" in torch.__version__
 
 
 def test_an_evaluation_takes_as_many_threads_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

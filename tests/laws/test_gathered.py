@@ -12,10 +12,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from eegm2.cli.prepare import _show as show_prepared
+from eegm2.data.windows.splits import SplitManifest
+from eegm2.report import measured
 from eegm2.report.contents import Probe, ReportData
 from eegm2.report.folders import read_evaluations, read_probe, read_run
-from eegm2.report.gather import _add_store
+from eegm2.report.gather import _add_store, gather
+from eegm2.report.measured import class_power
 from eegm2.report.predictions import _quality, _reaction, _summary, over_time_figure
+from tests.evaluation.helpers import fake_run, labelled_store, tiny_model
 
 RNG = np.random.default_rng(5)
 
@@ -255,6 +259,8 @@ def test_over_time_is_drawn_what_was_predicted_of_each_window() -> None:
     np.testing.assert_allclose(lower.lines[0].get_xdata(), 2 * np.arange(10) + 1.0)
     assert set(next(line for line in lower.lines if line.get_linestyle() == "--").get_ydata()) == {0.35}
     assert lower.get_xlim() == (0, 120)
+    ticks = next(line for line in lower.lines if line.get_marker() == "|")
+    assert list(ticks.get_xdata()) == [1.0, 3.0, 5.0, 7.0, 9.0]
     spectrum = next(a for a in axes if a.images)
     assert spectrum.images[0].get_extent() == [0, 120, 0.5, 3.5]
     assert spectrum.images[0].origin == "lower"
@@ -291,3 +297,50 @@ def test_a_prepared_store_is_told_in_hours_people_and_files(capsys: pytest.Captu
     assert "skipped     r3: bad" in said.err
     assert "removed     r4: bad" in said.err
     assert "2 warnings" in said.err
+
+
+def test_a_report_is_of_the_model_and_the_store_of_the_run(tmp_path: Path) -> None:
+    """Its parameters are all counted; a store that has changed since is told, with both hashes."""
+    store = labelled_store(tmp_path / "store", subjects=3, seconds=8)
+    split = SplitManifest(("sub0",), ("sub2",), ("sub1",))
+    run = fake_run(tmp_path / "run", store, split=split)
+    data = gather(run, store.url)
+    assert data.n_parameters == sum(p.numel() for p in tiny_model().parameters())
+    assert "store" not in data.missing
+    assert [(r.subject, r.split) for r in data.recordings] == [
+        ("sub0", "train"),
+        ("sub1", "test"),
+        ("sub2", "val"),
+    ]
+    assert data.reconstruction is not None
+    assert (data.reconstruction.split, set(data.reconstruction.subjects)) == ("val", {"sub2"})
+    assert data.reconstruction.n_available == 4
+    assert data.class_power is not None
+    assert (data.class_power.n_windows, data.class_power.n_subjects) == (12, 3)
+    other = labelled_store(tmp_path / "other", subjects=3, seconds=10)
+    changed = gather(run, other.url).missing["store"]
+    assert f"{other.manifest_sha256[:12]}… now, {store.manifest_sha256[:12]}… then" in changed
+
+
+def test_of_many_windows_an_even_choice_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From first to last, each with its own person and class."""
+    store = labelled_store(tmp_path / "store", subjects=4, seconds=16)
+    windows: list[Any] = []
+
+    def power(data: Any, sfreq_hz: float) -> Any:
+        windows.append(data)
+        return np.zeros((2, 1, 3)), ("alpha",)
+
+    monkeypatch.setattr("eegm2.evaluation.baselines.class_power.band_power_by_class", power)
+    data = ReportData("r", {"windows": {"window_s": 2.0, "scaling": "zscore"}})
+    class_power(store, data)
+    monkeypatch.setattr(measured, "_MOST_WINDOWS", 7)
+    found = class_power(store, data)
+    assert found is not None
+    whole, some = windows
+    rows = [int(np.flatnonzero((whole.x == x).all((1, 2)))[0]) for x in some.x]
+    assert (rows[0], rows[-1], len(rows)) == (0, len(whole) - 1, 7)
+    for name in ("y", "subject", "recording", "start_s"):
+        np.testing.assert_array_equal(np.asarray(getattr(some, name)), np.asarray(getattr(whole, name))[rows])
+    assert (found.n_windows, found.n_subjects) == (7, 4)
+    assert np.abs(whole.x).max() > 20, "in microvolts, whatever the run's scaling"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eegm2 import config, records
-from eegm2.config import expect, one_of, option, pairs, split_commas
+from eegm2.config import conflicts, expect, non_defaults, one_of, option, pairs, split_commas
 from eegm2.errors import ConfigError, DataError
 from eegm2.records import Kind, Record, checked, each, maybe, sound_fields
 from eegm2.words import count
@@ -122,3 +122,15 @@ def test_what_is_missing_inside_is_named_by_its_place() -> None:
 )
 def test_only_one_is_singular(n: int, said: str) -> None:
     assert count(n, "window") == said
+
+
+def test_what_differs_from_a_default_is_kept_though_it_be_nothing() -> None:
+    """Zero, none and an empty list are choices; what is as usual is not told."""
+    assert non_defaults(Options()) == {}
+    assert non_defaults(Options(share=0.0, sizes=())) == {"share": 0.0, "sizes": []}
+    assert non_defaults(Options(limit=0.0)) == {"limit": 0.0}
+    assert non_defaults(Options(), Options(limit=0.5)) == {"limit": None}
+    assert conflicts({"share": 0.5, "sizes": [1]}, Options(limit=0.0)) == ["limit"]
+    assert conflicts({"share": 0.5, "gone": 1}, Options()) == ["gone"]
+    assert conflicts({"share": 0.25}, Options(share=0.25)) == []
+    assert conflicts(None, Options()) == ["share", "sizes", "limit"]

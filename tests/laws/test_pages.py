@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from eegm2.report import figures, sections
-from eegm2.report.contents import Evaluation, Probe, Reconstruction, Recording, ReportData, TrainingLog
+from eegm2.report.contents import (
+    ClassPower,
+    Evaluation,
+    Probe,
+    Reconstruction,
+    Recording,
+    ReportData,
+    TrainingLog,
+)
 from eegm2.report.document import Section
 from eegm2.report.figures import topography
 
@@ -465,6 +474,276 @@ def test_a_run_is_told_by_its_own_options_and_command(
     section = sections.training_section(ReportData("r", header, tuned=tuned))
     assert f"eegm2 {options} with more" in section.then
     ((row,),) = section_tables(section)
+    assert [block.title for block in section.blocks if block.kind == "table"] == ["Options of the run"]
     assert row == (
         {"option": "learning rate", "value": "0.25"} if tuned else {"option": "max lr", "value": "0.5"}
     )
+
+
+@pytest.mark.parametrize(
+    ("people", "said"), [(1, "One person only"), (2, "Only 2 subjects"), (19, "Only 19 subjects"), (20, "")]
+)
+def test_how_few_people_there_are_is_said_once(people: int, said: str) -> None:
+    """One is no few; twenty are enough to say nothing."""
+    found = [Recording(f"r{i}", f"s{i % people}", "", 60.0, 64.0) for i in range(max(2, people))]
+    notes = [b.text for b in sections.summary(ReportData("r", recordings=found)).blocks if b.kind == "note"]
+    of_people = [note for note in notes if note.startswith(("One person", "Only"))]
+    assert len(of_people) == bool(said)
+    assert not said or of_people[0].startswith(said)
+
+
+def notes_of(**given: Any) -> list[str]:
+    """Return what a summary warns of."""
+    return [b.text for b in sections.summary(ReportData("r", **given)).blocks if b.kind == "note"]
+
+
+def people_of(n: int) -> list[Recording]:
+    return [Recording(f"r{i}", f"s{i}", "", 60.0, 64.0) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("people", "tested", "said"),
+    [(2, 1, True), (30, 1, True), (30, 19, True), (30, 20, False), (1, 1, False), (9, 0, False)],
+)
+def test_on_how_few_a_score_rests_is_said(people: int, tested: int, said: bool) -> None:
+    """Of people; where nobody is told there is nothing to count, and of one person something else is said."""
+    who = np.repeat([f"s{i:02d}" for i in range(tested)], 3)
+    found = notes_of(recordings=people_of(people), probes=[Probe("p", subject=who)])
+    rests = [note for note in found if "rest on" in note]
+    assert len(rests) == said
+    if said:
+        assert f"rest on {tested} test subject{'s' * (tested > 1)}." in rests[0]
+
+
+@pytest.mark.parametrize(
+    ("people", "by", "what"),
+    [
+        (5, "subject", "unseen people"),
+        (1, "subject", "recordings that it did"),
+        (5, "recording", "recordings that it did"),
+    ],
+)
+def test_without_validation_it_is_said_of_whom_nothing_is_shown(people: int, by: str, what: str) -> None:
+    log = TrainingLog(np.arange(1, 31), {"train_loss": np.ones(30)})
+    (note,) = (
+        n for n in notes_of(recordings=people_of(people), split_by=by, log=log) if n.startswith("No valid")
+    )
+    assert what in note
+    whole = TrainingLog(np.arange(1, 31), {"train_loss": np.ones(30), "val_loss": np.ones(30)})
+    assert not any(n.startswith("No valid") for n in notes_of(recordings=people_of(people), log=whole))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "tuned", "short"), [(1, False, True), (9, False, True), (10, False, False), (3, True, False)]
+)
+def test_a_short_training_is_one_of_less_than_ten_epochs(epochs: int, tuned: bool, short: bool) -> None:
+    log = TrainingLog(np.arange(1, epochs + 1), {"val_loss": np.ones(epochs)})
+    found = [note for note in notes_of(log=log, tuned=tuned) if note.startswith("Training was short")]
+    assert len(found) == short
+    assert not short or f"{epochs} epoch{'s' * (epochs > 1)};" in found[0]
+
+
+@pytest.mark.parametrize("stores", [None, [], "x", [{"ch_names": None}]])
+def test_what_it_was_trained_on_is_told_of_one_store_or_of_several(stores: Any) -> None:
+    data = ReportData("r", {"data": {"stores": stores}}, ch_names=NAMES, sfreq_hz=64.0)
+    text = next(b.text for b in sections.summary(data).blocks if b.kind == "text")
+    of_several = isinstance(stores, list) and bool(stores)
+    assert (" of 1 store" if of_several else " of 6 channels at 64 Hz") in text
+    assert " of 6 channels" not in text or not of_several
+    both = [{"ch_names": ["Fz"]}, {"ch_names": ["Fz", "Cz"]}, {"ch_names": ["Fz"]}]
+    data = ReportData("r", {"data": {"stores": both}}, ch_names=NAMES, sfreq_hz=64.0)
+    text = next(b.text for b in sections.summary(data).blocks if b.kind == "text")
+    assert " of 3 stores, 2 sets of electrodes" in text
+
+
+def test_without_skill_and_without_windows_nothing_is_made_up(drawn: dict[str, Any]) -> None:
+    """The diagonal of a ROC is no skill; a class without windows has no shares; colours go from 0 to 1."""
+    y = np.array([0, 0, 1, 1, 0])
+    probe = scored(["a", "b", "c"], {"light": 2}, y)
+    sections.confusion_section(ReportData("r", probes=[probe]))
+    axes = drawn["confusion-1"].axes[0]
+    told = {text.get_position(): text.get_text() for text in axes.texts}
+    assert [told[column + 0.5, 2.5] for column in range(3)] == ["0%\n0"] * 3
+    assert axes.collections[0].get_clim() == (0, 1)
+    np.testing.assert_array_equal(np.asarray(axes.collections[0].get_array()).reshape(3, 3)[2], 0)
+    roc = drawn["confusion-2"].axes[0]
+    dashed = roc.lines[0]
+    assert (list(dashed.get_xdata()), list(dashed.get_ydata())) == ([0, 1], [0, 1])
+    assert dashed.get_linestyle() == "--"
+    assert roc.get_legend().get_title().get_text() == "AUROC (mean ± std)"
+    for low, high in (roc.get_xlim(), roc.get_ylim()):
+        assert -0.1 < low <= 0 < 1 <= high < 1.1
+    assert (roc.get_xlabel(), roc.get_ylabel()) == ("false positive rate", "true positive rate")
+
+
+@pytest.mark.parametrize(("n_protocols", "n_classes"), [(1, 2), (4, 2), (3, 4)])
+def test_every_protocol_has_a_panel_of_its_name(n_protocols: int, n_classes: int) -> None:
+    """And no more are seen; in each panel of a ROC a thin line is one seed's."""
+    classes = [f"c{i}" for i in range(n_classes)]
+    names = [f"p{i}" for i in range(n_protocols)]
+    y = np.arange(20) % n_classes
+    scores = {p: [RNG.dirichlet(np.ones(n_classes), 20) for _ in range(2)] for p in names}
+    matrices = {p: np.full((n_classes, n_classes), float(i)) for i, p in enumerate(names, 1)}
+    for figure in (figures.confusion_matrices(matrices, classes), figures.roc_curves(y, scores, classes)):
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in shown] == names
+    for name, axes in zip(names, shown):
+        shares = [1] if n_classes == 2 else range(n_classes)
+        thin: list[Any] = [line for line in axes.lines if line.get_alpha() == 0.35]
+        areas = [figures.roc_points(y == c, s[:, c])[2] for c in shares for s in scores[name]]  # type: ignore[index]
+        found = [np.trapezoid(np.asarray(line.get_ydata()), np.asarray(line.get_xdata())) for line in thin]
+        np.testing.assert_allclose(found, areas)
+
+
+@pytest.mark.parametrize(("n", "counted"), [(5, True), (6, False)])
+def test_a_matrix_names_its_cells_in_their_middle(n: int, counted: bool) -> None:
+    """Counts are told where there is room; what is written on dark is white."""
+    matrix = np.eye(n) * 3
+    axes: Any = figures.confusion_matrices({"m": matrix}, [f"c{i}" for i in range(n)]).axes[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        assert list(axis.get_ticklocs()) == [i + 0.5 for i in range(n)]
+        assert [label.get_text() for label in axis.get_ticklabels()] == [f"c{i}" for i in range(n)]
+    texts = {text.get_position(): text for text in axes.texts}
+    assert texts[0.5, 0.5].get_text() == ("100%\n3" if counted else "100%")
+    assert texts[0.5, 0.5].get_color() == "#ffffff" != texts[1.5, 0.5].get_color()
+    assert axes.get_ylim() == (n, 0)
+
+
+def test_terms_of_an_objective_are_drawn_as_they_were_logged() -> None:
+    """Training solid and validation dashed, under the name of the term."""
+    curves = {
+        "train_loss": np.array([3.0, 2.0]), "train_band_power": np.array([5.0, 4.0]),
+        "val_band_power": np.array([7.0, 6.0]), "val_state": np.array([9.0, 8.0]),
+    }  # fmt: skip
+    figure = figures.loss_curves(np.array([1, 2]), curves)
+    lines = named(panel(figure, "Band power"))
+    assert {name: list(values) for name, values in lines.items()} == {
+        "training": [5, 4],
+        "validation": [7, 6],
+    }
+    assert {name: list(values) for name, values in named(panel(figure, "State")).items()} == {
+        "validation": [9, 8],
+    }  # fmt: skip
+
+
+def test_a_map_of_the_representation_is_labelled_by_its_own_windows(
+    drawn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by its class's name, in the order of the classes, and by its person."""
+    asked: list[Any] = []
+
+    def draw(points: Any, labels: Any, subjects: Any, names: Any) -> Figure:
+        asked.append((labels.tolist(), subjects.tolist()))
+        return Figure()
+
+    monkeypatch.setattr(figures, "embedding_map", draw)
+    y, who = np.array([2, 0, 1, 0]), np.array(["p", "q", "p", "r"])
+    probe = Probe(
+        "p",
+        task={"classes": ["z", "a", "m"]},
+        features=RNG.standard_normal((4, 5)),
+        features_y=y,
+        features_subject=who,
+    )
+    section = sections.representation_section(ReportData("r", probes=[probe]))
+    assert asked == [(["m", "z", "a", "z"], ["p", "q", "p", "r"])]
+    assert "4 windows" in next(block.text for block in section.blocks if block.kind == "figure")
+
+
+def test_maps_of_a_page_are_of_the_channels_that_were_measured(
+    drawn: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power of the classes in their order, of so many windows; weights of the network's channels."""
+    asked: list[Any] = []
+
+    def draw(*given: Any, **more: Any) -> Figure:
+        asked.append((*given, more))
+        return Figure()
+
+    monkeypatch.setattr(figures, "band_power_maps", draw)
+    monkeypatch.setattr(figures, "topographic_maps", draw)
+    power = ClassPower(np.zeros((2, 1, 6)), ("alpha",), ("y", "x"), NAMES[::-1], 77, 1)
+    where = {name: (0.1 * i, 0.2) for i, name in enumerate(NAMES)}
+    weights = {"first": np.arange(6.0)}
+    data = ReportData("r", ch_names=NAMES, positions=where, class_power=power, electrode_weights=weights)
+    section = sections.power_section(data)
+    assert section is not None
+    assert sections.weights_section(data) is not None
+    (names, values, bands, classes, _), (of, shown, _) = asked
+    assert (names, bands, classes) == (NAMES[::-1], ("alpha",), ("y", "x"))
+    assert values is power.power_db
+    assert (of, shown) == (NAMES, weights)
+    assert section.blocks[0].text.startswith("Over 77 windows of 1 subject, averaged")
+
+
+@pytest.mark.parametrize("n_metrics", [1, 2, 3, 4])
+def test_scores_stand_at_their_protocols_in_the_panel_of_their_metric(n_metrics: int) -> None:
+    """First on top, every seed a tick at its row, all within the panel; what is not known is left out."""
+    metrics = ["accuracy", "auroc", "own", "kappa"][:n_metrics]
+    rng = np.random.default_rng(n_metrics)
+    values = {m: {p: rng.normal(0.3, 0.2, 3).tolist() for p in ("linear", "light")} for m in metrics}
+    values[metrics[0]]["light"].append(float("nan"))
+    values["nothing"] = {"linear": []}
+    chance = {metrics[0]: 0.1, "own": None}
+    figure: Any = figures.probe_scores(values, chance)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    names = [figures.METRIC_NAMES.get(m, m) for m in metrics]
+    assert [axes.get_title(loc="left") for axes in shown] == names
+    assert [text.get_text() for text in shown[0].get_yticklabels()] == ["linear", "light"]
+    for metric, axes in zip(metrics, shown):
+        assert axes.yaxis_inverted()
+        assert {line.get_xdata()[0] for line in axes.lines if line.get_label() == "no skill"} == (
+            {0.1} if metric == metrics[0] else set()
+        )
+        ticks = [line for line in axes.lines if line.get_marker() == "|" and line.get_alpha() == 0.8]
+        low, high = axes.get_xlim()
+        for row, (line, own) in enumerate(zip(ticks, values[metric].values(), strict=True)):
+            kept = [value for value in own if np.isfinite(value)]
+            np.testing.assert_array_equal(line.get_xdata(), kept)
+            assert {round(y) for y in np.asarray(line.get_ydata())} == {row}
+            assert low <= min(kept)
+            assert high >= max(kept)
+            assert f"{np.mean(kept):.3f} ± {np.std(kept):.3f}" in [text.get_text() for text in axes.texts]
+    assert "score on the test subjects" in figure._supxlabel.get_text()
+
+
+@pytest.mark.parametrize("n_people", [3, 24, 25])
+def test_every_person_has_a_place_best_first(n_people: int) -> None:
+    """Protocols beside one another at their person; names where there is room for them."""
+    who = [f"s{i:02d}" for i in range(n_people)]
+    first = np.random.default_rng(0).permutation(n_people) / n_people
+    scores = {"a": first, "b": 1 - first, "c": np.full(n_people, 0.5)}
+    axes: Any = figures.subject_scores(who, scores).axes[0]
+    order = np.argsort(-first)
+    for line, values in zip(axes.lines, scores.values(), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values[order])
+        np.testing.assert_array_equal(np.round(np.asarray(line.get_xdata(), float)), np.arange(n_people))
+    offsets = [float(line.get_xdata()[0]) for line in axes.lines]
+    assert offsets[0] < offsets[1] == 0 < offsets[2]
+    assert offsets[0] == -offsets[2]
+    shown = [text.get_text() for text in axes.get_xticklabels() if text.get_text()]
+    assert shown == ([who[i] for i in order] if n_people <= 24 else [])
+    assert (axes.get_ylabel(), axes.get_xlabel().split(",")[0]) == (
+        "share of windows correct",
+        "test subjects",
+    )
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    assert low <= 0 < 1 <= high
+    assert left < 0 < n_people - 1 < right
+    legend = axes.figure.legends[0]
+    assert [text.get_text().split()[0] for text in legend.get_texts()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="arrays differ in length"):
+        figures.subject_scores(who[1:], scores)
+    with pytest.raises(ValueError, match="no protocol"):
+        figures.subject_scores(who, {})
+
+
+def test_no_skill_is_not_known_of_nothing() -> None:
+    """Of no windows, one class or another metric; a class that nobody is tested on is a class."""
+    y = np.array([0, 0, 1])
+    assert figures.no_skill("accuracy", y[:0], 2) is None
+    assert figures.no_skill("accuracy", y, 1) is None
+    assert figures.no_skill("own", y, 2) is None
+    assert figures.no_skill("accuracy", y[:1], 2) == 1.0
+    assert figures.no_skill("auprc", np.zeros(3, int), 2) == 0.0
+    assert figures.no_skill("auprc", y, 3) == pytest.approx(1 / 3)

@@ -59,8 +59,11 @@ def test_a_figure_of_people_is_of_the_metric_asked_for(
 ) -> None:
     drawn: list[Any] = []
 
+    chances: list[tuple[str, float | None]] = []
+
     def draw(scores: Any, name: str, chance: float | None) -> Figure:
         drawn.append(scores)
+        chances.append((name, chance))
         return Figure()
 
     monkeypatch.setattr(figures, "person_scores", draw)
@@ -72,6 +75,10 @@ def test_a_figure_of_people_is_of_the_metric_asked_for(
     monkeypatch.setattr("eegm2.report.figures.people.person_scores", draw)
     _people(details, scores)
     assert drawn[1] == scores
+    compare._figure(tmp_path, "accuracy")
+    assert drawn[2] == {model: dict.fromkeys(of, 0.0) for model, of in scores.items()}
+    assert [chance for _, chance in chances] == [0.5, 0.5, None]
+    assert [name.split()[0] for name, _ in chances] == ["AUROC", "AUROC", "accuracy"]
 
 
 def test_every_pair_has_its_own_difference_interval_and_p() -> None:

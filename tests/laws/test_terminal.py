@@ -229,3 +229,27 @@ def test_a_run_says_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     _say_where(again)
     assert "had finished before after 3 epochs, 40 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("markers", ["", "markers"])
+def test_a_recording_says_what_it_lost(markers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {
+        "seconds": 12.5, "gaps": 2, "lost": 30, "filled": 20, "markers": 7, "shortened": 1, "clipped": 4,
+        "dropped": 5,
+    }  # fmt: skip
+    monkeypatch.setattr("eegm2.cli.record.open_source", lambda *_: None)
+    monkeypatch.setattr("eegm2.deploy.live.record.record", lambda *_, **__: facts)
+    words = [
+        "record",
+        "--source",
+        "lsl",
+        "--out",
+        str(tmp_path / "o.edf"),
+        *(["--markers", "m"] if markers else []),
+    ]
+    said = invoke(*words)
+    told = "7 markers, " if markers else ""
+    assert (
+        f"12.5 s, 2 gaps (30 samples lost, 20 of them filled), {told}1 texts shortened, 4 clipped, 5 dropped"
+        in said
+    )
