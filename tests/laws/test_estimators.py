@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,12 @@ import torch
 
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import CheckpointError, ConfigError
-from eegm2.evaluation.config import FitConfig
+from eegm2.evaluation.config import EmbedConfig, FitConfig, ProbeConfig
 from eegm2.evaluation.estimators.base import Learner
 from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification
 from eegm2.evaluation.estimators.input_facts import InputFacts, PreprocessingWarning
 from eegm2.evaluation.estimators.sklearn import EEGM2Classifier, EEGM2Encoder, EEGM2Regressor
+from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
@@ -318,3 +320,10 @@ def test_a_module_has_the_channels_that_are_asked_and_samples_to_the_nearest(tmp
     save_checkpoint(file, tiny_model(), {k: v for k, v in header.items() if k != "sfreq_hz"})
     with pytest.raises(CheckpointError, match="sfreq_hz"):
         EEGM2ForClassification.from_pretrained(run)
+
+
+def test_every_door_takes_as_many_windows_at_once() -> None:
+    doors: tuple[Any, ...] = (extract_features, EEGM2Encoder)
+    usual = [inspect.signature(door).parameters["batch_size"].default for door in doors]
+    usual += [config().batch_size for config in (ProbeConfig, EmbedConfig, FitConfig)]
+    assert usual == [64] * 5
