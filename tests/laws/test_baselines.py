@@ -78,6 +78,12 @@ def test_band_power_is_welchs_with_segments_as_long_as_asked(segment_s: float, s
         np.testing.assert_allclose(10 * found[..., i], expected, rtol=1e-3, atol=1e-3)
 
 
+def spectral(function: Any, symmetric: np.ndarray) -> np.ndarray:
+    """Return a function of symmetric matrices: of their eigenvalues."""
+    values, vectors = np.linalg.eigh(symmetric)
+    return (vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the affine-invariant distance of two covariances."""
     return float(np.sqrt((np.log(linalg.eigvalsh(a, b)) ** 2).sum()))
@@ -107,14 +113,13 @@ def test_tangent_vectors_are_as_long_as_covariances_are_far_from_the_mean_of_tra
     vectors = seen[0].reshape(len(data), n_bands, 6)
     np.testing.assert_allclose(vectors[split.train].mean(0), 0, atol=1e-4)
     for band in range(n_bands):
-        mean = covariances[split.train, band].mean(0)
+        own = covariances[split.train, band]
+        mean = own.mean(0)
         for _ in range(60):  # the mean from which training cancels, by its own definition
-            root = linalg.sqrtm(mean).real
-            inverse = linalg.inv(root)
-            step = np.mean(
-                [linalg.logm(inverse @ c @ inverse).real for c in covariances[split.train, band]], 0
-            )
-            mean = root @ linalg.expm(step) @ root
+            root = spectral(np.sqrt, mean)
+            inverse = np.linalg.inv(root)
+            step = spectral(np.log, inverse @ own @ inverse).mean(0)
+            mean = root @ spectral(np.exp, step) @ root
             if np.abs(step).max() < 1e-9:
                 break
         expected = [distance(c, mean) for c in covariances[:, band]]
@@ -201,3 +206,16 @@ def test_networks_are_given_windows_as_their_scaling_says(
     np.testing.assert_allclose(learnt, x[split.train][order], rtol=1e-3, atol=1e-3)
     for part, indices in zip(seen[-2:], (split.val, split.test), strict=True):
         np.testing.assert_allclose(part.numpy(), x[indices], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_times", [12, 28, 60])
+def test_bands_are_filtered_both_ways_as_scipy_does(n_times: int) -> None:
+    """Continued at the ends by as much as SciPy does, or by all that a short window has."""
+    pytest.importorskip("pyriemann")
+    x = 10 * RNG.standard_normal((3, 2, n_times)) + 30
+    sections = signal.butter(4, (6, 20), "bandpass", fs=RATE_HZ, output="sos")
+    centred = x - x.mean(-1, keepdims=True)
+    how = {} if n_times > 27 else {"padlen": n_times - 1}
+    filtered = signal.sosfiltfilt(sections, centred, axis=-1, **how)
+    found = riemann.window_covariances(x, [sections], "scm", "b")
+    np.testing.assert_allclose(found, riemann.window_covariances(filtered, [], "scm", "b"), rtol=1e-6)

@@ -47,10 +47,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     return fake_run(folder / "run", first), RecordingStore(folder / "store"), folder / "kim_eeg.fif"
 
 
-@pytest.mark.parametrize("scaling", ["none", "zscore", "robust", "quantile95", "recording"])
-@pytest.mark.parametrize("options", [{}, {"window_s": 3.0, "stride_s": 0.75}], ids=str)
+OTHER = {"window_s": 3.0, "stride_s": 0.75}
+SCALINGS = [("none", {}), ("zscore", {}), ("robust", {}), ("quantile95", {}), ("recording", OTHER)]
+
+
+@pytest.mark.parametrize(("scaling", "options"), SCALINGS, ids=str)
 def test_a_file_gives_what_a_store_of_it_gives(
-    options: dict[str, Any], scaling: Any, places: Places, tmp_path: Path
+    scaling: Any, options: dict[str, Any], places: Places, tmp_path: Path
 ) -> None:
     run, store, file = places
     config = EmbedConfig(scaling=scaling, kind="sequence", **options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,19 +14,21 @@ import pytest
 import torch
 
 from eegm2.data.windows.scaling import scale_window
-from eegm2.errors import ConfigError
-from eegm2.evaluation.config import FitConfig
+from eegm2.errors import CheckpointError, ConfigError
+from eegm2.evaluation.config import EmbedConfig, FitConfig, ProbeConfig
 from eegm2.evaluation.estimators.base import Learner
 from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification
 from eegm2.evaluation.estimators.input_facts import InputFacts, PreprocessingWarning
 from eegm2.evaluation.estimators.sklearn import EEGM2Classifier, EEGM2Encoder, EEGM2Regressor
+from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_views, n_features
 from eegm2.model.network import build_model
-from tests.evaluation.helpers import labelled_arrays, tiny_model
+from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store, tiny_model
 
 RNG = np.random.default_rng(21)
 N, WHO = 60, np.repeat([f"s{i}" for i in range(6)], 10)
@@ -289,3 +293,37 @@ def test_another_rate_is_refused_to_a_thousandth_of_a_hertz(rate_hz: float, refu
     with pytest.raises(ConfigError, match="X: sampled at") if refused else contextlib.nullcontext():
         facts.refuse_rate(rate_hz)
     InputFacts().refuse_rate(rate_hz)
+
+
+def test_what_an_encoder_is_not_is_refused_and_its_columns_are_objects() -> None:
+    """As scikit-learn has names of features; a sequence has no row per window."""
+    x = RNG.standard_normal((2, 3, 64))
+    with pytest.raises(ConfigError, match="sequence"):
+        EEGM2Encoder(width=2, features="sequence").fit(x).transform(x)  # type: ignore[arg-type]
+    assert EEGM2Encoder(width=2).fit(x).get_feature_names_out().dtype == object
+    epochs = mne.EpochsArray(x * 1e-6, mne.create_info(["Fz", "Cz", "Pz"], 64.0, "eeg"), verbose="error")
+    with pytest.raises(ConfigError, match="X: has channels Fz Cz Pz, ch_names has Fz Cz Oz; pick these"):
+        EEGM2Encoder(width=2, ch_names=["Fz", "Cz", "Oz"]).fit(epochs)
+
+
+def test_a_module_has_the_channels_that_are_asked_and_samples_to_the_nearest(tmp_path: Path) -> None:
+    """Whatever the channels of the network whose sizes it takes; of a model, its own windows."""
+    shape = EEGM2Config.preset("eegm2", n_chans=3, width=2).to_dict()
+    module = EEGM2ForClassification(5, 64, network=shape)
+    assert module.body.network.config.n_chans == 5
+    assert module(torch.zeros(1, 5, 64)).shape == (1, 2)
+    run = fake_run(tmp_path / "run", labelled_store(tmp_path / "store", subjects=1, seconds=8.0))
+    file = run / "checkpoints" / "best.safetensors"
+    header = load_checkpoint(run).header
+    save_checkpoint(file, tiny_model(), {**header, "windows": {**header["windows"], "window_s": 2.03}})
+    assert EEGM2ForClassification.from_pretrained(run).n_times == 65
+    save_checkpoint(file, tiny_model(), {k: v for k, v in header.items() if k != "sfreq_hz"})
+    with pytest.raises(CheckpointError, match="sfreq_hz"):
+        EEGM2ForClassification.from_pretrained(run)
+
+
+def test_every_door_takes_as_many_windows_at_once() -> None:
+    doors: tuple[Any, ...] = (extract_features, EEGM2Encoder)
+    usual = [inspect.signature(door).parameters["batch_size"].default for door in doors]
+    usual += [config().batch_size for config in (ProbeConfig, EmbedConfig, FitConfig)]
+    assert usual == [64] * 5

@@ -123,8 +123,7 @@ def _of_both(data: LabelledWindows, split: Split) -> Any:
     return linear_probe(features, data, split, c="people", views=views)
 
 
-@pytest.mark.parametrize("best", [-1, 0, 2])
-@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize(("best", "regression"), [(-1, False), (2, False), (0, True)])
 def test_a_second_round_learns_from_both_parts_for_as_long_as_the_first_was_best(
     best: int, regression: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
