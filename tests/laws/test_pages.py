@@ -747,3 +747,15 @@ def test_no_skill_is_not_known_of_nothing() -> None:
     assert figures.no_skill("accuracy", y[:1], 2) == 1.0
     assert figures.no_skill("auprc", np.zeros(3, int), 2) == 0.0
     assert figures.no_skill("auprc", y, 3) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("n", "thinned"), [(20, False), (21, True)])
+def test_channels_left_out_of_a_figure_are_told(n: int, thinned: bool, drawn: dict[str, Any]) -> None:
+    x = RNG.standard_normal((2, n, 64))
+    data = made(x, x + 1)
+    data.ch_names = tuple(f"ch{i}" for i in range(n))
+    captions = [block.text for block in sections.spectra_section(data).blocks if block.kind == "figure"]
+    assert ("20 of 21 channels" in captions[1]) == thinned
+    assert len([axes for axes in drawn["spectra-2"].axes if axes.get_visible()]) == 20
+    notes = [block.text for block in sections.reconstruction_section(data).blocks if block.kind == "note"]
+    assert any("A low error alone proves little" in note for note in notes)
