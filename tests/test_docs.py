@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -94,6 +95,21 @@ def test_pages_and_examples_use_the_public_face_alone(path: Path) -> None:
     for block in blocks(path, "python") if path.suffix == ".md" else [text]:
         deeper = re.findall(r"^\s*(?:from|import) (eegm2\.[\w.]+)", block, re.M)
         assert not deeper, f"{path.name}: {deeper}; export the names in eegm2/__init__.py"
+
+
+def test_a_command_said_to_have_made_a_result_is_the_one_that_did() -> None:
+    """`--out docs/results/X.json`: what the command says of a benchmark is what X keeps of its options."""
+    checked = []
+    for words in commands(ROOT / "docs" / "speed.md"):
+        options = dict(zip(words[2::2], words[3::2]))
+        kept = ROOT / options.pop("--out", "none")
+        if words[1] == "benchmark" and kept.parent == ROOT / "docs" / "results":
+            made = json.loads(kept.read_text())["options"]
+            given = {name.removeprefix("--").replace("-", "_"): value for name, value in options.items()}
+            for name, value in given.items():
+                assert type(made[name])(value) == made[name], f"{kept.name} was made with {name} {made[name]}"
+            checked.append(kept.name)
+    assert checked == ["cpu.json"]
 
 
 def test_api_pages_name_what_exists() -> None:

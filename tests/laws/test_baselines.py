@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import linalg, signal
 
 from eegm2.contracts import some_people
 from eegm2.errors import ConfigError
-from eegm2.evaluation.baselines import BASELINES, baseline_runner, registry, riemann
+from eegm2.evaluation.baselines import BASELINES, baseline_runner, networks, registry, riemann
 from eegm2.evaluation.baselines.class_power import band_power_by_class
 from eegm2.evaluation.scores.outcome import Outcome
 from eegm2.evaluation.windows.labelled import LabelledWindows
@@ -144,3 +145,59 @@ def test_power_by_class_is_a_mean_over_people_of_means_over_windows(n_classes: i
             own = [power_db[(who == f"p{p}") & (y == i), band].mean() for p in range(3)]
             assert found[i, band, band] == pytest.approx(np.mean(own), abs=0.05)
             assert found[i, band, 1 - band] < found[i, band, band] - 20
+
+
+@pytest.mark.parametrize("n_chans", [2, 3, 6])
+@pytest.mark.parametrize("gain", [1.0, 40.0])
+def test_a_covariance_of_channels_that_say_the_same_is_definite_by_a_millionth(
+    n_chans: int, gain: float
+) -> None:
+    """Of the mean variance, so that neither number nor unit of the channels counts."""
+    pytest.importorskip("pyriemann")
+    x = gain * np.repeat(RNG.standard_normal((4, 1, 200)), n_chans, axis=1)
+    found = riemann.window_covariances(x, [], "scm", "b")[:, 0]
+    values = np.linalg.eigvalsh(found)
+    mean = np.trace(found, axis1=1, axis2=2) / n_chans
+    np.testing.assert_allclose(values[:, 0], 1e-6 * mean + 1e-9, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scaling", ["none", "train", "zscore"])
+def test_networks_are_given_windows_as_their_scaling_says(
+    scaling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning, stopping and judging alike; ``train`` is mean and spread of training's channels."""
+    seen: list[torch.Tensor] = []
+
+    class Network(torch.nn.Module):
+        def __init__(self, n_features: int, n_outputs: int) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(n_features, n_outputs)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return self.last(x.flatten(1))
+
+    def build(models: Any, name: str, n_chans: int, n_times: int, n_outputs: int, sfreq_hz: float) -> Any:
+        assert (name, n_chans, n_times, n_outputs, sfreq_hz) == ("eegnet", 3, 128, 2, 100.0)
+        return Network(n_chans * n_times, n_outputs)
+
+    monkeypatch.setattr(networks, "braindecode_models", lambda: None)
+    monkeypatch.setattr(networks, "build_network", build)
+    data, split = some_people()
+    x = (data.x * [[1.0], [5.0], [30.0]] + [[0.0], [-20.0], [100.0]]).astype(np.float32)
+    run = networks.network_runner("eegnet", 100.0, networks.NetworkOptions(scaling=scaling, max_epochs=1))
+    run(dataclasses.replace(data, x=x), split, 0)
+    if scaling == "train":
+        own = x[split.train].astype(float)
+        x = (x - own.mean((0, 2), keepdims=True)) / own.std((0, 2), keepdims=True)
+    elif scaling == "zscore":
+        x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+    learnt = seen[0].numpy()
+    order = [
+        int(np.abs(x[split.train] - window).reshape(len(split.train), -1).sum(1).argmin())
+        for window in learnt
+    ]
+    assert sorted(order) == list(range(len(split.train)))
+    np.testing.assert_allclose(learnt, x[split.train][order], rtol=1e-3, atol=1e-3)
+    for part, indices in zip(seen[-2:], (split.val, split.test), strict=True):
+        np.testing.assert_allclose(part.numpy(), x[indices], rtol=1e-3, atol=1e-3)

@@ -211,3 +211,24 @@ def test_a_batch_must_divide_among_processes_and_sets() -> None:
     with pytest.raises(ValueError, match="devices: 3 processes for 2 windows"):
         BatchOrder(2, batch_size=3, world_size=3)
     assert len(BatchOrder(3, batch_size=3, world_size=3)) == 1
+
+
+def test_recordings_are_mixed_whatever_comes_together() -> None:
+    """Sets, and what is left of recordings after them, come in an order of the epoch's own."""
+    groups = np.repeat(np.arange(12), 5)
+    order = BatchOrder(60, batch_size=12, seed=3, groups=groups, together=2)
+    firsts, lasts, rising = [], [], []
+    for epoch in range(20):
+        of = groups[every(epoch_of(order, epoch))]
+        sets = of[:48].reshape(24, 2)
+        assert (sets[:, 0] == sets[:, 1]).all()
+        assert Counter(sets[:, 0].tolist()) == dict.fromkeys(range(12), 2)
+        assert sorted(of[48:]) == list(range(12))
+        firsts.append(int(of[0]))
+        lasts.append(int(of[-1]))
+        rising += [np.corrcoef(sets[:, 0], np.arange(24))[0, 1], np.corrcoef(of[48:], np.arange(12))[0, 1]]
+        assert len(set(sets[:6, 0].tolist())) >= 3
+    assert len(set(firsts)) > 5
+    assert len(set(lasts)) > 5
+    assert abs(np.mean(rising)) < 0.2
+    assert len({tuple(every(epoch_of(order, epoch))[:2]) for epoch in range(20)}) > 15

@@ -16,14 +16,15 @@ RNG = np.random.default_rng(17)
 
 
 def uneven() -> LabelledWindows:
-    """Return windows of recordings of unlike length, in no order, at times that recordings do not share."""
+    """Return windows of unlike recordings, two of a person, in no order, at times that none share."""
     counts = [40, 23, 31, 18, 27]
     recording = np.repeat([f"r{i}" for i in range(5)], counts)
     start_s = np.concatenate([100.0 * i + 2.0 * RNG.permutation(n) for i, n in enumerate(counts)])
     mixed = RNG.permutation(len(recording))
     y = np.arange(len(recording)) % 2
-    data = LabelledWindows.from_arrays(np.zeros((len(y), 1, 4)), y, recording, recording)
-    return LabelledWindows(data.x, y, recording[mixed], recording[mixed], start_s[mixed], data.classes)
+    recording, start_s = recording[mixed], start_s[mixed]
+    person = np.array([f"p{int(name[1]) // 2}" for name in recording])
+    return LabelledWindows(np.zeros((len(y), 1, 4)), y, person, recording, start_s, ("a", "b"))
 
 
 @pytest.mark.parametrize("batch_size", [3, 8, 16, 50, 1000])

@@ -27,6 +27,7 @@ from eegm2.model.network import EEGM2, build_model
 from eegm2.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_sha256
 from eegm2.training.config import PretrainConfig
 from eegm2.training.run_record import open_run, run_splits
+from tests.laws.test_runs_by_the_book import people
 from tests.training.stores import tiny_store
 
 SUGGESTED: dict[str, Any] = {"montage": "epoc14", "l_freq_hz": 0.0, "h_freq_hz": 30.0, "offset": "keep"}
@@ -157,7 +158,10 @@ def test_a_record_of_a_run_is_of_its_own_data_and_options(tmp_path: Path) -> Non
             assert own["manifest_sha256"] == store.manifest_sha256
             assert (own["n_recordings"], own["n_subjects"]) == (len(store), len(store.subjects))
             assert own["ch_names"] == list(store.ch_names)
-    assert StorePool(stores).manifest_sha256 != StorePool(stores[::-1]).manifest_sha256
+    third = tiny_store(tmp_path / "c", subjects=2, seconds=3, seed=8)
+    pools = [[*stores], stores[::-1], [stores[0], third], [third, stores[1]], [*stores, third]]
+    every = [StorePool(pool).manifest_sha256 for pool in (*pools, *([store] for store in (*stores, third)))]
+    assert len(set(every)) == len(every)
 
 
 NAMES = ("Fp1", "Fp2", "C3", "C4", "O1", "O2")
@@ -224,3 +228,20 @@ def test_weights_are_told_apart_by_values_names_and_shapes(tmp_path: Path) -> No
     assert len({usual, *changed}) == 6
     found = checkpoint(tmp_path, "light")
     assert weights_sha256(found.model) == weights_sha256(load_checkpoint(tmp_path / "m.safetensors").model)
+
+
+def test_people_of_a_run_are_counted_once_however_many_recordings_and_stores_they_have(
+    tmp_path: Path,
+) -> None:
+    first = people(
+        tmp_path / "a", ("p", "1", None), ("p", "2", None), ("q", "3", None), channels=("Fz", "Cz")
+    )
+    second = people(
+        tmp_path / "b", ("p", "2", None), ("q", "9", None), ("q", "8", None), channels=("Fz", "Cz")
+    )
+    third = people(tmp_path / "c", ("r", "", None), ("p", "1", None), channels=("Fz", "Cz"))
+    for stores, recordings, n in (([first], 3, 2), ([first, second], 6, 3), ([first, second, third], 8, 4)):
+        facts = open_run(tmp_path / f"r{n}", StorePool(stores), TINY, write=False)["data"]
+        assert (facts["n_recordings"], facts["n_subjects"]) == (recordings, n)
+        for own, store in zip(facts.get("stores", ()), stores):
+            assert (own["n_recordings"], own["n_subjects"]) == (len(store), len(store.subjects))

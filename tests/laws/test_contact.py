@@ -53,6 +53,14 @@ def test_mains_cover_the_eeg_from_four_times_its_power_on(hz: float, ratio: floa
     assert found.plain()["mains"] == round(found.mains, 2)
 
 
+def test_a_page_gets_a_channel_as_it_is_in_few_digits() -> None:
+    found = ChannelQuality("Cz", 12.3456, 1.23456, 60.0, 0.123456, False)
+    assert found.plain() == {
+        "name": "Cz", "amplitude_uv": 12.3, "mains": 1.23, "mains_hz": 60.0, "clipping": 0.123,
+        "problems": ["clips"],
+    }  # fmt: skip
+
+
 def test_mains_above_half_the_rate_are_not_seen() -> None:
     assert of(10 * np.sin(2 * np.pi * 10 * np.arange(200) / 100), 100.0).mains == 0
 

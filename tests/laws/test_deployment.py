@@ -108,6 +108,41 @@ def test_a_head_is_fitted_on_other_people_than_judge_it(
     )
 
 
+OPTIONS: dict[str, Any] = {
+    "scaling": "zscore", "hop_s": 0.25, "calibration_s": 3.0, "adapt_s": 7.0, "centre": "running",
+    "warm_up": 1, "target": "annotations", "features": "statistics", "protocol": "linear",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [tuple(OPTIONS), ("centre", "warm_up"), ("adapt_s", "calibration_s")])
+def test_a_head_is_fitted_with_the_options_that_it_keeps(
+    given: tuple[str, ...], place: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People, labels, features and stream as they were asked for, else as the model was trained."""
+    asked: list[Any] = []
+    real = fitting.streamed_windows
+    monkeypatch.setattr(fitting, "streamed_windows", lambda *args: (asked.append(args), real(*args))[1])
+    model, store = place
+    people = ("s1", "s3", "s4", "s5")
+    head = fitting.fit_head(model, store, val=0.0, subjects=people, **{name: OPTIONS[name] for name in given})
+    usual = {
+        "scaling": "quantile95",
+        "hop_s": 0.5,
+        "adapt_s": 0.0,
+        "centre": "none",
+        "warm_up": 15,
+        "window_s": 2.0,
+    }
+    expected = usual | {name: OPTIONS[name] for name in given}
+    assert {name: head.facts[name] for name in expected} == expected
+    _, _, recordings, cut, classes, how, raw = asked[0]
+    assert sorted({info.subject for info in recordings}) == list(people)
+    assert {name: getattr(how, name) for name in expected if hasattr(how, name)} == {
+        name: value for name, value in expected.items() if hasattr(how, name)
+    }
+    assert (cut.scaling, cut.target, classes, raw) == (expected["scaling"], "annotations", head.classes, None)
+
+
 WORTH = {
     "V": 1e6, "volt": 1e6, "Volts": 1e6,
     "mV": 1e3, "millivolts": 1e3,

@@ -22,6 +22,7 @@ from eegm2.deploy.device.timeline import TimeLine
 from eegm2.deploy.heads import as_streamed
 from eegm2.deploy.heads.as_streamed import StreamedAs, streamed_windows
 from eegm2.deploy.heads.decisions import steps_of
+from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.heads.windowed import WindowedFeatures, WindowedHead
 from eegm2.deploy.live.placing import Placing
 from eegm2.errors import ConfigError
@@ -183,11 +184,40 @@ def test_flat_is_a_second_without_a_move(chunk: int) -> None:
 def test_the_time_of_a_sample_is_on_the_sources_clock() -> None:
     """At half the rate, sample m is the source's sample 2 m; the newest stamp says where that lies."""
     line = TimeLine(100.0, 1, 2)
+    assert line.last_s == 0.0
     line.push(50, 7.0)
     line.push(10, 7.2)
     assert line.time_s(29.5) == pytest.approx(7.2)
     assert line.time_s(0) == pytest.approx(7.2 - 0.59)
     assert line.time_s(30) == pytest.approx(7.21), "the end of the last"
+
+
+def heads_arrays(**changed: Any) -> list[Any]:
+    """Return mean, scale and two layers of a head of 3 features, 4 hidden numbers and 2 classes."""
+    arrays = {
+        "mean": np.zeros(3), "scale": np.ones(3), "weight0": np.ones((4, 3)), "bias0": np.zeros(4),
+        "weight1": np.ones((2, 4)), "bias1": np.zeros(2),
+    } | changed  # fmt: skip
+    layers = [(arrays["weight0"], arrays["bias0"]), (arrays["weight1"], arrays["bias1"])]
+    return [arrays["mean"], arrays["scale"], layers]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"mean": np.zeros(2)}, {"mean": np.zeros((3, 1))}, {"mean": np.zeros(0), "scale": np.ones(0)},
+        {"scale": np.ones(4)}, {"scale": np.ones((3, 1))}, {"scale": np.array([1.0, 0.0, 1.0])},
+        {"scale": np.array([1.0, np.inf, 1.0])}, {"mean": np.array([0.0, np.nan, 0.0])},
+        {"weight0": np.ones(12)}, {"weight0": np.ones((3, 4))}, {"weight0": np.ones((4, 3, 1))},
+        {"bias0": np.zeros(3)}, {"bias0": np.zeros((4, 1))}, {"weight1": np.ones((2, 3))},
+        {"weight1": np.full((2, 4), np.nan)}, {"bias1": np.zeros(3)}, {"weight0": np.full((4, 3), "1")},
+        {"weight1": np.ones((3, 4)), "bias1": np.zeros(3)},
+    ],
+)  # fmt: skip
+def test_arrays_that_make_no_head_are_refused(changed: dict[str, np.ndarray]) -> None:
+    DenseHead(*heads_arrays(), ("a", "b"))
+    with pytest.raises(ConfigError, match=r"^(mean, scale|layer \d|classes|an array)"):
+        DenseHead(*heads_arrays(**changed), ("a", "b"))
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3])

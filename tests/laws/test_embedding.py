@@ -12,10 +12,22 @@ import pytest
 
 from eegm2.data.signal.preprocessing import preprocess
 from eegm2.data.store.recording_store import RecordingStore, StoreWriter
+from eegm2.data.windows.scaling import scale_window
 from eegm2.evaluation.config import EmbedConfig
+from eegm2.evaluation.features import embedding
 from eegm2.evaluation.features.centring import centred
 from eegm2.evaluation.features.embedding import embed
-from tests.evaluation.helpers import CHANNELS, PREPROCESSING, SFREQ_HZ, fake_run, labelled_store, rhythm
+from eegm2.evaluation.features.representation import extract_features
+from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.evaluation.helpers import (
+    CHANNELS,
+    PREPROCESSING,
+    SFREQ_HZ,
+    fake_run,
+    labelled_store,
+    rhythm,
+    tiny_model,
+)
 
 Places = tuple[Path, RecordingStore, Path]
 
@@ -62,15 +74,61 @@ def test_a_mean_that_is_taken_off_is_of_one_recording_of_a_person(
     writer = StoreWriter(tmp_path / "store", PREPROCESSING, CHANNELS)
     rng = np.random.default_rng(2)
     for number in range(4):
-        info = replace(store["kim_eeg"], id=f"r{number}", subject=f"p{number // 2}", session=str(number))
+        info = replace(store["kim_eeg"], id=f"r{number}", subject=f"p{number // 2}", session=str(9 - number))
         writer.write(info, 10.0**number * rng.standard_normal((3, 1120)).astype(np.float32))
     source = str(tmp_path / "store")
     plain = embed(run, source, tmp_path / "a.npz", EmbedConfig(scaling="none"))
     made = embed(run, source, tmp_path / "b.npz", EmbedConfig(scaling="none", centre=centre))
-    assert [set(made.session[made.recording == f"r{i}"]) for i in range(4)] == [{"0"}, {"1"}, {"2"}, {"3"}]
+    assert [set(made.session[made.recording == f"r{i}"]) for i in range(4)] == [{"9"}, {"8"}, {"7"}, {"6"}]
     for name in np.unique(plain.recording):
         rows = plain.recording == name
         own = plain.values[rows].astype(float)
         less = own.mean(0) if centre == "recording" else own - centred(own, np.full(len(own), "r"), "running")
         expected = own - less
         np.testing.assert_allclose(made.values[rows], expected, rtol=1e-4, atol=1e-5 * np.abs(own).max())
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"stride_s": 1.0}, {"window_s": 4.0}, {"window_s": 3.0, "scaling": "robust"}], ids=str
+)
+def test_windows_are_as_in_pretraining_but_side_by_side_and_whole(
+    asked: dict[str, Any], places: Places, tmp_path: Path
+) -> None:
+    """Neither the overlap of pretraining's windows nor what it left out is taken over."""
+    run, store, _ = places
+    header = load_checkpoint(run).header
+    cut = {"window_s": 2.5, "stride_s": 0.5, "scaling": "zscore", "exclude_s": ["0:3"]}
+    header["windows"] = {**header["windows"], **cut}
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    save_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors", tiny_model(), header)
+    made = embed(tmp_path / "run", store.url, tmp_path / "a.npz", EmbedConfig(**asked))
+    window_s = asked.get("window_s", 2.5)
+    assert made.window_s == window_s
+    np.testing.assert_allclose(
+        made.start_s, np.arange(0, 12.5 - window_s + 1e-9, asked.get("stride_s", window_s))
+    )
+    start = round(made.start_s[1] * SFREQ_HZ)
+    x = store.read("kim_eeg", start, start + round(window_s * SFREQ_HZ))
+    scaled = scale_window(np.asarray(x, np.float32), asked.get("scaling", "zscore"))
+    expected = extract_features(tiny_model(), scaled[None])
+    np.testing.assert_allclose(made.values[1], expected[0], rtol=1e-3, atol=1e-3)
+
+
+def test_an_embedding_is_computed_where_and_in_batches_as_asked(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    true = embedding.extract_features
+
+    def extract(model: Any, data: Any, **how: Any) -> Any:
+        seen.append(dict(how))
+        return true(model, data, **{**how, "device": "cpu"})
+
+    monkeypatch.setattr(embedding, "extract_features", extract)
+    run, store, _ = places
+    told: list[tuple[int, int]] = []
+    config = EmbedConfig(device="cuda:1", batch_size=4, kind="covariance")
+    embed(run, store.url, tmp_path / "a.npz", config, progress=lambda *a: told.append(a))
+    (how,) = seen
+    assert (how["device"], how["batch_size"], how["kind"]) == ("cuda:1", 4, "covariance")
+    assert told == [(4, 6), (6, 6)]

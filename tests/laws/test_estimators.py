@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
+import mne
 import numpy as np
 import pytest
 import torch
 
 from eegm2.data.windows.scaling import scale_window
+from eegm2.errors import ConfigError
 from eegm2.evaluation.config import FitConfig
 from eegm2.evaluation.estimators.base import Learner
 from eegm2.evaluation.estimators.braindecode import EEGM2ForClassification
 from eegm2.evaluation.estimators.input_facts import InputFacts, PreprocessingWarning
-from eegm2.evaluation.estimators.sklearn import EEGM2Classifier, EEGM2Regressor
+from eegm2.evaluation.estimators.sklearn import EEGM2Classifier, EEGM2Encoder, EEGM2Regressor
 from eegm2.evaluation.protocols.frozen import light_probe, linear_probe
 from eegm2.evaluation.protocols.modes import run_protocol
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from eegm2.model.config import EEGM2Config
 from eegm2.model.features import feature_views, n_features
+from eegm2.model.network import build_model
 from tests.evaluation.helpers import labelled_arrays, tiny_model
 
 RNG = np.random.default_rng(21)
@@ -205,3 +209,83 @@ def test_no_edge_that_training_did_not_have_is_told(recwarn: pytest.WarningsReco
     for band, info in (((0.0, 40.0), (0.0, 40.0)), ((1.0, 0.0), (1.0, 64.0)), ((0.0, 0.0), (0.0, 64.0))):
         InputFacts(("Fz",), 128.0, band, "", "it").warn_of_filters({"highpass": info[0], "lowpass": info[1]})
     assert not list(recwarn)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate_hz", "n_times"),
+    [(0.29, 100.0, 29), (2.0, 32.0, 64), (0.57, 100.0, 57), (0.254, 100.0, 25)],
+)
+def test_seconds_of_a_window_are_the_nearest_samples(seconds: float, rate_hz: float, n_times: int) -> None:
+    module = EEGM2ForClassification(3, None, 2, rate_hz, input_window_seconds=seconds, width=2)
+    assert module.n_times == module.get_config()["n_times"] == n_times
+    assert module(torch.zeros(1, 3, n_times)).shape == (1, 2)
+
+
+def test_probabilities_are_those_of_logits_however_large() -> None:
+    logits = np.array([[2000.0, 1999.0, 0.0], [-3000.0, -3000.0, -3001.0], [0.0, 0.0, 0.0]])
+    estimator = EEGM2Classifier(protocol="fine")
+    estimator.model_, estimator.classes_ = None, np.array(["a", "b", "c"])
+    estimator._outputs = lambda X: logits  # type: ignore[method-assign]
+    e = np.e
+    expected = [
+        [e / (e + 1), 1 / (e + 1), 0],
+        [e / (2 * e + 1), e / (2 * e + 1), 1 / (2 * e + 1)],
+        [1 / 3] * 3,
+    ]
+    np.testing.assert_allclose(estimator.predict_proba(None), expected, atol=1e-12)
+    assert estimator.predict(None).tolist() == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize(("preset", "width"), [("eegm2", 3), ("light", 2), ("unet", 2), ("covariance", 4)])
+@pytest.mark.parametrize(("rate_hz", "seed"), [(None, 0), (200.0, 5)])
+def test_a_network_of_ones_own_has_the_shape_rate_and_seed_that_are_asked(
+    preset: str, width: int, rate_hz: float | None, seed: int
+) -> None:
+    """Arrays have no rate of their own, Epochs have."""
+    names = ["Fz", "Cz", "Pz", "Oz", "C3"]
+    x: Any = 20e-6 * RNG.standard_normal((3, 5, 256))
+    if rate_hz is not None:
+        x = mne.EpochsArray(x, mne.create_info(names, rate_hz, "eeg"), verbose="error")
+    encoder = EEGM2Encoder(preset=preset, width=width, random_state=seed, ch_names=names).fit(x)
+    shape = EEGM2Config.preset(preset, n_chans=5, width=width)
+    if preset == "covariance" and rate_hz is not None:
+        shape = shape.replace(sfreq_hz=rate_hz)
+    assert encoder.network_.config == shape
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        expected = dict(build_model(shape).named_parameters())
+    for name, parameter in encoder.network_.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "covariance"])
+@pytest.mark.parametrize("rate_hz", [None, 200.0])
+def test_a_module_of_ones_own_has_the_shape_and_rate_that_are_asked(
+    preset: str, rate_hz: float | None
+) -> None:
+    described = [{"ch_name": name} for name in ("Fz", "Cz", "Pz", "Oz", "C3")]
+    module = EEGM2ForClassification(
+        n_times=256, n_outputs=3, sfreq=rate_hz, chs_info=described, preset=preset, width=4, head="statistics"
+    )
+    shape = EEGM2Config.preset(preset, n_chans=5, width=4)
+    if preset == "covariance" and rate_hz is not None:
+        shape = shape.replace(sfreq_hz=rate_hz)
+    assert module.body.network.config == shape
+    for n_outputs in (3, 5, 1):
+        if n_outputs != 3:
+            module.reset_head(n_outputs)
+        assert module.n_outputs == module.get_config()["n_outputs"] == n_outputs
+        assert module(torch.zeros(2, 5, 256)).shape == (2, n_outputs)
+        again = EEGM2ForClassification.from_config(module.get_config())
+        assert again.body.network.config == shape
+        again.load_state_dict(module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "refused"), [(200.0, False), (200.0005, False), (200.01, True), (199.9, True)]
+)
+def test_another_rate_is_refused_to_a_thousandth_of_a_hertz(rate_hz: float, refused: bool) -> None:
+    facts = InputFacts(("Fz",), 200.0, whose="it")
+    with pytest.raises(ConfigError, match="X: sampled at") if refused else contextlib.nullcontext():
+        facts.refuse_rate(rate_hz)
+    InputFacts().refuse_rate(rate_hz)

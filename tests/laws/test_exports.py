@@ -19,8 +19,12 @@ from eegm2.deploy.export.bundle import bundle_facts
 from eegm2.deploy.export.decoder import Decoder
 from eegm2.deploy.export.parts import build_part
 from eegm2.deploy.export.run import _facts
+from eegm2.deploy.export.runtime import StepStream
+from eegm2.deploy.live.pipeline import Pipeline
+from eegm2.deploy.stream.causal import CausalPreprocessor
 from eegm2.deploy.stream.streaming import StreamingEEGM2
 from eegm2.deploy.trained_model import SCALINGS, TrainedModel, load_trained
+from eegm2.errors import ConfigError
 from eegm2.training.checkpoint import save_checkpoint
 from tests.deploy.helpers import network
 from tests.laws.test_predictions import FACTS, NAMES, head_of, trained
@@ -238,3 +242,96 @@ def test_a_calibration_on_a_device_is_of_its_person_and_device() -> None:
     decoder = Decoder("b", network=Network(), person="ann", device="cap 7")  # type: ignore[arg-type]
     assert (decoder._whose()["person"], decoder._whose()["device"]) == ("ann", "cap 7")
     assert SimpleNamespace(**decoder._whose()).method == "zscore"
+
+
+class Zeros(StepStream):
+    """A step of 8 samples that sees nothing."""
+
+    def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"representation": np.zeros((1, 32, 1), np.float32)}
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize("missing", [0, 9, 25, 300])
+@pytest.mark.parametrize("size", [100, 250])
+def test_a_decision_of_a_device_has_the_time_at_which_its_window_ends(
+    size: int, missing: int, stamped: bool
+) -> None:
+    """By the stamp of the last sample that was given, the filled ones before it; without, counted from 0."""
+    whole = {**bundle_facts(trained(), head_of(), ExportConfig()), "scaling": "none", "centre": "none"}
+    facts = {
+        "states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "delay_steps": 0,
+        "delay_samples": 0, "representation_channels": 32, "width": 8, "step_samples": 8, "bundle": whole,
+    }  # fmt: skip
+    decoder = Decoder("b", network=Zeros(facts))
+    x = 20 * np.random.default_rng(0).standard_normal((3, 1200))
+    lost_at, begin_s = 500, 50.0 if stamped else 0.0  # a window ends among the filled samples
+    times_s = begin_s + (np.arange(1200) + missing * (np.arange(1200) >= lost_at)) / 128
+    found = []
+    for begin in range(0, 1200, size):
+        last = min(begin + size, 1200) - 1
+        found += decoder.push(
+            x[:, begin : last + 1],
+            last_s=times_s[last] if stamped else None,
+            missing=missing if begin == lost_at else 0,
+        )
+    filled = missing / 128 <= StreamConfig().max_gap_s
+    ends = list(range(384, 1201 + missing, 128)) if filled else list(range(384, lost_at + 1, 128))
+    first_s = [begin_s + end / 128 for end in ends if end <= 1200 + missing]
+    if not filled:
+        begun = lost_at + missing
+        first_s += [begin_s + (begun + end) / 128 for end in range(384, 1200 - lost_at + 1, 128)]
+    assert [one["time_s"] for one in found] == pytest.approx(first_s, abs=1e-6)
+    assert decoder.counts["decisions"] == len(found)
+    assert decoder.counts["missing"] == missing
+    assert decoder.counts["restarts"] == (not filled)
+
+
+@pytest.mark.parametrize("jump_s", [-0.9, -0.6, 0.0, 5.0])
+def test_a_device_begins_anew_where_its_clock_was_set_back(jump_s: float) -> None:
+    """By three quarters of a second and more, from the last sample of one chunk to the first of the next."""
+    whole = {**bundle_facts(trained(), head_of(), ExportConfig()), "scaling": "none", "centre": "none"}
+    facts = {
+        "states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "delay_steps": 0,
+        "delay_samples": 0, "representation_channels": 32, "width": 8, "step_samples": 8, "bundle": whole,
+    }  # fmt: skip
+    decoder = Decoder("b", network=Zeros(facts))
+    decoder.push(np.zeros((3, 64)), last_s=10.0)
+    decoder.push(np.zeros((3, 256)), last_s=10.0 + 256 / 128 + jump_s)
+    assert decoder.counts["clock_jumps"] == (jump_s < -0.75)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.5, False), (1.0, False), (1.01, True), (np.nan, True)])
+def test_a_file_that_is_farther_off_than_it_may_be_is_refused(
+    share: float, refused: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"123")
+    config = ExportConfig(tolerance=2e-3)
+    if not refused:
+        made = run._measured(tmp_path / "x.onnx", share * 2e-3, config, more=1)
+        assert made == {"x.onnx": {"bytes": 3, "difference": share * 2e-3, "more": 1}}
+        return
+    with pytest.raises(ConfigError, match=r"x\.onnx differs from torch by .* more than 0\.002"):
+        run._measured(tmp_path / "x.onnx", share * 2e-3, config)
+
+
+@pytest.mark.parametrize("rate_hz", [128.0, 250.0])
+@pytest.mark.parametrize(
+    "options", [{}, {"reference": "average"}, {"scale": 1e-3, "l_freq_hz": 0.0}], ids=str
+)
+def test_a_device_prepares_samples_as_a_stream_does(rate_hz: float, options: dict[str, Any]) -> None:
+    """In microvolts; and its calibration is of the same preprocessing, so that either takes the other's."""
+    model = trained(**options)
+    names = ("Pz", "Oz", "Fz", "Cz")
+    config = ExportConfig(source_hz=rate_hz, channels=names)
+    whole = bundle_facts(model, head_of(), config)
+    facts = {"states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "width": 8, "bundle": whole}
+    decoder = Decoder("b", network=Zeros(facts), person="ann", device="cap")
+    x = 500 + 20 * np.random.default_rng(0).standard_normal((4, 700))
+    causal = CausalPreprocessor(list(names), rate_hz, model.preprocessing, NAMES)
+    for part in np.split(x, [13, 300], axis=1):
+        np.testing.assert_allclose(decoder._prepare(part), causal.push(part), rtol=1e-5, atol=1e-6)
+    stream = Pipeline(model, StreamConfig(person="ann"), head_of())
+    stream.device = "cap"
+    own = decoder._whose()
+    assert {**own, "ch_names": tuple(own["ch_names"])} == stream._whose()

@@ -1,7 +1,8 @@
-"""Samples of headsets: units, counters, gaps and marks, each counted a second time."""
+"""Samples of headsets and files: units, counters, gaps and marks, each counted a second time."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from eegm2.data.files.headsets.declared import read_declared
-from eegm2.data.files.headsets.programs import onsets
+from eegm2.data.files.headsets.programs import onsets, read_openbci
 from eegm2.data.files.headsets.samples import (
     FILLED,
     JOIN,
@@ -20,9 +21,12 @@ from eegm2.data.files.headsets.samples import (
     measured_rate,
 )
 from eegm2.data.files.headsets.xdf import read_xdf
-from eegm2.data.files.readers import annotation_labels
+from eegm2.data.files.readers import annotation_labels, read_raw
+from eegm2.data.labels import LabelSpan
+from eegm2.data.preparing.worker import clip_labels
 from eegm2.errors import DataError
 from tests.data.xdf import xdf
+from tests.hostile import writers
 
 UNITS = {"V": 1e6, "volts": 1e6, "mV": 1e3, "millivolts": 1e3, "uV": 1.0, "microvolts": 1.0, "nV": 1e-3}
 
@@ -171,3 +175,108 @@ def test_a_marker_begins_where_its_value_is_new_and_not_nought(seed: int) -> Non
             expected.append(place)
         before = value
     assert onsets(values).tolist() == expected
+
+
+def test_marks_of_the_openbci_gui_are_at_their_own_samples(tmp_path: Path) -> None:
+    """Whatever column comes first, and though samples before them are lost."""
+    x = np.random.default_rng(0).normal(0, 20, (4, 700))
+    marks = {0: 5, 10: 1, 11: 2, 400: 3, 699: 4}
+    for lost, name in (((), "a.txt"), (range(200, 204), "b.txt")):
+        lines = ["%OpenBCI Raw EXG Data", "%Number of channels = 4", "%Sample Rate = 250 Hz", "%Board = x"]
+        lines.append(
+            "Sample Index," + ",".join(f" EXG Channel {i}" for i in range(4)) + ", Timestamp, Marker"
+        )
+        for i, row in enumerate(x.T):
+            if i not in lost:
+                values = ", ".join(f"{v:.5f}" for v in row)
+                lines.append(f"{i % 256}, {values}, {1.7e9 + i / 250:.6f}, {marks.get(i, 0)}")
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        found = read_openbci(tmp_path / name)
+        assert found.ch_names == [f"EXG Channel {i}" for i in range(4)]
+        np.testing.assert_allclose(found.x_uv, np.delete(x, [*lost], axis=1), atol=1e-4)
+        gone = len(lost)
+        expected = [(float(at - gone * (at > 203)), f"marker {value}") for at, value in marks.items()]
+        assert found.marks == expected
+        raw = as_raw(found)
+        labels = [(round(250 * s.onset_s), s.label) for s in annotation_labels(raw) if s.label != FILLED]
+        assert labels == [(at, f"marker {value}") for at, value in marks.items()]
+
+
+@pytest.mark.parametrize(
+    ("late_s", "gap"), [(0.0, False), (0.0009, False), (0.0015, True), (0.05, True), (-0.01, True)]
+)
+def test_a_record_that_begins_late_is_a_gap_from_a_millisecond_on(
+    late_s: float, gap: bool, tmp_path: Path
+) -> None:
+    stamps = [record + late_s * (record > 4) for record in range(8)]
+    (tmp_path / "a.edf").write_bytes(writers.edf(stamps=stamps))
+    if not gap:
+        assert read_raw(tmp_path / "a.edf").n_times > 0
+        return
+    with pytest.raises(DataError, match=r"with 1 gaps, the first from 5 s to"):
+        read_raw(tmp_path / "a.edf")
+
+
+def test_a_label_that_ends_where_the_recording_begins_lies_outside() -> None:
+    """And one that begins where it ends; an instant at the first sample is inside."""
+    spans = [
+        (-1.0, 1.0),
+        (-1.0, 0.0),
+        (0.0, 0.0),
+        (0.0, 1.0),
+        (9.5, 0.5),
+        (9.5, 9.0),
+        (10.0, 0.0),
+        (10.0, 2.0),
+    ]
+    spans += [(-5.0, math.inf), (3.0, math.inf)]
+    kept, outside = clip_labels([LabelSpan(*span, "a") for span in spans], 10.0)
+    expected = [(0.0, 0.0), (0.0, 1.0), (9.5, 0.5), (9.5, 0.5), (0.0, 10.0), (3.0, 7.0)]
+    assert [(span.onset_s, span.duration_s) for span in kept] == expected
+    assert outside == 4
+
+
+KINDS = {"INT_16": ("<i2", 0.1), "INT_32": ("<i4", 0.001), "IEEE_FLOAT_32": ("<f4", 1.0)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("unit", ["uV", "mV", "V", "nV", "µV", "microvolt"])
+def test_brainvision_in_every_kind_of_number_and_unit(kind: str, unit: str, tmp_path: Path) -> None:
+    """Each channel with its resolution; a file that is a byte short is refused."""
+    x = np.random.default_rng(0).normal(0, 30, (3, 400))
+    dtype, step = KINDS[kind]
+    per = {"uV": 1.0, "mV": 1e3, "V": 1e6, "nV": 1e-3, "µV": 1.0, "microvolt": 1.0}[unit]
+    steps = step * np.array([1.0, 2.0, 0.5])
+    stored = np.round(x / steps[:, None]) if kind != "IEEE_FLOAT_32" else x / steps[:, None]
+    (tmp_path / "a.eeg").write_bytes(stored.T.astype(dtype).tobytes())
+    lines = ["Brain Vision Data Exchange Header File Version 1.0", "[Common Infos]", "Codepage=UTF-8"]
+    lines += ["DataFile=a.eeg", "MarkerFile=a.vmrk", "DataFormat=BINARY", "DataOrientation=MULTIPLEXED"]
+    lines += ["NumberOfChannels=3", "SamplingInterval=4000", "[Binary Infos]", f"BinaryFormat={kind}"]
+    lines += ["[Channel Infos]"]
+    names = ("Fz", "Cz", "Pz")
+    lines += [
+        f"Ch{i}={name},,{s / per:.12g},{unit}" for i, (name, s) in enumerate(zip(names, steps), start=1)
+    ]
+    (tmp_path / "a.vhdr").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    marks = ["Brain Vision Data Exchange Marker File, Version 1.0", "[Common Infos]", "DataFile=a.eeg"]
+    marks += [
+        "[Marker Infos]",
+        "Mk1=New Segment,,1,1,0",
+        "Mk2=Stimulus,S  1,101,1,0",
+        "Mk3=Comment,eyes,201,50,0",
+    ]
+    (tmp_path / "a.vmrk").write_text("\n".join(marks) + "\n", encoding="utf-8")
+    raw = read_raw(tmp_path / "a.vhdr")
+    assert (raw.info["sfreq"], raw.n_times, tuple(raw.ch_names)) == (250.0, 400, names)
+    np.testing.assert_allclose(
+        1e6 * raw.get_data(), x, atol=steps.max() / 2 if kind != "IEEE_FLOAT_32" else 1e-4
+    )
+    spans = [s for s in annotation_labels(raw) if s.label != JOIN]
+    assert [(round(250 * s.onset_s), s.label) for s in spans] == [
+        (100, "Stimulus/S  1"),
+        (200, "Comment/eyes"),
+    ]
+    assert spans[1].duration_s == pytest.approx(0.2)
+    (tmp_path / "a.eeg").write_bytes((tmp_path / "a.eeg").read_bytes()[:-1])
+    with pytest.raises(DataError, match="truncated"):
+        read_raw(tmp_path / "a.vhdr")

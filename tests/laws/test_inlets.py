@@ -199,7 +199,11 @@ def test_a_recording_comes_as_fast_as_it_is_asked_to(
         done += n
         assert now[0] == pytest.approx(100 + (done / 128.0 / speed if speed else 0.0))
     assert done == 640
+    closed: list[bool] = []
+    monkeypatch.setattr(played._raw, "close", lambda: closed.append(True))
     played.close()
+    assert closed == [True]
+    RecordingSource("never opened").close()
 
 
 @pytest.mark.parametrize(

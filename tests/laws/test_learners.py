@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.deploy.device.decisions import dense_scores
 from eegm2.evaluation.baselines import networks
 from eegm2.evaluation.estimators.base import Learner
+from eegm2.evaluation.protocols import people
 from eegm2.evaluation.protocols.kept import HeadArrays
-from eegm2.evaluation.protocols.people import fit_by_people, variances
+from eegm2.evaluation.protocols.people import C_GRID, _parts, fit_by_people, variances
 from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.model.statistics import log_covariance, time_statistics
 from tests.data.samples import write_store
@@ -201,3 +203,64 @@ def test_a_pipeline_that_is_kept_answers_by_its_own_link(n_classes: int, several
         p = np.concatenate([1 - p, p], 1) if n_classes == 2 else p / p.sum(1, keepdims=True)
         assert several or n_classes == 2
         np.testing.assert_allclose(p, pipeline.predict_proba(FEATURES))
+
+
+@pytest.mark.parametrize("kind", ["2", "3", "value"])
+def test_a_penalty_is_chosen_by_how_people_left_out_are_told(kind: str) -> None:
+    """By the log loss of classes that count alike, however rare; of values by the squared error."""
+    rng = np.random.default_rng(8)
+    who = np.repeat(np.arange(7), 24).astype(str)
+    n_classes = {"2": 2, "3": 3}.get(kind, 0)
+    y = (
+        rng.choice(3, len(who), p=[0.7, 0.2, 0.1])
+        if kind == "3"
+        else (rng.random(len(who)) < 0.15).astype(int)
+    )
+    x = rng.standard_normal((len(who), 12)) + np.eye(3, 12)[y]
+    target = y if n_classes else 20.0 + 3 * x[:, 0] + rng.standard_normal(len(who))
+    made = fit_by_people(x, target, who, regression=not n_classes)
+    parts = list(_parts(target, who, not n_classes))
+    assert sorted(np.concatenate([asked for _, asked in parts])) == list(range(len(who)))
+    for c in C_GRID:
+        answers = np.zeros((len(who), n_classes or 1))
+        for learnt, asked in parts:
+            assert not set(who[learnt]) & set(who[asked])
+            last: Any = (
+                OneVsRestClassifier(LogisticRegression(C=c, max_iter=2000)) if n_classes else Ridge(1 / c)
+            )
+            probe = make_pipeline(StandardScaler(), last).fit(x[learnt], target[learnt])
+            answers[asked] = probe.predict_proba(x[asked]) if n_classes else probe.predict(x[asked])[:, None]
+        if n_classes:
+            losses = -np.log(answers[np.arange(len(who)), y])
+            expected = np.mean([losses[y == i].mean() for i in range(n_classes)])
+        else:
+            expected = np.mean((answers[:, 0] - target) ** 2)
+        assert made.facts["c_left_out_loss"][f"{c:g}"] == pytest.approx(
+            expected, rel=2e-2 if n_classes else 1e-6
+        )
+
+
+def test_who_alone_has_a_class_is_learnt_from_and_never_asked() -> None:
+    """Nobody else could have taught it: slope, weights of views and losses are those of the others."""
+    rng = np.random.default_rng(2)
+    who = np.repeat(np.arange(5), 24).astype(str)
+    y = np.where(who == "3", 2, rng.integers(0, 2, len(who)))
+    x = rng.standard_normal((len(who), 6)) + np.eye(3, 6)[y]
+    views = {"told": np.arange(3), "noise": np.arange(3, 6)}
+    for of in (None, views):
+        made = fit_by_people(x, y, who, of)
+        others = who != "3"
+        assert (made.facts["n_people"], made.facts["n_left_out"]) == (5, others.sum())
+        np.testing.assert_allclose(made.left_out[~others], made(x[~others]), atol=1e-6)
+        assert np.abs(made.left_out[others] - made(x[others])).max() > 1e-3
+        assert made(x).shape == made.left_out.shape == (120, 3)
+
+
+def test_people_whose_probe_did_not_converge_are_told_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = lambda max_iter, **how: LogisticRegression(max_iter=1, **how)  # noqa: E731
+    assert fit_by_people(FEATURES, CLASSES, GROUPS).facts["converged"] is True
+    monkeypatch.setattr(people, "LogisticRegression", short)
+    for filtered in ("ignore", "default", "default"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(filtered)  # type: ignore[arg-type]
+            assert fit_by_people(FEATURES, CLASSES, GROUPS).facts["converged"] is False

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
 from eegm2.data.config import PreprocessingConfig, SplitConfig, WindowConfig
 from eegm2.data.labels import LabelSpan
+from eegm2.data.signal.filters import band_filter
 from eegm2.data.store.facts import RecordingInfo
-from eegm2.data.windows.labelling import recording_windows
-from eegm2.errors import ConfigError
+from eegm2.data.windows.dataset import WindowDataset
+from eegm2.data.windows.labelling import label_spans, recording_windows
+from eegm2.errors import ConfigError, DataError
 from eegm2.training.config import PretrainConfig
+from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.hiding import near_electrodes
-from eegm2.training.objectives.options import ObjectiveOptions
-from eegm2.training.objectives.reconstruction import Reconstruction
+from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
+from eegm2.training.objectives.reconstruction import Reconstruction, add_noise
+from eegm2.training.runfolder import Table
+from tests.training.stores import tiny_store
 
 Edges = tuple[list[float], list[float]]
 WHOLE_ABOVE_0: Edges = ([1], [0, -1])
@@ -203,3 +210,101 @@ def test_a_window_around_an_event_lies_nearest_to_its_middle(rate_hz: float, n_t
     assert off.min() < -0.3
     assert off.max() > 0.3
     assert (labels == 0).all()
+
+
+@pytest.mark.parametrize("rule", ["whole", "majority"])
+def test_marks_without_length_cover_nothing_however_many(rule: Any) -> None:
+    spans = [LabelSpan(0.0, 100.0, "a")]
+    spans += [LabelSpan(at, 0.0, "b") for at in np.random.default_rng(0).uniform(20, 60, 4000).tolist()]
+    info = RecordingInfo("r", "s", "", 800, 8.0, ("Cz",), tuple(sorted(spans)))
+    config = WindowConfig(window_s=2.0, label_rule=rule)
+    _, labels = recording_windows(info, label_spans(info, config), config, ("a", "b"), 16, 5)
+    assert (labels == 0).all()
+
+
+@pytest.mark.parametrize(("stride_s", "good"), [(1 / 32, True), (0.6 / 32, True), (0.4 / 32, False)])
+def test_windows_may_begin_at_every_sample(stride_s: float, good: bool, tmp_path: Path) -> None:
+    store = tiny_store(tmp_path / "s", subjects=1, seconds=2)
+    config = WindowConfig(window_s=1.0, stride_s=stride_s)
+    if good:
+        assert WindowDataset(store, config).index["start"].tolist() == list(range(33))
+        return
+    with pytest.raises(ConfigError, match=r"window_s, stride_s: got 1\.0, 0\.0125; a window has at least"):
+        WindowDataset(store, config)
+
+
+def test_why_no_window_is_left_is_the_reason(tmp_path: Path) -> None:
+    """Labels are missed only where they were wanted."""
+    store = tiny_store(tmp_path / "s", subjects=2, seconds=2)
+    out = WindowConfig(window_s=1.0, exclude_s=("0:",))
+    for config, labelled, why in (
+        (out, False, r"no window of 1 s is left by label_rule 'whole', exclude_s \['0:'\]"),
+        (WindowConfig(window_s=1.0, target="group"), True, "no recording has a label for target 'group'"),
+        (WindowConfig(window_s=1.0, reject_uv=1e-3), False, "and reject_uv 0.001; loosen"),
+    ):
+        with pytest.raises(DataError, match=why):
+            WindowDataset(store, config, labelled=labelled)
+
+
+def test_deviations_of_a_short_window_are_of_its_samples_themselves() -> None:
+    """Not of what they may be drawn from, which of four samples is a seventh more."""
+    x = torch.randn(2000, 2, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [50.0]])
+    spread = x.double().std(-1, keepdim=True, correction=0)
+    white = (add_noise(x, range(2000), noise=0.5, pops=0.0) - x).double() / spread
+    assert float(white.square().mean()) == pytest.approx(0.25, rel=0.05)
+    pink = (Augment(AugmentOptions(aperiodic_noise=0.5), 64.0).covered(x, range(2000)) - x).double() / spread
+    amounts = pink.std(-1, correction=0)
+    assert float(amounts.max()) < 0.5001
+    assert float(amounts.max()) > 0.499
+    peaks = (add_noise(x, range(2000), noise=0.0, pops=1.0) - x).double() / spread
+    assert float(peaks.abs().amax(-1).max()) == pytest.approx(20, rel=0.01)
+    assert float(peaks.abs().amax(-1).min()) == pytest.approx(5, rel=0.01)
+
+
+@pytest.mark.parametrize("rate_hz", [128.0, 250.0, 512.0])
+@pytest.mark.parametrize(("low", "high"), [(0.5, 40.0), (1.0, 30.0), (0.0, 40.0), (0.5, 0.0), (4.0, 8.0)])
+def test_a_band_stops_at_two_fifths_of_its_lower_and_six_fifths_of_its_upper_edge(
+    low: float, high: float, rate_hz: float
+) -> None:
+    """The smallest Chebyshev filter of type II that does: 0.2 and 48 Hz about the paper's 0.5 and 40 Hz."""
+    config = PreprocessingConfig(l_freq_hz=low, h_freq_hz=high, gpass_db=1.5, gstop_db=45.0)
+    kind = {(True, True): "bandpass", (True, False): "highpass", (False, True): "lowpass"}[low > 0, high > 0]
+    passes = [edge for edge in (low, high) if edge]
+    stops = [edge for edge in (low / 5 * 2, high / 5 * 6) if edge]
+    order, edges = signal.cheb2ord(
+        *(e if len(e) > 1 else e[0] for e in (passes, stops)), 1.5, 45.0, fs=rate_hz
+    )
+    expected = signal.cheby2(order, 45.0, edges, kind, output="sos", fs=rate_hz)
+    found, note = band_filter(config, rate_hz)
+    assert found is not None
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert note == ""
+    _, response = signal.sosfreqz(found, np.array([*passes, *stops]), fs=rate_hz)
+    loss = -20 * np.log10(np.abs(response))
+    assert (loss[: len(passes)] <= 1.5 + 1e-6).all()
+    assert (loss[len(passes) :] >= 45 - 1e-6).all()
+
+
+def test_a_high_edge_that_a_rate_cannot_stop_is_left_out_and_said() -> None:
+    """Its stop band must begin below half the rate: 48 Hz needs more than 96 samples a second."""
+    config = PreprocessingConfig(h_freq_hz=40.0)
+    for rate_hz, noted in ((96.0, True), (96.01, False), (80.0, True), (100.0, False)):
+        assert bool(band_filter(config, rate_hz)[1]) == noted
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 0), (1, 20), (1, 15), (2, 20), (9, 99), (1, 99)])
+def test_a_table_is_kept_up_to_the_epoch_and_step_where_a_run_goes_on(
+    epoch: int, step: int, tmp_path: Path
+) -> None:
+    table = Table(tmp_path / "t.csv", ("epoch", "step", "loss"))
+    rows = [(e, 10 * e + k, f"{e}.{k}") for e in range(4) for k in (1, 5, 10)]
+    for e, s, loss in rows:
+        table.append({"epoch": e, "step": s, "loss": loss})
+    table.truncate(epoch=epoch, step=step)
+    kept = [(e, s, loss) for e, s, loss in rows if e <= epoch and s <= step]
+    assert [(int(r["epoch"]), int(r["step"]), r["loss"]) for r in table.rows()] == kept
+    table.append({"epoch": 7, "step": 70})
+    assert table.rows()[-1] == {"epoch": "7", "step": "70", "loss": ""}
+    with table.path.open("a") as file:
+        file.write("8,80,1.")  # torn by a kill
+    assert len(table.rows()) == len(kept) + 1

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from eegm2.data.files.readers import annotation_labels, read_raw
-from eegm2.deploy.config import StreamConfig
+from eegm2.deploy.config import RecordConfig, StreamConfig
+from eegm2.deploy.live import record as recording
 from eegm2.deploy.live import runner
 from eegm2.deploy.live.outputs import Outputs
 from eegm2.deploy.live.plan import Step
 from eegm2.deploy.live.recorder import Contact, Recorder
 from eegm2.deploy.live.source import Chunk
 from eegm2.deploy.live.view import TerminalView
+from eegm2.errors import DataError
 
 RATE_HZ = 64.0
 NAMES = ["Cz", "Pz"]
@@ -72,17 +74,21 @@ def test_what_is_filled_has_the_times_at_which_it_would_have_been_taken(
 
 @pytest.mark.parametrize("back_s", [0.0, 500.0])
 def test_events_after_a_join_are_placed_by_what_came_after_it(back_s: float, tmp_path: Path) -> None:
-    """A device that is away for three seconds, and one whose clock has begun anew when it came back."""
+    """A device is away for three seconds, or its clock has begun anew; an event is told late, after it."""
     times_s = 600 + np.arange(256) / RATE_HZ + np.where(np.arange(256) < 128, 0.0, 3.0 - back_s)
     at = (5, 100, 128, 140, 250)
-    recorder = Recorder(tmp_path / "r.edf", NAMES, RATE_HZ, max_gap_s=0.25, say=lambda _: None)
+    said: list[str] = []
+    recorder = Recorder(tmp_path / "r.edf", NAMES, RATE_HZ, max_gap_s=0.25, say=said.append)
     x = np.stack([np.arange(256.0), np.zeros(256)])
-    for part, fresh in ((slice(0, 128), False), (slice(128, 256), True)):
-        some = [sample for sample in at if part.start <= sample < part.stop]
+    for part, fresh in ((slice(0, 128), False), (slice(128, 160), True), (slice(160, 256), False)):
+        late = {} if back_s else {100: 250}  # of a clock that was set back it would be yet to come
+        some = [sample for sample in at if part.start <= late.get(sample, sample) < part.stop]
         recorder.markers = Events(*((float(times_s[sample]), f"at {sample}") for sample in some))
         recorder.push(Chunk(x[:, part], times_s[part], fresh=fresh))
     recorder.close()
     found = {text: onset_s for onset_s, _, text in labels(tmp_path / "r.edf")}
+    told = dict(line.split(" s  marker: ")[::-1] for line in said if "marker: " in line)
+    assert told == {f"at {sample}": f"{sample / RATE_HZ:7.1f}" for sample in at}
     for sample in at:
         assert found[f"at {sample}"] * RATE_HZ == pytest.approx(sample, abs=0.01)
     assert found["BAD boundary"] == 2.0
@@ -109,6 +115,76 @@ def test_a_gap_is_filled_up_to_the_length_that_it_may_have(missing: int, tmp_pat
     assert [(round(on * RATE_HZ), round(long * RATE_HZ)) for on, long, _ in padding] == (
         [(256 + filled, 64 - filled)] if filled else []
     )
+
+
+@pytest.mark.parametrize("duration_s", [0.0, 1.5, 2.0])
+def test_a_recording_ends_when_its_time_is_over_or_its_last_step(duration_s: float, tmp_path: Path) -> None:
+    steps = [] if duration_s else [Step(0.5, 1.25, "a")]
+    recorder = Recorder(
+        tmp_path / "r.edf",
+        NAMES,
+        RATE_HZ,
+        max_gap_s=0.25,
+        duration_s=duration_s,
+        steps=steps,
+        say=lambda _: None,
+    )
+    for begin in range(0, 192, 16):
+        recorder.push(Chunk(np.zeros((2, 16)), (begin + np.arange(16)) / RATE_HZ))
+        assert recorder.finished == ((begin + 16) / RATE_HZ >= (duration_s or 1.75))
+
+
+def test_a_channel_with_values_that_are_no_numbers_is_named(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "r.edf", NAMES, RATE_HZ, max_gap_s=0.25, say=lambda _: None)
+    x = np.zeros((2, 16))
+    x[1, 5] = np.nan
+    with pytest.raises(DataError, match=r"^Pz: has values that are not numbers"):
+        recorder.push(Chunk(x, np.arange(16) / RATE_HZ))
+
+
+@pytest.mark.parametrize("clock", ["lsl", "unix"])
+def test_markers_are_put_on_the_clock_of_the_source(clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(
+        "eegm2.deploy.live.lsl_markers.LslMarkers", lambda *given, **options: made.append((given, options))
+    )
+    config = RecordConfig(markers=("a,b", "c"), lsl="network", timeout_s=2.5)
+    recording._markers(SimpleNamespace(name="cap", clock=clock), config)  # type: ignore[arg-type]
+    ((given, options),) = made
+    assert list(given[0]) == ["a", "b", "c"]
+    assert options == {"unix": clock == "unix", "reach": "network", "resolve_s": 2.5}
+
+
+def test_what_was_recorded_is_told_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that were dropped, values that were clipped, markers; and cues as often as there are rounds."""
+    x = np.zeros((2, 256))
+    x[0] = np.linspace(-20, 20, 256)
+    x[1, 200:203] = 1e9
+    opened: list[Any] = []
+
+    class Reader:
+        dropped = 77
+
+        def __init__(self, source: Any, config: Any) -> None:
+            opened.append(config)
+
+        def start(self) -> None: ...
+
+        stop = start
+
+        def chunks(self, stop: Any) -> Any:
+            yield 0.0, Chunk(x, np.arange(256) / RATE_HZ)
+
+    monkeypatch.setattr(recording, "Reader", Reader)
+    source: Any = SimpleNamespace(
+        name="cap", ch_names=NAMES, sfreq_hz=RATE_HZ, open=lambda: None, close=lambda: None
+    )
+    said: list[str] = []
+    config = RecordConfig(cue=("a:0.5", "b:0.25"), rounds=2, pause_s=0.25)
+    found = recording.record(source, tmp_path / "r.edf", config, say=said.append)
+    assert (found["dropped"], found["clipped"], found["seconds"], found["gaps"]) == (77, 3, 4.0, 0)
+    assert opened == [config]
+    assert [line.split("now: ")[1] for line in said if "now:" in line] == ["a (0.5 s)", "b (0.25 s)"] * 2
 
 
 def test_a_page_is_told_what_is_to_be_done_and_for_how_long(tmp_path: Path) -> None:
@@ -193,6 +269,14 @@ def test_a_terminal_shows_each_figure_under_its_name(
     told = {name: text for name, text in rows if name in ("a", "b")}
     assert (told["a"][:4], told["a"].count("█"), "decided" in told["a"]) == ("0.62", 12, False)
     assert (told["b"][:4], told["b"].count("█"), "decided" in told["b"]) == ("0.38", 8, True)
+
+
+@pytest.mark.parametrize(("classes", "decided"), [(None, True), (("a", "b"), False), (None, False)])
+def test_a_terminal_shows_no_classes_where_none_are_decided(classes: Any, decided: bool) -> None:
+    view = TerminalView("title", classes)
+    view._decision = DECISION if decided else None
+    assert len(view._table(STATISTICS).rows) == 6
+    assert ("decided" in view._line(STATISTICS)) == decided
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,26 +11,29 @@ import numpy as np
 import pytest
 import torch
 
+from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.deploy.heads.dense import DenseHead
+from eegm2.errors import CheckpointError
 from eegm2.hub.card import (
     _about,
     _beginning,
     _heads,
     _input,
+    _limits,
     _one_person,
     _results,
     _splits,
     _training,
     model_card,
 )
-from eegm2.hub.folder import from_pretrained, share_run
+from eegm2.hub.folder import from_pretrained, save_pretrained, share_run, without_paths
 from eegm2.hub.heads import copy_without_people
 from eegm2.model.config import EEGM2Config
 from eegm2.training.checkpoint import save_checkpoint
 from eegm2.zoo import shipped
 from eegm2.zoo.facts import facts_of
-from eegm2.zoo.find import find_weights
+from eegm2.zoo.find import find_weights, model_folder
 from tests.evaluation.helpers import tiny_model
 
 
@@ -117,6 +121,26 @@ def test_its_size_is_that_of_its_weights() -> None:
     assert f"width {model.config.width}, 3 channels" in text
 
 
+@pytest.mark.parametrize("sfreq_hz", [None, 250.0])
+@pytest.mark.parametrize("prepared_hz", [None, 200.0])
+def test_a_network_of_ones_own_has_the_rate_that_is_said_of_it(
+    sfreq_hz: float | None, prepared_hz: float | None, tmp_path: Path
+) -> None:
+    """The one given, else that of the preprocessing, in both places."""
+    model, preprocessing = tiny_model(), PreprocessingConfig(sfreq_hz=prepared_hz or 128.0, h_freq_hz=30.0)
+    windows = WindowConfig(window_s=3.0, scaling="robust")
+    save_pretrained(
+        model, tmp_path, ch_names=("Fz", "Cz", "Pz"), sfreq_hz=sfreq_hz,
+        preprocessing=preprocessing if prepared_hz else None, windows=windows,
+    )  # fmt: skip
+    header = from_pretrained(tmp_path).header
+    expected = sfreq_hz or prepared_hz or 128.0
+    assert (header["sfreq_hz"], header["preprocessing"]["sfreq_hz"]) == (expected, expected)
+    assert header["preprocessing"]["h_freq_hz"] == (30.0 if prepared_hz else PreprocessingConfig().h_freq_hz)
+    assert (header["windows"]["window_s"], header["windows"]["scaling"]) == (3.0, "robust")
+    assert header["ch_names"] == ["Fz", "Cz", "Pz"]
+
+
 PEOPLE = ("ann b", "carl d", "eva f", "gus h")
 
 
@@ -201,3 +225,63 @@ def test_what_ships_is_told_in_its_units(tmp_path: Path) -> None:
         0.1,
         "make it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("/home/ann/eeg/store", "store"), ("~/eeg/store/", "store"), ("C:\\Users\\ann\\store", "store"),
+        ("D:/ann/store", "store"), ("\\\\server\\ann\\store", "store"), ("eyes", "eyes"),
+        ("ann/model", "ann/model"), (3, 3), (None, None), (["/a/b", {"c": "/d/e"}], ["b", {"c": "e"}]),
+    ],
+)  # fmt: skip
+def test_no_folder_of_a_machine_leaves_with_a_model(value: Any, kept: Any) -> None:
+    assert without_paths({"x": {"y": value}, "z": [value]}) == {"x": {"y": kept}, "z": [kept]}
+
+
+@pytest.mark.parametrize("preset", ["eegm2", "light", "unet", "covariance"])
+def test_limits_are_of_the_network_that_has_them(preset: str) -> None:
+    """That a skip can solve the task is said of those that reconstruct; electrodes as they are taken."""
+    model: Any = SimpleNamespace(config=EEGM2Config.preset(preset, n_chans=4, width=4))
+    said = _limits(model)
+    assert ("full-resolution skip" in said) == (preset in ("eegm2", "unet"))
+    assert ("Any 4 to 256 electrodes" in said) == (preset == "covariance")
+    assert ("Another montage needs another input embedding" in said) == (preset != "covariance")
+    assert "Not a medical device" in said
+    assert "identity included" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "any_of"),
+    [
+        ({"embedding": "covariance", "n_virtual": 16}, True),
+        ({"embedding": "covariance", "n_virtual": 0}, False),
+        ({"embedding": "branches", "n_virtual": 16}, False), ({}, False),
+    ],
+)  # fmt: skip
+def test_only_networks_with_virtual_channels_take_any_electrodes(
+    model: dict[str, Any], any_of: bool, tmp_path: Path
+) -> None:
+    header = {"model": model, "ch_names": ["Fz", "Cz"]}
+    text = json.dumps({"__metadata__": {"eegm2": json.dumps(header)}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    found = facts_of("m", tmp_path)
+    assert found["electrodes"] == ("any four or more with known positions" if any_of else "Fz Cz")
+    assert found["trained on"] == "nothing: random weights"
+
+
+def test_a_shipped_model_is_called_by_its_own_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies on the disk under the name comes before it."""
+    monkeypatch.chdir(tmp_path)
+    name = shipped.default_model()
+    place = shipped.SHIPPED / name
+    assert (find_weights(name), model_folder(name)) == (place / "model.safetensors", place)
+    for wrong in (name.upper(), name + " ", name[:-1]):
+        with pytest.raises(CheckpointError, match=f"no such folder, file or model; .*{name}"):
+            find_weights(wrong)
+        assert model_folder(wrong) is None
+    save_checkpoint(tmp_path / name / "model.safetensors", tiny_model(), {})
+    assert find_weights(name).resolve() == tmp_path / name / "model.safetensors"
+    assert model_folder(name) == Path(name)

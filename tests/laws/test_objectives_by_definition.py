@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import itertools
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -691,3 +692,23 @@ def test_what_is_drawn_for_a_channel_is_its_own() -> None:
     assert gains is not None
     assert float((20 / math.log(10) * gains).std()) == pytest.approx(2.0, rel=0.05)
     assert abs(float(gains.mean())) < 0.02
+
+
+def test_bands_without_power_are_as_silent_as_a_millionth_of_the_mean() -> None:
+    """Of a channel's own power in the patch: a pure rhythm, and a channel of zeros, have targets too."""
+    t = torch.arange(256) / 128.0
+    x = torch.stack([1e3 * torch.sin(2 * math.pi * 10 * t), torch.sin(2 * math.pi * 22 * t), 0 * t])[None]
+    found = BandPower(128.0, 128)(x)[0, 0].reshape(3, 6).numpy()
+    f = np.fft.rfftfreq(128, 1 / 128)
+    kept = (f >= 1) & (f < 40)
+    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(128) / 127)
+    for channel, hz in ((0, 10), (1, 22)):
+        piece = x[0, channel, :128].double().numpy()
+        power = np.abs(np.fft.rfft((piece - piece.mean()) * taper)[kept]) ** 2
+        log_power = np.log(power + 1e-6 * power.mean())
+        left = log_power - np.polyval(np.polyfit(np.log(f[kept]), log_power, 1), np.log(f[kept]))
+        edges = (1, 4, 8, 13, 20, 30, 40)
+        expected = [left[(f[kept] >= a) & (f[kept] < b)].mean() for a, b in itertools.pairwise(edges)]
+        np.testing.assert_allclose(found[channel], expected, atol=1e-2)
+        assert int(np.argmax(found[channel])) == next(i for i, b in enumerate(edges[1:]) if hz < b)
+    np.testing.assert_allclose(found[2], 0.0, atol=1e-3)

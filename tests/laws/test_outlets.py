@@ -40,7 +40,7 @@ def outputs(n: int, begin: float, **more: Any) -> Outputs:
 def test_every_sample_comes_out_once_in_the_column_of_its_channel(reconstructs: bool, tmp_path: Path) -> None:
     layout = Layout(("Fz", "Cz"), None, 2, reconstructs, 128.0)
     table, lines = CsvSink(tmp_path / "a.csv", layout), JsonLinesSink(tmp_path / "a.jsonl", layout)
-    for one in (outputs(4, 0.0), outputs(0, 0.0), outputs(6, 4.0, signal_time_s=3.5)):
+    for one in (outputs(4, 0.0), outputs(0, 0.0), outputs(6, 4.0, signal_time_s=3.1234567)):
         table.push(one)
         lines.push(one)
     for sink in (table, lines):
@@ -58,7 +58,7 @@ def test_every_sample_comes_out_once_in_the_column_of_its_channel(reconstructs: 
     first, second = told[1:-1]
     assert first["type"] == ("reconstruction" if reconstructs else "representation")
     assert (first["first"], second["first"]) == (0, 4 if reconstructs else 2)
-    assert (first["time_s"], second["time_s"]) == (9.0, 3.5)
+    assert (first["time_s"], second["time_s"]) == (9.0, 3.123457)
     np.testing.assert_array_equal(np.concatenate([first["values"], second["values"]], 1)[0], expected)
 
 
@@ -161,6 +161,24 @@ def reader(can_wait: bool) -> Reader:
     return Reader(source, StreamConfig(buffer_s=0.4, chunk_s=0.1))
 
 
+def test_a_reader_ends_when_it_is_told_to() -> None:
+    """Of a source that never does, which is let go of."""
+    closed: list[bool] = []
+    chunk = Chunk(np.zeros((1, 10)), np.arange(10) / 100)
+    endless: Any = SimpleNamespace(
+        sfreq_hz=100.0,
+        name="s",
+        can_wait=True,
+        read=lambda n, timeout_s: chunk,
+        close=lambda: closed.append(True),
+    )
+    own = Reader(endless, StreamConfig(buffer_s=0.4, chunk_s=0.1))
+    own.start()
+    own.stop()
+    assert not own.is_alive()
+    assert closed == [True]
+
+
 def test_a_clock_that_is_set_back_parts_a_chunk_where_it_is() -> None:
     """Gaps stay before the samples before which they were."""
     times_s = np.concatenate([np.arange(10) / 100 + 50, np.arange(6) / 100 + 20])
@@ -174,6 +192,30 @@ def test_a_clock_that_is_set_back_parts_a_chunk_where_it_is() -> None:
     assert own.clock_jumps == 1
     (same,) = own._parted(Chunk(np.zeros((1, 3)), np.array([20.1, 20.11, 20.12])))
     assert not same.fresh
+
+
+@pytest.mark.parametrize(("back_s", "jumps"), [(0.5, 0), (0.7, 0), (0.8, 1), (30.0, 1)])
+def test_a_clock_is_set_back_from_three_quarters_of_a_second_on(back_s: float, jumps: int) -> None:
+    """Bursts and jitter stay below; within a chunk and from one to the next."""
+    times_s = 50 + np.arange(20) / 100 - back_s * (np.arange(20) >= 12)
+    for cut in (0, 12):
+        own = reader(True)
+        parts = [part for part in (times_s[:cut], times_s[cut:]) if len(part)]
+        made = [one for part in parts for one in own._parted(Chunk(np.zeros((1, len(part))), part))]
+        assert own.clock_jumps == jumps
+        assert [one.fresh for one in made].count(True) == jumps
+        np.testing.assert_array_equal(np.concatenate([one.times_s for one in made]), times_s)
+
+
+@pytest.mark.parametrize(("rate_hz", "chunk_s", "samples", "waiting"), [
+    (128.0, 0.0625, 8, 160), (250.0, 0.0625, 16, 160), (1000.0, 0.5, 500, 20), (50.0, 0.001, 1, 10000),
+])  # fmt: skip
+def test_a_reader_takes_and_holds_seconds_of_its_source(
+    rate_hz: float, chunk_s: float, samples: int, waiting: int
+) -> None:
+    source: Any = SimpleNamespace(sfreq_hz=rate_hz, name="source", can_wait=True)
+    own = Reader(source, StreamConfig(chunk_s=chunk_s, buffer_s=10.0))
+    assert (own.chunk, own.queue.maxsize) == (samples, waiting)
 
 
 def test_what_is_thrown_away_is_owed_as_a_gap_of_its_length() -> None:

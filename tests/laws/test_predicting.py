@@ -15,14 +15,16 @@ from eegm2.data.config import WindowConfig
 from eegm2.data.positions import positions
 from eegm2.deploy.heads.dense import DenseHead
 from eegm2.deploy.predict import run as running
-from eegm2.deploy.predict.classifier import Classifier, _head_file
+from eegm2.deploy.predict.classifier import Classifier, _head_file, load_classifier
 from eegm2.deploy.predict.config import PredictConfig
 from eegm2.deploy.predict.reaction import reactions
 from eegm2.deploy.predict.recording import predict_recording
-from eegm2.deploy.predict.sources import _channel_choices
-from eegm2.errors import CheckpointError
+from eegm2.deploy.predict.sources import Prepared, _channel_choices
+from eegm2.errors import CheckpointError, ConfigError, DataError
 from eegm2.report.figures.predictions import band_reactions, probability_over_time
+from eegm2.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.samples import write_store
+from tests.deploy.helpers import checkpoint
 
 RATE_HZ = 128.0
 NAMES = ("Fz", "F3", "Cz", "Pz", "Oz", "F4", "T7")
@@ -236,6 +238,53 @@ def test_windows_with_several_flags_count_once(tmp_path: Path, monkeypatch: pyte
     assert (made.facts["n_flagged"], made.facts["n_windows"]) == (5, 5)
 
 
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_a_threshold_that_is_asked_for_decides_on_windows_and_recording(number: int, tmp_path: Path) -> None:
+    """In place of the head's own, from its probability on."""
+    store = write_store(tmp_path / "store", 1, ch_names=NAMES)
+    own = predict_recording(loud(threshold=2.0), store, "r0", PredictConfig()).facts
+    assert {row["decision"] for row in own["windows"]} == {"open"}
+    p = np.array([row["probabilities"][1] for row in own["windows"]])
+    cut = float(np.sort(p)[number]) - 2e-6
+    made = predict_recording(loud(threshold=2.0), store, "r0", PredictConfig(threshold=cut)).facts
+    expected = ["closed" if one >= cut else "open" for one in p]
+    assert [row["decision"] for row in made["windows"]] == expected
+    assert made["decision"] == ("closed" if p.mean() >= cut else "open")
+    assert made["shares"]["closed"] == np.mean([one == "closed" for one in expected])
+
+
+def test_windows_are_scaled_by_the_typical_amplitude_of_their_recording(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", 2, ch_names=NAMES)
+    own = loud(scaling="recording")
+    made = predict_recording(own, store, "r1", PredictConfig()).facts
+    x = store.read("r1").astype(float)
+    spread = np.stack([x[:, begin : begin + 256].std(1) for begin in range(0, 1280, 256)])
+    expected = probabilities(own, spread / store.typical_uv("r1"))
+    np.testing.assert_allclose([row["probabilities"] for row in made["windows"]], expected, atol=2e-5)
+
+
+def test_recordings_of_the_same_name_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several sources; what cannot be predicted is skipped by its name, with the reason."""
+
+    def one(own: Any, store: Any, recording: str, *rest: Any) -> dict[str, Any]:
+        if recording == "r1":
+            raise DataError("too short")
+        return {"file": rest[3], "store": store.url}
+
+    monkeypatch.setattr(running, "_predict_one", one)
+    monkeypatch.setattr(running, "_mark", lambda *_: "")
+    done: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    stores = [write_store(tmp_path / name, 3, ch_names=NAMES) for name in ("a", "b", "c")]
+    for store in stores:
+        given: Any = Prepared(store, "", {})
+        running._predict_store(loud(), given, tmp_path, PredictConfig(), lambda *_: None, done, skipped)
+    assert list(done) == ["r0", "r2", "r0+", "r2+", "r0++", "r2++"]
+    assert [facts["file"] for facts in done.values()] == list(done)
+    assert [facts["store"] for facts in done.values()] == [store.url for store in stores for _ in range(2)]
+    assert skipped == {"r1": "too short"}
+
+
 @pytest.mark.parametrize(
     ("there", "asked", "taken"),
     [
@@ -257,6 +306,64 @@ def test_the_head_that_is_taken_is_the_one_asked_for_else_the_simplest(
     assert _head_file("m", tmp_path, "a/b.safetensors") == Path("a/b.safetensors")
     with pytest.raises(CheckpointError, match=f"--head none: m has {', '.join(sorted(there))}"):
         _head_file("m", tmp_path, "none")
+
+
+def test_a_model_with_a_head_is_another_where_either_has_changed(tmp_path: Path) -> None:
+    """Its hash is of both, and the same again; the head is the one in the file."""
+    layers = [(np.ones((2, 288)), np.zeros(2))]
+    found = []
+    for model_seed, head_mean in ((0, 0.0), (0, 0.0), (1, 0.0), (0, 1.0)):
+        place = tmp_path / str(len(found))
+        place.mkdir()
+        model = checkpoint(place / "m.safetensors", "light", ch_names=NAMES[:3])
+        if model_seed:
+            loaded = load_checkpoint(model)
+            with torch.no_grad():
+                next(loaded.model.parameters()).add_(1.0)
+            save_checkpoint(model, loaded.model, dict(loaded.header))
+        facts = {"features": "statistics", "window_s": 3.0, "scaling": "zscore", "threshold": 0.3}
+        DenseHead(np.full(288, head_mean), np.ones(288), layers, ("a", "b"), facts=facts).save(
+            place / "h.safetensors"
+        )
+        own = load_classifier(model, str(place / "h.safetensors"))
+        assert own.head is not None
+        assert (own.head.mean == head_mean).all()
+        assert (own.name, own.classes, own.threshold) == ("h", ("a", "b"), 0.3)
+        assert (own.windows.window_s, own.windows.scaling) == (3.0, "zscore")
+        found.append(own.sha256)
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("any_of", [False, True])
+@pytest.mark.parametrize("asked", [NAMES, NAMES[::-1], ("Fz", "Cz")])
+def test_other_electrodes_are_for_networks_of_any_and_heads_of_features(
+    asked: tuple[str, ...], any_of: bool, tuned: bool
+) -> None:
+    """The same ones in their order are for all; a fine-tuned network is for its own."""
+    made: list[Any] = []
+    checkpoint: Any = SimpleNamespace(
+        header={"ch_names": list(NAMES)}, config=SimpleNamespace(any_electrodes=any_of),
+        on_montage=lambda *given: made.append(given) or "moved",
+    )  # fmt: skip
+    head = None if tuned else loud().head
+    network: Any = torch.nn.Identity() if tuned else None
+    own = Classifier(checkpoint, ("a", "b"), {}, head, network, "linear", "0")
+    if asked != NAMES and (tuned or not any_of):
+        with pytest.raises(ConfigError, match=f"trained on {' '.join(NAMES)}, got {' '.join(asked)}"):
+            own.on_montage(asked, "p.csv")
+        return
+    moved: Any = own.on_montage(asked, "p.csv")
+    assert (moved.checkpoint, made) == ("moved", [(asked, "p.csv")])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"stride_s": 0.0}, {"stride_s": -1.0}, {"threshold": 1.5}, {"batch_size": 0}]
+)
+def test_options_that_mean_nothing_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        PredictConfig(**wrong)
 
 
 @pytest.mark.parametrize("any_of", [True, False])

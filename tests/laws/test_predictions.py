@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from eegm2.deploy.export.bundle import bundle_facts
 from eegm2.deploy.export.packing import unpacked
 from eegm2.deploy.heads.decisions import rule_of
 from eegm2.deploy.heads.dense import DenseHead
-from eegm2.deploy.heads.windowed import WindowedHead
+from eegm2.deploy.heads.windowed import WindowedHead, is_windowed, windowed_head
 from eegm2.deploy.live.pipeline import Pipeline, centring, scaled
 from eegm2.deploy.predict.classifier import Classifier
 from eegm2.deploy.predict.flags import recording_warnings
@@ -110,6 +110,55 @@ def test_an_amplitude_far_from_those_learnt_from_is_noted(typical: float, warned
     info: Any = SimpleNamespace(quality={}, sfreq_hz=128.0, ch_names=NAMES, subject="new")
     own = classifier(range={"typical_uv": [10.0, 30.0]})
     assert bool(recording_warnings(info, typical, 0.5, own, ())) == warned
+
+
+@pytest.mark.parametrize("n_times", [0, 256])
+@pytest.mark.parametrize("calibration_s", [None, 20.0])
+def test_a_head_that_was_fitted_as_streamed_is_no_head_of_windows(
+    n_times: int, calibration_s: float | None
+) -> None:
+    """A probe tells its samples, a head of a stream its baseline; with both it is of a stream."""
+    facts = {"n_times": n_times} if n_times else {}
+    facts |= {"calibration_s": calibration_s} if calibration_s else {}  # type: ignore[dict-item]
+    assert is_windowed(facts) == bool(n_times and not calibration_s)
+    head = head_of()
+    head.facts = facts
+    made = windowed_head(network("light"), head, None, classes=head.classes, facts=facts)
+    assert isinstance(made, WindowedHead) == is_windowed(facts)
+    assert (made is head) != is_windowed(facts)
+
+
+@pytest.mark.parametrize("reference", ["average", "none"])
+def test_a_stream_has_the_reference_of_the_store(reference: str) -> None:
+    """The mean over the channels that the model has is taken off, of whatever else the device sends."""
+    kinds = get_args(get_type_hints(PreprocessingConfig)["reference"])
+    kind = "average" if reference == "average" else next(one for one in kinds if one != "average")
+    config = PreprocessingConfig(channels=NAMES, reference=kind, l_freq_hz=0, h_freq_hz=0)
+    causal = CausalPreprocessor(["Pz", "Oz", "Fz", "Cz"], RATE_HZ, config, NAMES)
+    x = np.array([[5.0], [100.0], [-3.0], [0.5]]) + np.random.default_rng(0).standard_normal((4, 32))
+    expected = x[[2, 3, 0]]
+    if reference == "average":
+        expected = expected - expected.mean(0)
+    np.testing.assert_allclose(causal.push(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", ["remove", "keep"])
+@pytest.mark.parametrize("l_freq_hz", [0.0, 1.0])
+def test_only_what_is_taken_off_offline_is_taken_off_a_stream(offset: Any, l_freq_hz: float) -> None:
+    """An offset that is to be removed is the first sample's; without a high-pass it stays."""
+    config = PreprocessingConfig(channels=NAMES, l_freq_hz=l_freq_hz, h_freq_hz=0, offset=offset)
+    causal = CausalPreprocessor(list(NAMES), RATE_HZ, config, NAMES)
+    x = np.full((3, 32), 1000.0)
+    x[:, 16:] += 1
+    begun = causal.push(x)
+    assert causal.from_zero == (offset == "remove" and l_freq_hz > 0)
+    if not l_freq_hz:
+        np.testing.assert_allclose(begun, x, rtol=1e-6)
+    elif offset == "remove":
+        np.testing.assert_allclose(begun[:, :16], 0, atol=1e-6)
+    else:
+        gain = abs(causal.filter.response(np.zeros(1))[0])
+        np.testing.assert_allclose(begun[:, :16], 1000 * gain, atol=1e-3)
 
 
 @pytest.mark.parametrize("scaling", ["zscore", "robust", "none"])

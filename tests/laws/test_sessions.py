@@ -236,8 +236,11 @@ def test_a_head_is_fitted_on_what_a_session_asked_for(
 
 
 @pytest.mark.parametrize("begin_s", [0.0, 1.5, 4.25])
-def test_the_baseline_of_a_session_begins_with_the_session(begin_s: float, tmp_path: Path) -> None:
-    """What was recorded before the contact was good is not heard: as a stream that began there."""
+def test_the_baseline_of_a_session_begins_with_the_session(
+    begin_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded before the contact was good is not heard; and nobody waits for what is there."""
+    monkeypatch.setattr("eegm2.deploy.live.source.time.sleep", lambda s: pytest.fail(f"waits {s} s"))
     names, rate_hz = ("Fz", "Cz", "Pz"), 128.0
     x = eeg(3, 128 * 12)
     x[:, : round(begin_s * rate_hz)] *= 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from eegm2.data.joins import JOIN
 from eegm2.data.labels import LabelSpan
 from eegm2.data.preparing.one_file import recording_of
 from eegm2.data.preparing.prepare_report import PrepareResult, conclude
-from eegm2.data.preparing.worker import RecordingOutcome, files_sha256
+from eegm2.data.preparing.settled import settled
+from eegm2.data.preparing.worker import Job, RecordingOutcome, files_sha256, prepare_one
 from eegm2.data.recipes import bids, crowdsourced
 from eegm2.data.recipes.arrays import EPOC14, TCP16
 from eegm2.data.signal.preprocessing import preprocess
@@ -35,6 +37,7 @@ from eegm2.errors import ConfigError
 from eegm2.training.config import PretrainConfig
 from eegm2.training.run_record import refuse_electrodes
 from tests.data.samples import eeg, write_edf
+from tests.laws.test_data_sets_by_their_papers import source
 from tests.training.stores import tiny_store
 
 
@@ -98,9 +101,13 @@ def test_marks_of_headset_programs_are_at_the_sample_that_follows_them(tmp_path:
             lines.append(f"{stamp},,,,,/Marker/{places[i]}")
         lines.append(f"{stamp}," + ",".join(f"{value:.5f}" for value in row) + ",")
     (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
-    found = read_mindmonitor(tmp_path / "m.csv")
-    assert found.marks == [(float(at), text) for at, text in places.items()]
-    np.testing.assert_allclose(found.x_uv, x, atol=1e-4)
+    samples = [line for line in lines if "/Marker" not in line]
+    inside = [f"{line}/Marker/{places[i - 1]}" if i - 1 in places else line for i, line in enumerate(samples)]
+    (tmp_path / "n.csv").write_text("\n".join(inside) + "\n")
+    for name in ("m.csv", "n.csv"):
+        found = read_mindmonitor(tmp_path / name)
+        assert found.marks == [(float(at), text) for at, text in places.items()]
+        np.testing.assert_allclose(found.x_uv, x, atol=1e-4)
     lines = ["timestamps," + ",".join(names) + ",Right AUX,Marker0"]
     lines += [
         f"{1.7e9 + i / 256:.6f},{','.join(f'{v:.5f}' for v in x[:, i])},9,{places.get(i, 0)}"
@@ -146,6 +153,30 @@ def test_a_recording_is_as_it_was_if_all_its_files_are(tmp_path: Path) -> None:
     files[1].write_bytes(b"b" * 50)
     assert len({usual, *others}) == 5
     assert files_sha256(files) == usual
+
+
+def test_a_recording_is_prepared_again_when_any_of_its_files_says_something_else(tmp_path: Path) -> None:
+    """Touched it is not; the facts of all its files are kept with it."""
+    main, beside = tmp_path / "x.edf", tmp_path / "events.tsv"
+    main.write_bytes(b"samples")
+    beside.write_bytes(b"1")
+    given = source(tmp_path, files=(beside,))
+    config = PreprocessingConfig(channels=("Pz", "Fz"), sfreq_hz=100.0)
+    job = Job(str(tmp_path / "s"), str(tmp_path), config, "float32")
+    assert prepare_one(given, job).status == "prepared"
+    info = RecordingStore(tmp_path / "s")["rec"]
+    assert info.source_sha256 == files_sha256([main, beside])
+    assert [size for size, _ in info.source_stat] == [7, 1]
+    for path in (main, beside):
+        content = path.read_bytes()
+        path.write_bytes(content)
+        os.utime(path, (1e9, 1e9))
+        again = settled(given, job, RecordingStore(tmp_path / "s"))
+        assert again is not None
+        assert again.status == "unchanged"
+        path.write_bytes(content[::-1] + b"?")
+        assert settled(given, job, RecordingStore(tmp_path / "s")) is None
+        path.write_bytes(content)
 
 
 def test_the_table_of_a_store_is_of_what_is_in_it_and_else_says_why_not(tmp_path: Path) -> None:

@@ -165,6 +165,25 @@ def test_a_block_is_judged_by_a_head_of_other_blocks() -> None:
     assert all(len(blocks) == 4 for blocks in seen)
 
 
+@pytest.mark.parametrize("blocks", [(3, 2), (2, 5), (4, 4)])
+def test_in_each_turn_a_block_of_every_class_is_left_out(blocks: tuple[int, int]) -> None:
+    """As many turns as the class with the fewest has blocks; every window is judged once."""
+    y = np.repeat([0] * blocks[0] + [1] * blocks[1], 4)
+    block = np.repeat(np.arange(sum(blocks)), 4)
+    number = np.where(y == 0, block, block - blocks[0])
+    windows = BlockWindows(block[:, None] * 1.0, y, block, number, np.ones(len(y), bool))
+    turns: list[np.ndarray] = []
+
+    def fit(taken: np.ndarray) -> Any:
+        turns.append(~taken)
+        return lambda features: np.tile([0.3, 0.7], (len(features), 1))
+
+    judge(windows, ("a", "b"), fit)
+    assert len(turns) == min(blocks)
+    assert (np.sum(turns, 0) == 1).all()
+    assert all(set(y[out].tolist()) == set(y[~out].tolist()) == {0, 1} for out in turns)
+
+
 def test_wrong_is_a_share_of_the_decisions_and_each_block_begins_undecided() -> None:
     windows, rng = windows_of(6, each=9), np.random.default_rng(3)
     right = np.clip(0.66 + 0.25 * rng.standard_normal(54), 0.02, 0.98)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from eegm2.data.config import WindowConfig
 from eegm2.data.labels import LabelSpan
+from eegm2.data.store.recording_store import RecordingStore, StoreWriter
 from eegm2.data.windows.dataset import WindowDataset, collate_windows
 from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.pooled import PoolWindows, pool_windows, shares
@@ -18,6 +21,7 @@ from eegm2.data.windows.splits import SplitManifest
 from eegm2.training.objectives.base import Origin
 from tests.laws.test_runs_by_the_book import people
 from tests.laws.test_windows_by_counting import written
+from tests.training.stores import tiny_store
 
 LABELS = (LabelSpan(0.0, 1.0, "a"), LabelSpan(1.0, 2.0, "b"))
 
@@ -137,3 +141,26 @@ def test_one_person_are_all_who_are_linked_by_name_and_files(seed: int, tmp_path
     found = StorePool(stores).people()
     assert {frozenset(names) for names in found} == expected
     assert sum(map(len, found)) == len(files_of)
+
+
+def test_a_window_is_scaled_by_its_own_recording_and_by_no_other(tmp_path: Path) -> None:
+    """By its typical amplitude: whatever else is chosen, its windows and channels keep their proportions."""
+    store = tiny_store(tmp_path / "s", subjects=4, seconds=4)
+    writer = StoreWriter(tmp_path / "scaled", store.preprocessing, store.ch_names)
+    factors = (1.0, 30.0, 0.2, 7.0)
+    for info, factor in zip(store.recordings, factors):
+        writer.write(info, factor * store.read(info.id))
+    scaled = RecordingStore(tmp_path / "scaled")
+    config = WindowConfig(window_s=1.0, scaling="recording")
+    for chosen in (None, ("sub1", "sub3"), ("sub2",)):
+        data = WindowDataset(scaled, config, subjects=chosen)
+        plain = WindowDataset(scaled, dataclasses.replace(config, scaling="none"), subjects=chosen)
+        batch, raw = (collate_windows(d.__getitems__(range(len(d)))) for d in (data, plain))  # type: ignore[arg-type]
+        for window in range(len(data)):
+            name = str(data.recording_ids[window])
+            x = scaled.read(name)
+            typical = np.median(
+                [1.4826 * np.median(np.abs(row - np.median(row))) for row in x.astype(np.float64)]
+            )
+            np.testing.assert_allclose(batch["x"][window], raw["x"][window] / typical, rtol=1e-4)
+            torch.testing.assert_close(data[window]["x"], batch["x"][window])

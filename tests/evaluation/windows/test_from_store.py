@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,3 +191,22 @@ def test_classes_without_windows_are_left_out_and_numbers_are_read(
     short = labelled_windows(store, WindowConfig(window_s=2.0, exclude_s=("0:4",)))
     assert short.classes == ("open",)
     assert set(short.y.tolist()) == {0}
+
+
+@pytest.mark.parametrize("newest", ["subject", "recording"])
+def test_names_of_people_and_of_recordings_are_not_put_together(
+    newest: Any, tmp_path: Path, store: RecordingStore
+) -> None:
+    """Of runs whose weights a model began with, those count that were divided by the same."""
+    other = "recording" if newest == "subject" else "subject"
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.safetensors").write_bytes(b"")
+    made = [(newest, "a"), (newest, "b"), (other, "c")]
+    for number, (by, name) in enumerate(made):
+        split = SplitManifest((f"{name}1",), (f"{name}2",), (f"{name}3",), by=by, manifest_sha256=name)
+        split.to_json(run / ("splits.json" if not number else f"splits-before-{number}.json"))
+    found = read_run_split(run, store)
+    assert found is not None
+    assert found.by == newest
+    assert (found.train, found.val, found.test) == (("a1", "b1"), ("a2", "b2"), ("a3", "b3"))

@@ -24,7 +24,7 @@ class WindowFlags:
 
     def reset(self) -> None:
         """Begin anew: the next prepared sample is the first."""
-        self._filled: deque[int] = deque(maxlen=64)
+        self._filled: deque[tuple[int, int]] = deque(maxlen=64)
         if self._filling_from is not None:
             self._filling_from = 0
         self._until: dict[str, int] = {}
@@ -34,9 +34,9 @@ class WindowFlags:
         self._filling_from = begin
 
     def fill(self, end: int) -> None:
-        """Say that something before a prepared sample was filled in."""
+        """Say that what was filled in ends before a prepared sample."""
+        self._filled.append((self._filling_from or 0, end))
         self._filling_from = None
-        self._filled.append(end)
 
     def flat(self, names: Iterable[str], end: int) -> None:
         """Say that channels are flat up to a prepared sample."""
@@ -46,6 +46,6 @@ class WindowFlags:
         """Return the flags of the window that ends before a prepared sample."""
         first = end - self.length
         within = self._filling_from is not None and end > self._filling_from
-        filled = within or any(first < end_of_it for end_of_it in self._filled)
+        filled = within or any(first < stop and begin < end for begin, stop in self._filled)
         flags = ["interpolated"] if filled else []
         return flags + [f"{self.word}:{name}" for name, until in self._until.items() if first < until]
