@@ -15,6 +15,7 @@ import torch
 
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
+from eegm2.evaluation.baselines.networks import NetworkOptions
 from eegm2.evaluation.experiment import run as running
 from eegm2.evaluation.experiment import weights as first_weights
 from eegm2.evaluation.experiment.cells import Cell
@@ -23,6 +24,7 @@ from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.experiment.results import _spare, result_rows, write_results
 from eegm2.evaluation.experiment.runners import CellRunner
+from eegm2.evaluation.experiment.settings import baseline_options
 from eegm2.evaluation.experiment.splits import NamedSplit, _subset, named_splits
 from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.experiment.weights import WeightSource
@@ -445,3 +447,12 @@ def test_a_baseline_is_told_the_rate_of_the_data_and_made_once(
     assert ran == [(DATA, split.indices, 3), (DATA, split.indices, 4)]
     run(Cell(dataclasses.replace(model, name="n", options={}), split, 3))
     assert made[1:] == [("band_power", rate_hz, 2.0)]
+
+
+def test_an_option_of_a_baseline_is_the_one_that_is_given() -> None:
+    """Before its own defaults, and these before those of its kind; where it is computed the command says."""
+    usual = baseline_options(ModelPlan(name="m", baseline="biot"))
+    assert (usual.lr, usual.weight_decay, usual.device) == (1e-3, 1e-5, "cpu")
+    given = baseline_options(ModelPlan(name="m", baseline="biot", options={"lr": 0.5}), "cuda")
+    assert (given.lr, given.weight_decay, given.device) == (0.5, 1e-5, "cuda")
+    assert given.max_epochs == usual.max_epochs == NetworkOptions().max_epochs
