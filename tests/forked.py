@@ -13,11 +13,11 @@ from multiprocessing import forkserver
 from typing import Any
 
 PRELOAD = [
-    "lightning.pytorch.loggers",
+    "lightning.fabric.loggers",
     "tensorboard",
-    "eegm2.training.trainer",
+    "eegm2.training.devices",
+    "eegm2.training.loop",
     "eegm2.training.pretrain",
-    "eegm2.training.shown",
     "eegm2.evaluation.experiment.run",
     "eegm2.evaluation.baselines.band_power",
     "eegm2.evaluation.probing.run",

@@ -11,12 +11,13 @@ import torch
 
 from eegm2.data.store.facts import RecordingInfo
 from eegm2.data.windows.pooled import PoolWindows
-from eegm2.training.lightning_module import PretrainModule
+from eegm2.training.learner import Learner
 from eegm2.training.means import Means, together
 from eegm2.training.objectives.augment import Augment
 from eegm2.training.objectives.options import AugmentOptions, ObjectiveOptions
 from eegm2.training.objectives.reconstruction import Reconstruction
 from eegm2.training.pretrain import pretrain
+from eegm2.training.pretrain_step import PretrainStep
 from eegm2.training.run_record import with_windows
 from tests.training.stores import tiny_store
 from tests.training.test_pretrain import TINY, rows
@@ -30,22 +31,23 @@ class Watch:
         self.progress: list[float] = []
         self.weights: list[torch.Tensor] = []
         self.average = torch.empty(0)
-        true, step, watch = PretrainModule.losses, PretrainModule.optimizer_step, self
+        true, take, watch = Learner.losses, PretrainStep.take, self
 
-        def losses(module: PretrainModule, model: Any, batch: Any, epoch: int, windows: Any) -> Any:
-            first, *rest = true(module, model, batch, epoch, windows)
+        def losses(learner: Learner, model: Any, batch: Any, epoch: int, windows: Any) -> Any:
+            first, *rest = true(learner, model, batch, epoch, windows)
             n = len(batch["x"])
             watch.losses[epoch >= 0].append((n, float(first.detach()) + 10 * n))
             return (first + 10 * n, *rest)
 
-        def stepped(module: PretrainModule, *args: Any, **kwargs: Any) -> None:
-            step(module, *args, **kwargs)
-            watch.weights.append(torch.nn.utils.parameters_to_vector(module.model.parameters()).detach())
-            assert module.average is not None
-            watch.average = torch.nn.utils.parameters_to_vector(module.average.module.parameters())
+        def taken(step: PretrainStep, *args: Any) -> None:
+            take(step, *args)
+            learner = step.learner
+            watch.weights.append(torch.nn.utils.parameters_to_vector(learner.model.parameters()).detach())
+            assert learner.average is not None
+            watch.average = torch.nn.utils.parameters_to_vector(learner.average.module.parameters())
 
-        monkeypatch.setattr(PretrainModule, "losses", losses)
-        monkeypatch.setattr(PretrainModule, "optimizer_step", stepped)
+        monkeypatch.setattr(Learner, "losses", losses)
+        monkeypatch.setattr(PretrainStep, "take", taken)
         monkeypatch.setattr(Reconstruction, "follow", lambda _, __, done: watch.progress.append(done))
 
 

@@ -18,16 +18,20 @@ from eegm2.data.windows.pool import StorePool
 from eegm2.data.windows.splits import SplitManifest, split_subjects, stratified_order
 from eegm2.errors import ConfigError
 from eegm2.model.config import ALL_PRESETS, EEGM2Config
+from eegm2.training import loop as looping
 from eegm2.training import recorder as recording
 from eegm2.training.config import FREE_ON_RESUME, PretrainConfig
 from eegm2.training.continued import of_shape
 from eegm2.training.lr_finder import smooth, steepest
 from eegm2.training.means import Means, together
 from eegm2.training.orders import BatchOrder, EvaluationOrder, PooledOrder
+from eegm2.training.pretrain import pretrain
+from eegm2.training.pretrain_step import Place
 from eegm2.training.recorder import Recorder
 from eegm2.training.run_record import _refuse_other_options, run_windows
 from tests.training.stores import tiny_store
-from tests.training.test_lightning_module import CONFIG, batch_of, module_of
+from tests.training.test_pretrain import TINY, rows
+from tests.training.test_pretrain_step import CONFIG, batch_of, step_of, take
 
 
 class Book(Recorder):
@@ -38,28 +42,35 @@ class Book(Recorder):
         self.kept: list[tuple[bool, int, dict[str, Any]]] = []
         self.stopped = False
 
-    def save(self, trainer: Any, module: Any, *, best: bool = False) -> None:
+    def save(self, step: Any, *, best: bool = False) -> None:
         self.kept.append((best, self.worse_epochs, dict(self.last_row)))
 
 
-def ended(book: Book, losses: list[float | None], *, patience: int = 0, epochs: int = 99) -> Any:
+def ended(
+    book: Book,
+    losses: list[float | None],
+    *,
+    patience: int = 0,
+    epochs: int = 99,
+    seconds: tuple[float, float] = (1.0, 1.0),
+) -> None:
     """End one epoch after the other, with these validation losses (None: nobody is held out)."""
     config = SimpleNamespace(patience=patience, n_epochs=epochs)
-    module: Any = SimpleNamespace(config=config, skipped=3, new_means=lambda: Means(("loss", "part")))
-    module.order = SimpleNamespace(total=10, start=0, batch_size=4, n_windows=38)
-    trainer: Any = SimpleNamespace(is_global_zero=True, loggers=[], should_stop=False)
-    trainer.strategy = SimpleNamespace(reduce_boolean_decision=lambda value, all: value)
-    trainer.optimizers = [SimpleNamespace(param_groups=[{"lr": 0.25}])]
+    step: Any = SimpleNamespace(config=config, skipped=3, rate=0.25, place=Place())
+    step.learner = SimpleNamespace(new_means=lambda: Means(("loss", "part")))
+    alone = SimpleNamespace(reduce_boolean_decision=lambda value, all: value)
+    step.fabric = SimpleNamespace(is_global_zero=True, strategy=alone)
     for epoch, loss in enumerate(losses):
-        trainer.current_epoch, trainer.global_step = epoch, 10 * (epoch + 1)
-        module.train_means = Means(("loss", "part"))
-        module.train_means.add((100.0 - epoch, 7.0), 2)
-        module.train_means.add((103.0 - epoch, 1.0), 1)
-        module.val_values = lambda loss=loss: {} if loss is None else {"loss": loss, "part": 2 * loss}
-        book.on_train_epoch_end(trainer, module)
-        if trainer.should_stop:
+        assert step.place == Place(epoch, 0, 10 * epoch)
+        step.place = Place(epoch, 10, 10 * (epoch + 1))
+        step.train_means = Means(("loss", "part"))
+        step.train_means.add((100.0 - epoch, 7.0), 2)
+        step.train_means.add((103.0 - epoch, 1.0), 1)
+        val = {} if loss is None else {"loss": loss, "part": 2 * loss}
+        book.end_epoch(step, val, 38, *seconds)
+        assert step.train_means.sums == [0, 0, 0]
+        if book.finished:
             break
-    return trainer
 
 
 def test_the_best_is_the_lowest_validation_and_patience_counts_epochs_since(tmp_path: Path) -> None:
@@ -81,12 +92,13 @@ def test_the_best_is_the_lowest_validation_and_patience_counts_epochs_since(tmp_
     assert row == {**expected, "lr": 0.25, "skipped": 3}
     for patience, epochs in ((1, 3), (2, 4), (3, 5)):
         book = Book(tmp_path / str(patience))
-        assert ended(book, [5.0, 4.0, 4.5, 4.4, 4.3, 4.2], patience=patience).should_stop
+        ended(book, [5.0, 4.0, 4.5, 4.4, 4.3, 4.2], patience=patience)
         assert len(book.kept) == epochs
         assert book.finished
     book = Book(tmp_path / "all")
-    assert ended(book, [5.0, 4.0, 3.0, 2.0], epochs=3).should_stop
+    ended(book, [5.0, 4.0, 3.0, 2.0], epochs=3)
     assert len(book.kept) == 3
+    assert book.finished
 
 
 def test_without_validation_the_training_loss_is_watched(tmp_path: Path) -> None:
@@ -103,16 +115,35 @@ def test_a_first_loss_that_is_no_number_is_beaten_by_any(tmp_path: Path) -> None
     assert [best for best, _, _ in book.kept] == [True, True, False]
 
 
-def test_speed_is_windows_over_seconds_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 4.0, 4.0, 10.0, 10.0, 10.5])
+def test_speed_is_windows_over_seconds_of_training(tmp_path: Path) -> None:
     book = Book(tmp_path)
-    monkeypatch.setattr(recording, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    book.on_train_epoch_start(None, None)  # type: ignore[arg-type]
-    book.on_validation_start(None, None)  # type: ignore[arg-type]
-    book.on_validation_end(None, None)  # type: ignore[arg-type]
-    ended(book, [1.0])
+    ended(book, [1.0], seconds=(4.5, 6.0))
     assert (book.speed["train_s"], book.speed["val_s"]) == (4.5, 6.0)
     assert book.speed["windows_per_s"] == pytest.approx(38 / 4.5, abs=0.01)
+
+
+def test_the_clock_of_training_stands_still_while_there_is_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def lasts(name: str, seconds: float) -> None:
+        true = getattr(looping, name)
+
+        def working(*args: Any) -> Any:
+            now[0] += seconds
+            return true(*args)
+
+        monkeypatch.setattr(looping, name, working)
+
+    lasts("train_epoch", 4.0)
+    lasts("validate", 6.0)
+    monkeypatch.setattr(looping, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    config = dataclasses.replace(TINY, epochs=2)
+    pretrain(tiny_store(tmp_path / "store"), tmp_path / "run", config)
+    for row in rows(tmp_path / "run", "performance"):
+        assert (row["train_s"], row["val_s"]) == (4.0, 6.0)
+        assert row["windows_per_s"] == 24 / 4
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -127,15 +158,25 @@ def test_what_is_kept_are_the_weights_that_were_validated_with_their_losses(
         lambda path, weights, header: written.update({path.name: (weights, header)}),
     )
     state = {"model.a": 1, "average.module.a": 2, "average.n_averaged": 9, "objective.model.a": 3}
-    trainer: Any = SimpleNamespace(
-        is_global_zero=True,
-        global_step=70,
-        strategy=SimpleNamespace(lightning_module_state_dict=lambda: state),
-        save_checkpoint=lambda path: None,
+    written_last: list[Any] = []
+    monkeypatch.setattr(recording, "write_state", lambda path, state: written_last.extend((path, state)))
+    counts = {"sums": [1.0]}
+    step: Any = SimpleNamespace(
+        place=Place(5, 2, 70),
+        skipped=0,
+        fabric=SimpleNamespace(is_global_zero=True, barrier=lambda: None),
+        learner=SimpleNamespace(average=object() if average else None),
+        state=lambda: {"state_dict": state},
+        train_means=SimpleNamespace(**counts),
+        interval_means=SimpleNamespace(**counts),
     )
     book = Recorder(tmp_path, {"sfreq_hz": 32.0}, ("loss",))
     book.last_row = {"epoch": 4, "step": 60, "val_loss": 0.5, "train_loss": 0.75}
-    book.save(trainer, SimpleNamespace(average=object() if average else None), best=best)  # type: ignore[arg-type]
+    book.save(step, best=best)
+    path, kept = written_last
+    assert path == tmp_path / "checkpoints" / "last.ckpt"
+    assert kept["state_dict"] is state
+    assert [kept["eegm2"][name] for name in ("epoch", "batch", "step")] == [5, 2, 70]
     header = {"sfreq_hz": 32.0, "epoch": 4, "step": 70, "val_loss": 0.5, "train_loss": 0.75}
     names = {"last.safetensors", "best.safetensors"} if best else {"last.safetensors"}
     assert written == {name: ({"a": 2 if average else 1}, header) for name in names}
@@ -334,16 +375,15 @@ def test_slow_gradients_are_made_stronger_before_the_norm_is_limited(
     """Two weights and a head with gradients of 1: half of it, the average, is added twice to the weights'."""
     pool = StorePool(tiny_store(tmp_path / "s", subjects=1, seconds=3.0))
     windows = run_windows(pool, SplitManifest(("sub0",), (), ()), CONFIG)
-    module = module_of(
+    step = step_of(
         windows, monkeypatch, gradient_ema=0.5, gradient_ema_gain=2.0, gradient_clip=0.5, val=False
     )
-    module.training_step(batch_of(0), 0).backward()
-    module.configure_gradient_clipping(None)
-    assert module.grad_norm == pytest.approx(3.0)
-    gradients = [float(g) for p in module._trained() for g in p.grad.flatten()]  # type: ignore[union-attr]
+    take(step, batch_of(0))
+    assert step.grad_norm == pytest.approx(3.0)
+    gradients = [float(g) for p in step.parameters for g in p.grad.flatten()]  # type: ignore[union-attr]
     assert gradients == pytest.approx([1 / 3, 1 / 3, 1 / 6], rel=1e-4)
-    assert module.gradient_average is not None
-    assert [m.flatten().tolist() for m in module.gradient_average.buffers()] == [[0.5, 0.5]]
+    assert step.learner.gradient_average is not None
+    assert [m.flatten().tolist() for m in step.learner.gradient_average.buffers()] == [[0.5, 0.5]]
 
 
 def people(folder: Path, *whose: tuple[str, str, str | None], channels: tuple[str, ...]) -> RecordingStore:

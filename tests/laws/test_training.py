@@ -20,7 +20,6 @@ from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint
 from eegm2.training.config import PretrainConfig
 from eegm2.training.gradient import GradientAverage, norm_of_gradients
-from eegm2.training.lightning_module import PretrainModule
 from eegm2.training.objectives.base import Origin, window_seed
 from eegm2.training.objectives.reconstruction import Reconstruction, hide, reconstruction_loss
 from eegm2.training.optimiser import adamw_and_cycle
@@ -196,20 +195,23 @@ def test_patience_survives_a_resume(
     store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Worse epochs before the interruption and after it are added up; the best is not forgotten."""
+    from eegm2.training.pretrain_step import PretrainStep
     from eegm2.training.recorder import Recorder
     from eegm2.training.state import Interrupted
 
     losses = {1: 5.0, 2: 4.0, 3: 4.5, 4: 4.4, 5: 4.3, 6: 4.2}
     stop_after = [0]
 
-    def end(recorder: Recorder, trainer: Any, module: Any) -> None:
-        epoch = trainer.current_epoch + 1
-        monkeypatch.setattr(PretrainModule, "val_values", lambda _: {"loss": losses[epoch]})
-        recorder.signals.caught = 15 if epoch == stop_after[0] else None
-        true_end(recorder, trainer, module)
+    def validated(step: PretrainStep, *_: Any) -> dict[str, float]:
+        return {"loss": losses[step.place.epoch + 1]}
 
-    true_end = Recorder.on_train_epoch_end
-    monkeypatch.setattr(Recorder, "on_train_epoch_end", end)
+    def end(recorder: Recorder, step: PretrainStep, *args: Any) -> None:
+        recorder.signals.caught = 15 if step.place.epoch + 1 == stop_after[0] else None
+        true_end(recorder, step, *args)
+
+    true_end = Recorder.end_epoch
+    monkeypatch.setattr(Recorder, "end_epoch", end)
+    monkeypatch.setattr("eegm2.training.loop.validate", validated)
     config = dataclasses.replace(TINY, epochs=6, patience=3)
     pretrain(store, tmp_path / "whole", config)
     assert [row["epoch"] for row in rows(tmp_path / "whole")] == [1, 2, 3, 4, 5]

@@ -40,7 +40,7 @@ HERE = Path(__file__).parent
 RESULTS = ROOT / "docs" / "results" / "mutants.json"
 LIBRARIES = (
     "numpy", "scipy.signal", "scipy.stats", "torch", "sklearn.linear_model", "sklearn.multiclass", "numba",
-    "lightning.pytorch", "mne", "matplotlib.figure", "pytest", "hypothesis", "edfio", "typer.testing",
+    "lightning.fabric", "mne", "matplotlib.figure", "pytest", "hypothesis", "edfio", "typer.testing",
     "safetensors.torch", "torch.utils.tensorboard",
 )  # fmt: skip
 

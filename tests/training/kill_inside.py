@@ -42,8 +42,6 @@ def run_inside(
     if trace:
         early = Path(f"{trace}.early")
         file = early.open("w")
-        # The trainer puts all handlers back that Python knows of, and so takes faulthandler's away.
-        signal.signal(signal.SIGUSR2, lambda *_: faulthandler.dump_traceback(file, all_threads=False))
         faulthandler.register(signal.SIGUSR2, file=file, all_threads=False)
         early.rename(trace)  # only now is it safe to ask
     made = _watch_writes(at_write, file)

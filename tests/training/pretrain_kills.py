@@ -27,9 +27,9 @@ OPTIONS = {
 PLACES = {
     "writing a checkpoint": r"recorder\.py.* in save$",
     "writing the log": r"in (_log_step|_log_epoch|truncate)$",
-    "validating": r"evaluation_loop\.py| in validation_step$",
-    "training": r"training_epoch_loop\.py|fit_loop\.py",
-    "setting up": r"pretrain\.py.* in _fit$|beginning\.py",
+    "validating": r"loop\.py.* in validate$",
+    "training": r"loop\.py.* in train_epoch$",
+    "setting up": r"pretrain\.py.* in _fit$",
     "finishing": r"in write_json$",
 }
 

@@ -76,6 +76,7 @@ def test_two_gloo_processes_learn_as_one(objective: str, tmp_path: Path) -> None
     both = ["--objective", objective, "--devices", "2", "--strategy", "ddp"]
     text = pretrain(tmp_path / "store", tmp_path / "two", *both)
     assert "2 processes" in text
+    assert "distributed_backend" not in text, "which Lightning would say"
     assert text.count("finished after 3 epochs") == 1
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 9

@@ -104,21 +104,24 @@ def test_float16_is_refused_on_a_cpu(store: RecordingStore, tmp_path: Path) -> N
         find_learning_rate(store, tmp_path / "a", config)
 
 
-@pytest.mark.parametrize(
-    ("asked", "cuda", "device"),
-    [
-        ("auto", False, "cpu"),
-        ("auto", True, "cuda"),
-        ("gpu", False, "cuda"),
-        ("cpu", True, "cpu"),
-        ("mps", True, "mps"),
-    ],
-)
-def test_it_runs_where_the_run_would(
-    asked: str, cuda: bool, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert lr_finder._device(asked) == device
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cpu", "mps"])
+def test_it_runs_where_the_run_would_on_one_device(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[PretrainConfig] = []
+
+    def make_fabric(config: PretrainConfig) -> Any:
+        asked.append(config)
+        return true_fabric(dataclasses.replace(config, accelerator="cpu"))
+
+    true_fabric = lr_finder.make_fabric
+    monkeypatch.setattr(lr_finder, "make_fabric", make_fabric)
+    Descent([2.0]).patch(monkeypatch)
+    config = dataclasses.replace(
+        TINY, accelerator=accelerator, devices="4", num_nodes=2, strategy="ddp", precision="bf16-mixed"
+    )
+    lr_finder._losses(SimpleNamespace(pool=None), config, None, np.array([0.1]))  # type: ignore[arg-type]
+    (found,) = asked
+    assert (found.accelerator, found.precision) == (accelerator, "bf16-mixed")
+    assert (found.devices, found.num_nodes, found.strategy) == ("1", 1, "auto")
 
 
 def test_batches_are_those_of_one_epoch_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,16 +175,19 @@ class Descent:
         torch.nn.init.zeros_(model.weight)
         watched = self
 
-        class Task(torch.nn.Module):
-            def losses(self, model: Any, x: Any, seeds: Any, origin: Any) -> Any:
+        class Learner(torch.nn.Module):
+            def __init__(self, model: torch.nn.Module, *_: Any) -> None:
+                super().__init__()
+                self.model = self.trained = model
+
+            def losses(self, model: Any, batch: Any, epoch: int, windows: Any) -> Any:
                 loss = watched.losses[watched.seen[0]]
                 watched.seen[0] += 1
                 return (loss + 10 * (model.weight - model.weight.detach()).sum(),)
 
         monkeypatch.setattr(lr_finder, "first_network", lambda *_: model)
-        monkeypatch.setattr(lr_finder, "make_objective", lambda _: Task())
+        monkeypatch.setattr(lr_finder, "Learner", Learner)
         monkeypatch.setattr(lr_finder, "_endless", lambda *_: itertools.repeat(batch))
-        monkeypatch.setattr(lr_finder.Origin, "of", classmethod(lambda *_: None))
         return model
 
 

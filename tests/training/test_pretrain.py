@@ -21,10 +21,10 @@ from eegm2.model.config import EEGM2Config
 from eegm2.model.network import build_model
 from eegm2.training.checkpoint import load_checkpoint, read_header
 from eegm2.training.config import PretrainConfig
-from eegm2.training.lightning_module import PretrainModule
-from eegm2.training.objectives.reconstruction import Reconstruction
+from eegm2.training.learner import Learner
 from eegm2.training.optimiser import adamw_and_cycle, decay_groups
 from eegm2.training.pretrain import pretrain
+from eegm2.training.pretrain_step import PretrainStep
 from tests.training.stores import tiny_store
 
 TINY = PretrainConfig(
@@ -111,17 +111,13 @@ class TestWhatItLeaves:
         """The rate starts at max_lr / 2, the paper's 2.5e-4, peaks once, ends at a hundredth of the start."""
         config = dataclasses.replace(TINY, epochs=1)
         model = build_model(EEGM2Config.preset("eegm2", n_chans=3, width=4))
-        module = PretrainModule.__new__(PretrainModule)
-        torch.nn.Module.__init__(module)
-        module.model, module.config, module.steps_per_epoch = model, config, lambda: 100  # type: ignore[method-assign]
-        module.objective = Reconstruction(config, 32.0)
-        made = module.configure_optimizers()
-        scheduler, rates = made["lr_scheduler"]["scheduler"], []
+        optimizer, scheduler = adamw_and_cycle(model, config, steps_per_epoch=100)
+        rates = []
         for _ in range(99):
-            rates.append(made["optimizer"].param_groups[0]["lr"])
-            made["optimizer"].step()
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
             scheduler.step()
-        rates.append(made["optimizer"].param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
         assert rates[0] == pytest.approx(2.5e-4)
         assert max(rates) == pytest.approx(5e-4)
         assert rates.index(max(rates)) == 9
@@ -150,7 +146,7 @@ class TestLearning:
         assert found[-1]["val_loss"] < 0.5 * found[0]["train_loss"]
 
     def test_every_parameter_moves(self, run: Path, store: RecordingStore) -> None:
-        from lightning.pytorch import seed_everything
+        from lightning.fabric import seed_everything
 
         seed_everything(TINY.seed, verbose=False)
         fresh = build_model(EEGM2Config.preset("eegm2", n_chans=3, width=4)).state_dict()
@@ -282,10 +278,10 @@ class TestFaults:
         self, store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """All gradients overflow, so that after every step the weights are the first ones."""
-        monkeypatch.setattr(PretrainModule, "_clip", lambda self: torch.tensor(float("inf")))
+        monkeypatch.setattr(PretrainStep, "_clip", lambda self: torch.tensor(float("inf")))
         config = dataclasses.replace(TINY, on_nonfinite="skip", epochs=1)
         pretrain(store, tmp_path / "run", config)
-        from lightning.pytorch import seed_everything
+        from lightning.fabric import seed_everything
 
         seed_everything(TINY.seed, verbose=False)
         fresh = build_model(EEGM2Config.preset("eegm2", n_chans=3, width=4)).state_dict()
@@ -302,7 +298,7 @@ class TestFaults:
         def fail(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr(PretrainModule, "losses", fail)
+        monkeypatch.setattr(Learner, "losses", fail)
         with pytest.raises(
             EEGM2Error, match=r"out of memory at 6 windows of 1 s; .*--batch-size 3 --accumulate 2"
         ):
@@ -345,7 +341,7 @@ class TestFaults:
         self, store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(PretrainModule, "losses", lambda *_: 1 / 0)
+            patch.setattr(Learner, "losses", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError, match="division"):
                 pretrain(store, tmp_path / "run", dataclasses.replace(TINY, split_seed=1))
         pretrain(store, tmp_path / "run", dataclasses.replace(TINY, epochs=1, val=0.4))

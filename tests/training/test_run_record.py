@@ -1,4 +1,4 @@
-"""What a run is told and keeps: trainer, loaders, ranks, folders, the state of chance, names of windows."""
+"""What a run is told and keeps: devices, loaders, ranks, folders, the state of chance, names of windows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,17 @@ from eegm2.data.windows.pooled import PoolWindows
 from eegm2.data.windows.splits import SplitManifest
 from eegm2.errors import CheckpointError, ConfigError, DataError, EEGM2Error
 from eegm2.training.config import PretrainConfig
+from eegm2.training.devices import make_fabric, quiet_lightning
 from eegm2.training.loaders import make_loader
-from eegm2.training.lr_finder import _device
 from eegm2.training.nonfinite import name_windows
 from eegm2.training.objectives.base import Origin
 from eegm2.training.orders import BatchOrder
 from eegm2.training.pretrain import _opening_windows, _plain_errors, _result
+from eegm2.training.pretrain_step import Place
+from eegm2.training.processes import gather
+from eegm2.training.recorder import Recorder
 from eegm2.training.run_record import environment_rank, open_run, run_splits, run_windows, with_windows
-from eegm2.training.state import gather, peak_memory_mb, random_state, read_state, set_random_state
-from eegm2.training.trainer import make_trainer, quiet_lightning
+from eegm2.training.state import peak_memory_mb, random_state, read_state, set_random_state
 from tests.training.stores import tiny_store
 
 TINY = PretrainConfig(preset="s5", width=4, window_s=1.0, epochs=3, batch_size=6, accelerator="cpu")
@@ -184,47 +187,41 @@ def test_every_store_has_somebody_to_train_on(pool: StorePool, tmp_path: Path) -
         run_splits(tmp_path, pool, replace(TINY, splits=str(tmp_path / "own.json")), write=False)
 
 
-@pytest.mark.parametrize("has_val", [True, False])
-def test_the_trainer_is_told_what_was_asked_for(has_val: bool, tmp_path: Path) -> None:
-    options = {"accumulate": 3, "precision": "bf16-mixed", "devices": "1"}
-    config = PretrainConfig(width=4, epochs=7, accelerator="cpu", **options)  # type: ignore[arg-type]
+def test_fabric_is_told_what_was_asked_for() -> None:
+    options = {"precision": "bf16-mixed", "devices": "1"}
+    config = PretrainConfig(width=4, accelerator="cpu", **options)  # type: ignore[arg-type]
     with quiet_lightning():
-        trainer = make_trainer(tmp_path, config, [], has_val=has_val, step=5)
-        overfit = PretrainConfig(width=4, accelerator="cpu", overfit_batches=1)
-        assert make_trainer(tmp_path, overfit, [], has_val=False, step=0).limit_val_batches == 1.0
-    assert (trainer.max_epochs, trainer.accumulate_grad_batches, trainer.precision) == (7, 3, "bf16-mixed")
-    assert (trainer.num_devices, trainer.num_nodes) == (1, 1)
-    assert trainer.limit_val_batches == (1.0 if has_val else 0)
-    assert trainer.num_sanity_val_steps == 0
-    assert trainer.reload_dataloaders_every_n_epochs == 1
-    assert (trainer.checkpoint_callbacks, trainer.progress_bar_callback) == ([], None)
-    assert not any("Summary" in type(callback).__name__ for callback in trainer.callbacks)
-    assert trainer._accelerator_connector.use_distributed_sampler is False
-    assert Path(trainer.default_root_dir) == tmp_path
-    logger: Any = trainer.logger
-    assert (Path(logger.log_dir), logger._kwargs["purge_step"]) == (tmp_path / "logs" / "tensorboard", 5)
+        fabric = make_fabric(config)
+    assert (fabric.world_size, fabric.device.type) == (1, "cpu")
+    assert fabric.strategy.precision.precision == "bf16-mixed"
+    assert make_fabric(replace(config, precision="32-true")).strategy.precision.precision == "32-true"
     with pytest.raises(ConfigError, match=r"devices 'many'.*eegm2 info shows what this machine has"):
-        make_trainer(
-            tmp_path, PretrainConfig(width=4, accelerator="cpu", devices="many"), [], has_val=True, step=0
-        )
+        make_fabric(PretrainConfig(width=4, accelerator="cpu", devices="many"))
+
+
+def test_tensorboard_goes_on_at_the_step_where_a_run_does(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, {}, ("loss",))
+    fabric = SimpleNamespace(is_global_zero=True)
+    recorder.begin(SimpleNamespace(place=Place(1, 2, 5), fabric=fabric))  # type: ignore[arg-type]
+    board: Any = recorder.board
+    assert (Path(board.log_dir), board._kwargs["purge_step"]) == (tmp_path / "logs" / "tensorboard", 5)
 
 
 def test_lightnings_advice_is_kept_away_and_comes_back() -> None:
     import logging
 
-    logger = logging.getLogger("lightning.pytorch")
+    logger = logging.getLogger("lightning.fabric")
     before = logger.level
     advice = {"category": UserWarning, "filename": "x.py", "lineno": 1}
     warnings.simplefilter("error")  # pytest puts the filters back after each test
     with quiet_lightning():
         assert logger.level == logging.ERROR
-        warnings.warn_explicit("consider this", module="lightning.pytorch.trainer", **advice)
-        warnings.warn_explicit("the loader does not have many workers", module="other", **advice)
+        warnings.warn_explicit("consider this", module="lightning.fabric.connector", **advice)
         with pytest.raises(UserWarning, match="a warning of ours"):
             warnings.warn_explicit("a warning of ours", module="eegm2", **advice)
     assert logger.level == before
     with pytest.raises(UserWarning, match="consider this"):
-        warnings.warn_explicit("consider this", module="lightning.pytorch.trainer", **advice)
+        warnings.warn_explicit("consider this", module="lightning.fabric.connector", **advice)
 
 
 def test_chance_goes_on_where_it_was() -> None:
@@ -317,8 +314,3 @@ def test_a_loader_is_set_up_as_asked() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "the main process alone decides"
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def test_an_accelerator_is_a_device() -> None:
-    assert _device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert [_device(name) for name in ("cpu", "gpu", "mps")] == ["cpu", "cuda", "mps"]

@@ -113,21 +113,21 @@ def bare_step(store: Any, run: Path, config: Any) -> float:
 
     from eegm2.data.windows.pool import StorePool
     from eegm2.training.first_network import first_network
-    from eegm2.training.lightning_module import PretrainModule
+    from eegm2.training.learner import Learner
     from eegm2.training.loaders import make_loader
     from eegm2.training.orders import EvaluationOrder
     from eegm2.training.run_record import run_splits, run_windows
 
     pool = StorePool(store)
     train, val = run_windows(pool, run_splits(run, pool, config, write=False), config)
-    module = PretrainModule(first_network(pool, config, None), config, train, val).train()
+    learner = Learner(first_network(pool, config, None), config, train, val)
     order = EvaluationOrder(train.sizes, batch_size=config.batch_size, rank=0, world_size=1, first=None)
     batch = next(iter(make_loader(train, order, workers=0, pin=False)))
-    optimizer = torch.optim.AdamW(module.model.parameters())
+    optimizer = torch.optim.AdamW(learner.model.parameters())
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        module.losses(module.model, batch, 0, train)[0].backward()
+        learner.losses(learner.model, batch, 0, train)[0].backward()
         optimizer.step()
 
     step()

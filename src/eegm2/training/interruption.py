@@ -24,7 +24,7 @@ class Signals:
         self._handlers: dict[int, Any] = {}
 
     def catch(self) -> None:
-        """Take the signals; called again when training starts, for the trainer sets handlers in between."""
+        """Take the signals."""
         if threading.current_thread() is not threading.main_thread():
             return
         for name in (*NAMES, "SIGUSR1"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from eegm2.atomic import write_atomic
 from eegm2.data.windows.pool import StorePool, Stores
@@ -17,14 +20,15 @@ from eegm2.errors import DataError
 from eegm2.plugins import consent
 from eegm2.training.config import PretrainConfig
 from eegm2.training.continued import Beginning
+from eegm2.training.devices import make_fabric, quiet_lightning
 from eegm2.training.first_network import first_network
+from eegm2.training.learner import Learner
 from eegm2.training.loaders import make_loader
-from eegm2.training.objectives.base import Origin, Setting, make_objective, window_seed
 from eegm2.training.optimiser import adamw, decay_groups
 from eegm2.training.orders import batch_order
 from eegm2.training.run_record import begin, run_splits, run_windows
 from eegm2.training.runfolder import disk_errors
-from eegm2.training.trainer import refuse_half_on_cpu
+from eegm2.training.step import Step
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.9  # of the moving average of the losses
@@ -86,7 +90,8 @@ def find_learning_rate(
     config, beginning = begin(Path(run), pool, config)
     windows = run_windows(pool, run_splits(Path(run), pool, config, beginning, write=False), config)[0]
     rates = np.geomspace(LOWEST, HIGHEST, steps)
-    losses = _losses(windows, config, beginning, rates)
+    with quiet_lightning():
+        losses = _losses(windows, config, beginning, rates)
     smoothed = smooth(losses)
     rates = rates[: len(losses)]
     suggestion = steepest(rates, smoothed)
@@ -131,54 +136,41 @@ def _losses(
     windows: PoolWindows, config: PretrainConfig, beginning: Beginning | None, rates: np.ndarray
 ) -> np.ndarray:
     """Train a fresh network, one step at each rate, until the loss diverges."""
-    device = torch.device(_device(config.accelerator))
     torch.manual_seed(config.seed)
-    model = first_network(windows.pool, config, beginning).to(device)
-    model.train()
-    objective = make_objective(Setting(config, model, windows.pool)).to(device)
-    trained = torch.nn.ModuleList([model, objective])
-    groups = decay_groups(trained.named_parameters(), config.weight_decay, config.decayed)
-    optimizer = adamw(groups, float(rates[0]))
-    refuse_half_on_cpu(config, device)
-    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
+    alone = replace(config, devices="1", num_nodes=1, strategy="auto", ema_decay=0.0, gradient_ema=0.0)
+    fabric = make_fabric(alone)
+    learner = Learner(first_network(windows.pool, config, beginning), alone, windows, None)
+    fabric.to_device(learner)
+    groups = decay_groups(learner.trained.named_parameters(), config.weight_decay, config.decayed)
+    optimizer: Any = fabric.setup_optimizers(adamw(groups, float(rates[0])))
+    step = Step(learner.trained.parameters(), optimizer, config.gradient_clip, fabric)
     losses: list[float] = []
     batches = _endless(windows, config)
+
+    def parts() -> Iterator[Tensor]:
+        for batch in islice(batches, config.accumulate):
+            with fabric.autocast():
+                batch = fabric.to_device(batch)
+                loss = learner.losses(learner.model, batch, 0, windows)[0] / config.accumulate
+            losses[-1] += float(loss.detach())
+            yield loss
+
     for rate in rates:
         for group in optimizer.param_groups:
             group["lr"] = float(rate)
-        optimizer.zero_grad()
-        loss_sum = 0.0
-        for _ in range(config.accumulate):
-            batch = next(batches)
-            index = batch["index"].tolist()
-            seeds = [window_seed(config.seed, 0, int(window)) for window in index]
-            origin = Origin.of(windows, index)
-            with torch.autocast(device.type, dtype=half, enabled=half is not None):
-                x = batch["x"].to(device)
-                loss = objective.losses(model, x, seeds, origin)[0] / config.accumulate
-            scaler.scale(loss).backward()
-            loss_sum += float(loss.detach())
-        if not losses and not math.isfinite(loss_sum):
-            raise DataError(
-                f"find-lr: the first loss is {loss_sum}; look at the recordings with eegm2 verify"
-            )
-        if not math.isfinite(loss_sum):
+        losses.append(0.0)
+        step(parts())
+        if not math.isfinite(losses[-1]):
+            if len(losses) == 1:
+                raise DataError(
+                    f"find-lr: the first loss is {losses[0]}; look at the recordings with eegm2 verify"
+                )
+            losses.pop()
             break
-        losses.append(loss_sum)
-        if smooth(np.array(losses))[-1] > DIVERGED * smooth(np.array(losses)).min():
+        smoothed = smooth(np.array(losses))
+        if smoothed[-1] > DIVERGED * smoothed.min():
             break
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), config.gradient_clip or math.inf)
-        scaler.step(optimizer)
-        scaler.update()
     return np.array(losses)
-
-
-def _device(accelerator: str) -> str:
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    return "cuda" if accelerator == "gpu" else accelerator
 
 
 def _endless(windows: PoolWindows, config: PretrainConfig) -> Any:

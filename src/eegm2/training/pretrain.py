@@ -118,40 +118,37 @@ def _fit(
     beginning: Beginning | None,
     say: Callable[[str], None] | None,
 ) -> PretrainResult:
-    from lightning.pytorch import seed_everything
+    from lightning.fabric import seed_everything
 
-    from eegm2.training.lightning_module import PretrainModule
+    from eegm2.training.devices import make_fabric, quiet_lightning
+    from eegm2.training.learner import Learner
+    from eegm2.training.loop import train
     from eegm2.training.recorder import STATE, Recorder
-    from eegm2.training.shown import Shown, printed
+    from eegm2.training.shown import printed
     from eegm2.training.state import Interrupted, read_state
-    from eegm2.training.trainer import make_trainer, quiet_lightning
 
     say = say or printed
-    train, val = run_windows(pool, manifest, config)
+    windows, val = run_windows(pool, manifest, config)
     header = {name: value for name, value in facts.items() if name not in ("finished", "run_format")}
-    header["data"] = with_windows(header["data"], train, val, shares(pool, train.sizes, config.share))
+    header["data"] = with_windows(header["data"], windows, val, shares(pool, windows.sizes, config.share))
     state_path = folder / STATE
     before = read_state(state_path)["eegm2"] if state_path.exists() else None
     if before is not None and before["finished"]:
         return _result(folder)
     with quiet_lightning():
         seed_everything(config.seed, verbose=False)
-        module = PretrainModule(first_network(pool, config, beginning), config, train, val)
-        terms = module.objective.terms
-        recorder = Recorder(folder, header, terms, pool.names if len(pool) > 1 else ())
+        learner = Learner(first_network(pool, config, beginning), config, windows, val)
+        recorder = Recorder(folder, header, learner.objective.terms, pool.names if len(pool) > 1 else ())
         if config.compile:
             say_once("compiling the network: the first steps take a minute or several, the others gain by it")
-            module.model.compile()
-        callbacks = [recorder, Shown(recorder, say)]
-        trainer = make_trainer(
-            folder, config, callbacks, has_val=val is not None, step=before["step"] if before else 0
-        )
-        if trainer.is_global_zero:
-            for line in _opening(module, train, val, trainer, before):
+            learner.model.compile()
+        fabric = make_fabric(config)
+        if fabric.is_global_zero:
+            for line in _opening(learner, fabric, before):
                 say(line)
         recorder.signals.catch()
         try:
-            trainer.fit(module, ckpt_path=str(state_path) if before is not None else None)
+            train(learner, fabric, recorder, state_path if before is not None else None, say)
         except Exception as error:
             reason = _dead_worker(error)
             if reason is None:
@@ -163,7 +160,7 @@ def _fit(
                 "reason; use fewer --workers, then run the same command again: it goes on"
             ) from error
         finally:
-            recorder.signals.release()
+            recorder.close()
     return _result(folder, performance=recorder.speed)
 
 
@@ -191,14 +188,12 @@ def _result(
     )
 
 
-def _opening(
-    module: Any, train: PoolWindows, val: PoolWindows | None, trainer: Any, before: Any
-) -> list[str]:
-    config, parameters = module.config, sum(p.numel() for p in module.model.parameters())
+def _opening(learner: Any, fabric: Any, before: Any) -> list[str]:
+    config, parameters = learner.config, sum(p.numel() for p in learner.model.parameters())
     lines = [
-        *_opening_windows(train, val, module.shares),
-        f"{config.preset}, width {config.width}: {parameters:,} parameters on {trainer.strategy.root_device} "
-        f"({trainer.world_size} process{'es' * (trainer.world_size > 1)}, {config.precision})",
+        *_opening_windows(learner.train_windows, learner.val_windows, learner.shares),
+        f"{config.preset}, width {config.width}: {parameters:,} parameters on {fabric.device} "
+        f"({fabric.world_size} process{'es' * (fabric.world_size > 1)}, {config.precision})",
     ]
     if config.init:
         lines.append(f"begun with the weights of {config.init}")

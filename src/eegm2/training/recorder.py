@@ -1,33 +1,41 @@
 """What a run leaves behind: tables, TensorBoard, best and last weights, and the state to go on from exactly.
 
 A checkpoint is taken between optimiser steps only. It holds weights, optimiser, schedule, random states, the
-place in the epoch and the running means, so that a run that goes on from it ends as if never interrupted. The
-trainer's own loop counters are not kept: the epoch simply goes on with the batches that are left.
+place in the epoch and the running means, so that a run that goes on from it ends as if never interrupted: the
+epoch simply goes on with the batches that are left.
 """
 
 from __future__ import annotations
 
 import math
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, Trainer
+import lightning
+from lightning.fabric.loggers import TensorBoardLogger
 
 from eegm2.training.checkpoint import write_weights
 from eegm2.training.interruption import Signals
-from eegm2.training.lightning_module import PretrainModule
+from eegm2.training.pretrain_step import Place, PretrainStep
+from eegm2.training.processes import gather
 from eegm2.training.runfolder import Table, disk_errors
-from eegm2.training.state import FORMAT, Interrupted, gather, peak_memory_mb, random_state, set_random_state
+from eegm2.training.state import (
+    FORMAT,
+    Interrupted,
+    peak_memory_mb,
+    random_state,
+    read_state,
+    set_random_state,
+    write_state,
+)
 
 STATE = "checkpoints/last.ckpt"
 PERFORMANCE = ("epoch", "step", "train_s", "windows_per_s", "val_s", "peak_memory_mb")
 
 
-class Recorder(Callback):
+class Recorder:
     """Keeps a run: logs, checkpoints, early stopping, orderly interruption.
 
     Parameters
@@ -60,23 +68,20 @@ class Recorder(Callback):
         self.speed: dict[str, float] = {}
         self.signals = Signals()
         self.restored: dict[str, Any] | None = None
-        self._place = (0, 0)
-        self._train_s = self._val_s = 0.0
-        self._clock = 0.0
+        self.board: TensorBoardLogger | None = None
 
     # State
 
-    def on_save_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add our state to the trainer's checkpoint."""
-        checkpoint.pop("loops", None)
-        checkpoint["eegm2"] = {
+    def state(self, step: PretrainStep) -> dict[str, Any]:
+        """Return what a run goes on from besides weights and optimiser; every process must call it."""
+        return {
             "format": FORMAT,
-            "epoch": self._place[0],
-            "batch": self._place[1],
-            "step": trainer.global_step,
-            "means": module.train_means.sums,
-            "interval": module.interval_means.sums,
-            "skipped": module.skipped,
+            "epoch": step.place.epoch,
+            "batch": step.place.batch,
+            "step": step.place.step,
+            "means": step.train_means.sums,
+            "interval": step.interval_means.sums,
+            "skipped": step.skipped,
             "best": self.best,
             "worse_epochs": self.worse_epochs,
             "finished": self.finished,
@@ -84,168 +89,158 @@ class Recorder(Callback):
             "random": gather(random_state()),
         }
 
-    def on_load_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Take up our state and set the trainer to the place where the run stopped."""
-        state = checkpoint["eegm2"]
-        self.restored = state
-        self._place = module.start = (state["epoch"], state["batch"])
-        module.train_means.sums = list(state["means"])
-        module.skipped = state["skipped"]
-        module.interval_means.sums = list(state["interval"])
+    def restore(self, path: Path, step: PretrainStep) -> None:
+        """Take up the state that a file holds, at the place where the run stopped."""
+        whole = read_state(path)
+        step.restore(whole)
+        self.restored = state = whole["eegm2"]
+        step.place = Place(state["epoch"], state["batch"], state["step"])
+        step.train_means.sums = list(state["means"])
+        step.interval_means.sums = list(state["interval"])
+        step.skipped = state["skipped"]
         self.best, self.worse_epochs = state["best"], state["worse_epochs"]
         self.last_row = state["last_row"]
-        epochs: Any = trainer.fit_loop.epoch_progress
-        for progress in (epochs.current, epochs.total):
-            progress.ready = progress.started = progress.processed = progress.completed = state["epoch"]
-        step = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
-        step.ready = step.completed = state["step"]
 
-    def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        """Cut the tables back to the checkpoint, restore the random states, catch signals."""
-        epoch, step = self._place[0], trainer.global_step
-        if trainer.is_global_zero:
+    def begin(self, step: PretrainStep) -> None:
+        """Cut tables and TensorBoard back to the checkpoint, and let chance go on from there."""
+        place, fabric = step.place, step.fabric
+        self.board = TensorBoardLogger(self.run / "logs", "", "tensorboard", purge_step=place.step)
+        if fabric.is_global_zero:
             with disk_errors(self.run, "nothing was changed"):
                 for table in (self.metrics, self.performance):
-                    table.truncate(epoch=epoch, step=step)
-                self.steps.truncate(epoch=epoch + 1, step=step)
+                    table.truncate(epoch=place.epoch, step=place.step)
+                self.steps.truncate(epoch=place.epoch + 1, step=place.step)
         if self.restored is not None:
             states = self.restored["random"]
-            if len(states) == trainer.world_size:
-                set_random_state(states[trainer.global_rank])
-        self.signals.catch()
+            if len(states) == fabric.world_size:
+                set_random_state(states[fabric.global_rank])
 
     # Training
 
-    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
-        """Start the clock."""
-        self._train_s, self._val_s, self._clock = 0.0, 0.0, time.perf_counter()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """After an optimiser step: log, save, leave if asked to."""
-        assert module.order is not None
-        done = module.order.start + batch_idx + 1
-        last = done == module.order.total
-        if done % module.config.accumulate and not last:
-            return
-        self._place = (trainer.current_epoch, done)
-        step = trainer.global_step
-        self._log_step(trainer, module, step)
+    def end_step(self, step: PretrainStep, *, last: bool) -> None:
+        """Log a step, save, leave if asked to; the last of an epoch is validated and saved with the epoch."""
+        self._log_step(step)
         if last:
-            return  # validated and saved together with the epoch
-        every = module.config.checkpoint_every_steps
-        leave = trainer.strategy.reduce_boolean_decision(self.signals.caught is not None, all=False)
-        if leave or (every and step % every == 0):
-            self.save(trainer, module)
+            return
+        every, leave = step.config.checkpoint_every_steps, self._leave(step)
+        if leave or (every and step.place.step % every == 0):
+            self.save(step)
         if leave:
             raise Interrupted(self.signals.caught or signal.SIGTERM)
 
-    def _log_step(self, trainer: Trainer, module: PretrainModule, step: int) -> None:
-        if step % module.config.log_every_steps:
+    def _leave(self, step: PretrainStep) -> bool:
+        """Return whether a signal came to any process."""
+        return step.fabric.strategy.reduce_boolean_decision(self.signals.caught is not None, all=False)
+
+    def _log_step(self, step: PretrainStep) -> None:
+        place = step.place
+        if place.step % step.config.log_every_steps:
             return
-        row = {f"train_{name}": value for name, value in module.interval_means.values().items()}
-        row |= {"lr": _rate(trainer), "grad_norm": module.grad_norm}
-        module.interval_means = module.new_means()
-        if trainer.is_global_zero:
-            self._to_tensorboard(trainer, {f"step/{name}": value for name, value in row.items()}, step)
+        row = {f"train_{name}": value for name, value in step.interval_means.values().items()}
+        row |= {"lr": step.rate, "grad_norm": step.grad_norm}
+        step.interval_means = step.learner.new_means()
+        if step.fabric.is_global_zero:
+            self._to_tensorboard({f"step/{name}": value for name, value in row.items()}, place.step)
             with disk_errors(self.run, "the last checkpoint is intact"):
-                self.steps.append({"epoch": trainer.current_epoch + 1, "step": step, **row})
+                self.steps.append({"epoch": place.epoch + 1, "step": place.step, **row})
 
-    def on_validation_start(self, trainer: Trainer, module: Any) -> None:
-        """Stop the training clock."""
-        self._train_s += time.perf_counter() - self._clock
-        self._clock = time.perf_counter()
-
-    def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Leave at once if asked to; the run goes on from the last state on disk."""
-        if self.signals.caught is not None and trainer.world_size == 1:
+    def leave_at_once(self, step: PretrainStep) -> None:
+        """Leave the validation if asked to; the run goes on from the last state on disk."""
+        if self.signals.caught is not None and step.fabric.world_size == 1:
             raise Interrupted(self.signals.caught)
 
-    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
-        """Stop the validation clock."""
-        self._val_s += time.perf_counter() - self._clock
-        self._clock = time.perf_counter()
+    def end_epoch(
+        self, step: PretrainStep, val: dict[str, float], n_windows: int, train_s: float, val_s: float
+    ) -> None:
+        """Write the epoch's rows, keep the best weights, save everything, decide whether to stop.
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        """Write the epoch's rows, keep the best weights, save everything, decide whether to stop."""
-        self._train_s += time.perf_counter() - self._clock
-        epoch, step = trainer.current_epoch + 1, trainer.global_step
-        train, val = module.train_means.values(), module.val_values()
+        Parameters
+        ----------
+        step : PretrainStep
+            At the end of the epoch, which does not count as done yet.
+        val : dict
+            Means of the validation, empty if there was none.
+        n_windows : int
+            That were trained on.
+        train_s, val_s : float
+            Seconds of training and validation.
+        """
+        place, train = step.place, step.train_means.values()
         self.last_row = {
-            "epoch": epoch,
-            "step": step,
+            "epoch": place.epoch + 1,
+            "step": place.step,
             **{f"train_{name}": value for name, value in train.items()},
             **{f"val_{name}": value for name, value in val.items()},
-            "lr": _rate(trainer),
-            "skipped": module.skipped,
+            "lr": step.rate,
+            "skipped": step.skipped,
         }
-        self._log_epoch(trainer, module)
+        self.speed = {
+            "train_s": round(train_s, 3),
+            "windows_per_s": round(n_windows / max(train_s, 1e-9), 2),
+            "val_s": round(val_s, 3),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+        }
+        if step.fabric.is_global_zero:
+            self._log_epoch()
         watched = (val or train).get("loss", float("inf"))
         better = self.best is None or watched < self.best or not math.isfinite(self.best)
         self.best, self.worse_epochs = (watched, 0) if better else (self.best, self.worse_epochs + 1)
-        self._place = (epoch, 0)
-        module.start = (epoch, 0)
-        module.train_means = module.new_means()
-        patience = module.config.patience
-        self.finished = epoch >= module.config.n_epochs or bool(patience and self.worse_epochs >= patience)
-        self.save(trainer, module, best=better)
-        leave = trainer.strategy.reduce_boolean_decision(self.signals.caught is not None, all=False)
-        if self.finished:
-            trainer.should_stop = True
-        elif leave:
+        step.place = Place(place.epoch + 1, 0, place.step)
+        step.train_means = step.learner.new_means()
+        patience = step.config.patience
+        self.finished = step.place.epoch >= step.config.n_epochs or 0 < patience <= self.worse_epochs
+        self.save(step, best=better)
+        if self._leave(step) and not self.finished:
             raise Interrupted(self.signals.caught or signal.SIGTERM)
 
-    def _log_epoch(self, trainer: Trainer, module: PretrainModule) -> None:
-        assert module.order is not None
-        order = module.order
-        windows = min((order.total - order.start) * order.batch_size, order.n_windows)
-        speed = {
-            "train_s": round(self._train_s, 3),
-            "windows_per_s": round(windows / max(self._train_s, 1e-9), 2),
-            "val_s": round(self._val_s, 3),
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-        }
-        self.speed = speed
-        if not trainer.is_global_zero:
-            return
+    def _log_epoch(self) -> None:
         place = {name: self.last_row[name] for name in ("epoch", "step")}
         with disk_errors(self.run, "the last checkpoint is intact"):
             self.metrics.append(self.last_row)
-            self.performance.append({**place, **speed})
+            self.performance.append({**place, **self.speed})
         values = {name: value for name, value in self.last_row.items() if name not in place}
-        self._to_tensorboard(trainer, {**values, **speed}, place["step"])
+        self._to_tensorboard({**values, **self.speed}, place["step"])
 
-    @staticmethod
-    def _to_tensorboard(trainer: Trainer, values: dict[str, Any], step: int) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step)
+    def _to_tensorboard(self, values: dict[str, Any], step: int) -> None:
+        if self.board is not None:
+            self.board.log_metrics(values, step)
 
     # Saving
 
-    def save(self, trainer: Trainer, module: PretrainModule, *, best: bool = False) -> None:
-        """Write best and last weights, then the state; the state is what makes the others count."""
-        folder = self.state_path.parent
-        state = trainer.strategy.lightning_module_state_dict()
-        intact = f"the previous state in {self.state_path} is whole"
-        with disk_errors(folder, intact):
-            if trainer.is_global_zero:
-                prefix = "average.module." if module.average is not None else "model."
-                weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                header = {
-                    **self.header,
-                    "epoch": self.last_row.get("epoch", 0),
-                    "step": trainer.global_step,
-                    "val_loss": self.last_row.get("val_loss"),
-                    "train_loss": self.last_row.get("train_loss"),
-                }
+    def save(self, step: PretrainStep, *, best: bool = False) -> None:
+        """Write best and last weights, then the state; the state is what makes the others count.
+
+        The state has the form of a checkpoint of Lightning.
+        """
+        folder, place = self.state_path.parent, step.place
+        state = {
+            "epoch": place.epoch if place.batch else place.epoch - 1,
+            "global_step": place.step,
+            "pytorch-lightning_version": lightning.__version__,
+            "callbacks": {},
+            **step.state(),
+            "eegm2": self.state(step),
+        }
+        if step.fabric.is_global_zero:
+            prefix = "model." if step.learner.average is None else "average.module."
+            weights = {
+                k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)
+            }
+            header = {
+                **self.header,
+                "epoch": self.last_row.get("epoch", 0),
+                "step": place.step,
+                "val_loss": self.last_row.get("val_loss"),
+                "train_loss": self.last_row.get("train_loss"),
+            }
+            with disk_errors(folder, f"the previous state in {self.state_path} is whole"):
                 for name in ("best", "last") if best else ("last",):
                     write_weights(folder / f"{name}.safetensors", weights, header)
-            trainer.save_checkpoint(self.state_path)
+                write_state(self.state_path, state)
+        step.fabric.barrier()
 
-
-def _rate(trainer: Trainer) -> float:
-    """Return the learning rate of the next step."""
-    return float(trainer.optimizers[0].param_groups[0]["lr"])
+    def close(self) -> None:
+        """Close what is open, and give the signals back."""
+        if self.board is not None:
+            self.board.finalize("")
+        self.signals.release()

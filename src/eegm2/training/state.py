@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from eegm2.atomic import write_atomic
 from eegm2.errors import CheckpointError
@@ -27,20 +25,11 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes the state whole or not at all, and reads it without unpickling objects."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a temporary name, flush to the disk, then rename."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomic(Path(path), [buffer.getbuffer()])
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Read tensors and plain values only."""
-        return read_state(Path(path))
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, [buffer.getbuffer()])
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -104,12 +93,3 @@ def peak_memory_mb() -> float:
 
         return float(psutil.Process().memory_info().peak_wset) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def gather(value: Any) -> list[Any]:
-    """Return every process's value, in order of rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

@@ -20,6 +20,7 @@ from eegm2.evaluation.features.representation import usable_device
 from eegm2.evaluation.protocols.centred import Centring
 from eegm2.evaluation.protocols.resuming import FitState
 from eegm2.training.optimiser import adamw, decay_groups
+from eegm2.training.step import Step
 
 Batch = Callable[[NDArray[np.int64]], Tensor]
 
@@ -130,7 +131,7 @@ def fit(
     device = usable_device(config.device)
     network.to(device)
     optimiser = adamw(groups or parameter_groups(network, config), config.lr)
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    step = Step((p for group in optimiser.param_groups for p in group["params"]), optimiser, config.clip)
     loss_of = _loss(task, config, device)
     targets = task.targets().to(device)
     history, best, best_loss = History(), copy.deepcopy(network.state_dict()), math.inf
@@ -156,11 +157,7 @@ def fit(
                         f"fit: the loss is {loss.item()} in epoch {epoch}, step {len(losses)}; lower lr "
                         f"({config.lr})"
                     )
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                if config.clip > 0:
-                    nn.utils.clip_grad_norm_(parameters, config.clip)
-                optimiser.step()
+                step([loss])
                 losses.append(float(loss.detach()))
             history.train_loss.append(float(np.mean(losses)))
             if len(task.val):

@@ -1,4 +1,4 @@
-"""What the run's options are to the trainer, and what its state is to the run that goes on from it."""
+"""What the run's options are to Fabric, and what its state is to the run that goes on from it."""
 
 from __future__ import annotations
 
@@ -16,43 +16,32 @@ import pytest
 import torch
 
 from eegm2.errors import CheckpointError, ConfigError
-from eegm2.training import state as of_state
-from eegm2.training import trainer as module
+from eegm2.training import devices as module
+from eegm2.training import processes
 from eegm2.training.config import PretrainConfig
+from eegm2.training.devices import make_fabric, quiet_lightning, refuse_half_on_cpu
+from eegm2.training.processes import gather
 from eegm2.training.state import (
     FORMAT,
-    AtomicCheckpointIO,
     Interrupted,
-    gather,
     peak_memory_mb,
     random_state,
     read_state,
     set_random_state,
+    write_state,
 )
-from eegm2.training.trainer import make_trainer, quiet_lightning, refuse_half_on_cpu
-
-ALWAYS = {
-    "reload_dataloaders_every_n_epochs": 1,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 
 
-def given(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, *, has_val: bool = True, step: int = 3, **options: Any
-) -> dict[str, Any]:
-    """Return what Lightning's trainer is made with."""
+def given(monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
+    """Return what Fabric is made with."""
     seen: dict[str, Any] = {}
 
     def made(**kwargs: Any) -> Any:
         seen.update(kwargs)
-        return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+        return SimpleNamespace(device=torch.device("cpu"))
 
-    monkeypatch.setattr(module, "Trainer", made)
-    make_trainer(folder, replace(PretrainConfig(), **options), ["one"], has_val=has_val, step=step)
+    monkeypatch.setattr(module, "Fabric", made)
+    make_fabric(replace(PretrainConfig(), **options))
     return seen
 
 
@@ -65,58 +54,61 @@ def given(
         ({"accelerator": "cpu"}, {"accelerator": "cpu"}),
         ({"num_nodes": 3}, {"num_nodes": 3}),
         ({"strategy": "ddp"}, {"strategy": "ddp"}),
-        ({"precision": "bf16-mixed"}, {"precision": "bf16-mixed"}),
-        ({"epochs": 7}, {"max_epochs": 7}),
-        ({"accumulate": 4}, {"accumulate_grad_batches": 4}),
+        ({"precision": "32-true"}, {"precision": "32-true"}),
     ],
     ids=str,
 )
-def test_every_option_of_the_machine_reaches_the_trainer(
-    options: dict[str, Any], expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_option_of_the_machine_reaches_fabric(
+    options: dict[str, Any], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = given(monkeypatch, tmp_path, **options)
-    assert {name: seen[name] for name in [*expected, *ALWAYS]} == {**expected, **ALWAYS}
-    assert (seen["callbacks"], seen["default_root_dir"]) == (["one"], tmp_path)
-    assert [type(plugin) for plugin in seen["plugins"]] == [AtomicCheckpointIO]
-    assert Path(seen["logger"].log_dir) == tmp_path / "logs" / "tensorboard"
-    assert seen["logger"]._kwargs["purge_step"] == 3
+    seen = given(monkeypatch, **options)
+    assert {name: seen[name] for name in expected} == expected
+    assert seen.keys() == {"accelerator", "devices", "num_nodes", "strategy", "precision"}
 
 
-@pytest.mark.parametrize(("has_val", "overfit", "share"), [(True, 0, 1.0), (False, 0, 0), (False, 2, 1.0)])
-def test_there_is_a_validation_where_there_are_windows_for_one(
-    has_val: bool, overfit: int, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "device"),
+    [("auto", True, "cuda"), ("gpu", True, "cuda"), ("cpu", True, "cpu"), ("auto", False, "cpu")],
+)
+def test_half_precision_is_of_the_device_and_of_the_network_alone(
+    accelerator: str, cuda: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = given(monkeypatch, tmp_path, has_val=has_val, overfit_batches=overfit)
-    assert seen["limit_val_batches"] == share
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: cuda)
+        seen = given(patch, precision="bf16-mixed", accelerator=accelerator)
+    half = seen["plugins"]
+    assert (half.precision, half.device, half.scaler) == ("bf16-mixed", device, None)
+    assert type(half).__qualname__ == "MixedPrecision", "its name in a state"
+    assert "precision" not in seen
+    x = torch.randn(2, 3)
+    assert half.convert_input({"x": x})["x"] is x
+    assert half.convert_output((x,))[0] is x
+    half.device = "cpu"
+    with half.forward_context():
+        assert not torch.is_autocast_cache_enabled()
+        assert torch.nn.functional.linear(x, x).dtype == torch.bfloat16
 
 
-def test_sharding_needs_gpus_and_keeps_whole_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharding_needs_gpus_and_keeps_whole_states(monkeypatch: pytest.MonkeyPatch) -> None:
     for accelerator, there in (("cpu", True), ("mps", True), ("auto", False)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         with pytest.raises(ConfigError, match="strategy: got fsdp without CUDA devices"):
-            given(monkeypatch, tmp_path, strategy="fsdp", accelerator=accelerator)
+            given(monkeypatch, strategy="fsdp", accelerator=accelerator)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    strategy = given(monkeypatch, tmp_path, strategy="fsdp", accelerator="auto")["strategy"]
-    assert strategy._state_dict_type == "full"
-    assert strategy.kwargs["use_orig_params"] is True
+    seen = given(monkeypatch, strategy="fsdp", accelerator="auto", precision="bf16-mixed")
+    assert seen["strategy"]._state_dict_type == "full"
+    assert seen["strategy"]._fsdp_kwargs["use_orig_params"] is True
+    assert seen["precision"] == "bf16-mixed", "sharding has an arithmetic of its own"
 
 
-def test_what_lightning_refuses_is_said_with_the_options_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lightning_refuses_is_said_with_the_options_given(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(**_: Any) -> Any:
         raise RuntimeError("no such\n  machine")
 
-    monkeypatch.setattr(module, "Trainer", made)
+    monkeypatch.setattr(module, "Fabric", made)
     said = "accelerator 'cpu', devices '7', strategy 'ddp': no such machine; eegm2 info shows"
     with pytest.raises(ConfigError, match=said):
-        make_trainer(
-            tmp_path,
-            replace(PretrainConfig(), devices="7", strategy="ddp", accelerator="cpu"),
-            [],
-            has_val=True,
-            step=0,
-        )
+        make_fabric(replace(PretrainConfig(), devices="7", strategy="ddp", accelerator="cpu"))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +135,7 @@ def test_lightnings_advice_is_kept_from_the_screen_and_nothing_else() -> None:
         warnings.simplefilter("always")
         with quiet_lightning():
             assert {logger.level for logger in loggers} == {logging.ERROR}
-            warnings.warn_explicit("advice", UserWarning, "f", 1, module="lightning.pytorch.trainer")
-            warnings.warn("the loader does not have many workers, which", stacklevel=1)
+            warnings.warn_explicit("advice", UserWarning, "f", 1, module="lightning.fabric.connector")
             warnings.warn("of ours", stacklevel=1)
     assert [str(w.message) for w in caught] == ["of ours"]
     assert [logger.level for logger in loggers] == levels
@@ -166,11 +157,9 @@ def test_chance_goes_on_where_it_was_left(tmp_path: Path) -> None:
     kept = random_state()
     try:
         draw()
-        AtomicCheckpointIO().save_checkpoint(
-            {"chance": random_state(), "eegm2": {"format": FORMAT}}, tmp_path / "s"
-        )
+        write_state(tmp_path / "s", {"chance": random_state(), "eegm2": {"format": FORMAT}})
         expected = [draw(), draw()]
-        set_random_state(AtomicCheckpointIO().load_checkpoint(tmp_path / "s")["chance"])
+        set_random_state(read_state(tmp_path / "s")["chance"])
         assert [draw(), draw()] == expected
     finally:
         set_random_state(kept)
@@ -182,7 +171,7 @@ def test_a_state_is_read_where_there_is_no_gpu_or_refused_with_the_reason(
     path = tmp_path / "s.ckpt"
     with monkeypatch.context() as patch:
         patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
-        AtomicCheckpointIO().save_checkpoint({"w": torch.ones(2), "eegm2": {"format": FORMAT}}, path)
+        write_state(path, {"w": torch.ones(2), "eegm2": {"format": FORMAT}})
     assert read_state(path)["w"].tolist() == [1, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["s.ckpt"]
     torch.save({"eegm2": {"format": 2}}, path)
@@ -217,8 +206,8 @@ def test_what_every_process_has_is_gathered_in_order(monkeypatch: pytest.MonkeyP
         values[:] = [f"{value}{rank}" for rank in range(len(values))]
 
     for name, answer in (("is_available", True), ("is_initialized", True), ("get_world_size", 3)):
-        monkeypatch.setattr(of_state.dist, name, lambda answer=answer: answer)
-    monkeypatch.setattr(of_state.dist, "all_gather_object", everyones)
+        monkeypatch.setattr(processes.dist, name, lambda answer=answer: answer)
+    monkeypatch.setattr(processes.dist, "all_gather_object", everyones)
     assert gather("p") == ["p0", "p1", "p2"]
     assert str(Interrupted(15)) == "interrupted by SIGTERM"
     assert Interrupted(15).signum == 15

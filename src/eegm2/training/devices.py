@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up to do the loop and the devices, and to keep quiet."""
+"""Lightning Fabric, set up for a run's devices and arithmetic, and to keep quiet."""
 
 from __future__ import annotations
 
@@ -6,53 +6,64 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import FSDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric import Fabric
+from lightning.fabric import plugins as of_lightning
+from lightning.fabric.strategies import FSDPStrategy
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from eegm2.errors import ConfigError
 from eegm2.training.config import PretrainConfig
-from eegm2.training.state import AtomicCheckpointIO
 
 
-def make_trainer(
-    folder: Path, config: PretrainConfig, callbacks: list[Any], *, has_val: bool, step: int
-) -> Trainer:
-    """Return Lightning's trainer; its own loops do neither logging nor checkpoints."""
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # our own signal handling saves the state
+class MixedPrecision(of_lightning.MixedPrecision):
+    """Half precision inside a network alone.
+
+    Windows, which are also what the network should give, and losses keep their float32; Fabric's own rounds
+    them. A weight is cast at every use, so that its gradients are added up in float32.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        """Return it as it is."""
+        return data
+
+    def convert_output(self, data: Any) -> Any:
+        """Return it as it is."""
+        return data
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        """Return the context in which a network computes."""
+        dtype = torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
+        return torch.autocast(self.device, dtype=dtype, cache_enabled=False)
+
+
+def make_fabric(config: PretrainConfig) -> Fabric:
+    """Return what brings a run to its devices; processes begin when it is launched.
+
+    Raises
+    ------
+    ConfigError
+        If this machine cannot do what is asked for.
+    """
+    gpus = torch.cuda.is_available() and config.accelerator not in ("cpu", "mps")
     strategy: Any = config.strategy
+    arithmetic: dict[str, Any] = {"precision": config.precision}
     if strategy == "fsdp":
-        if config.accelerator in ("cpu", "mps") or not torch.cuda.is_available():
+        if not gpus:
             raise ConfigError("strategy: got fsdp without CUDA devices, which alone it shards over; use ddp")
         strategy = FSDPStrategy(state_dict_type="full", use_orig_params=True)
+    elif config.precision != "32-true":
+        arithmetic = {"plugins": MixedPrecision(config.precision, "cuda" if gpus else "cpu")}
     try:
-        trainer = Trainer(
+        fabric = Fabric(
             accelerator=config.accelerator,
             devices=int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices,
             num_nodes=config.num_nodes,
             strategy=strategy,
-            precision=config.precision,
-            max_epochs=config.n_epochs,
-            accumulate_grad_batches=config.accumulate,
-            limit_val_batches=1.0 if has_val or config.overfit_batches else 0,
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=callbacks,
-            plugins=plugins,
-            default_root_dir=folder,
-            logger=TensorBoardLogger(folder / "logs", name="", version="tensorboard", purge_step=step),
+            **arithmetic,
         )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         given = ", ".join(
@@ -61,12 +72,12 @@ def make_trainer(
         raise ConfigError(
             f"{given}: {' '.join(str(error).split())}; eegm2 info shows what this machine has"
         ) from error
-    refuse_half_on_cpu(config, trainer.strategy.root_device)
-    return trainer
+    refuse_half_on_cpu(config, fabric.device)
+    return fabric
 
 
 def refuse_half_on_cpu(config: PretrainConfig, device: torch.device) -> None:
-    """Raise a ConfigError for float16 on a CPU, where the trainer would quietly take bfloat16."""
+    """Raise a ConfigError for float16 on a CPU, which has no such arithmetic."""
     if config.precision == "16-mixed" and device.type == "cpu":
         raise ConfigError(
             "precision: got 16-mixed on a CPU, which does not train in float16; "
@@ -81,7 +92,6 @@ def quiet_lightning() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
