@@ -117,6 +117,8 @@ def test_every_channel_has_its_own_error_and_correlation(drawn: dict[str, Any]) 
     r = figures.channel_correlation(x, y)
     worst = int(((x - y) ** 2).mean((1, 2)).argmax())
     axes = drawn["reconstruction-2"].axes[0]
+    assert axes.get_xlim() == (0, 2.0), "128 samples at 64 Hz, in seconds"
+    assert any(note.get_text().endswith(" scaled units") for note in axes.texts)
     rows = {text.get_text(): y for y, text in zip(axes.get_yticks(), axes.get_yticklabels())}
     told = {note.xy[1]: note.get_text() for note in axes.texts}
     assert len(rows) == 20
