@@ -418,3 +418,16 @@ def test_a_small_gradient_must_be_right_too(factor: float, sound: bool) -> None:
         return
     with pytest.raises(subject.GateError, match="gradients: error 2"):
         subject.gradient_gate(Two(factor), Two().double(), x)
+
+
+def test_a_measurement_may_take_four_fifths_of_what_is_free_unless_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = SimpleNamespace(available=10 * 2**30, total=64 * 2**30)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    monkeypatch.setattr(run, "measurements", lambda config: [])
+    assert run.run(BenchmarkConfig())["bounds"] == {"timeout_s": 120.0, "memory_gb": 8.0}
+    assert run.run(BenchmarkConfig(memory_gb=3.0, timeout_s=9.0))["bounds"] == {
+        "timeout_s": 9.0,
+        "memory_gb": 3.0,
+    }

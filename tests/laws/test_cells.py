@@ -15,6 +15,7 @@ import torch
 
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.data.windows.splits import SplitManifest
+from eegm2.evaluation.baselines.networks import NetworkOptions
 from eegm2.evaluation.experiment import run as running
 from eegm2.evaluation.experiment import weights as first_weights
 from eegm2.evaluation.experiment.cells import Cell
@@ -22,11 +23,14 @@ from eegm2.evaluation.experiment.choice import best
 from eegm2.evaluation.experiment.config import ModelPlan, Plan
 from eegm2.evaluation.experiment.reading import read_plan
 from eegm2.evaluation.experiment.results import _spare, result_rows, write_results
+from eegm2.evaluation.experiment.runners import CellRunner
+from eegm2.evaluation.experiment.settings import baseline_options
 from eegm2.evaluation.experiment.splits import NamedSplit, _subset, named_splits
 from eegm2.evaluation.experiment.state import Experiment
 from eegm2.evaluation.experiment.weights import WeightSource
 from eegm2.evaluation.scores.crossval import subject_splits
 from eegm2.evaluation.scores.outcome import Outcome
+from eegm2.evaluation.windows.from_store import labelled_windows
 from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store
 
@@ -406,3 +410,49 @@ def test_a_split_is_missing_until_its_own_first_seed_says_that_no_other_is_neede
     assert [_spare(cell, cells) for cell in cells] == [False, True, False, False]
     cells = [done("a", 0, False), done("a", 1, None), done("b", 0, True), done("b", 1, None)]
     assert [_spare(cell, cells) for cell in cells] == [False, False, False, True]
+
+
+def test_a_model_sees_windows_in_its_own_scaling(place: Path) -> None:
+    """The data's where it names none; what is cut is the same."""
+    plan = plan_of(place, HEAD + 'scaling = "robust"\n' + SPLITS + MODELS)
+    source = Experiment(plan, place / "out").data
+    for scaling in ("", "zscore", "none"):
+        found = source(scaling)
+        expected = labelled_windows(source.store, plan.data.windows(scaling or "robust"), ()).in_memory()
+        np.testing.assert_array_equal(np.asarray(found.x), np.asarray(expected.x))
+        np.testing.assert_array_equal(found.y, source.labelled.y)
+        np.testing.assert_array_equal(found.subject, source.labelled.subject)
+
+
+@pytest.mark.parametrize("rate_hz", [64.0, 200.0])
+def test_a_baseline_is_told_the_rate_of_the_data_and_made_once(
+    rate_hz: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the data's windows, the cell's split and seed, and keeps what it computed of all windows."""
+    made: list[Any] = []
+    ran: list[Any] = []
+
+    def runner(name: str, *, sfreq_hz: float, options: dict[str, Any]) -> Any:
+        made.append((name, sfreq_hz, options.get("segment_s")))
+        return lambda *given: ran.append(given)
+
+    monkeypatch.setattr("eegm2.evaluation.baselines.baseline_runner", runner)
+    data: Any = SimpleNamespace(store=SimpleNamespace(sfreq_hz=rate_hz), labelled=DATA)
+    run = CellRunner(data, weight_source(), tmp_path, "cpu")
+    split: Any = NamedSplit("fold0", split_of(DATA), SplitManifest(("a",), ("b",), ("c",)))
+    model = ModelPlan(name="m", baseline="band_power", options={"segment_s": 1.5})
+    for seed in (3, 4):
+        run(Cell(model, split, seed))
+    assert made == [("band_power", rate_hz, 1.5)]
+    assert ran == [(DATA, split.indices, 3), (DATA, split.indices, 4)]
+    run(Cell(dataclasses.replace(model, name="n", options={}), split, 3))
+    assert made[1:] == [("band_power", rate_hz, 2.0)]
+
+
+def test_an_option_of_a_baseline_is_the_one_that_is_given() -> None:
+    """Before its own defaults, and these before those of its kind; where it is computed the command says."""
+    usual = baseline_options(ModelPlan(name="m", baseline="biot"))
+    assert (usual.lr, usual.weight_decay, usual.device) == (1e-3, 1e-5, "cpu")
+    given = baseline_options(ModelPlan(name="m", baseline="biot", options={"lr": 0.5}), "cuda")
+    assert (given.lr, given.weight_decay, given.device) == (0.5, 1e-5, "cuda")
+    assert given.max_epochs == usual.max_epochs == NetworkOptions().max_epochs

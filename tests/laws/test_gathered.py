@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from eegm2.cli.prepare import _show as show_prepared
@@ -344,3 +345,47 @@ def test_of_many_windows_an_even_choice_is_measured(tmp_path: Path, monkeypatch:
         np.testing.assert_array_equal(np.asarray(getattr(some, name)), np.asarray(getattr(whole, name))[rows])
     assert (found.n_windows, found.n_subjects) == (7, 4)
     assert np.abs(whole.x).max() > 20, "in microvolts, whatever the run's scaling"
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_power_is_shown_of_as_many_classes_as_fit(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one class there is nothing to compare."""
+    store = labelled_store(tmp_path / "store", subjects=2, seconds=8)
+    data = ReportData("r", {"windows": {"window_s": 2.0}})
+    monkeypatch.setattr(measured, "_MOST_CLASSES", most)
+    assert (class_power(store, data) is None) == (most < 2)
+    one = labelled_store(tmp_path / "one", subjects=2, seconds=8, only={0: "shut", 1: "shut"})
+    assert class_power(one, data) is None
+
+
+@pytest.mark.parametrize(("samples", "n"), [(10, 2), (3 * 64 + 5, 3), (10**6, 6)])
+@pytest.mark.parametrize("by", ["subject", "recording"])
+def test_windows_are_reconstructed_as_they_are_by_a_network_that_learns_no_more(
+    samples: int, n: int, by: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An even choice of the held-out ones, two at least; each is told by its person, recording and time."""
+    store = labelled_store(tmp_path / "store", subjects=3, seconds=12)
+    monkeypatch.setattr(measured, "_MOST_SAMPLES", samples)
+    units = ("rec1",) if by == "recording" else ("sub1",)
+    data = ReportData(
+        "r", {"windows": {"window_s": 2.0, "scaling": "none"}}, splits={"test": units}, split_by=by
+    )
+    network = torch.nn.Dropout(0.5).train()
+    made = measured.reconstruct_windows(network, store, data)
+    assert not network.training
+    np.testing.assert_array_equal(made.reconstruction, made.original)
+    assert (len(made.original), made.n_available, made.split, made.unit) == (n, 6, "test", "µV")
+    assert (made.start_s[0], made.start_s[-1]) == (0.0, 10.0)
+    whole = np.asarray(store.view("rec1"))
+    for x, who, recording, start_s in zip(
+        made.original, made.subjects, made.recordings, made.start_s, strict=True
+    ):
+        assert (who, recording) == ("sub1", "rec1")
+        first = round(start_s * 32)
+        np.testing.assert_allclose(x, whole[first : first + 64].T, rtol=1e-5)
+    nobody = ReportData("r", {"windows": {"window_s": 2.0}})
+    found = measured.reconstruct_windows(network, store, nobody)
+    assert (found.split, found.n_available, found.unit) == ("train", 18, "scaled units")
+    assert len(set(found.subjects)) > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,17 @@ def test_what_differs_from_a_default_is_kept_though_it_be_nothing() -> None:
     assert conflicts({"share": 0.5, "gone": 1}, Options()) == ["gone"]
     assert conflicts({"share": 0.25}, Options(share=0.25)) == []
     assert conflicts(None, Options()) == ["share", "sizes", "limit"]
+
+
+@pytest.mark.parametrize(("size", "read"), [(10, True), (11, False)])
+def test_a_file_is_read_up_to_its_bound(
+    size: int, read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_BYTES", 10)
+    path = tmp_path / "a.json"
+    path.write_text(" " * (size - 2) + "{}")
+    if read:
+        assert records.read_json(path) == {}
+    else:
+        with pytest.raises(ValueError, match="more than 10 bytes"):
+            records.read_json(path)

@@ -21,6 +21,7 @@ from eegm2.report.contents import (
 )
 from eegm2.report.document import Section
 from eegm2.report.figures import topography
+from eegm2.report.sections.words import option, setting
 
 NAMES = ("Fp1", "Fp2", "C3", "C4", "O1", "O2")
 RNG = np.random.default_rng(3)
@@ -116,6 +117,8 @@ def test_every_channel_has_its_own_error_and_correlation(drawn: dict[str, Any]) 
     r = figures.channel_correlation(x, y)
     worst = int(((x - y) ** 2).mean((1, 2)).argmax())
     axes = drawn["reconstruction-2"].axes[0]
+    assert axes.get_xlim() == (0, 2.0), "128 samples at 64 Hz, in seconds"
+    assert any(note.get_text().endswith(" scaled units") for note in axes.texts)
     rows = {text.get_text(): y for y, text in zip(axes.get_yticks(), axes.get_yticklabels())}
     told = {note.xy[1]: note.get_text() for note in axes.texts}
     assert len(rows) == 20
@@ -747,3 +750,72 @@ def test_no_skill_is_not_known_of_nothing() -> None:
     assert figures.no_skill("accuracy", y[:1], 2) == 1.0
     assert figures.no_skill("auprc", np.zeros(3, int), 2) == 0.0
     assert figures.no_skill("auprc", y, 3) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("n", "thinned"), [(20, False), (21, True)])
+def test_channels_left_out_of_a_figure_are_told(n: int, thinned: bool, drawn: dict[str, Any]) -> None:
+    x = RNG.standard_normal((2, n, 64))
+    data = made(x, x + 1)
+    data.ch_names = tuple(f"ch{i}" for i in range(n))
+    captions = [block.text for block in sections.spectra_section(data).blocks if block.kind == "figure"]
+    assert ("20 of 21 channels" in captions[1]) == thinned
+    assert len([axes for axes in drawn["spectra-2"].axes if axes.get_visible()]) == 20
+    notes = [block.text for block in sections.reconstruction_section(data).blocks if block.kind == "note"]
+    assert any("A low error alone proves little" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (True, "yes"), (False, "no"), (None, "not set"), (0.25, "0.25"), (1e-4, "0.0001"), (3, "3"),
+        ([1.5, True, "x"], "1.5, yes, x"), ([], "none"), ("a", "a"), ({"a": 1}, '{"a": 1}'),
+    ],
+)  # fmt: skip
+def test_a_setting_is_told_in_words(value: Any, said: str) -> None:
+    assert setting(value) == said
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("window_s", "window (s)"), ("notch_hz", "notch (Hz)"), ("reject_uv", "reject (µV)"),
+        ("stop_db", "stop (dB)"), ("l_freq_hz", "high-pass edge (Hz)"), ("h_freq_hz", "low-pass edge (Hz)"),
+        ("batch_size", "batch size"),
+    ],
+)  # fmt: skip
+def test_an_option_is_told_with_its_unit(key: str, said: str) -> None:
+    assert option(key) == said
+
+
+def test_what_a_map_and_a_timeline_leave_out_is_told(drawn: dict[str, Any]) -> None:
+    """Channels without a place; recordings with labels beyond forty, of those that have any."""
+    label = ((1.0, 2.0, "x"),)
+    found = [Recording(f"r{i}", "s", "", 60.0, 64.0, label * (i % 2)) for i in range(90)]
+    data = ReportData("r", ch_names=(*NAMES, "X1", "X2"), recordings=found)
+    data.positions = {name: (0.1 * i, 0.2) for i, name in enumerate(NAMES)}
+    where, when = (b.text for b in sections.data_section(data).blocks if b.kind == "figure")
+    assert "2 channels without a known position left out" in where
+    assert "first 40 of 45 recordings" in when
+    names = [text.get_text() for text in drawn["data-2"].axes[0].get_yticklabels()]
+    assert names == [f"r{i}" for i in range(1, 80, 2)]
+    few = ReportData("r", recordings=found[:70])
+    (caption,) = (b.text for b in sections.data_section(few).blocks if b.kind == "figure")
+    assert "recordings" not in caption.partition(".")[0]
+
+
+def test_channels_of_a_signal_stand_at_their_names() -> None:
+    """Each about its row, the first on top, as many microvolts apart as the title says."""
+    rng = np.random.default_rng(0)
+    middle = rng.normal(0, 5, (3, 40))
+    signal = np.stack([middle - 10, middle + 10], axis=1) + np.array([500.0, 0.0, -300.0])[:, None, None]
+    axes: Any = figures.probability_over_time(
+        signal, ["A", "B", "C"], 20.0, np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]]), ["a", "b"]
+    ).axes[0]
+    step = float(axes.get_title(loc="left").split()[2])
+    assert step == pytest.approx(60.0, abs=1)
+    heights = {text.get_text(): y for text, y in zip(axes.get_yticklabels(), axes.get_yticks())}
+    assert heights["A"] > heights["B"] > heights["C"]
+    for name, band in zip("ABC", axes.collections, strict=True):
+        at = band.get_paths()[0].vertices
+        assert np.median(at[:, 1]) == pytest.approx(heights[name], abs=10)
+        assert 0 <= at[:, 0].min() < at[:, 0].max() <= 20

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eegm2.cli.main import app
+from eegm2.cli.prepare import _alike
 from eegm2.cli.pretrain import _say_where
 from eegm2.cli.probe import _show
 from eegm2.cli.stream import _too_short
@@ -253,3 +254,29 @@ def test_a_recording_says_what_it_lost(markers: str, tmp_path: Path, monkeypatch
         f"12.5 s, 2 gaps (30 samples lost, 20 of them filled), {told}1 texts shortened, 4 clipped, 5 dropped"
         in said
     )
+
+
+@pytest.mark.parametrize(
+    ("n", "said"), [(3, "r0, r1, r2"), (4, "r0, r1, r2 and 1 more"), (9, "r0, r1, r2 and 6 more")]
+)
+def test_recordings_that_are_alike_are_named_once_and_counted(n: int, said: str) -> None:
+    alike: Any = [SimpleNamespace(recording=f"r{i}", quality={"flat_channels": ["Cz"]}) for i in range(n)]
+    assert _alike(alike) == [(said, "flat Cz")]
+
+
+@pytest.mark.parametrize(
+    ("failures", "stale"), [({}, []), ({"m fold0 seed 0": "why"}, []), ({}, ["old.json"])]
+)
+def test_an_evaluation_fails_where_a_cell_failed_and_there_alone(
+    failures: dict[str, str], stale: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = SimpleNamespace(failures=failures, stale=stale)
+    (tmp_path / "results.md").write_text("the results")
+    monkeypatch.setattr("eegm2.cli.evaluate.read_plan", lambda *_, **__: None)
+    monkeypatch.setattr("eegm2.evaluation.experiment.state.Experiment", lambda *_, **__: None)
+    monkeypatch.setattr("eegm2.evaluation.experiment.run.run_experiment", lambda *_: done)
+    ended = CliRunner().invoke(app, ["evaluate", "f", "--out", str(tmp_path)], catch_exceptions=False)
+    assert ended.exit_code == bool(failures)
+    assert "the results" in ended.output
+    assert ("1 stale cells" in ended.output) == bool(stale)
+    assert ("failed: m fold0 seed 0: why" in ended.output) == bool(failures)
