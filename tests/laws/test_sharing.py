@@ -59,8 +59,8 @@ def test_a_rate_that_is_none_is_refused(rate: float, tmp_path: Path) -> None:
     [
         ("owner/model", True), ("owner/model.v2", True), ("o-w_n/m-o_d", True),
         ("owner/model.safetensors", False), ("owner/model.ckpt", False), ("owner/MODEL.PTH", False),
-        ("owner/..", False), ("owner/mo..del", False), ("../model", False), ("owner", False), ("a/b/c", False),
-        ("owner/", False), ("own er/model", False), ("nobody's", False),
+        ("owner/..", False), ("owner/mo..del", False), ("../model", False), ("owner", False),
+        ("a/b/c", False), ("owner/", False), ("own er/model", False), ("nobody's", False),
     ],
 )  # fmt: skip
 def test_a_name_of_the_hub_is_owner_and_model_and_no_path(text: str, is_one: bool) -> None:
