@@ -3,6 +3,7 @@
     python -m tests.mutation.run --sample 6               # 6 of every module, always the same ones
     python -m tests.mutation.run                          # every module and mutant, hours
     python -m tests.mutation.run --only evaluation.scores --sample 40
+    python -m tests.mutation.run --fresh 2 --round third  # 2 of every module that were never met
     python -m tests.mutation.run --again                  # what lived, with the tests as they are now
     python -m tests.mutation.run --survivors              # what lived, of the kept results
 
@@ -93,10 +94,10 @@ def statement_at(tree: ast.Module, line: int) -> int:
     return max(node.lineno for node in inside) if function else 0
 
 
-def pending(module: str, sample: int, again: bool, kept: dict[str, Any]) -> list[Mutant]:
+def pending(module: str, sample: int, again: bool, kept: dict[str, Any], fresh: int = 0) -> list[Mutant]:
     """Return the mutants of a module that have no verdict yet; of those that lived too, if `again`.
 
-    Verdicts on what a module no longer says are dropped.
+    Verdicts on what a module no longer says are dropped. Of `fresh` mutants none was ever met.
     """
     every = mutants(source_of(module).read_text())
     says = {mutant.key: scope_of(module, mutant) for mutant in every}
@@ -106,6 +107,8 @@ def pending(module: str, sample: int, again: bool, kept: dict[str, Any]) -> list
     entry["survived"] = {
         key: lived for key, lived in entry["survived"].items() if says.get(key) == lived["scope"]
     }
+    if fresh:
+        return [m for m in every if m.key not in entry.get("first", {})][:fresh]
     excused = equivalents().get(module, {}) if again else ()
     return [
         m
@@ -295,6 +298,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[""], help="modules that begin with one of these")
     parser.add_argument("--sample", type=int, default=0, help="mutants per module (default: all)")
     parser.add_argument("--round", default="later rounds", help="under which first verdicts are counted")
+    parser.add_argument("--fresh", type=int, default=0, help="so many of every module that were never met")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant; 0: all")
     parser.add_argument("--longest", type=float, default=2.0, help="leave out longer tests; 0: none")
@@ -338,7 +342,10 @@ def main() -> int:
         for module in known:
             if module.startswith(tuple(arguments.only)):
                 todo = groups.setdefault(tuple(arguments.tests or known[module]), [])
-                todo += [(module, m) for m in pending(module, arguments.sample, arguments.again, kept)]
+                todo += [
+                    (module, m)
+                    for m in pending(module, arguments.sample, arguments.again, kept, arguments.fresh)
+                ]
         for places, todo in groups.items():
             if todo:
                 tests = measured(list(known), list(places), arguments.longest)

@@ -102,6 +102,8 @@ def test_verdicts_hold_as_long_as_what_they_are_on() -> None:
     assert pending(module, 2, True, kept) == []
     kept[module]["killed"][second.key] = "other"
     assert pending(module, 2, False, kept) == [second]
+    (third,) = pending(module, 0, False, kept, fresh=1)
+    assert third.key not in (first.key, second.key), "what was met is not fresh, whatever became of it"
     results = {"in_all": {}, "modules": kept}
     assert counts(results)["killed"] == 1
     assert counts(results)["first"] == {"round 1": {"survived": 1, "killed": 1}}
