@@ -46,6 +46,11 @@ def subject_splits(data: LabelledWindows, n_folds: int, *, val: float = 0.2, see
     labels = subject_labels_of(data)
     splits = []
     for number, (rest, test) in enumerate(subject_folds(subjects, n_folds, seed=seed, labels=labels)):
+        if len(rest) < 2:
+            raise DataError(
+                f"n_folds: got {n_folds} for {len(subjects)} subjects, which leaves one of them to train and "
+                "validate; use more folds"
+            )
         count = min(max(1, round(val * len(rest))), len(rest) - 1)
         folds = subject_folds(rest, max(2, round(len(rest) / count)), seed=seed + number, labels=labels)
         train, validation = folds[0]

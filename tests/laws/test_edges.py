@@ -1,0 +1,100 @@
+"""Laws at the edges of rooms: what lies exactly at a limit, and what is counted once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mne
+import numpy as np
+import pytest
+from scipy.signal import welch
+
+from eegm2.data.channels import Montage
+from eegm2.data.config import PreprocessingConfig
+from eegm2.data.signal.microvolts import read_microvolts
+from eegm2.data.signal.mixing import mixing_matrix
+from eegm2.deploy.predict import run as predicting
+from eegm2.deploy.predict.flags import window_flags
+from eegm2.errors import DataError, EEGM2Error
+from eegm2.evaluation.baselines.class_power import band_power_by_class
+from eegm2.evaluation.scores.crossval import subject_splits
+from eegm2.evaluation.windows.labelled import LabelledWindows
+
+
+def test_an_offset_of_a_channel_is_no_artefact_and_a_swing_is() -> None:
+    """Each channel of each window is looked at around its own middle."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 3, 128)).astype(np.float32)
+    x += np.array([0.0, 4e3, -9e3], np.float32)[:, None] + 1e3 * np.arange(4, dtype=np.float32)[:, None, None]
+    x[2, 1, 60:64] += 40.0
+    x[3, 2] = x[3, 2, 0]
+    own: Any = SimpleNamespace(facts={})
+    assert window_flags(x, 1.0, None, own, ("a", "b", "c")) == [[], [], ["artefact:b"], ["flat:c"]]
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.25, False), (0.5, False), (0.51, True)])
+def test_half_of_a_recording_may_be_missing_and_no_more(share: float, refused: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 400)) * 1e-5
+    x[1, 50 : 50 + round(400 * share)] = np.nan
+    raw = mne.io.RawArray(x, mne.create_info(["C3", "C4"], 100.0, "eeg"), verbose="error")
+    config = PreprocessingConfig(nan="interpolate")
+    if refused:
+        with pytest.raises(DataError, match="204 samples are not numbers, the first at 0.500 s, in C4"):
+            read_microvolts(raw, ["C3", "C4"], config, "x.fif")
+        return
+    *_, found = read_microvolts(raw, ["C3", "C4"], config, "x.fif")
+    assert found == pytest.approx(share)
+
+
+def test_a_channel_that_was_renamed_is_no_longer_what_its_name_says() -> None:
+    montage = Montage("m", ("Fz", "Pz"), {"Cz": "Fz"})
+    matrix, _ = mixing_matrix(["Cz", "Pz"], montage, where="x.edf")
+    np.testing.assert_array_equal(matrix, np.eye(2))
+    with pytest.raises(EEGM2Error, match="Cz"):
+        mixing_matrix(["Cz", "Pz"], Montage("m", ("Cz", "Pz"), {"Cz": "Fz"}), where="x.edf")
+
+
+def labelled(people: list[str], y: list[int]) -> LabelledWindows:
+    n = len(y)
+    x = np.random.default_rng(0).standard_normal((n, 2, 512)).astype(np.float32)
+    who = np.array(people)
+    return LabelledWindows(x, np.array(y), who, who, np.arange(float(n)), ("rest", "task"))
+
+
+def test_folds_need_somebody_to_train_on_to_validate_and_to_test() -> None:
+    with pytest.raises(DataError, match="n_folds: got 2 for 2 subjects"):
+        subject_splits(labelled(["a", "a", "b", "b"], [0, 1, 0, 1]), 2)
+    three = labelled(["a", "a", "b", "b", "c", "c"], [0, 1] * 3)
+    with pytest.raises(DataError, match="n_folds: got 2 for 3 subjects, which leaves one"):
+        subject_splits(three, 2)
+    splits = subject_splits(three, 3)
+    assert len(splits) == 3
+    assert all(len(split.train) and len(split.val) and len(split.test) for split in splits)
+
+
+def test_power_by_class_is_of_segments_of_two_seconds() -> None:
+    """Welch's, half overlapping, in dB; averaged within each person first."""
+    rate_hz = 128.0
+    data = labelled(["a"] * 6 + ["b"] * 2, [0, 1, 0, 1, 0, 1, 0, 1])
+    power_db, names = band_power_by_class(data, rate_hz, ("alpha=8:13",))
+    hertz, density = welch(data.x, rate_hz, nperseg=256, noverlap=128)
+    inside = (hertz >= 8) & (hertz < 13)
+    db = 10 * np.log10(density[..., inside].sum(-1) * 0.5)  # every half a hertz
+    for number in (0, 1):
+        each = [db[(data.subject == who) & (data.y == number)].mean(0) for who in "ab"]
+        np.testing.assert_allclose(power_db[number, 0], np.mean(each, 0), atol=1e-2)
+    assert names == ("alpha",)
+
+
+def test_predictions_of_another_model_or_without_their_arrays_are_made_again(tmp_path: Path) -> None:
+    (tmp_path / predicting.RECORDINGS).mkdir()
+    path = tmp_path / predicting.RECORDINGS / "r.json"
+    path.write_text(json.dumps({"mark": "m1", "n_windows": 3}))
+    assert predicting._finished(tmp_path, "r", "m1") is None
+    np.savez(path.with_suffix(".npz"), x=np.zeros(1))
+    assert predicting._finished(tmp_path, "r", "m1") == {"mark": "m1", "n_windows": 3}
+    assert predicting._finished(tmp_path, "r", "m2") is None
+    assert predicting._finished(tmp_path, "other", "m1") is None
