@@ -14,14 +14,17 @@ from scipy.signal import welch
 
 from eegm2.data.channels import Montage
 from eegm2.data.config import PreprocessingConfig
+from eegm2.data.files.tals import record_onset
 from eegm2.data.signal.microvolts import read_microvolts
 from eegm2.data.signal.mixing import mixing_matrix
+from eegm2.data.store.facts import _is_number
 from eegm2.deploy.predict import run as predicting
 from eegm2.deploy.predict.flags import window_flags
 from eegm2.errors import DataError, EEGM2Error
 from eegm2.evaluation.baselines.class_power import band_power_by_class
 from eegm2.evaluation.scores.crossval import subject_splits
 from eegm2.evaluation.windows.labelled import LabelledWindows
+from tests.data.samples import write_store
 
 
 def test_an_offset_of_a_channel_is_no_artefact_and_a_swing_is() -> None:
@@ -42,7 +45,7 @@ def test_half_of_a_recording_may_be_missing_and_no_more(share: float, refused: b
     raw = mne.io.RawArray(x, mne.create_info(["C3", "C4"], 100.0, "eeg"), verbose="error")
     config = PreprocessingConfig(nan="interpolate")
     if refused:
-        with pytest.raises(DataError, match="204 samples are not numbers, the first at 0.500 s, in C4"):
+        with pytest.raises(DataError, match=r"204 samples are not numbers, the first at 0\.500 s, in C4"):
             read_microvolts(raw, ["C3", "C4"], config, "x.fif")
         return
     *_, found = read_microvolts(raw, ["C3", "C4"], config, "x.fif")
@@ -98,3 +101,33 @@ def test_predictions_of_another_model_or_without_their_arrays_are_made_again(tmp
     assert predicting._finished(tmp_path, "r", "m1") == {"mark": "m1", "n_windows": 3}
     assert predicting._finished(tmp_path, "r", "m2") is None
     assert predicting._finished(tmp_path, "other", "m1") is None
+
+
+def test_only_the_recordings_that_are_asked_for_are_verified(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", 3)
+    for number in (0, 2):
+        (array,) = (path for path in (tmp_path / "store").rglob(f"r{number}-*.raw"))
+        damaged = bytearray(array.read_bytes())
+        damaged[-1] ^= 1
+        array.write_bytes(bytes(damaged))
+    store = type(store)(tmp_path / "store")
+    assert store.verify(["r1"]) == {}
+    assert list(type(store)(tmp_path / "store").verify(["r2", "r1"])) == ["r2"]
+    assert sorted(type(store)(tmp_path / "store").verify()) == ["r0", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [(1, True), (-2.5, True), (2**53 - 1, True), (2**53, False), (True, False), ("1", False), (None, False),
+     (float("nan"), False), (float("inf"), False)],
+)  # fmt: skip
+def test_a_number_of_a_store_is_one_that_a_float_can_hold(value: Any, is_one: bool) -> None:
+    assert _is_number(value) is is_one
+
+
+@pytest.mark.parametrize(
+    ("block", "onset_s"),
+    [(b"+12.5\x14\x14\x00", 12.5), (b"-3\x14\x14\x00", -3.0), (b"", None), (b"\x00\x00", None)],
+)
+def test_a_record_begins_when_its_first_list_says(block: bytes, onset_s: float | None) -> None:
+    assert record_onset(block) == onset_s
