@@ -13,11 +13,15 @@ import pytest
 from scipy.signal import welch
 
 from eegm2.data.channels import Montage
-from eegm2.data.config import PreprocessingConfig
+from eegm2.data.config import PreprocessingConfig, WindowConfig
 from eegm2.data.files.tals import record_onset
+from eegm2.data.labels import LabelSpan
+from eegm2.data.signal import filters
 from eegm2.data.signal.microvolts import read_microvolts
 from eegm2.data.signal.mixing import mixing_matrix
-from eegm2.data.store.facts import _is_number
+from eegm2.data.signal.preprocessing import preprocess
+from eegm2.data.store.facts import RecordingInfo, _is_number
+from eegm2.data.windows.labelling import recording_windows
 from eegm2.deploy.predict import run as predicting
 from eegm2.deploy.predict.flags import window_flags
 from eegm2.errors import DataError, EEGM2Error
@@ -131,3 +135,31 @@ def test_a_number_of_a_store_is_one_that_a_float_can_hold(value: Any, is_one: bo
 )
 def test_a_record_begins_when_its_first_list_says(block: bytes, onset_s: float | None) -> None:
     assert record_onset(block) == onset_s
+
+
+def test_a_window_around_a_label_may_begin_with_the_recording_and_end_with_it() -> None:
+    """Labels of one second at 0.5 s, 5 s and 9.5 s of ten: windows of 2 s around the middle of each."""
+    info = RecordingInfo("r", "s", "", 1000, 100.0, ("C3",))
+    spans = [LabelSpan(middle_s - 0.5, 1.0, "x") for middle_s in (0.99, 1.0, 5.0, 9.0, 9.01)]
+    config = WindowConfig(window_s=2.0, label_rule="centre")
+    starts, labels = recording_windows(info, spans, config, ("w", "x"), 200, 200)
+    assert starts.tolist() == [0, 400, 800]
+    assert labels.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("offset", ["keep", "remove"])
+def test_channels_are_prepared_alike_however_many_at_once(
+    offset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    names = ["Fp1", "Fp2", "C3", "C4", "O1"]
+    x = 1e-5 * rng.standard_normal((5, 2000)) + 1e-3 * np.arange(5)[:, None]
+    raw = mne.io.RawArray(x, mne.create_info(names, 250.0, "eeg"), verbose="error")
+    high_pass = {"keep": 0.0, "remove": 0.5}[offset]
+    config = PreprocessingConfig(l_freq_hz=high_pass, sfreq_hz=100.0, channels=tuple(names), offset=offset)
+    together = preprocess(raw, config, where="x.fif").array
+    for number in (1, 2):
+        monkeypatch.setattr(filters.Filters, "channels_at_once", lambda *_, n=number: n)
+        np.testing.assert_allclose(
+            preprocess(raw, config, where="x.fif").array, together, rtol=1e-5, atol=1e-4
+        )

@@ -38,6 +38,13 @@ def test_subject_session_and_event_file(tree):
     assert found["000_bckg_000_a_"].subject == "000"
 
 
+def test_the_folder_below_is_the_same_data_set(tree):
+    assert tuev.matches(tree)
+    assert tuev.matches(tree / "edf")
+    whole, below = ({r.recording_id: r.labels for r in tuev.discover(at)} for at in (tree, tree / "edf"))
+    assert whole == below
+
+
 def test_events_are_part_of_the_source_hash(tree):
     def digest():
         found = {r.recording_id: r for r in tuev.discover(tree)}
