@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 
 from eegm2.config import to_dict
 from eegm2.data.store.recording_store import RecordingStore
@@ -25,7 +26,7 @@ from eegm2.evaluation.finetuning.run import KIND, _begun, _mark, finetune
 from eegm2.evaluation.probing import folder
 from eegm2.evaluation.probing import run as probing
 from eegm2.evaluation.probing.keep import usual_distance
-from eegm2.training.checkpoint import INPUT
+from eegm2.training.checkpoint import INPUT, load_checkpoint
 from tests.evaluation.helpers import fake_run, labelled_arrays, labelled_store, tiny_model
 from tests.laws.test_commands import value_of
 
@@ -288,3 +289,20 @@ def test_a_probe_tells_how_far_it_is(store: RecordingStore, run: Path, tmp_path:
         assert next((done, total) for name, done, total in reversed(told) if name == stage) == (
             (24, 24) if stage == "features" else (1, 1)
         )
+
+
+@pytest.mark.parametrize("head", ["statistics", "attention", "flatten"])
+def test_weights_that_are_frozen_stay_as_pretraining_left_them(
+    head: Any, store: RecordingStore, run: Path, tmp_path: Path
+) -> None:
+    """By whichever head; those that are not named move."""
+    config = FinetuneConfig(
+        protocol="fine", head=head, freeze=("network.encoder.conv3",), max_epochs=1, batch_size=8
+    )
+    finetune(run, store.url, tmp_path / "tuned", config)
+    before = load_checkpoint(run).model.state_dict()
+    after = load_checkpoint(tmp_path / "tuned").model.state_dict()
+    frozen = [name for name in before if name.startswith("encoder.conv3.")]
+    assert frozen
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith("encoder.conv2."))
