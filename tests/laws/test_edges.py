@@ -25,9 +25,10 @@ from eegm2.data.windows.labelling import recording_windows
 from eegm2.deploy.predict import run as predicting
 from eegm2.deploy.predict.flags import window_flags
 from eegm2.errors import DataError, EEGM2Error
+from eegm2.evaluation.baselines import baseline_runner
 from eegm2.evaluation.baselines.class_power import band_power_by_class
 from eegm2.evaluation.scores.crossval import subject_splits
-from eegm2.evaluation.windows.labelled import LabelledWindows
+from eegm2.evaluation.windows.labelled import LabelledWindows, Split
 from tests.data.samples import write_store
 
 
@@ -163,3 +164,15 @@ def test_channels_are_prepared_alike_however_many_at_once(
         np.testing.assert_allclose(
             preprocess(raw, config, where="x.fif").array, together, rtol=1e-5, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("name", ["band_power", "riemann", "slow_potentials"])
+def test_a_baseline_learns_from_targets_that_are_known(name: str) -> None:
+    data = labelled([f"p{i}" for i in range(12)], [0, 1] * 6)
+    values = LabelledWindows(data.x, np.arange(12.0), data.subject, data.recording, data.start_s, classes=())
+    split = Split(np.arange(6), np.arange(6, 9), np.arange(9, 12))
+    runner = baseline_runner(name, sfreq_hz=128.0)
+    assert len(runner(values, split, 0).score) == 3
+    values.y[2] = np.nan
+    with pytest.raises(DataError, match="train"):
+        runner(values, split, 0)
