@@ -120,7 +120,7 @@ def planted_faults() -> str:
     found = run.counts(run.load(run.RESULTS))
     return (
         f"{found['tried']:,} of {found['mutants_in_all']:,} single faults planted, in {found['modules']} of "
-        f"{found['modules_in_all']} modules that do the scientific bookkeeping: "
+        f"{found['modules_in_all']} modules that compute: "
         f"{found['killed']:,} seen by a test, {found['equivalent']} change nothing, "
         f"{found['survived']} not seen; {share(found['killed'], found['killed'] + found['survived'])}"
         f" (when first met: {'; '.join(first_sight(found['first']))})"
