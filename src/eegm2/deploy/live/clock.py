@@ -80,6 +80,7 @@ class ClockTracker:
         self._last = 0.0
         self._slices: deque[_Slice] = deque(maxlen=_KEPT_SLICES)
         self._past: deque[_Slice] = deque(maxlen=_RATE_SLICES)
+        self._unjudged = False  # whether other slices have ended since the rate was looked at
         self._recent: deque[float] = deque(maxlen=max(_LOOK_AHEAD, round(self.sfreq_hz * _SLICE_S)))
         self._sums = np.zeros(5)
         self._late: tuple[float, float] | None = None
@@ -191,6 +192,7 @@ class ClockTracker:
         """Count what is missing; what was seen since then was measured against another time."""
         self._missing += missing
         self._late = None
+        self._unjudged = True
         for slices in (self._slices, self._past):
             while slices and slices[-1].began_s >= since:
                 slices.pop()
@@ -222,6 +224,7 @@ class ClockTracker:
             self._expect()
             self._slices.append(_Slice(stamp, late, late))
             self._past.append(self._slices[-1])
+            self._unjudged = True
         else:
             now = self._slices[-1]
             now.low, now.high = min(now.low, late), max(now.high, late)
@@ -248,6 +251,9 @@ class ClockTracker:
             return
         if self._count > 4 * self.sfreq_hz and self._last < self._first:
             raise DataError(f"{self.where}: time stamps run backwards; restart the source")
+        if not self._unjudged:
+            return
+        self._unjudged = False
         past = list(self._past)[:-1]  # the last goes on
         if len(past) < _JUDGED_AFTER_SLICES - 1:
             return
