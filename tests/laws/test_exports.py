@@ -282,6 +282,16 @@ class Zeros(StepStream):
         return {"representation": np.zeros((1, 32, 1), np.float32)}
 
 
+def decoder_of_zeros() -> Decoder:
+    """Return a decoder of windows of 3 s, every second, in steps of 8 samples."""
+    whole = {**bundle_facts(trained(), head_of(), ExportConfig()), "scaling": "none", "centre": "none"}
+    facts = {
+        "states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "delay_steps": 0,
+        "delay_samples": 0, "representation_channels": 32, "width": 8, "step_samples": 8, "bundle": whole,
+    }  # fmt: skip
+    return Decoder("b", network=Zeros(facts))
+
+
 @pytest.mark.parametrize("stamped", [True, False])
 @pytest.mark.parametrize("missing", [0, 9, 25, 300])
 @pytest.mark.parametrize("size", [100, 250])
@@ -289,12 +299,7 @@ def test_a_decision_of_a_device_has_the_time_at_which_its_window_ends(
     size: int, missing: int, stamped: bool
 ) -> None:
     """By the stamp of the last sample that was given, the filled ones before it; without, counted from 0."""
-    whole = {**bundle_facts(trained(), head_of(), ExportConfig()), "scaling": "none", "centre": "none"}
-    facts = {
-        "states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "delay_steps": 0,
-        "delay_samples": 0, "representation_channels": 32, "width": 8, "step_samples": 8, "bundle": whole,
-    }  # fmt: skip
-    decoder = Decoder("b", network=Zeros(facts))
+    decoder = decoder_of_zeros()
     x = 20 * np.random.default_rng(0).standard_normal((3, 1200))
     lost_at, begin_s = 500, 50.0 if stamped else 0.0  # a window ends among the filled samples
     times_s = begin_s + (np.arange(1200) + missing * (np.arange(1200) >= lost_at)) / 128
@@ -321,12 +326,7 @@ def test_a_decision_of_a_device_has_the_time_at_which_its_window_ends(
 @pytest.mark.parametrize("jump_s", [-0.9, -0.6, 0.0, 5.0])
 def test_a_device_begins_anew_where_its_clock_was_set_back(jump_s: float) -> None:
     """By three quarters of a second and more, from the last sample of one chunk to the first of the next."""
-    whole = {**bundle_facts(trained(), head_of(), ExportConfig()), "scaling": "none", "centre": "none"}
-    facts = {
-        "states": {}, "n_chans": 3, "hop": 8, "outputs": ["representation"], "delay_steps": 0,
-        "delay_samples": 0, "representation_channels": 32, "width": 8, "step_samples": 8, "bundle": whole,
-    }  # fmt: skip
-    decoder = Decoder("b", network=Zeros(facts))
+    decoder = decoder_of_zeros()
     decoder.push(np.zeros((3, 64)), last_s=10.0)
     decoder.push(np.zeros((3, 256)), last_s=10.0 + 256 / 128 + jump_s)
     assert decoder.counts["clock_jumps"] == (jump_s < -0.75)

@@ -142,15 +142,7 @@ def _baseline(windows: WindowDataset) -> float:
 
 def _offline(model: EEGM2, windows: WindowDataset, how: StreamedAs, batch_size: int) -> StreamedWindows:
     """Return the features of separate windows of the store, as `eegm2 probe` takes them."""
-    data = LabelledWindows(
-        windows,
-        windows.labels.astype(np.int64),
-        windows.subjects,
-        windows.recording_ids,
-        windows.start_s,
-        windows.classes,
-        windows.window_s,
-    )
+    data = LabelledWindows.from_dataset(windows)
     features = extract_features(model, data, batch_size=batch_size, kind=how.features)
     if how.centre != "none":
         features = centre_features(features, data, how.centre).astype(np.float32)

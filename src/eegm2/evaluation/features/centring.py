@@ -136,6 +136,13 @@ def centre_features(
     if centre == "none":
         return features
     refuse_constant(data)
+    return centred_windows(features, data, centre)
+
+
+def centred_windows(
+    features: NDArray[np.floating], data: LabelledWindows, centre: Centre
+) -> NDArray[np.floating]:
+    """Return the same whatever the targets; see :func:`centred`."""
     return centred(features, data.recording, centre, data.start_s, data.window_s)
 
 

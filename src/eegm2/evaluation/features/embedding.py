@@ -25,7 +25,7 @@ from eegm2.data.windows.labelling import label_spans, labels_at
 from eegm2.data.windows.scaling import scale_window
 from eegm2.errors import ConfigError, DataError
 from eegm2.evaluation.config import EmbedConfig
-from eegm2.evaluation.features.centring import centred
+from eegm2.evaluation.features.centring import centred_windows
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.windows.from_store import refuse_mismatch, refuse_other_channels
 from eegm2.evaluation.windows.labelled import LabelledWindows
@@ -134,9 +134,7 @@ def embed(
         progress=progress,
     )
     if config.centre != "none" and config.kind != "sequence":
-        values = centred(values, data.recording, config.centre, data.start_s, data.window_s).astype(
-            np.float32
-        )
+        values = centred_windows(values, data, config.centre).astype(np.float32)
     made = Embedding(
         values,
         np.asarray(data.start_s),
@@ -226,18 +224,9 @@ def _from_store(
     refuse_mismatch(checkpoint.header, store, str(checkpoint.path), allow=config.allow_mismatch)
     dataset = window_dataset(store, windows)
     names = np.array([*dataset.classes, ""])
-    y = dataset.labels.astype(np.int64)
-    data = LabelledWindows(
-        dataset,
-        y,
-        dataset.subjects,
-        dataset.recording_ids,
-        dataset.start_s,
-        dataset.classes,
-        dataset.window_s,
-    )
+    data = LabelledWindows.from_dataset(dataset)
     sessions = np.array([info.session for info in dataset.recordings])
-    return checkpoint, data, sessions[dataset.index["recording"]], names[y]
+    return checkpoint, data, sessions[dataset.index["recording"]], names[data.y]
 
 
 def _from_file(

@@ -18,7 +18,7 @@ from eegm2.config import conflicts, to_dict
 from eegm2.data.config import sha256_json
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.errors import ConfigError
-from eegm2.evaluation.features.centring import centre_features, centred
+from eegm2.evaluation.features.centring import centre_features, centred_windows
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.finetuning.config import FinetuneConfig
 from eegm2.evaluation.probing.folder import prediction_arrays
@@ -127,7 +127,7 @@ def finetune(
         outcome, network = _learnt(checkpoint, data, split, config, kind, features, state)
         taken = None  # of a network that has changed, features are others now
         if network is None and features is not None:
-            taken = centred(features, data.recording, config.centre, data.start_s, data.window_s)
+            taken = centred_windows(features, data, config.centre)
         common = learnt_from(opened, data, split, asked.windows, taken)
         row = evaluate(outcome, data, split.indices.test)
         task = {

@@ -14,7 +14,7 @@ import numpy as np
 from eegm2.config import to_dict
 from eegm2.data.store.recording_store import RecordingStore
 from eegm2.evaluation.config import ProbeConfig
-from eegm2.evaluation.features.centring import centred
+from eegm2.evaluation.features.centring import centred_windows
 from eegm2.evaluation.features.representation import extract_features
 from eegm2.evaluation.probing.folder import (
     append_to_run,
@@ -119,7 +119,7 @@ def probe(
             "seconds": round(time.monotonic() - began, 1),
         },
     }
-    made = centred(features, data.recording, config.centre, data.start_s, data.window_s)
+    made = centred_windows(features, data, config.centre)
     about: dict[str, Any] = {
         "features": config.features,
         "centre": config.centre,

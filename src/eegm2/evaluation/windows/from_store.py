@@ -128,9 +128,7 @@ def labelled_windows(
     elif absent:
         kept = [i for i, count in enumerate(counts) if count]
         y, names = np.searchsorted(kept, y), tuple(names[i] for i in kept)
-    return LabelledWindows(
-        dataset, y, dataset.subjects, dataset.recording_ids, dataset.start_s, names, dataset.window_s
-    )
+    return LabelledWindows.from_dataset(dataset, y, names)
 
 
 @dataclass(frozen=True)

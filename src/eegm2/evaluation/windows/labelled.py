@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eegm2.data.windows.dataset import WindowDataset
 from eegm2.errors import DataError
 
 
@@ -77,6 +78,21 @@ class LabelledWindows:
         recording = subject if recording is None else np.asarray(recording).astype(str)
         return cls(
             np.asarray(x, dtype=np.float32), y, subject, recording, np.zeros(len(y)), tuple(classes or ())
+        )
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: WindowDataset, y: NDArray | None = None, classes: tuple[str, ...] | None = None
+    ) -> LabelledWindows:
+        """Take all windows of a store with their labels, or with other targets and classes in their place."""
+        return cls(
+            dataset,
+            dataset.labels.astype(np.int64) if y is None else y,
+            dataset.subjects,
+            dataset.recording_ids,
+            dataset.start_s,
+            dataset.classes if classes is None else classes,
+            dataset.window_s,
         )
 
     def __len__(self) -> int:
